@@ -1,0 +1,11 @@
+# Each target is one line into scripts/, where the work and the explanations are.
+.PHONY: run setup test check fmt e2e bench screenshots
+
+run:         ; @scripts/run
+setup:       ; @scripts/setup test
+test:        ; @scripts/test
+check:       ; @scripts/check
+fmt:         ; @scripts/fmt
+e2e:         ; @scripts/e2e
+bench:       ; @scripts/bench
+screenshots: ; @scripts/screenshots

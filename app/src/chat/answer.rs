@@ -1,0 +1,127 @@
+//! An answer: its Markdown, how it ended, and what can be done with it.
+
+use super::{actions::Actions, branches::BranchSwitcher, copy::CopyButton, rating::RatingButtons, rows::Row, stats::Stats};
+use crate::{
+    i18n::{chat::ChatTexts, fill, problem_text, use_language, use_texts},
+    ui::{
+        button::{Button, IconButton, Look},
+        icon::{Glyph, Icon},
+        markdown::Markdown,
+    },
+};
+use contract::{
+    chat::MessageStatus,
+    problem::{Problem, ProblemKind},
+};
+use leptos::prelude::*;
+
+/// One answer.
+#[component]
+pub fn Answer(row: Row, actions: Actions) -> impl IntoView {
+    let t = use_texts::<ChatTexts>();
+    let status = {
+        let meta = row.meta.clone();
+        Memo::new(move |_| meta.with(|meta| meta.status))
+    };
+    let running = move || status.get() == MessageStatus::Running;
+    let empty = {
+        let text = row.text.clone();
+        Memo::new(move |_| text.with(String::is_empty))
+    };
+    let source = RwSignal::from(row.text.clone());
+    view! {
+        <article class="answer" aria-label=t.answer aria-busy=move || running().to_string()>
+            <Markdown text=source/>
+            <Show when=move || running() && empty.get()>
+                <Waiting actions/>
+            </Show>
+            <Ending row=row.clone() actions status/>
+            <Show when=move || !running()>
+                <Tools row=row.clone() actions/>
+            </Show>
+        </article>
+    }
+    .into_any()
+}
+
+/// Before the first word: what the answer is waiting for.
+#[component]
+fn Waiting(actions: Actions) -> impl IntoView {
+    let t = use_texts::<ChatTexts>();
+    let text = move || match actions.chat.queued.get() {
+        Some(place) if place > 0 => fill(t.queued, &[("n", &place.to_string())]),
+        _ => t.thinking.to_owned(),
+    };
+    view! {
+        <p class="answer-waiting">
+            <span class="answer-dots" aria-hidden="true"><span></span><span></span><span></span></span>
+            <span>{text}</span>
+        </p>
+    }
+    .into_any()
+}
+
+/// Why an answer is not whole, and the way to go on.
+#[component]
+fn Ending(row: Row, actions: Actions, status: Memo<MessageStatus>) -> impl IntoView {
+    let t = use_texts::<ChatTexts>();
+    let language = use_language();
+    let id = row.id;
+    let meta = row.meta;
+    let reason = move || match status.get() {
+        MessageStatus::Running => None,
+        MessageStatus::Stopped => Some((Glyph::Stop, t.stopped.to_owned())),
+        MessageStatus::Interrupted => {
+            let code = meta.with(|meta| meta.error.clone());
+            let why = code.map(|code| problem_text(language, &Problem::new(ProblemKind::Unavailable, &code, "")));
+            Some((Glyph::Alert, why.map_or_else(|| t.interrupted.to_owned(), |why| format!("{} {why}", t.interrupted))))
+        }
+        MessageStatus::Complete => {
+            let cut = meta.with(|meta| meta.stats.as_ref().is_some_and(|stats| stats.finish_reason == "length"));
+            cut.then(|| (Glyph::Info, t.reached_length.to_owned()))
+        }
+    };
+    move || {
+        reason().map(|(glyph, text)| {
+            let disabled = Signal::derive(move || actions.chat.running.get().is_some() || actions.chat.busy.get());
+            let resume = (!actions.chat.temporary.get()).then(|| {
+                view! {
+                    <Button look=Look::Secondary icon=Glyph::Play disabled on:click=move |_| actions.resume(id)>
+                        {t.resume}
+                    </Button>
+                }
+            });
+            view! {
+                <div class="answer-ending">
+                    <Icon glyph size=16/>
+                    <span class="flex-1">{text}</span>
+                    {resume}
+                </div>
+            }
+        })
+    }
+}
+
+#[component]
+fn Tools(row: Row, actions: Actions) -> impl IntoView {
+    let t = use_texts::<ChatTexts>();
+    let id = row.id;
+    let text = row.text.clone();
+    let stored = !actions.chat.temporary.get_untracked();
+    view! {
+        <div class="message-tools" role="group" aria-label=t.answer_tools>
+            <BranchSwitcher row=row.clone() actions/>
+            <CopyButton label=t.copy_answer text=Callback::new(move |()| text.get_untracked())/>
+            <IconButton
+                glyph=Glyph::Refresh
+                label=t.regenerate
+                size=16
+                disabled=Signal::derive(move || actions.chat.running.get().is_some() || actions.chat.busy.get())
+                on:click=move |_| actions.regenerate(id)
+            />
+            {stored.then(|| view! { <RatingButtons row=row.clone() actions/> })}
+            <Stats meta=row.meta.clone()/>
+        </div>
+    }
+    .into_any()
+}

@@ -1,0 +1,40 @@
+//! Server functions of signing in and out.
+
+use crate::UiError;
+use leptos::prelude::*;
+use server_fn::codec::Json;
+
+/// Starts a session for this browser. A session it had before ends.
+///
+/// # Errors
+/// `Unauthenticated` for an unknown e-mail or a wrong password (indistinguishable),
+/// `QuotaExceeded` after too many attempts.
+#[server(prefix = "/ui", endpoint = "sign_in", input = Json, output = Json)]
+pub async fn sign_in(email: String, password: String) -> Result<(), UiError> {
+    use crate::{edge, ui::time};
+    use axum::http::header::USER_AGENT;
+    use domain::secret::Secret;
+    let request = identity::SignIn {
+        email,
+        password: Secret::new(password),
+        user_agent: edge::request_header(USER_AGENT).unwrap_or_default(),
+        client: edge::client_address(),
+        previous: edge::session_cookie().map(Secret::new),
+        request: edge::request_id(),
+    };
+    let signed_in = edge::identity()?.sign_in(request).await.map_err(edge::fail)?;
+    edge::set_session_cookie(Some(signed_in.token.reveal()), (signed_in.expires_at - time::now()) / 1_000)
+}
+
+/// Ends this browser's session. Does nothing without one.
+///
+/// # Errors
+/// `Internal` if the session could not be ended.
+#[server(prefix = "/ui", endpoint = "sign_out", input = Json, output = Json)]
+pub async fn sign_out() -> Result<(), UiError> {
+    use crate::edge;
+    if let Some(actor) = edge::maybe_actor() {
+        edge::identity()?.sign_out(&actor).await.map_err(edge::fail)?;
+    }
+    edge::set_session_cookie(None, 0)
+}

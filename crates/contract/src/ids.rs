@@ -1,0 +1,54 @@
+//! One registry of id kinds: mixing a [`UserId`] with a [`TurnId`] does not compile.
+
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+use uuid::Uuid;
+
+macro_rules! id {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                text.parse().map(Self)
+            }
+        }
+
+        impl From<Uuid> for $name {
+            fn from(id: Uuid) -> Self {
+                Self(id)
+            }
+        }
+    )+};
+}
+
+id! {
+    /// An organisation; the boundary that data never crosses.
+    TenantId,
+    /// A person of one tenant.
+    UserId,
+    /// A signed-in browser.
+    SessionId,
+    /// A chat.
+    ConversationId,
+    /// One question or one answer; messages of a conversation form a tree.
+    MessageId,
+    /// The making of one answer.
+    TurnId,
+    /// A text that belongs to a question.
+    AttachmentId,
+    /// One metered use of a model.
+    UsageId,
+    /// One call from outside, as it appears in logs and problems.
+    RequestId,
+}

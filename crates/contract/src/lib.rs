@@ -1,0 +1,16 @@
+//! Words shared by server and browser: ids, data transfer objects, turn events, problems.
+//!
+//! Rules of this crate: serde only, no I/O, fixed-width integers (`usize` differs between wasm32
+//! and the server), instants as Unix milliseconds in UTC ([`Millis`]), so that neither side needs
+//! a calendar to read the other.
+
+pub mod account;
+pub mod chat;
+pub mod ids;
+pub mod model;
+pub mod page;
+pub mod problem;
+pub mod usage;
+
+/// An instant: milliseconds since 1970-01-01T00:00:00Z.
+pub type Millis = i64;

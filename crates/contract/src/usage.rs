@@ -1,0 +1,46 @@
+//! Token usage of a person, as the ledger has it.
+
+use crate::Millis;
+use serde::{Deserialize, Serialize};
+
+/// Why a model was used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// An answer in a chat.
+    Chat,
+    /// An answer in a temporary chat.
+    TemporaryChat,
+    /// The title of a chat.
+    Title,
+}
+
+/// Days are calendar days in UTC, both ends included, `YYYY-MM-DD`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageRange {
+    pub from: String,
+    pub to: String,
+}
+
+/// One day × model × purpose.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UsageRow {
+    /// `YYYY-MM-DD`, UTC.
+    pub day: String,
+    pub model: String,
+    pub purpose: Purpose,
+    pub requests: i64,
+    pub prompt_tokens: i64,
+    /// Part of `prompt_tokens` that came out of the prefix cache.
+    pub cached_tokens: i64,
+    pub completion_tokens: i64,
+}
+
+/// The usage tab.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UsageReport {
+    pub range: UsageRange,
+    pub rows: Vec<UsageRow>,
+    /// When the newest figure was settled; `None` without any.
+    pub as_of: Option<Millis>,
+}

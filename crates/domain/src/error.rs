@@ -1,0 +1,142 @@
+//! Failures by meaning. One enum for the whole product; three thin renderers at the edge
+//! (server function, OpenAI JSON, problem+json).
+
+use contract::problem::{Problem, ProblemKind};
+use std::{error::Error as StdError, fmt};
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why something did not happen.
+///
+/// `message` texts are English and go to the client as they are: never put internals into them.
+/// [`Error::Internal`] is the only variant that carries a source, and that source goes to the log only.
+#[derive(Debug)]
+pub enum Error {
+    /// No valid session or key.
+    Unauthenticated { code: &'static str, message: String },
+    /// Known caller, not allowed to do this at all. Somebody else's object is `NotFound`, never this.
+    Forbidden { message: String },
+    /// There is no such object for this caller; `what` is a noun (`conversation`).
+    NotFound { what: &'static str },
+    /// Bad input.
+    Invalid { field: &'static str, code: &'static str, message: String },
+    /// The object is in a state that does not allow this.
+    Conflict { code: &'static str, message: String },
+    /// A budget or a limit is used up; `which` names it.
+    QuotaExceeded { which: String, retry_after: Option<u32> },
+    /// A guardrail refused; `rule` is its public name.
+    GuardrailBlocked { rule: String },
+    /// Something needed is down, full or starting.
+    Unavailable { what: &'static str, retry_after: Option<u32> },
+    /// Our fault.
+    Internal(Box<dyn StdError + Send + Sync>),
+}
+
+impl Error {
+    /// Use when there is no valid session or key.
+    #[must_use]
+    pub fn unauthenticated() -> Self {
+        Self::Unauthenticated { code: "unauthenticated", message: "Sign in to continue.".into() }
+    }
+
+    /// Use when the caller's roles do not allow the action, whatever the object.
+    #[must_use]
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::Forbidden { message: message.into() }
+    }
+
+    /// Use when the object does not exist *or belongs to somebody else*.
+    #[must_use]
+    pub fn not_found(what: &'static str) -> Self {
+        Self::NotFound { what }
+    }
+
+    /// Use for bad input; `field` is the caller's own name for it, `code` a stable reason.
+    #[must_use]
+    pub fn invalid(field: &'static str, code: &'static str, message: impl Into<String>) -> Self {
+        Self::Invalid { field, code, message: message.into() }
+    }
+
+    /// Use when the object is in a state that forbids the action.
+    #[must_use]
+    pub fn conflict(code: &'static str, message: impl Into<String>) -> Self {
+        Self::Conflict { code, message: message.into() }
+    }
+
+    /// Use when something needed is down, full or starting.
+    #[must_use]
+    pub fn unavailable(what: &'static str, retry_after: Option<u32>) -> Self {
+        Self::Unavailable { what, retry_after }
+    }
+
+    /// Use for everything that should not happen; the source reaches the log, never the client.
+    #[must_use]
+    pub fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Internal(source.into())
+    }
+
+    /// The kind that clients see.
+    #[must_use]
+    pub fn kind(&self) -> ProblemKind {
+        match self {
+            Self::Unauthenticated { .. } => ProblemKind::Unauthenticated,
+            Self::Forbidden { .. } => ProblemKind::Forbidden,
+            Self::NotFound { .. } => ProblemKind::NotFound,
+            Self::Invalid { .. } => ProblemKind::Invalid,
+            Self::Conflict { .. } => ProblemKind::Conflict,
+            Self::QuotaExceeded { .. } => ProblemKind::QuotaExceeded,
+            Self::GuardrailBlocked { .. } => ProblemKind::GuardrailBlocked,
+            Self::Unavailable { .. } => ProblemKind::Unavailable,
+            Self::Internal(_) => ProblemKind::Internal,
+        }
+    }
+
+    /// What the client may know.
+    #[must_use]
+    pub fn problem(&self) -> Problem {
+        let mut problem = Problem::new(self.kind(), "", "");
+        (problem.code, problem.message) = match self {
+            Self::Unauthenticated { code, message } => ((*code).into(), message.clone()),
+            Self::Forbidden { message } => ("forbidden".into(), message.clone()),
+            Self::NotFound { what } => (format!("{what}_not_found"), format!("There is no such {what}.")),
+            Self::Invalid { field, code, message } => {
+                problem.field = Some((*field).into());
+                ((*code).into(), message.clone())
+            }
+            Self::Conflict { code, message } => ((*code).into(), message.clone()),
+            Self::QuotaExceeded { which, retry_after } => {
+                problem.retry_after = *retry_after;
+                ("quota_exceeded".into(), format!("The limit \u{201c}{which}\u{201d} is reached."))
+            }
+            Self::GuardrailBlocked { rule } => {
+                ("guardrail_blocked".into(), format!("The rule \u{201c}{rule}\u{201d} does not allow this content."))
+            }
+            Self::Unavailable { what, retry_after } => {
+                problem.retry_after = *retry_after;
+                (format!("{what}_unavailable"), format!("The {what} is not available at the moment. Try again shortly."))
+            }
+            Self::Internal(_) => {
+                ("internal".into(), "Something went wrong on our side. The request id helps your administrator to find out what.".into())
+            }
+        };
+        problem
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Internal(source) => write!(f, "internal error: {source}"),
+            other => f.write_str(&other.problem().message),
+        }
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Internal(source) => Some(&**source),
+            _ => None,
+        }
+    }
+}

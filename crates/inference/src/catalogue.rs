@@ -1,0 +1,199 @@
+//! The models that are offered, and to whom.
+
+use contract::{ids::TenantId, model::ModelInfo, usage::Purpose};
+use domain::{Actor, Error, Result};
+use serde::Deserialize;
+use std::{
+    collections::{BTreeSet, HashSet},
+    path::PathBuf,
+};
+
+/// One model as the configuration describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// The name in requests and in the ledger, e.g. `qwen2.5-coder-1.5b-instruct`.
+    pub id: String,
+    /// The name shown to people.
+    pub name: String,
+    /// One line on what it is good at; may be empty.
+    #[serde(default)]
+    pub description: String,
+    /// The GGUF file that a worker loads.
+    pub path: PathBuf,
+    /// Tokens of context for one conversation, prompt and answer together.
+    pub context_length: u32,
+    /// What a new chat takes when the user chose nothing. Without any such model the first one is it.
+    #[serde(default)]
+    pub default: bool,
+    /// What it may be used for; empty means everything.
+    #[serde(default)]
+    pub purposes: Vec<Purpose>,
+    /// Tenants that may use it; absent means all.
+    #[serde(default)]
+    pub tenants: Option<BTreeSet<TenantId>>,
+}
+
+impl ModelConfig {
+    fn granted_to(&self, actor: &Actor) -> bool {
+        self.tenants.as_ref().is_none_or(|tenants| tenants.contains(&actor.tenant()))
+    }
+
+    fn serves(&self, purpose: Purpose) -> bool {
+        self.purposes.is_empty() || self.purposes.contains(&purpose)
+    }
+}
+
+/// What is wrong with the configured models; all of it at once.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("; "))]
+pub struct CatalogueError(pub Vec<String>);
+
+/// The models of this installation: at least one, distinct ids, exactly one default.
+#[derive(Clone, Debug)]
+pub struct Catalogue {
+    models: Vec<ModelConfig>,
+}
+
+impl Catalogue {
+    /// Checks the models and takes them in the given order, which is the picker's.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn new(mut models: Vec<ModelConfig>) -> Result<Self, CatalogueError> {
+        let mut wrong = Vec::new();
+        let mut seen = HashSet::new();
+        for model in &models {
+            if model.id.trim().is_empty() {
+                wrong.push("a model has no id".to_owned());
+            } else if !seen.insert(model.id.as_str()) {
+                wrong.push(format!("the model id `{}` occurs twice", model.id));
+            }
+            if model.context_length == 0 {
+                wrong.push(format!("the model `{}` has a context length of 0", model.id));
+            }
+        }
+        let defaults = models.iter().filter(|model| model.default).count();
+        if defaults > 1 {
+            wrong.push("more than one model is the default".to_owned());
+        }
+        match models.first_mut() {
+            None => wrong.push("no model is configured".to_owned()),
+            Some(first) if defaults == 0 => first.default = true,
+            Some(_) => {}
+        }
+        if wrong.is_empty() { Ok(Self { models }) } else { Err(CatalogueError(wrong)) }
+    }
+
+    /// All models, granted or not, for whoever starts the workers.
+    #[must_use]
+    pub fn models(&self) -> &[ModelConfig] {
+        &self.models
+    }
+
+    /// The stage that decides whether the actor may use the model: the named one, else the default,
+    /// else the first one that is granted.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], for an unknown model as for one that is not granted: the difference is nobody's
+    /// business outside.
+    pub(crate) fn grant(&self, actor: &Actor, wanted: Option<&str>, purpose: Purpose) -> Result<&ModelConfig> {
+        let mut usable = self.models.iter().filter(|model| model.granted_to(actor) && model.serves(purpose));
+        let found = match wanted {
+            Some(id) => usable.find(|model| model.id == id),
+            None => {
+                let usable: Vec<_> = usable.collect();
+                usable.iter().find(|model| model.default).or(usable.first()).copied()
+            }
+        };
+        found.ok_or(Error::not_found("model"))
+    }
+
+    /// The actor's models for chats. One of them is the default, even where the platform's is not granted.
+    pub(crate) fn picker(&self, actor: &Actor, ready: impl Fn(&str) -> bool) -> Vec<ModelInfo> {
+        let default = self.grant(actor, None, Purpose::Chat).ok().map(|model| model.id.as_str());
+        self.models
+            .iter()
+            .filter(|model| model.granted_to(actor) && model.serves(Purpose::Chat))
+            .map(|model| ModelInfo {
+                id: model.id.clone(),
+                name: model.name.clone(),
+                description: model.description.clone(),
+                context_length: model.context_length,
+                ready: ready(&model.id),
+                is_default: default == Some(model.id.as_str()),
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Catalogue, ModelConfig};
+    use contract::{
+        ids::{RequestId, TenantId},
+        usage::Purpose,
+    };
+    use domain::{Actor, Error};
+    use uuid::Uuid;
+
+    fn model(id: &str) -> ModelConfig {
+        ModelConfig {
+            id: id.into(),
+            name: id.to_uppercase(),
+            description: String::new(),
+            path: format!("{id}.gguf").into(),
+            context_length: 4096,
+            default: false,
+            purposes: Vec::new(),
+            tenants: None,
+        }
+    }
+
+    fn actor() -> Actor {
+        Actor::system("test", TenantId(Uuid::now_v7()), RequestId(Uuid::now_v7()))
+    }
+
+    #[test]
+    fn everything_wrong_is_reported_at_once() {
+        let bad =
+            vec![ModelConfig { context_length: 0, default: true, ..model("a") }, ModelConfig { default: true, ..model("a") }, model(" ")];
+        let wrong = Catalogue::new(bad).expect_err("four mistakes").0;
+        assert_eq!(
+            wrong,
+            [
+                "the model `a` has a context length of 0",
+                "the model id `a` occurs twice",
+                "a model has no id",
+                "more than one model is the default"
+            ]
+        );
+        assert_eq!(Catalogue::new(Vec::new()).expect_err("none").0, ["no model is configured"]);
+    }
+
+    #[test]
+    fn a_model_that_is_not_granted_does_not_exist() {
+        let ours = actor();
+        let theirs = actor();
+        let only_theirs = ModelConfig { default: true, tenants: Some([theirs.tenant()].into()), ..model("secret") };
+        let catalogue = Catalogue::new(vec![only_theirs, model("open")]).expect("valid");
+
+        assert!(matches!(catalogue.grant(&ours, Some("secret"), Purpose::Chat), Err(Error::NotFound { what: "model" })));
+        assert!(matches!(catalogue.grant(&ours, Some("no-such"), Purpose::Chat), Err(Error::NotFound { what: "model" })));
+        assert_eq!(catalogue.grant(&ours, None, Purpose::Chat).expect("open").id, "open");
+        assert_eq!(catalogue.grant(&theirs, None, Purpose::Chat).expect("default").id, "secret");
+
+        let seen = catalogue.picker(&ours, |_| true);
+        assert_eq!(seen.len(), 1, "If you are here because this failed: the picker shows a tenant what it was not granted.");
+        assert!(seen[0].is_default && seen[0].ready);
+    }
+
+    #[test]
+    fn a_purpose_narrows_the_choice() {
+        let titles = ModelConfig { purposes: vec![Purpose::Title], ..model("small") };
+        let catalogue = Catalogue::new(vec![model("big"), titles]).expect("valid");
+        assert!(catalogue.grant(&actor(), Some("small"), Purpose::Title).is_ok());
+        assert!(matches!(catalogue.grant(&actor(), Some("small"), Purpose::Chat), Err(Error::NotFound { .. })));
+        assert_eq!(catalogue.picker(&actor(), |_| false).len(), 1);
+    }
+}

@@ -1,0 +1,79 @@
+//! The funnel: the only way to a model, for every caller.
+//!
+//! [`Inference::admit`] runs the stages in order: catalogue → (guardrails) → meter → pool. A
+//! [`Ticket`](meter::Ticket) is the meter's receipt; dispatch takes one, so a path that infers without
+//! being metered does not compile.
+
+#[cfg(target_family = "wasm")]
+compile_error!("`inference` is server-only");
+
+pub mod admit;
+pub mod catalogue;
+mod drive;
+pub mod generation;
+pub mod meter;
+pub mod pool;
+mod sweep;
+
+pub use admit::Request;
+pub use catalogue::{Catalogue, CatalogueError, ModelConfig};
+pub use drive::LONGEST_GENERATION;
+pub use generation::{Ended, Generation, Outcome, Output};
+pub use pool::{Pool, PoolTiming, WorkerProcess};
+pub use worker_protocol::{ChatMessage, ChatRole};
+
+use contract::model::ModelInfo;
+use domain::{Actor, Clock};
+use meter::Meter;
+use std::sync::Arc;
+use store::Db;
+use tokio_util::task::TaskTracker;
+
+/// The funnel of one process. Clones share everything.
+#[derive(Clone)]
+pub struct Inference {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    catalogue: Catalogue,
+    pool: Pool,
+    meter: Meter,
+    /// Every driver and every settlement runs in here; [`Inference::drain`] waits for them.
+    tracker: TaskTracker,
+}
+
+impl Inference {
+    /// Puts the stages together. Starts nothing: the pool's workers are added by whoever made it.
+    #[must_use]
+    pub fn new(db: Db, catalogue: Catalogue, pool: Pool, clock: Arc<dyn Clock>) -> Self {
+        let tracker = TaskTracker::new();
+        let meter = Meter::new(db, clock, tracker.clone());
+        Self { inner: Arc::new(Inner { catalogue, pool, meter, tracker }) }
+    }
+
+    /// Models granted to the actor, for the picker; `ready` says whether a worker runs it now.
+    #[must_use]
+    pub fn models(&self, actor: &Actor) -> Vec<ModelInfo> {
+        self.inner.catalogue.picker(actor, |model| self.inner.pool.is_ready(model))
+    }
+
+    /// At least one model of the catalogue answers.
+    ///
+    /// # Errors
+    /// Why none does, in English, for the operator.
+    pub fn ready(&self) -> Result<(), String> {
+        if self.inner.catalogue.models().iter().any(|model| self.inner.pool.is_ready(&model.id)) {
+            Ok(())
+        } else {
+            Err(format!("no worker is ready ({})", self.inner.pool.describe()))
+        }
+    }
+
+    /// Waits until every driver has settled. From now on [`Inference::admit`] refuses; generations that
+    /// still run go on until they end or their [`Generation`] is dropped.
+    pub async fn drain(&self) {
+        self.inner.tracker.close();
+        self.inner.tracker.wait().await;
+    }
+}

@@ -1,0 +1,40 @@
+//! What the pool can ask for a completion.
+
+use crate::meter::Ticket;
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use std::fmt::Debug;
+use worker_protocol::{Event, Generate, Status};
+
+/// Events of one completion, the last of which is `Done` or `Failed`. Dropping the stream cancels.
+pub type EventStream = BoxStream<'static, Result<Event, BackendError>>;
+
+/// Something that runs models: a worker now, any server that speaks the OpenAI protocol later.
+#[async_trait]
+pub trait Backend: Debug + Send + Sync + 'static {
+    /// What it is doing now.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    async fn status(&self) -> Result<Status, BackendError>;
+
+    /// Starts a completion. Takes a ticket, so nothing is computed that is not metered.
+    ///
+    /// # Errors
+    /// If it does not answer or refuses the call as such; a refusal of the request is an event.
+    async fn generate(&self, ticket: &Ticket, request: Generate) -> Result<EventStream, BackendError>;
+}
+
+/// Why a backend gave no (further) answer. For the log; a client sees *unavailable* or *internal*.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BackendError {
+    /// No connection, or it broke before the last event: the other side may have died.
+    #[error("no connection: {0}")]
+    Lost(String),
+    /// It answered with an HTTP error.
+    #[error("refused with HTTP status {0}")]
+    Refused(u16),
+    /// It answered something else than the protocol says.
+    #[error("broken protocol: {0}")]
+    Protocol(String),
+}

@@ -1,0 +1,190 @@
+//! One place in the pool: a backend that may come and go, and what is believed about it.
+
+use super::{
+    PoolTiming,
+    backend::{Backend, BackendError},
+    health::{Health, Phase},
+};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU32, Ordering},
+};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Identifies a member within its pool.
+pub(crate) type MemberId = usize;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(super) id: MemberId,
+    pub(super) name: String,
+    /// The model that it will have once it is up; `None` if only its status tells.
+    expects: Option<String>,
+    seat: Mutex<Seat>,
+    /// Completions of this process that run on it now.
+    in_flight: AtomicU32,
+    poll: Notify,
+    /// Wakes those who wait for a backend of any member.
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Seat {
+    backend: Option<Arc<dyn Backend>>,
+    health: Health,
+}
+
+impl Member {
+    pub(super) fn new(id: MemberId, name: String, expects: Option<String>, changed: watch::Sender<u64>) -> Self {
+        Self { id, name, expects, seat: Mutex::default(), in_flight: AtomicU32::new(0), poll: Notify::new(), changed }
+    }
+
+    fn seat(&self) -> MutexGuard<'_, Seat> {
+        self.seat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A backend is there; polls will tell whether it is ready.
+    pub(super) fn attach(&self, backend: Arc<dyn Backend>) {
+        self.update(|seat| {
+            seat.backend = Some(backend);
+            seat.health.set(Phase::Starting, "starting");
+        });
+        self.poll.notify_one();
+    }
+
+    /// The backend is gone.
+    pub(super) fn detach(&self, phase: Phase, reason: &str) {
+        self.update(|seat| {
+            seat.backend = None;
+            seat.health.set(phase, reason);
+        });
+    }
+
+    /// A completion lost the connection to this very backend.
+    fn suspect(&self, backend: &Arc<dyn Backend>) {
+        self.update(|seat| {
+            if seat.holds(backend) {
+                seat.health.suspect();
+            }
+        });
+        self.poll.notify_one();
+    }
+
+    /// Changes the seat; logs and wakes the waiting if the phase changed.
+    fn update(&self, change: impl FnOnce(&mut Seat)) {
+        let (before, after, reason) = {
+            let mut seat = self.seat();
+            let before = seat.health.phase();
+            change(&mut seat);
+            (before, seat.health.phase(), seat.health.reason().to_owned())
+        };
+        if before != after {
+            tracing::info!(worker = self.name, ?before, ?after, reason, "worker changed");
+            self.changed.send_modify(|version| *version += 1);
+        }
+    }
+
+    /// Polls for ever, unless the pool ends.
+    pub(super) async fn watch(self: Arc<Self>, timing: PoolTiming, stop: CancellationToken) {
+        let polling = async {
+            loop {
+                self.poll_once(&timing).await;
+                // A lost completion asks at once; the health's own streaks keep a flapping backend out.
+                let _ = tokio::time::timeout(timing.poll, self.poll.notified()).await;
+            }
+        };
+        let _: Option<()> = stop.run_until_cancelled(polling).await;
+    }
+
+    async fn poll_once(&self, timing: &PoolTiming) {
+        let Some(backend) = self.seat().backend.clone() else { return };
+        let answer = match tokio::time::timeout(timing.answer, backend.status()).await {
+            Ok(answer) => answer,
+            Err(_) => Err(BackendError::Lost("no answer in time".into())),
+        };
+        self.update(|seat| {
+            // The supervisor may have put another one into the seat meanwhile.
+            if seat.holds(&backend) {
+                seat.health.observe(answer);
+            }
+        });
+    }
+
+    /// A ready backend with the model, and how loaded it is (thousandths of its slots).
+    pub(super) fn offer(&self, model: &str) -> Option<(u64, Arc<dyn Backend>)> {
+        let seat = self.seat();
+        let loaded = seat.health.ready_model().filter(|loaded| loaded.id == model)?;
+        // Its own figures are up to one poll old, ours are exact but ours alone.
+        let reported = seat.health.status().map_or(0, |status| status.busy + status.queued);
+        let load = u64::from(reported.max(self.in_flight.load(Ordering::Relaxed)));
+        Some((load * 1000 / u64::from(loaded.slots.max(1)), seat.backend.clone()?))
+    }
+
+    /// It may have the model soon.
+    pub(super) fn is_hopeful(&self, model: &str) -> bool {
+        let seat = self.seat();
+        let may_have = match (&self.expects, seat.health.status().and_then(|status| status.model.as_ref())) {
+            (_, Some(loaded)) => loaded.id == model,
+            (Some(expected), None) => expected == model,
+            (None, None) => true,
+        };
+        may_have && matches!(seat.health.phase(), Phase::Starting | Phase::Suspect)
+    }
+
+    /// Who sits here now.
+    pub(super) fn backend(&self) -> Option<Arc<dyn Backend>> {
+        self.seat().backend.clone()
+    }
+
+    /// The model it was started for.
+    pub(super) fn expected_model(&self) -> Option<&str> {
+        self.expects.as_deref()
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.seat().health.ready_model().is_some()
+    }
+
+    /// For people: `worker-1: loading its model`.
+    pub(super) fn describe(&self) -> String {
+        let seat = self.seat();
+        match (seat.health.phase(), seat.health.ready_model()) {
+            (Phase::Ready, Some(model)) => format!("{}: ready with {}", self.name, model.id),
+            (Phase::Ready, None) => format!("{}: ready without a model", self.name),
+            _ => format!("{}: {}", self.name, seat.health.reason()),
+        }
+    }
+}
+
+impl Seat {
+    fn holds(&self, backend: &Arc<dyn Backend>) -> bool {
+        self.backend.as_ref().is_some_and(|held| Arc::ptr_eq(held, backend))
+    }
+}
+
+/// The right to use a member for one completion; counts as load until it is dropped.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pub(super) member: Arc<Member>,
+    pub(super) backend: Arc<dyn Backend>,
+}
+
+impl Lease {
+    pub(super) fn new(member: Arc<Member>, backend: Arc<dyn Backend>) -> Self {
+        member.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self { member, backend }
+    }
+
+    /// The connection was lost: nobody else shall run into that before a poll succeeded.
+    pub(super) fn suspect(&self) {
+        self.member.suspect(&self.backend);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.member.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,119 @@
+//! A worker over `worker-protocol`: HTTP/2 with prior knowledge, JSON, a bearer token.
+
+use super::{
+    backend::{Backend, BackendError, EventStream},
+    lines::Lines,
+};
+use crate::meter::Ticket;
+use async_trait::async_trait;
+use bytes::Bytes;
+use domain::secret::Secret;
+use futures::{Stream, StreamExt, stream};
+use reqwest::{Client, RequestBuilder, Response, redirect::Policy};
+use std::{collections::VecDeque, error::Error as StdError, time::Duration};
+use worker_protocol::{Event, Generate, Status};
+
+/// For a connection to be made. Workers are near.
+const CONNECT: Duration = Duration::from_secs(2);
+/// Between two signs of life on a connection, and how long the answer to one may take: a machine that
+/// vanished is noticed without any answer being timed.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// The client of one worker.
+#[derive(Debug)]
+pub struct WorkerBackend {
+    client: Client,
+    base: String,
+    token: Secret,
+}
+
+impl WorkerBackend {
+    /// `addr` is what the worker said in its `Hello`, e.g. `127.0.0.1:41234`.
+    ///
+    /// # Errors
+    /// [`BackendError::Protocol`] if no HTTP client can be made.
+    pub fn new(addr: &str, token: Secret) -> Result<Self, BackendError> {
+        let client = Client::builder()
+            .http2_prior_knowledge()
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .http2_keep_alive_timeout(KEEP_ALIVE)
+            .connect_timeout(CONNECT)
+            .tcp_nodelay(true)
+            // A worker has no reason to send us elsewhere, and the token is for it alone.
+            .redirect(Policy::none())
+            // A proxy from the environment must never see prompts.
+            .no_proxy()
+            .build()
+            .map_err(|error| BackendError::Protocol(chain(&error)))?;
+        Ok(Self { client, base: format!("http://{addr}"), token })
+    }
+
+    async fn send(&self, call: RequestBuilder) -> Result<Response, BackendError> {
+        let response = call.bearer_auth(self.token.reveal()).send().await.map_err(|error| BackendError::Lost(chain(&error)))?;
+        if response.status().is_success() { Ok(response) } else { Err(BackendError::Refused(response.status().as_u16())) }
+    }
+}
+
+#[async_trait]
+impl Backend for WorkerBackend {
+    async fn status(&self) -> Result<Status, BackendError> {
+        let response = self.send(self.client.get(format!("{}/status", self.base))).await?;
+        let body = response.bytes().await.map_err(|error| BackendError::Lost(chain(&error)))?;
+        serde_json::from_slice(&body).map_err(|error| BackendError::Protocol(error.to_string()))
+    }
+
+    async fn generate(&self, ticket: &Ticket, request: Generate) -> Result<EventStream, BackendError> {
+        tracing::debug!(usage = %ticket.id(), worker = self.base, "dispatch");
+        let response = self.send(self.client.post(format!("{}/generate", self.base)).json(&request)).await?;
+        let chunks = response.bytes_stream().map(|chunk| chunk.map_err(|error| BackendError::Lost(chain(&error))));
+        Ok(events(chunks).boxed())
+    }
+}
+
+/// Chunks → events. Ends after the first error, which a connection closed within a line is.
+fn events(
+    chunks: impl Stream<Item = Result<Bytes, BackendError>> + Send + Unpin,
+) -> impl Stream<Item = Result<Event, BackendError>> + Send {
+    let state = (chunks, Lines::default(), VecDeque::new(), false);
+    stream::unfold(state, |(mut chunks, mut lines, mut ready, mut failed)| async move {
+        loop {
+            if let Some(event) = ready.pop_front() {
+                return Some((event, (chunks, lines, ready, failed)));
+            }
+            if failed {
+                return None;
+            }
+            match chunks.next().await? {
+                Ok(chunk) => failed = decode(&mut lines, &chunk, &mut ready),
+                Err(error) => return Some((Err(error), (chunks, lines, ready, true))),
+            }
+        }
+    })
+}
+
+/// Decodes what became whole with this chunk. Returns whether the last thing is an error.
+fn decode(lines: &mut Lines, chunk: &Bytes, ready: &mut VecDeque<Result<Event, BackendError>>) -> bool {
+    lines.push(chunk);
+    loop {
+        match lines.next() {
+            Ok(Some(event)) => ready.push_back(Ok(event)),
+            Ok(None) => return false,
+            Err(error) => {
+                ready.push_back(Err(error));
+                return true;
+            }
+        }
+    }
+}
+
+/// The error with its causes: reqwest's own text says only *error sending request*.
+fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text.push_str(": ");
+        text.push_str(&next.to_string());
+        cause = next.source();
+    }
+    text
+}

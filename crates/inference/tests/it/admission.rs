@@ -1,0 +1,129 @@
+//! The stages before the pool, many at once, and the sweeper.
+
+use crate::setup::{read, request, setup};
+use contract::{account::Role, ids::UsageId, model::Sampling, usage::Purpose};
+use domain::{Clock, Error, SystemClock};
+use futures::future::join_all;
+use inference::{Catalogue, Inference, ModelConfig, Outcome, Request};
+use std::{sync::Arc, time::Duration};
+use store::usage::NewUsage;
+use testkit::{
+    fake_worker::{FAKE_MODEL, Script, fake_model, quick_pool},
+    ledger::ledger,
+};
+use uuid::Uuid;
+
+#[tokio::test]
+async fn an_unknown_model_is_not_found_and_costs_nothing() {
+    let s = setup().await;
+    let refused = s.inference.admit(&s.actor, Request { model: Some("no-such".into()), ..request() }).await;
+    assert!(matches!(refused, Err(Error::NotFound { what: "model" })), "{refused:?}");
+    assert!(ledger(&s.db).await.is_empty());
+    assert!(s.worker.requests().is_empty());
+}
+
+#[tokio::test]
+async fn another_tenants_model_is_not_found() {
+    let s = setup().await;
+    let theirs = testkit::tenant(&s.db, "b").await;
+    let secret = ModelConfig { id: "theirs".into(), default: false, tenants: Some([theirs.id].into()), ..fake_model() };
+    let catalogue = Catalogue::new(vec![fake_model(), secret]).expect("valid");
+    let inference = Inference::new(s.db.db.clone(), catalogue, quick_pool(), Arc::new(SystemClock));
+    let refused = inference.admit(&s.actor, Request { model: Some("theirs".into()), ..request() }).await;
+    assert!(matches!(refused, Err(Error::NotFound { what: "model" })), "{refused:?}");
+    let ids: Vec<String> = inference.models(&s.actor).into_iter().map(|model| model.id).collect();
+    assert_eq!(ids, [FAKE_MODEL]);
+}
+
+#[tokio::test]
+async fn nonsense_is_refused_before_the_ledger() {
+    let s = setup().await;
+    let sampling = Sampling { temperature: Some(3.0), ..Sampling::default() };
+    let refused = s.inference.admit(&s.actor, Request { sampling, ..request() }).await;
+    assert!(matches!(refused, Err(Error::Invalid { field: "temperature", .. })), "{refused:?}");
+    assert!(ledger(&s.db).await.is_empty());
+}
+
+#[tokio::test]
+async fn the_reservation_is_never_less_than_the_use() {
+    let s = setup().await;
+    let sampling = Sampling { max_tokens: Some(100), ..Sampling::default() };
+    let mut generation = s.inference.admit(&s.actor, Request { sampling, purpose: Purpose::Title, ..request() }).await.expect("admitted");
+    read(&mut generation).await;
+    let row = s.only_use().await;
+    assert_eq!(row.purpose, "title");
+    assert!(row.reserved_tokens >= row.prompt_tokens + row.completion_tokens);
+    assert!(row.reserved_tokens >= 100 + "What is a kontor?".len() as i32 && row.reserved_tokens < 300, "{row:?}");
+}
+
+#[tokio::test]
+async fn thirty_two_at_once() {
+    let s = setup().await;
+    s.worker.otherwise(Script::answer("one two three four five").delay(Duration::from_millis(10)));
+    let all = join_all((0..32).map(|_| async { read(&mut s.ask().await).await })).await;
+    assert!(all.iter().all(|(text, ended)| text == "one two three four five" && ended.outcome == Outcome::Ok));
+    let rows = ledger(&s.db).await;
+    assert_eq!(rows.len(), 32);
+    assert!(rows.iter().all(|row| row.outcome.as_deref() == Some("ok")));
+    let used: i64 = rows.iter().map(|row| i64::from(row.completion_tokens)).sum();
+    assert_eq!(used.unsigned_abs(), s.worker.totals().completion_tokens, "the ledger and the worker's own count differ");
+}
+
+#[tokio::test]
+async fn nothing_is_admitted_once_the_process_drains() {
+    let s = setup().await;
+    s.inference.drain().await;
+    let refused = s.inference.admit(&s.actor, request()).await;
+    assert!(matches!(refused, Err(Error::Unavailable { what: "model", .. })), "{refused:?}");
+    assert!(ledger(&s.db).await.is_empty());
+}
+
+/// The machine's clock, ahead by this many milliseconds.
+#[derive(Debug)]
+struct Ahead(i64);
+
+impl Clock for Ahead {
+    fn now(&self) -> i64 {
+        SystemClock.now() + self.0
+    }
+}
+
+#[tokio::test]
+async fn the_sweeper_settles_what_is_stale_and_nothing_else() {
+    const HOUR: i64 = 60 * 60 * 1000;
+    let s = setup().await;
+    read(&mut s.ask().await).await;
+    // What a process leaves that was killed right after it opened a use.
+    let id = UsageId(Uuid::now_v7());
+    let tx = s.db.db.begin(&s.actor).await.expect("a transaction");
+    let left = NewUsage {
+        id,
+        user: s.actor.user().ok(),
+        model: FAKE_MODEL.into(),
+        purpose: Purpose::Chat,
+        reserved_tokens: 100,
+        request: s.actor.request(),
+        created_at: SystemClock.now(),
+    };
+    tx.usage().open(&left).await.expect("opened");
+    tx.commit().await.expect("committed");
+
+    assert_eq!(s.inference.sweep(2 * HOUR).await.expect("swept"), 0);
+    let catalogue = Catalogue::new(vec![fake_model()]).expect("valid");
+    let later = Inference::new(s.db.db.clone(), catalogue, quick_pool(), Arc::new(Ahead(3 * HOUR)));
+    assert_eq!(later.sweep(2 * HOUR).await.expect("swept"), 1);
+    assert_eq!(later.sweep(2 * HOUR).await.expect("swept"), 0);
+    let outcomes: Vec<_> = ledger(&s.db).await.into_iter().map(|row| (row.id == id.0, row.outcome)).collect();
+    assert!(outcomes.contains(&(true, Some("swept".into()))) && outcomes.contains(&(false, Some("ok".into()))), "{outcomes:?}");
+}
+
+#[tokio::test]
+async fn two_tenants_never_share_a_prefix() {
+    let s = setup().await;
+    let tenant = testkit::tenant(&s.db, "b").await;
+    let stranger = testkit::user(&s.db, &tenant, &[Role::User]).await;
+    read(&mut s.ask().await).await;
+    read(&mut s.inference.admit(&stranger, request()).await.expect("admitted")).await;
+    let partitions: Vec<String> = s.worker.requests().into_iter().map(|request| request.partition).collect();
+    assert_ne!(partitions[0], partitions[1], "If you are here because this failed: one tenant can time another's prompts.");
+}

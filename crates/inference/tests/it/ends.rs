@@ -1,0 +1,239 @@
+//! Every way a completion can end leaves exactly one settled event with the right outcome and figures.
+
+use crate::setup::{eventually, first_text, read, request, setup};
+use async_trait::async_trait;
+use domain::{Error, SystemClock};
+use inference::{
+    Catalogue, Inference, Outcome, Output,
+    meter::Ticket,
+    pool::{Backend, BackendError, EventStream},
+};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use testkit::{
+    fake_worker::{FAKE_CONTEXT, FAKE_MODEL, Script, fake_model, quick_pool},
+    ledger::{LedgerRow, execute_as_owner, ledger},
+};
+use worker_protocol::{FailCode, Generate, Status};
+
+/// Fails with a hint at the rule if the row is not settled like this.
+fn assert_settled(row: &LedgerRow, outcome: &str, (prompt, cached, completion): (i32, i32, i32)) {
+    let found = (row.state.as_str(), row.outcome.as_deref(), row.prompt_tokens, row.cached_tokens, row.completion_tokens);
+    assert_eq!(
+        found,
+        ("settled", Some(outcome), prompt, cached, completion),
+        "If you are here because this failed: an end of a completion is not settled as it was used."
+    );
+}
+
+#[tokio::test]
+async fn ok() {
+    let s = setup().await;
+    s.worker.script(Script::answer("a house of trade").prompt(20, 8));
+    let mut generation = s.ask().await;
+    assert_eq!(generation.model(), FAKE_MODEL);
+
+    assert!(matches!(generation.next().await, Some(Output::Started { prompt_tokens: 20, cached_tokens: 8 })));
+    let (text, ended) = read(&mut generation).await;
+    assert_eq!(text, "a house of trade");
+    assert_eq!(ended.outcome, Outcome::Ok);
+    assert!(ended.error.is_none());
+    assert_eq!((ended.stats.model.as_str(), ended.stats.finish_reason.as_str()), (FAKE_MODEL, "stop"));
+    assert_eq!((ended.stats.prompt_tokens, ended.stats.cached_tokens, ended.stats.completion_tokens), (20, 8, 4));
+    assert!(generation.next().await.is_none());
+
+    // The end comes after the settlement: no waiting here.
+    let row = s.only_use().await;
+    assert_settled(&row, "ok", (20, 8, 4));
+    assert_eq!(row.id, generation.usage_id().0);
+    assert_eq!(row.purpose, "chat");
+    assert_eq!(row.user_id, s.actor.user().ok().map(|user| user.0));
+    assert_eq!(row.reserved_tokens, FAKE_CONTEXT as i32);
+    assert!(row.ttft_ms.is_some() && row.duration_ms.is_some());
+    let asked = s.worker.requests();
+    assert_eq!(asked[0].id, row.id);
+    assert_eq!(asked[0].partition, s.actor.tenant().to_string(), "prefixes must not be shared between tenants");
+}
+
+#[tokio::test]
+async fn ok_by_length() {
+    let s = setup().await;
+    s.worker.script(Script::answer("cut off").ends_by_length());
+    let (_, ended) = read(&mut s.ask().await).await;
+    assert_eq!((ended.outcome, ended.stats.finish_reason.as_str()), (Outcome::Ok, "length"));
+}
+
+#[tokio::test]
+async fn worker_error() {
+    let s = setup().await;
+    s.worker.script(Script::answer("one two three four").fails_after(2, FailCode::Engine));
+    let (text, ended) = read(&mut s.ask().await).await;
+    assert_eq!(text, "one two ");
+    assert_eq!(ended.outcome, Outcome::Failed);
+    assert!(matches!(ended.error, Some(Error::Unavailable { what: "model", .. })));
+    assert_settled(&s.only_use().await, "failed", (12, 4, 2));
+}
+
+#[tokio::test]
+async fn prompt_too_long() {
+    let s = setup().await;
+    s.worker.script(Script::refuses(FailCode::ContextLengthExceeded));
+    let (_, ended) = read(&mut s.ask().await).await;
+    assert!(matches!(ended.error, Some(Error::Invalid { code: "context_length_exceeded", .. })));
+    assert_settled(&s.only_use().await, "failed", (0, 0, 0));
+    assert_eq!(s.worker.requests().len(), 1, "no other worker could do better");
+}
+
+#[tokio::test]
+async fn connection_lost_before_the_first_token_is_tried_again_unseen() {
+    let s = setup().await;
+    s.worker.script(Script::answer("never").prompt(99, 0).drops_after(0));
+    s.worker.script(Script::answer("second try").prompt(20, 0));
+    let mut generation = s.ask().await;
+    let (text, ended) = read(&mut generation).await;
+    assert_eq!((text.as_str(), ended.outcome), ("second try", Outcome::Ok));
+    assert_eq!(s.worker.requests().len(), 2);
+    assert_settled(&s.only_use().await, "ok", (20, 0, 2));
+}
+
+#[tokio::test]
+async fn connection_lost_twice_fails() {
+    let s = setup().await;
+    s.worker.otherwise(Script::answer("never").drops_after(0));
+    let (text, ended) = read(&mut s.ask().await).await;
+    assert_eq!((text.as_str(), ended.outcome), ("", Outcome::Failed));
+    assert!(matches!(ended.error, Some(Error::Unavailable { what: "model", .. })));
+    assert_eq!(s.worker.requests().len(), 2);
+    assert_settled(&s.only_use().await, "failed", (12, 4, 0));
+}
+
+#[tokio::test]
+async fn connection_lost_after_the_first_token_keeps_and_bills_what_came() {
+    let s = setup().await;
+    s.worker.script(Script::answer("one two three four").drops_after(3));
+    let (text, ended) = read(&mut s.ask().await).await;
+    assert_eq!(text, "one two three ");
+    assert_eq!((ended.outcome, ended.stats.completion_tokens), (Outcome::Failed, 3));
+    assert!(matches!(ended.error, Some(Error::Unavailable { what: "model", .. })));
+    assert_eq!(s.worker.requests().len(), 1, "half an answer must not be made twice");
+    assert_settled(&s.only_use().await, "failed", (12, 4, 3));
+}
+
+#[tokio::test]
+async fn client_gone() {
+    let s = setup().await;
+    s.worker.script(Script::answer("one two three").hangs_after(2));
+    let mut generation = s.ask().await;
+    first_text(&mut generation).await;
+    first_text(&mut generation).await;
+    let gone = Instant::now();
+    drop(generation);
+    assert_settled(&s.settled().await, "disconnected", (12, 4, 2));
+    eventually("the worker is free", || async { s.worker.running() == 0 }).await;
+    let freed = s.worker.cancelled()[0] - gone;
+    assert!(freed < Duration::from_millis(500), "the slot was freed after {freed:?}");
+}
+
+#[tokio::test]
+async fn client_gone_while_it_is_admitted() {
+    let s = setup().await;
+    s.worker.otherwise(Script::answer("one two three").hangs_after(2));
+    for pause in 0..20 {
+        let _ = tokio::time::timeout(Duration::from_millis(pause), s.inference.admit(&s.actor, request())).await;
+    }
+    s.inference.drain().await;
+    let rows = ledger(&s.db).await;
+    assert!(
+        rows.iter().all(|row| row.state == "settled" && row.outcome.as_deref() == Some("disconnected")),
+        "If you are here because this failed: a caller that leaves during admission leaves an open use. {rows:?}"
+    );
+}
+
+#[tokio::test]
+async fn cancel() {
+    let s = setup().await;
+    s.worker.script(Script::answer("one two three").hangs_after(1));
+    let mut generation = s.ask().await;
+    assert_eq!(first_text(&mut generation).await, "one ");
+    let stopped = Instant::now();
+    generation.cancel();
+    let (text, ended) = read(&mut generation).await;
+    assert_eq!((text.as_str(), ended.outcome), ("", Outcome::Cancelled));
+    assert_eq!((ended.stats.completion_tokens, ended.stats.finish_reason.as_str()), (1, ""));
+    assert!(ended.error.is_none());
+    assert_settled(&s.only_use().await, "cancelled", (12, 4, 1));
+    eventually("the worker is free", || async { s.worker.running() == 0 }).await;
+    let freed = s.worker.cancelled()[0] - stopped;
+    assert!(freed < Duration::from_millis(500), "the slot was freed after {freed:?}");
+}
+
+#[tokio::test]
+async fn a_stop_wins_over_leaving() {
+    let s = setup().await;
+    s.worker.script(Script::answer("one two three").hangs_after(1));
+    let mut generation = s.ask().await;
+    first_text(&mut generation).await;
+    generation.canceller().cancel();
+    drop(generation);
+    assert_settled(&s.settled().await, "cancelled", (12, 4, 1));
+}
+
+#[tokio::test]
+async fn ledger_down_means_no_inference() {
+    let s = setup().await;
+    execute_as_owner(&s.db, "ALTER TABLE usage_event RENAME TO usage_event_gone").await;
+    let refused = s.inference.admit(&s.actor, request()).await;
+    assert!(matches!(refused, Err(Error::Unavailable { what: "ledger", .. })), "{refused:?}");
+    assert!(s.worker.requests().is_empty(), "If you are here because this failed: something was computed that was not written down.");
+    execute_as_owner(&s.db, "ALTER TABLE usage_event_gone RENAME TO usage_event").await;
+    assert!(ledger(&s.db).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_ledger_that_comes_back_is_settled_then() {
+    let s = setup().await;
+    s.worker.script(Script::answer("one two").hangs_after(2));
+    let mut generation = s.ask().await;
+    first_text(&mut generation).await;
+    first_text(&mut generation).await;
+    execute_as_owner(&s.db, "ALTER TABLE usage_event RENAME TO usage_event_gone").await;
+    generation.cancel();
+    // The consumer is not kept waiting for the ledger.
+    let (_, ended) = tokio::time::timeout(Duration::from_secs(4), read(&mut generation)).await.expect("an end in time");
+    assert_eq!(ended.outcome, Outcome::Cancelled);
+    execute_as_owner(&s.db, "ALTER TABLE usage_event_gone RENAME TO usage_event").await;
+    s.inference.drain().await;
+    assert_settled(&s.only_use().await, "cancelled", (12, 4, 2));
+}
+
+/// Brings the driver down that asks it.
+#[derive(Debug)]
+struct Bomb(Arc<dyn Backend>);
+
+#[async_trait]
+impl Backend for Bomb {
+    async fn status(&self) -> Result<Status, BackendError> {
+        self.0.status().await
+    }
+
+    async fn generate(&self, _: &Ticket, _: Generate) -> Result<EventStream, BackendError> {
+        panic!("as the test wants it");
+    }
+}
+
+#[tokio::test]
+async fn a_driver_that_panics_leaves_no_open_use() {
+    let s = setup().await;
+    let pool = quick_pool();
+    pool.add("bomb", Arc::new(Bomb(s.worker.backend())));
+    let catalogue = Catalogue::new(vec![fake_model()]).expect("valid");
+    let inference = Inference::new(s.db.db.clone(), catalogue, pool, Arc::new(SystemClock));
+    let mut generation = inference.admit(&s.actor, request()).await.expect("admitted");
+    let (_, ended) = read(&mut generation).await;
+    assert_eq!(ended.outcome, Outcome::Failed);
+    assert!(matches!(ended.error, Some(Error::Internal(_))));
+    inference.drain().await;
+    assert_settled(&s.only_use().await, "failed", (0, 0, 0));
+}

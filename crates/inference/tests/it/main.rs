@@ -1,0 +1,8 @@
+//! The funnel against a real Postgres and scripted workers.
+
+mod admission;
+mod compile_fail;
+mod ends;
+mod pool;
+mod setup;
+mod supervisor;

@@ -1,0 +1,92 @@
+//! What every test here begins with.
+
+use contract::{account::Role, model::Sampling, usage::Purpose};
+use domain::Actor;
+use inference::{ChatMessage, ChatRole, Ended, Generation, Inference, Output, Request};
+use std::{future::Future, time::Duration};
+use testkit::{
+    TestDb,
+    fake_worker::{self, FakeWorker},
+    ledger::{LedgerRow, ledger},
+};
+
+/// A database, a worker, a funnel over both, and somebody who asks.
+pub struct Setup {
+    pub db: TestDb,
+    pub worker: FakeWorker,
+    pub inference: Inference,
+    pub actor: Actor,
+}
+
+pub async fn setup() -> Setup {
+    let db = TestDb::new().await;
+    let worker = FakeWorker::start().await;
+    let inference = fake_worker::inference(&db, &worker);
+    let actor = asker(&db).await;
+    Setup { db, worker, inference, actor }
+}
+
+pub async fn asker(db: &TestDb) -> Actor {
+    let tenant = testkit::tenant(db, "a").await;
+    testkit::user(db, &tenant, &[Role::User]).await
+}
+
+pub fn request() -> Request {
+    let messages = vec![ChatMessage { role: ChatRole::User, content: "What is a kontor?".into() }];
+    Request { purpose: Purpose::Chat, model: None, messages, continue_last: false, sampling: Sampling::default() }
+}
+
+impl Setup {
+    pub async fn ask(&self) -> Generation {
+        self.inference.admit(&self.actor, request()).await.expect("admitted")
+    }
+
+    /// The only row of the ledger.
+    pub async fn only_use(&self) -> LedgerRow {
+        let rows = ledger(&self.db).await;
+        assert_eq!(rows.len(), 1, "one use, one event: {rows:?}");
+        rows.into_iter().next().expect("one")
+    }
+
+    /// The only row of the ledger, once it is settled.
+    pub async fn settled(&self) -> LedgerRow {
+        eventually("the use is settled", || async { self.only_use().await.state == "settled" }).await;
+        self.only_use().await
+    }
+}
+
+/// Everything up to the end: the texts put together, and the end.
+pub async fn read(generation: &mut Generation) -> (String, Ended) {
+    let mut text = String::new();
+    while let Some(output) = generation.next().await {
+        match output {
+            Output::Text(more) => text.push_str(&more),
+            Output::End(ended) => return (text, ended),
+            Output::Queued { .. } | Output::Started { .. } => {}
+        }
+    }
+    panic!("the generation had no end");
+}
+
+/// Reads up to the first text.
+pub async fn first_text(generation: &mut Generation) -> String {
+    while let Some(output) = generation.next().await {
+        match output {
+            Output::Text(text) => return text,
+            Output::End(ended) => panic!("ended before the first text: {ended:?}"),
+            Output::Queued { .. } | Output::Started { .. } => {}
+        }
+    }
+    panic!("the generation had no text");
+}
+
+/// Waits up to five seconds for something to become true.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, mut check: impl FnMut() -> F) {
+    for _ in 0..100 {
+        if check().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("did not happen within five seconds: {what}");
+}

@@ -1,0 +1,69 @@
+//! Background duties: recovery of turns, the sweeper of the ledger, purges.
+
+use crate::{Services, shared::Shared, turns::recovery};
+use contract::Millis;
+use domain::Result;
+use inference::LONGEST_GENERATION;
+use std::{future::Future, time::Duration};
+use store::Reason;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+/// How often turns of dead nodes are looked for.
+const RECOVER_EVERY: Duration = Duration::from_secs(5);
+/// How often the ledger is swept.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// How often what is past its time is purged.
+const PURGE_EVERY: Duration = Duration::from_secs(10 * 60);
+/// Events of an ended turn are kept for those who come late.
+const EVENTS_KEPT_SECONDS: u32 = 60 * 60;
+/// A deleted conversation can be restored for this long.
+const DELETED_KEPT_MS: Millis = 30 * 24 * 60 * 60 * 1000;
+/// Beyond the longest generation a use of a model is surely orphaned.
+const SWEEP_MARGIN_MS: i64 = 5 * 60 * 1000;
+
+impl Services {
+    /// Background duties, each at once and then again and again, until the token is cancelled. Several nodes may
+    /// run them at the same time.
+    pub async fn run_jobs(&self, stop: CancellationToken) {
+        let shared = &*self.shared;
+        tokio::join!(
+            every(RECOVER_EVERY, "turn recovery", &stop, || async { recovery::recover(shared).await.map(drop) }),
+            every(SWEEP_EVERY, "ledger sweeper", &stop, || async { shared.inference.sweep(oldest_use_ms()).await.map(drop) }),
+            every(PURGE_EVERY, "purge", &stop, || purge(shared)),
+        );
+    }
+}
+
+/// Runs a job until told to stop. A failure is logged, and the next time is tried again.
+async fn every<F: Future<Output = Result<()>>>(period: Duration, name: &str, stop: &CancellationToken, job: impl Fn() -> F) {
+    let mut clock = interval(period);
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = clock.tick() => {}
+        }
+        if let Err(error) = job().await {
+            tracing::warn!(%error, job = name, "a background job failed; it will be tried again");
+        }
+    }
+}
+
+fn oldest_use_ms() -> i64 {
+    i64::try_from(LONGEST_GENERATION.as_millis()).unwrap_or(i64::MAX).saturating_add(SWEEP_MARGIN_MS)
+}
+
+/// Removes what is past its time.
+pub(crate) async fn purge(shared: &Shared) -> Result<()> {
+    shared.temporary.purge();
+    let tx = shared.db.begin_system("purge", Reason::Purge).await?;
+    let events = tx.turns().purge_events(EVENTS_KEPT_SECONDS).await?;
+    let conversations = tx.conversations().purge(shared.now() - DELETED_KEPT_MS).await?;
+    tx.commit().await?;
+    let sessions = shared.identity.purge().await?;
+    if events + conversations + sessions > 0 {
+        tracing::info!(events, conversations, sessions, "purged");
+    }
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! What the product can do for people: chats, turns, prompt history, usage, account, import and export.
+//!
+//! Every method takes the [`Actor`](domain::Actor) first, asks [`Actor::may`](domain::Actor::may) before anything
+//! else, and names the owner in every query: somebody else's object is *not found*. Edges (server functions, plain
+//! routes) parse, call one method and render.
+
+#[cfg(target_family = "wasm")]
+compile_error!("`services` is server-only");
+
+pub mod account;
+pub mod chats;
+mod check;
+mod cursor;
+mod jobs;
+pub mod models;
+pub mod prompts;
+mod shared;
+pub mod transfer;
+pub mod turns;
+pub mod usage;
+
+pub use account::Account;
+pub use chats::{AttachmentText, Chats, ListConversations};
+pub use models::Models;
+pub use prompts::Prompts;
+pub use transfer::{File, Transfer};
+pub use turns::{Events, Turns};
+pub use usage::UsageReports;
+
+use domain::Clock;
+use identity::Identity;
+use inference::Inference;
+use shared::Shared;
+use std::sync::Arc;
+use store::Db;
+
+/// Everything at once, for the edges. Clones share everything.
+#[derive(Clone)]
+pub struct Services {
+    pub chats: Chats,
+    pub turns: Turns,
+    pub prompts: Prompts,
+    pub usage: UsageReports,
+    pub account: Account,
+    pub transfer: Transfer,
+    pub models: Models,
+    shared: Arc<Shared>,
+}
+
+impl Services {
+    /// Puts the services together. Starts nothing; see [`Services::run_jobs`].
+    #[must_use]
+    pub fn new(db: Db, inference: Inference, identity: Identity, clock: Arc<dyn Clock>) -> Self {
+        let shared = Arc::new(Shared::new(db, inference, identity, clock));
+        let turns = Turns::new(shared.clone());
+        Self {
+            chats: Chats::new(shared.clone(), turns.clone()),
+            prompts: Prompts::new(shared.clone()),
+            usage: UsageReports::new(shared.clone()),
+            account: Account::new(shared.clone(), turns.clone()),
+            transfer: Transfer::new(shared.clone()),
+            models: Models::new(shared.clone()),
+            turns,
+            shared,
+        }
+    }
+
+    /// Ends the running turns of this process as interrupted, text kept, and waits until that is stored.
+    /// New turns are refused from now on.
+    pub async fn drain(&self) {
+        self.shared.shutdown.cancel();
+        self.shared.tracker.close();
+        self.shared.tracker.wait().await;
+        self.shared.inference.drain().await;
+    }
+}

@@ -1,0 +1,49 @@
+//! What all services of a process share.
+
+use crate::turns::{hub::Hub, temporary::Registry};
+use contract::Millis;
+use domain::Clock;
+use identity::Identity;
+use inference::Inference;
+use std::sync::Arc;
+use store::Db;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+/// See the module.
+pub(crate) struct Shared {
+    pub db: Db,
+    pub inference: Inference,
+    pub identity: Identity,
+    pub clock: Arc<dyn Clock>,
+    /// This process, in the `turn` table.
+    pub node: Uuid,
+    /// The turns that run in this process.
+    pub hub: Hub,
+    /// Temporary turns; they live nowhere else.
+    pub temporary: Registry,
+    /// Every background task of a request.
+    pub tracker: TaskTracker,
+    /// The process is about to end.
+    pub shutdown: CancellationToken,
+}
+
+impl Shared {
+    pub(crate) fn new(db: Db, inference: Inference, identity: Identity, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            db,
+            inference,
+            identity,
+            node: Uuid::now_v7(),
+            hub: Hub::default(),
+            temporary: Registry::new(clock.clone()),
+            tracker: TaskTracker::new(),
+            shutdown: CancellationToken::new(),
+            clock,
+        }
+    }
+
+    pub(crate) fn now(&self) -> Millis {
+        self.clock.now()
+    }
+}

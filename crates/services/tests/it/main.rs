@@ -1,0 +1,13 @@
+//! The services against a real Postgres and a worker that does what a test scripts.
+
+mod account;
+mod branches;
+mod chats;
+mod isolation;
+mod recovery;
+mod search;
+mod temporary;
+mod transfer;
+mod turns;
+mod usage;
+mod world;

@@ -1,0 +1,41 @@
+//! The usage report equals the ledger.
+
+use crate::world::World;
+use contract::usage::{Purpose, UsageRange};
+use domain::Error;
+use testkit::fake_worker::Script;
+use worker_protocol::FailCode;
+
+fn wide() -> UsageRange {
+    UsageRange { from: "2026-01-01".into(), to: "2027-12-31".into() }
+}
+
+#[tokio::test]
+async fn the_report_equals_the_ledger() {
+    let world = World::new().await;
+    world.worker.script(Script::answer("one two three").prompt(100, 60));
+    world.worker.script(Script::answer("Title").prompt(30, 0));
+    world.ask_and_wait("First").await;
+    world.worker.script(Script::answer("one two three").fails_after(2, FailCode::Engine).prompt(50, 10));
+    world.ask_and_wait("Second").await;
+
+    let report = world.services.usage.report(&world.actor, wide()).await.expect("report");
+    let ledger = testkit::ledger::ledger(&world.db).await;
+    assert_eq!(ledger.len(), 3);
+    let sum = |of: fn(&testkit::ledger::LedgerRow) -> i32| ledger.iter().map(|row| i64::from(of(row))).sum::<i64>();
+    let reported = |of: fn(&contract::usage::UsageRow) -> i64| report.rows.iter().map(of).sum::<i64>();
+    assert_eq!(reported(|row| row.requests), 3);
+    assert_eq!(reported(|row| row.prompt_tokens), sum(|row| row.prompt_tokens));
+    assert_eq!(reported(|row| row.cached_tokens), sum(|row| row.cached_tokens));
+    assert_eq!(reported(|row| row.completion_tokens), sum(|row| row.completion_tokens));
+    assert_eq!(reported(|row| row.prompt_tokens), 180);
+    let chat = report.rows.iter().find(|row| row.purpose == Purpose::Chat).expect("chats");
+    assert_eq!((chat.requests, chat.prompt_tokens, chat.cached_tokens, chat.completion_tokens), (2, 150, 70, 5));
+    assert!(report.as_of.is_some());
+
+    let csv = world.services.usage.csv(&world.actor, wide()).await.expect("csv");
+    assert_eq!(csv.lines().count(), 1 + report.rows.len());
+    assert!(csv.contains(",chat,2,150,70,5"), "{csv}");
+    let bad = world.services.usage.report(&world.actor, UsageRange { from: "x".into(), to: "y".into() }).await;
+    assert!(matches!(bad, Err(Error::Invalid { field: "from", code: "bad_date", .. })));
+}

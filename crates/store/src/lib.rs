@@ -1,0 +1,43 @@
+//! The only crate that knows SQL.
+//!
+//! [`Db::begin`] is the one door to tenant data: it opens a transaction bound to the actor's tenant, and
+//! every repository hangs on the [`TenantTx`] it returns. Row-level security in Postgres is the second wall
+//! behind it. [`Db::begin_system`] is the other door, for work across tenants: another login, which cannot
+//! read what people wrote, and an audit row.
+//!
+//! One file per noun; a noun's file holds its statements, its row types and nothing else.
+
+#[cfg(target_family = "wasm")]
+compile_error!("`store` is server-only");
+
+mod chat_sql;
+mod db;
+mod error;
+mod tx;
+
+pub mod embedded;
+pub mod listen;
+
+// People and platform.
+pub mod administration;
+pub mod credentials;
+pub mod sessions;
+pub mod tenants;
+pub mod throttle;
+pub mod users;
+
+// Chats.
+pub mod attachments;
+pub mod conversations;
+pub mod imports;
+pub mod messages;
+pub mod prompts;
+pub mod search;
+pub mod turns;
+
+// Ledger and audit.
+pub mod audit;
+pub mod usage;
+
+pub use db::{Db, DbConfig};
+pub use tx::{Reason, SystemTx, TenantTx};

@@ -1,0 +1,243 @@
+//! The ledger: one event for each use of a model. Opened with a reservation before the model runs, settled
+//! exactly once with the worker's own figures.
+
+use crate::{
+    chat_sql::{all, instant, int, millis, one, run, sql},
+    tx::{SystemTx, TenantTx},
+};
+use contract::{
+    Millis,
+    ids::{RequestId, UsageId, UserId},
+    usage::{Purpose, UsageRow},
+};
+use domain::{Error, Result};
+use sea_orm::FromQueryResult;
+use time::{Date, OffsetDateTime};
+
+/// How a use of a model ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The model came to its end, or to the agreed length.
+    Ok,
+    /// The person pressed Stop.
+    Cancelled,
+    /// Nobody waited for it any more.
+    Disconnected,
+    /// The worker failed or went away.
+    Failed,
+    /// The process that held it died; settled by the sweeper.
+    Swept,
+}
+
+impl Outcome {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Cancelled => "cancelled",
+            Self::Disconnected => "disconnected",
+            Self::Failed => "failed",
+            Self::Swept => "swept",
+        }
+    }
+}
+
+/// An event to be opened.
+#[derive(Clone, Debug)]
+pub struct NewUsage {
+    pub id: UsageId,
+    /// `None` for a job.
+    pub user: Option<UserId>,
+    /// The name of the model in the catalogue.
+    pub model: String,
+    pub purpose: Purpose,
+    /// Prompt plus longest possible answer.
+    pub reserved_tokens: u32,
+    pub request: RequestId,
+    pub created_at: Millis,
+}
+
+/// The final figures, from the worker's own counters.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    pub outcome: Outcome,
+    pub prompt_tokens: u32,
+    /// Part of `prompt_tokens` that came out of the prefix cache; never more than it.
+    pub cached_tokens: u32,
+    pub completion_tokens: u32,
+    /// From dispatch to the first token; `None` if there was none.
+    pub ttft_ms: Option<u32>,
+    /// From dispatch to the end; `None` if it was never dispatched.
+    pub duration_ms: Option<u32>,
+    pub at: Millis,
+}
+
+/// The ledger of one tenant.
+#[derive(Debug)]
+pub struct Usage<'a> {
+    tx: &'a TenantTx,
+}
+
+impl<'a> Usage<'a> {
+    pub(crate) fn new(tx: &'a TenantTx) -> Self {
+        Self { tx }
+    }
+
+    /// Opens an event with its reservation.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if the id exists; else as for any statement.
+    pub async fn open(&self, new: &NewUsage) -> Result<()> {
+        let statement = sql(
+            "INSERT INTO usage_event (tenant_id, id, user_id, model, purpose, reserved_tokens, request_id, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            [
+                self.tx.tenant().0.into(),
+                new.id.0.into(),
+                new.user.map(|user| user.0).into(),
+                new.model.as_str().into(),
+                purpose_text(new.purpose).into(),
+                int(new.reserved_tokens).into(),
+                new.request.0.into(),
+                instant(new.created_at)?.into(),
+            ],
+        );
+        run(self.tx.conn(), statement).await?;
+        Ok(())
+    }
+
+    /// Settles an event; `false` if it was settled before (by another way out, or by the sweeper) or does not exist.
+    ///
+    /// # Errors
+    /// As for any statement.
+    pub async fn settle(&self, id: UsageId, with: &Settlement) -> Result<bool> {
+        let statement = sql(
+            "UPDATE usage_event
+             SET state = 'settled', outcome = $2, prompt_tokens = $3, cached_tokens = $4, completion_tokens = $5,
+                 ttft_ms = $6, duration_ms = $7, settled_at = $8
+             WHERE id = $1 AND tenant_id = $9 AND state = 'open'",
+            [
+                id.0.into(),
+                with.outcome.text().into(),
+                int(with.prompt_tokens).into(),
+                int(with.cached_tokens.min(with.prompt_tokens)).into(),
+                int(with.completion_tokens).into(),
+                with.ttft_ms.map(int).into(),
+                with.duration_ms.map(int).into(),
+                instant(with.at)?.into(),
+                self.tx.tenant().0.into(),
+            ],
+        );
+        Ok(run(self.tx.conn(), statement).await? == 1)
+    }
+
+    /// What a person used, by calendar day (UTC) of the request, model and purpose; both days included,
+    /// newest day first. Open events are not in it: their figures are not known yet.
+    ///
+    /// # Errors
+    /// As for any statement.
+    pub async fn report(&self, user: UserId, from: Date, to: Date) -> Result<Vec<UsageRow>> {
+        let statement = sql(
+            "SELECT to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, model, purpose, count(*) AS requests,
+                    sum(prompt_tokens)::bigint AS prompt_tokens, sum(cached_tokens)::bigint AS cached_tokens,
+                    sum(completion_tokens)::bigint AS completion_tokens
+             FROM usage_event
+             WHERE tenant_id = $1 AND user_id = $2 AND state = 'settled' AND created_at >= $3 AND created_at < $4
+             GROUP BY 1, 2, 3
+             ORDER BY 1 DESC, 2, 3",
+            [self.tx.tenant().0.into(), user.0.into(), midnight(from).into(), (midnight(to) + time::Duration::DAY).into()],
+        );
+        let rows: Vec<ReportRow> = all(self.tx.conn(), statement).await?;
+        rows.into_iter().map(UsageRow::try_from).collect()
+    }
+
+    /// When the person's newest figure was settled; `None` without any.
+    ///
+    /// # Errors
+    /// As for any statement.
+    pub async fn as_of(&self, user: UserId) -> Result<Option<Millis>> {
+        let statement = sql(
+            "SELECT max(settled_at) AS settled_at FROM usage_event WHERE tenant_id = $1 AND user_id = $2",
+            [self.tx.tenant().0.into(), user.0.into()],
+        );
+        let newest: Option<Newest> = one(self.tx.conn(), statement).await?;
+        Ok(newest.and_then(|newest| newest.settled_at).map(millis))
+    }
+}
+
+/// The ledger across tenants.
+#[derive(Debug)]
+pub struct SystemUsage<'a> {
+    tx: &'a SystemTx,
+}
+
+impl<'a> SystemUsage<'a> {
+    pub(crate) fn new(tx: &'a SystemTx) -> Self {
+        Self { tx }
+    }
+
+    /// Settles, as swept and with the figures they have, the events that were opened before `before` and never
+    /// settled. Returns how many.
+    ///
+    /// # Errors
+    /// As for any statement.
+    pub async fn settle_stale(&self, before: Millis, at: Millis) -> Result<u64> {
+        let statement = sql(
+            "UPDATE usage_event SET state = 'settled', outcome = $1, settled_at = $2 WHERE state = 'open' AND created_at < $3",
+            [Outcome::Swept.text().into(), instant(at)?.into(), instant(before)?.into()],
+        );
+        Ok(self.tx.changed(run(self.tx.conn(), statement).await?))
+    }
+}
+
+#[derive(FromQueryResult)]
+struct Newest {
+    settled_at: Option<OffsetDateTime>,
+}
+
+#[derive(FromQueryResult)]
+struct ReportRow {
+    day: String,
+    model: String,
+    purpose: String,
+    requests: i64,
+    prompt_tokens: i64,
+    cached_tokens: i64,
+    completion_tokens: i64,
+}
+
+impl TryFrom<ReportRow> for UsageRow {
+    type Error = Error;
+
+    fn try_from(row: ReportRow) -> Result<Self> {
+        Ok(Self {
+            day: row.day,
+            model: row.model,
+            purpose: purpose(&row.purpose)?,
+            requests: row.requests,
+            prompt_tokens: row.prompt_tokens,
+            cached_tokens: row.cached_tokens,
+            completion_tokens: row.completion_tokens,
+        })
+    }
+}
+
+fn midnight(day: Date) -> OffsetDateTime {
+    day.midnight().assume_utc()
+}
+
+fn purpose_text(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Chat => "chat",
+        Purpose::TemporaryChat => "temporary_chat",
+        Purpose::Title => "title",
+    }
+}
+
+fn purpose(text: &str) -> Result<Purpose> {
+    match text {
+        "chat" => Ok(Purpose::Chat),
+        "temporary_chat" => Ok(Purpose::TemporaryChat),
+        "title" => Ok(Purpose::Title),
+        other => Err(Error::internal(format!("unknown purpose {other:?} in the ledger"))),
+    }
+}

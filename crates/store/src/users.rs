@@ -1,0 +1,254 @@
+//! People of a tenant: profile and roles.
+
+use crate::{
+    chat_sql::{all, instant, millis, one, run, sql},
+    tx::{SystemTx, TenantTx},
+};
+use contract::{
+    Millis,
+    account::{Language, Profile, Role, Theme},
+    ids::{TenantId, UserId},
+};
+use domain::{Error, Result};
+use sea_orm::FromQueryResult;
+use time::OffsetDateTime;
+
+/// A person as stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct User {
+    pub id: UserId,
+    pub email: String,
+    pub profile: Profile,
+    pub created_at: Millis,
+    /// A disabled person cannot sign in; their sessions no longer count.
+    pub disabled_at: Option<Millis>,
+}
+
+/// A person to be stored.
+#[derive(Clone, Debug)]
+pub struct NewUser {
+    pub id: UserId,
+    pub email: String,
+    pub name: String,
+    pub language: Language,
+    pub roles: Vec<Role>,
+    pub created_at: Millis,
+}
+
+/// The people of the transaction's tenant.
+#[derive(Debug)]
+pub struct Users<'a> {
+    tx: &'a TenantTx,
+}
+
+impl<'a> Users<'a> {
+    pub(crate) fn new(tx: &'a TenantTx) -> Self {
+        Self { tx }
+    }
+
+    /// One person.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; else as for any statement.
+    pub async fn get(&self, user: UserId) -> Result<User> {
+        let statement = sql(
+            "SELECT id, email, name, language, theme, default_model, instructions, created_at, disabled_at
+             FROM app_user WHERE tenant_id = $1 AND id = $2",
+            [self.tx.tenant().0.into(), user.0.into()],
+        );
+        let row: UserRow = one(self.tx.conn(), statement).await?.ok_or(Error::not_found("user"))?;
+        row.try_into()
+    }
+
+    /// The person's roles.
+    ///
+    /// # Errors
+    /// As for any statement.
+    pub async fn roles(&self, user: UserId) -> Result<Vec<Role>> {
+        let statement = sql(
+            "SELECT role FROM user_role WHERE tenant_id = $1 AND user_id = $2 ORDER BY role",
+            [self.tx.tenant().0.into(), user.0.into()],
+        );
+        let rows: Vec<RoleRow> = all(self.tx.conn(), statement).await?;
+        rows.iter().map(|row| role(&row.role)).collect()
+    }
+
+    /// Replaces the profile.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; else as for any statement.
+    pub async fn change_profile(&self, user: UserId, profile: &Profile) -> Result<()> {
+        let statement = sql(
+            "UPDATE app_user SET name = $3, language = $4, theme = $5, default_model = $6, instructions = $7
+             WHERE tenant_id = $1 AND id = $2",
+            [
+                self.tx.tenant().0.into(),
+                user.0.into(),
+                profile.name.as_str().into(),
+                language_text(profile.language).into(),
+                theme_text(profile.theme).into(),
+                profile.default_model.clone().into(),
+                profile.instructions.as_str().into(),
+            ],
+        );
+        found(run(self.tx.conn(), statement).await?)
+    }
+
+    /// Removes the person with everything they own: chats, sessions, password. Their usage stays in the
+    /// ledger without their name.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; else as for any statement.
+    pub async fn delete(&self, user: UserId) -> Result<()> {
+        let statement = sql("DELETE FROM app_user WHERE tenant_id = $1 AND id = $2", [self.tx.tenant().0.into(), user.0.into()]);
+        found(run(self.tx.conn(), statement).await?)
+    }
+}
+
+/// People across tenants.
+#[derive(Debug)]
+pub struct SystemUsers<'a> {
+    tx: &'a SystemTx,
+}
+
+impl<'a> SystemUsers<'a> {
+    pub(crate) fn new(tx: &'a SystemTx) -> Self {
+        Self { tx }
+    }
+
+    /// Adds a person with roles. How they sign in is a matter of its own (a local password: `credentials`).
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if the tenant has somebody with this e-mail; else as for any statement.
+    pub async fn create(&self, tenant: TenantId, new: &NewUser) -> Result<()> {
+        let statement = sql(
+            "INSERT INTO app_user (tenant_id, id, email, name, language, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
+            [
+                tenant.0.into(),
+                new.id.0.into(),
+                new.email.as_str().into(),
+                new.name.as_str().into(),
+                language_text(new.language).into(),
+                instant(new.created_at)?.into(),
+            ],
+        );
+        self.tx.changed(run(self.tx.conn(), statement).await?);
+        for role in &new.roles {
+            let statement = sql(
+                "INSERT INTO user_role (tenant_id, user_id, role) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+                [tenant.0.into(), new.id.0.into(), role_text(*role).into()],
+            );
+            run(self.tx.conn(), statement).await?;
+        }
+        Ok(())
+    }
+
+    /// Locks a person out, or lets them in again (`None`).
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; else as for any statement.
+    pub async fn disable(&self, tenant: TenantId, user: UserId, at: Option<Millis>) -> Result<()> {
+        let statement = sql(
+            "UPDATE app_user SET disabled_at = $3 WHERE tenant_id = $1 AND id = $2",
+            [tenant.0.into(), user.0.into(), at.map(instant).transpose()?.into()],
+        );
+        found(self.tx.changed(run(self.tx.conn(), statement).await?))
+    }
+}
+
+#[derive(FromQueryResult)]
+struct UserRow {
+    id: uuid::Uuid,
+    email: String,
+    name: String,
+    language: String,
+    theme: String,
+    default_model: Option<String>,
+    instructions: String,
+    created_at: OffsetDateTime,
+    disabled_at: Option<OffsetDateTime>,
+}
+
+#[derive(FromQueryResult)]
+struct RoleRow {
+    role: String,
+}
+
+impl TryFrom<UserRow> for User {
+    type Error = Error;
+
+    fn try_from(row: UserRow) -> Result<Self> {
+        Ok(Self {
+            id: UserId(row.id),
+            email: row.email,
+            profile: Profile {
+                name: row.name,
+                language: language(&row.language)?,
+                theme: theme(&row.theme)?,
+                default_model: row.default_model,
+                instructions: row.instructions,
+            },
+            created_at: millis(row.created_at),
+            disabled_at: row.disabled_at.map(millis),
+        })
+    }
+}
+
+fn found(rows: u64) -> Result<()> {
+    if rows == 1 { Ok(()) } else { Err(Error::not_found("user")) }
+}
+
+fn language_text(language: Language) -> &'static str {
+    match language {
+        Language::En => "en",
+        Language::De => "de",
+    }
+}
+
+fn language(text: &str) -> Result<Language> {
+    match text {
+        "en" => Ok(Language::En),
+        "de" => Ok(Language::De),
+        other => Err(unknown("language", other)),
+    }
+}
+
+fn theme_text(theme: Theme) -> &'static str {
+    match theme {
+        Theme::System => "system",
+        Theme::Light => "light",
+        Theme::Dark => "dark",
+        Theme::Contrast => "contrast",
+    }
+}
+
+fn theme(text: &str) -> Result<Theme> {
+    match text {
+        "system" => Ok(Theme::System),
+        "light" => Ok(Theme::Light),
+        "dark" => Ok(Theme::Dark),
+        "contrast" => Ok(Theme::Contrast),
+        other => Err(unknown("theme", other)),
+    }
+}
+
+fn role_text(role: Role) -> &'static str {
+    match role {
+        Role::User => "user",
+        Role::ServiceAdmin => "service_admin",
+        Role::SystemAdmin => "system_admin",
+    }
+}
+
+pub(crate) fn role(text: &str) -> Result<Role> {
+    match text {
+        "user" => Ok(Role::User),
+        "service_admin" => Ok(Role::ServiceAdmin),
+        "system_admin" => Ok(Role::SystemAdmin),
+        other => Err(unknown("role", other)),
+    }
+}
+
+fn unknown(what: &str, text: &str) -> Error {
+    Error::internal(format!("unknown {what} {text:?} in the database"))
+}

@@ -1,0 +1,116 @@
+//! The ledger: opened once, settled once, reported as it is.
+
+use contract::{
+    account::Role,
+    ids::{RequestId, UsageId},
+    usage::Purpose,
+};
+use domain::{Actor, Clock, SystemClock};
+use store::{
+    Reason,
+    usage::{NewUsage, Outcome, Settlement},
+};
+use testkit::{TestDb, ledger::execute_as_owner};
+use time::macros::date;
+use uuid::Uuid;
+
+/// 2026-03-01T23:59:59.500Z
+const LATE: i64 = 1_772_409_599_500;
+
+fn usage(actor: &Actor, created_at: i64) -> NewUsage {
+    NewUsage {
+        id: UsageId(Uuid::now_v7()),
+        user: Some(actor.user().unwrap()),
+        model: "m".into(),
+        purpose: Purpose::Chat,
+        reserved_tokens: 100,
+        request: RequestId(Uuid::now_v7()),
+        created_at,
+    }
+}
+
+fn settlement(outcome: Outcome, at: i64) -> Settlement {
+    Settlement { outcome, prompt_tokens: 10, cached_tokens: 4, completion_tokens: 7, ttft_ms: Some(5), duration_ms: Some(9), at }
+}
+
+async fn open(test: &TestDb, actor: &Actor, new: &NewUsage) {
+    let tx = test.db.begin(actor).await.unwrap();
+    tx.usage().open(new).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+async fn settle(test: &TestDb, actor: &Actor, id: UsageId, outcome: Outcome, at: i64) -> bool {
+    let tx = test.db.begin(actor).await.unwrap();
+    let settled = tx.usage().settle(id, &settlement(outcome, at)).await.unwrap();
+    tx.commit().await.unwrap();
+    settled
+}
+
+#[tokio::test]
+async fn an_event_is_settled_only_once() {
+    let test = TestDb::new().await;
+    let tenant = testkit::tenant(&test, "a").await;
+    let actor = testkit::user(&test, &tenant, &[Role::User]).await;
+    let new = usage(&actor, SystemClock.now());
+    open(&test, &actor, &new).await;
+    let ways_out = [Outcome::Ok, Outcome::Cancelled, Outcome::Disconnected, Outcome::Failed];
+    let settled = futures::future::join_all(ways_out.map(|outcome| settle(&test, &actor, new.id, outcome, SystemClock.now()))).await;
+    assert_eq!(
+        settled.iter().filter(|settled| **settled).count(),
+        1,
+        "{settled:?}. If you are here because this failed: somebody would pay twice, or for nothing."
+    );
+    // The sweeper comes too late as well.
+    let tx = test.db.begin_system("sweeper", Reason::Sweep).await.unwrap();
+    assert_eq!(tx.usage().settle_stale(SystemClock.now() + 10_000, SystemClock.now()).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn postgres_refuses_to_change_a_settled_event() {
+    let test = TestDb::new().await;
+    let tenant = testkit::tenant(&test, "a").await;
+    let actor = testkit::user(&test, &tenant, &[Role::User]).await;
+    let new = usage(&actor, SystemClock.now());
+    open(&test, &actor, &new).await;
+    assert!(settle(&test, &actor, new.id, Outcome::Ok, SystemClock.now()).await);
+    let forged = std::panic::AssertUnwindSafe(execute_as_owner(&test, "UPDATE usage_event SET prompt_tokens = 0"));
+    assert!(futures::FutureExt::catch_unwind(forged).await.is_err(), "even the owner cannot change a settled event by mistake");
+}
+
+#[tokio::test]
+async fn the_report_counts_settled_events_by_utc_day() {
+    let test = TestDb::new().await;
+    let tenant = testkit::tenant(&test, "a").await;
+    let actor = testkit::user(&test, &tenant, &[Role::User]).await;
+    let colleague = testkit::user(&test, &tenant, &[Role::User]).await;
+    for (who, created_at) in [(&actor, LATE), (&actor, LATE + 400), (&actor, LATE + 600), (&colleague, LATE)] {
+        let new = usage(who, created_at);
+        open(&test, who, &new).await;
+        assert!(settle(&test, who, new.id, Outcome::Ok, created_at + 1_000).await);
+    }
+    open(&test, &actor, &usage(&actor, LATE)).await;
+
+    let tx = test.db.begin(&actor).await.unwrap();
+    let rows = tx.usage().report(actor.user().unwrap(), date!(2026 - 03 - 01), date!(2026 - 03 - 02)).await.unwrap();
+    let figures: Vec<_> =
+        rows.iter().map(|row| (row.day.as_str(), row.requests, row.prompt_tokens, row.cached_tokens, row.completion_tokens)).collect();
+    assert_eq!(figures, [("2026-03-02", 1, 10, 4, 7), ("2026-03-01", 2, 20, 8, 14)]);
+    let first = tx.usage().report(actor.user().unwrap(), date!(2026 - 03 - 01), date!(2026 - 03 - 01)).await.unwrap();
+    assert_eq!(first.len(), 1);
+    assert_eq!(tx.usage().as_of(actor.user().unwrap()).await.unwrap(), Some(LATE + 1_600));
+}
+
+#[tokio::test]
+async fn the_sweeper_settles_only_what_is_old() {
+    let test = TestDb::new().await;
+    let tenant = testkit::tenant(&test, "a").await;
+    let actor = testkit::user(&test, &tenant, &[Role::User]).await;
+    let now = SystemClock.now();
+    open(&test, &actor, &usage(&actor, now - 60_000)).await;
+    open(&test, &actor, &usage(&actor, now)).await;
+    let tx = test.db.begin_system("sweeper", Reason::Sweep).await.unwrap();
+    assert_eq!(tx.usage().settle_stale(now - 30_000, now).await.unwrap(), 1);
+    tx.commit().await.unwrap();
+    assert_eq!(test.count_as_owner("SELECT count(*) AS value FROM usage_event WHERE outcome = 'swept' AND completion_tokens = 0").await, 1);
+    assert_eq!(test.count_as_owner("SELECT count(*) AS value FROM usage_event WHERE state = 'open'").await, 1);
+}

@@ -1,0 +1,17 @@
+//! `store` against a real Postgres. One binary: linking it once is enough.
+
+use sea_orm::{DbBackend, Statement, Value};
+
+mod cancellation;
+mod compile_fail;
+mod embedded;
+mod ledger;
+mod listening;
+mod people;
+mod schema;
+mod tenancy;
+
+/// A statement with bound values.
+fn statement<const N: usize>(sql: &str, values: [Value; N]) -> Statement {
+    Statement::from_sql_and_values(DbBackend::Postgres, sql, values)
+}

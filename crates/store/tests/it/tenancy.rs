@@ -1,0 +1,235 @@
+//! What Postgres itself refuses, whatever the code above it asks for.
+
+use crate::statement;
+use contract::{
+    account::Role,
+    ids::{SessionId, UserId},
+};
+use domain::{Actor, Clock, SystemClock};
+use sea_orm::{ConnectionTrait, DatabaseConnection};
+use store::Reason;
+use testkit::{TestDb, TestTenant, ledger::execute_as_owner};
+use uuid::Uuid;
+
+/// Two tenants with a person each, and one row of every tenant table for either.
+struct House {
+    test: TestDb,
+    a: TestTenant,
+    b: TestTenant,
+    anna: Actor,
+    bert: Actor,
+}
+
+impl House {
+    async fn build() -> Self {
+        let test = TestDb::new().await;
+        let (a, b) = (testkit::tenant(&test, "a").await, testkit::tenant(&test, "b").await);
+        let anna = testkit::user(&test, &a, &[Role::User]).await;
+        let bert = testkit::user(&test, &b, &[Role::User]).await;
+        furnish(&test, &a, &anna).await;
+        furnish(&test, &b, &bert).await;
+        Self { test, a, b, anna, bert }
+    }
+}
+
+/// One row of every table that the actors did not fill already.
+async fn furnish(test: &TestDb, tenant: &TestTenant, actor: &Actor) {
+    let (tenant, user) = (tenant.id, actor.user().unwrap());
+    let [conversation, message, turn] = [Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7()];
+    execute_as_owner(
+        test,
+        &format!(
+            "INSERT INTO local_credential (tenant_id, user_id, email_key, password_hash) VALUES ('{tenant}', '{user}', '{user}@example.org', 'x');
+             INSERT INTO conversation (tenant_id, id, user_id, title, system_prompt) VALUES ('{tenant}', '{conversation}', '{user}', 'secret', 'secret');
+             INSERT INTO message (tenant_id, id, conversation_id, user_id, role, content, status, depth)
+               VALUES ('{tenant}', '{message}', '{conversation}', '{user}', 'user', 'a secret', 'complete', 0);
+             INSERT INTO attachment (tenant_id, id, message_id, name, bytes, content) VALUES ('{tenant}', '{message}', '{message}', 'secret.txt', 6, 'secret');
+             INSERT INTO turn (tenant_id, id, conversation_id, message_id, user_id, node, status)
+               VALUES ('{tenant}', '{turn}', '{conversation}', '{message}', '{user}', '{turn}', 'complete');
+             INSERT INTO turn_event (tenant_id, turn_id, seq, payload) VALUES ('{tenant}', '{turn}', 1, '{{}}');
+             INSERT INTO usage_event (tenant_id, id, user_id, model, purpose, reserved_tokens, request_id)
+               VALUES ('{tenant}', '{turn}', '{user}', 'm', 'chat', 1, '{turn}');
+             INSERT INTO audit_event (id, tenant_id, actor, action) VALUES ('{turn}', '{tenant}', '{user}', 'test');"
+        ),
+    )
+    .await;
+}
+
+/// A connection of the web's login, bound to a tenant as `Db::begin` binds it, but for the whole session.
+async fn bound(test: &TestDb, tenant: &TestTenant) -> DatabaseConnection {
+    let connection = test.login("kontor_tenant").await;
+    connection.execute_raw(statement("SELECT set_config('app.tenant_id', $1, false)", [tenant.id.to_string().into()])).await.unwrap();
+    connection
+}
+
+async fn tables(test: &TestDb) -> Vec<String> {
+    let owner = sea_orm::Database::connect(&test.owner_url).await.unwrap();
+    let rows = owner
+        .query_all_raw(statement(
+            "SELECT table_name::text AS name FROM information_schema.columns WHERE table_schema = 'public' AND column_name = 'tenant_id'",
+            [],
+        ))
+        .await
+        .unwrap();
+    rows.iter().map(|row| row.try_get("", "name").unwrap()).collect()
+}
+
+async fn count(connection: &DatabaseConnection, sql: &str) -> i64 {
+    connection.query_one_raw(statement(sql, [])).await.unwrap().unwrap().try_get("", "value").unwrap()
+}
+
+#[tokio::test]
+async fn a_tenant_sees_its_own_rows_and_nobody_elses() {
+    let house = House::build().await;
+    let (own, other) = (house.a.id, house.b.id);
+    let connection = bound(&house.test, &house.a).await;
+    for table in tables(&house.test).await {
+        assert!(
+            count(&connection, &format!("SELECT count(*) AS value FROM {table} WHERE tenant_id = '{own}'")).await > 0,
+            "{table}: nothing to see"
+        );
+        let foreign = count(&connection, &format!("SELECT count(*) AS value FROM {table} WHERE tenant_id = '{other}'")).await;
+        assert_eq!(
+            foreign, 0,
+            "{table} shows another tenant's rows. If you are here because this failed: nothing else matters until it passes."
+        );
+    }
+    assert_eq!(count(&connection, "SELECT count(*) AS value FROM tenant").await, 1);
+}
+
+#[tokio::test]
+async fn without_a_tenant_there_is_nothing_to_see() {
+    let house = House::build().await;
+    let connection = house.test.login("kontor_tenant").await;
+    for table in tables(&house.test).await {
+        assert_eq!(count(&connection, &format!("SELECT count(*) AS value FROM {table}")).await, 0, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_changes_and_removes_nobody_elses_rows() {
+    let house = House::build().await;
+    let other = house.b.id;
+    let connection = bound(&house.test, &house.a).await;
+    let attempts = [
+        "UPDATE app_user SET name = 'x' WHERE tenant_id = ",
+        "UPDATE local_credential SET password_hash = 'x' WHERE tenant_id = ",
+        "UPDATE session SET revoked_at = now() WHERE tenant_id = ",
+        "UPDATE conversation SET title = 'x' WHERE tenant_id = ",
+        "UPDATE message SET content = 'x' WHERE tenant_id = ",
+        "UPDATE turn SET status = 'stopped' WHERE tenant_id = ",
+        "UPDATE usage_event SET prompt_tokens = 1 WHERE tenant_id = ",
+        "DELETE FROM app_user WHERE tenant_id = ",
+        "DELETE FROM conversation WHERE tenant_id = ",
+        "DELETE FROM message WHERE tenant_id = ",
+        "DELETE FROM attachment WHERE tenant_id = ",
+        "DELETE FROM turn_event WHERE tenant_id = ",
+    ];
+    for attempt in attempts {
+        let touched = connection.execute_raw(statement(&format!("{attempt}'{other}'"), [])).await.unwrap().rows_affected();
+        assert_eq!(touched, 0, "{attempt}");
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_adds_nothing_to_another_and_moves_nothing_there() {
+    let house = House::build().await;
+    let (own, other) = (house.a.id, house.b.id);
+    let (anna, bert) = (house.anna.user().unwrap(), house.bert.user().unwrap());
+    let new = Uuid::now_v7();
+    let connection = bound(&house.test, &house.a).await;
+    let attempts = [
+        format!("INSERT INTO conversation (tenant_id, id, user_id) VALUES ('{other}', '{new}', '{bert}')"),
+        // Own tenant, somebody else's person: the composite key refuses it.
+        format!("INSERT INTO conversation (tenant_id, id, user_id) VALUES ('{own}', '{new}', '{bert}')"),
+        format!("UPDATE conversation SET tenant_id = '{other}' WHERE user_id = '{anna}'"),
+        format!("INSERT INTO audit_event (id, tenant_id, actor, action) VALUES ('{new}', '{other}', 'x', 'x')"),
+        format!("INSERT INTO audit_event (id, tenant_id, actor, action) VALUES ('{new}', NULL, 'x', 'x')"),
+        format!("INSERT INTO user_role (tenant_id, user_id, role) VALUES ('{own}', '{anna}', 'system_admin')"),
+        "UPDATE audit_event SET actor = 'somebody else'".to_owned(),
+        "DELETE FROM audit_event".to_owned(),
+        "DELETE FROM usage_event".to_owned(),
+        "SELECT * FROM sign_in_throttle".to_owned(),
+        "SET ROLE kontor_system".to_owned(),
+    ];
+    for attempt in attempts {
+        assert!(connection.execute_unprepared(&attempt).await.is_err(), "this worked: {attempt}");
+    }
+}
+
+#[tokio::test]
+async fn the_system_login_cannot_read_what_people_wrote() {
+    let house = House::build().await;
+    let connection = house.test.login("kontor_system").await;
+    let content = [
+        ("message", "content"),
+        ("message", "search"),
+        ("message", "rating_comment"),
+        ("attachment", "content"),
+        ("attachment", "name"),
+        ("turn_event", "payload"),
+        ("conversation", "title"),
+        ("conversation", "system_prompt"),
+        ("app_user", "instructions"),
+    ];
+    for (table, column) in content {
+        let refused = connection.query_all_raw(statement(&format!("SELECT {column} FROM {table}"), [])).await;
+        let refused = refused.expect_err("If you are here because this failed: administrators of the platform must never see content.");
+        assert!(refused.to_string().contains("permission denied"), "{table}.{column}: {refused}");
+        assert_eq!(
+            count(&connection, &format!("SELECT count(tenant_id) AS value FROM {table}")).await,
+            2,
+            "{table}: the other columns are its business"
+        );
+    }
+}
+
+#[tokio::test]
+async fn somebody_elses_object_is_not_found() {
+    let house = House::build().await;
+    let tx = house.test.db.begin(&house.anna).await.unwrap();
+    let bert: UserId = house.bert.user().unwrap();
+    assert_eq!(tx.users().get(bert).await.unwrap_err().problem().code, "user_not_found");
+    assert_eq!(tx.users().delete(bert).await.unwrap_err().problem().code, "user_not_found");
+    assert!(tx.sessions().list(bert, SystemClock.now()).await.unwrap().is_empty());
+    let session: SessionId = house.bert.session().unwrap();
+    assert!(!tx.sessions().revoke(bert, session, SystemClock.now()).await.unwrap());
+    assert_eq!(tx.credentials().hash(bert).await.unwrap(), None);
+    assert_eq!(tx.credentials().hash(house.anna.user().unwrap()).await.unwrap().as_deref(), Some("x"));
+}
+
+#[tokio::test]
+async fn an_account_takes_everything_along_but_the_ledger() {
+    let house = House::build().await;
+    let tx = house.test.db.begin(&house.anna).await.unwrap();
+    tx.users().delete(house.anna.user().unwrap()).await.unwrap();
+    tx.commit().await.unwrap();
+    let own = house.a.id;
+    for table in ["app_user", "user_role", "local_credential", "session", "conversation", "message", "attachment", "turn", "turn_event"] {
+        let left = house.test.count_as_owner(&format!("SELECT count(*) AS value FROM {table} WHERE tenant_id = '{own}'")).await;
+        assert_eq!(left, 0, "{table}");
+    }
+    let nameless = format!("SELECT count(*) AS value FROM usage_event WHERE tenant_id = '{own}' AND user_id IS NULL");
+    assert_eq!(house.test.count_as_owner(&nameless).await, 1);
+}
+
+#[tokio::test]
+async fn work_across_tenants_leaves_a_trace() {
+    let test = TestDb::new().await;
+    let traces = "SELECT count(*) AS value FROM audit_event WHERE actor = 'tester'";
+    // Even if nothing is kept.
+    drop(test.db.begin_system("tester", Reason::Administration).await.unwrap());
+    assert_eq!(test.count_as_owner(traces).await, 1);
+    // A job that found nothing to do does not count.
+    let sweep = test.db.begin_system("tester", Reason::Sweep).await.unwrap();
+    assert_eq!(sweep.usage().settle_stale(SystemClock.now(), SystemClock.now()).await.unwrap(), 0);
+    sweep.commit().await.unwrap();
+    assert_eq!(test.count_as_owner(traces).await, 1);
+    let tenant = testkit::tenant(&test, "a").await;
+    let actor = testkit::user(&test, &tenant, &[]).await;
+    furnish(&test, &tenant, &actor).await;
+    let sweep = test.db.begin_system("tester", Reason::Sweep).await.unwrap();
+    assert_eq!(sweep.usage().settle_stale(SystemClock.now() + 1_000, SystemClock.now()).await.unwrap(), 1);
+    sweep.commit().await.unwrap();
+    assert_eq!(test.count_as_owner(traces).await, 2);
+}

@@ -1,0 +1,408 @@
+//! A worker without a model: speaks `worker-protocol` over a real socket and does what a script says.
+
+use crate::TestDb;
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::{Request, State as Shared},
+    http::{StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use domain::{SystemClock, secret::Secret};
+use futures::{Stream, stream};
+use inference::{
+    Catalogue, Inference, ModelConfig, Pool, PoolTiming,
+    pool::{Backend, WorkerBackend},
+};
+use std::{
+    collections::VecDeque,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio::net::TcpListener;
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+use uuid::Uuid;
+use worker_protocol::{Event, FailCode, Finish, Generate, LoadedModel, PROTOCOL, State, Status, Timings, Totals, Usage};
+
+/// The model that a fake worker has loaded.
+pub const FAKE_MODEL: &str = "fake-model";
+/// Context of [`FAKE_MODEL`] in tokens.
+pub const FAKE_CONTEXT: u32 = 4096;
+
+/// What a fake worker does with one request.
+#[derive(Clone, Debug)]
+pub struct Script {
+    places: Vec<u32>,
+    prompt_tokens: u32,
+    cached_tokens: u32,
+    tokens: Vec<String>,
+    delay: Duration,
+    end: ScriptEnd,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum ScriptEnd {
+    Done(Finish),
+    Failed(FailCode),
+    DropConnection,
+    Hang,
+}
+
+impl Script {
+    /// Answers with this text, one token for each word, then stops. 12 prompt tokens, 4 of them cached.
+    #[must_use]
+    pub fn answer(text: &str) -> Self {
+        Self {
+            places: Vec::new(),
+            prompt_tokens: 12,
+            cached_tokens: 4,
+            tokens: text.split_inclusive(' ').map(str::to_owned).collect(),
+            delay: Duration::ZERO,
+            end: ScriptEnd::Done(Finish::Stop),
+        }
+    }
+
+    /// Has no room.
+    #[must_use]
+    pub fn overloaded() -> Self {
+        Self::refuses(FailCode::Overloaded)
+    }
+
+    /// Refuses before anything is computed.
+    #[must_use]
+    pub fn refuses(code: FailCode) -> Self {
+        Self { end: ScriptEnd::Failed(code), prompt_tokens: 0, cached_tokens: 0, ..Self::answer("") }
+    }
+
+    /// Reports these places in the queue first.
+    #[must_use]
+    pub fn queued(self, places: &[u32]) -> Self {
+        Self { places: places.to_vec(), ..self }
+    }
+
+    /// Waits before each token.
+    #[must_use]
+    pub fn delay(self, delay: Duration) -> Self {
+        Self { delay, ..self }
+    }
+
+    /// Reports this prompt.
+    #[must_use]
+    pub fn prompt(self, prompt_tokens: u32, cached_tokens: u32) -> Self {
+        Self { prompt_tokens, cached_tokens, ..self }
+    }
+
+    /// Ends at `max_tokens` instead of a stop.
+    #[must_use]
+    pub fn ends_by_length(self) -> Self {
+        Self { end: ScriptEnd::Done(Finish::Length), ..self }
+    }
+
+    /// Reports a failure after `tokens` tokens.
+    #[must_use]
+    pub fn fails_after(self, tokens: usize, code: FailCode) -> Self {
+        self.cut(tokens, ScriptEnd::Failed(code))
+    }
+
+    /// Breaks the connection after `tokens` tokens, as a worker that died.
+    #[must_use]
+    pub fn drops_after(self, tokens: usize) -> Self {
+        self.cut(tokens, ScriptEnd::DropConnection)
+    }
+
+    /// Says nothing more after `tokens` tokens, until it is cancelled.
+    #[must_use]
+    pub fn hangs_after(self, tokens: usize) -> Self {
+        self.cut(tokens, ScriptEnd::Hang)
+    }
+
+    fn cut(mut self, tokens: usize, end: ScriptEnd) -> Self {
+        self.tokens.truncate(tokens);
+        Self { end, ..self }
+    }
+
+    fn is_refusal(&self) -> bool {
+        self.tokens.is_empty() && self.prompt_tokens == 0 && matches!(self.end, ScriptEnd::Failed(_))
+    }
+
+    /// The lines before the last one, with the pause before each.
+    fn steps(&self) -> VecDeque<(Duration, Event)> {
+        let mut steps: VecDeque<_> = self.places.iter().map(|place| (self.delay, Event::Queued { place: *place })).collect();
+        if !self.is_refusal() {
+            let (prompt_tokens, cached_tokens) = (self.prompt_tokens, self.cached_tokens);
+            steps.push_back((Duration::ZERO, Event::Started { prompt_tokens, cached_tokens }));
+        }
+        steps.extend((1..).zip(&self.tokens).map(|(completion_tokens, text)| {
+            let text = text.clone();
+            (self.delay, Event::Text { text, completion_tokens })
+        }));
+        steps
+    }
+
+    fn usage(&self) -> Usage {
+        let completion_tokens = u32::try_from(self.tokens.len()).unwrap_or(u32::MAX);
+        Usage { prompt_tokens: self.prompt_tokens, cached_tokens: self.cached_tokens, completion_tokens }
+    }
+}
+
+/// See the module. Dropping it ends its server.
+pub struct FakeWorker {
+    addr: SocketAddr,
+    token: Secret,
+    inner: Arc<Mutex<Inner>>,
+    _stop: DropGuard,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// `None` accepts any.
+    token: Option<Secret>,
+    state: State,
+    model: String,
+    /// For the next requests, in order; then `otherwise`.
+    scripts: VecDeque<Script>,
+    otherwise: Script,
+    requests: Vec<Generate>,
+    running: u32,
+    /// When requests were cancelled by closing their stream.
+    cancelled: Vec<Instant>,
+    totals: Totals,
+}
+
+impl FakeWorker {
+    /// A ready worker with [`FAKE_MODEL`] that answers "Hello from the fake worker." to everything.
+    pub async fn start() -> Self {
+        Self::with_model(FAKE_MODEL).await
+    }
+
+    /// A ready worker with another model.
+    pub async fn with_model(model: &str) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let addr = listener.local_addr().expect("bound");
+        let token = Secret::new(Uuid::now_v7().to_string());
+        let inner = Arc::new(Mutex::new(Inner {
+            token: Some(token.clone()),
+            state: State::Ready,
+            model: model.to_owned(),
+            scripts: VecDeque::new(),
+            otherwise: Script::answer("Hello from the fake worker."),
+            requests: Vec::new(),
+            running: 0,
+            cancelled: Vec::new(),
+            totals: Totals::default(),
+        }));
+        let routes = Router::new()
+            .route("/status", get(status))
+            .route("/generate", post(generate))
+            .layer(middleware::from_fn_with_state(inner.clone(), authorise))
+            .with_state(inner.clone());
+        let stop = CancellationToken::new();
+        let serving = axum::serve(listener, routes).into_future();
+        TaskTracker::new().spawn(stop.clone().run_until_cancelled_owned(serving));
+        Self { addr, token, inner, _stop: stop.drop_guard() }
+    }
+
+    /// For a pool.
+    #[must_use]
+    pub fn backend(&self) -> Arc<dyn Backend> {
+        Arc::new(WorkerBackend::new(&self.addr.to_string(), self.token.clone()).expect("an HTTP client"))
+    }
+
+    /// Where it listens, as a worker's `Hello` says it.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Serves whoever comes, for a client that was given another worker's token.
+    pub fn accept_any_token(&self) {
+        self.inner().token = None;
+    }
+
+    /// What the request after those already scripted gets.
+    pub fn script(&self, script: Script) {
+        self.inner().scripts.push_back(script);
+    }
+
+    /// What every request without a script of its own gets.
+    pub fn otherwise(&self, script: Script) {
+        self.inner().otherwise = script;
+    }
+
+    /// What `/status` says.
+    pub fn set_state(&self, state: State) {
+        self.inner().state = state;
+    }
+
+    /// Everything it was asked, oldest first.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Generate> {
+        self.inner().requests.clone()
+    }
+
+    /// Requests that it works on now.
+    #[must_use]
+    pub fn running(&self) -> u32 {
+        self.inner().running
+    }
+
+    /// When requests were cancelled, i.e. their stream closed before the last event.
+    #[must_use]
+    pub fn cancelled(&self) -> Vec<Instant> {
+        self.inner().cancelled.clone()
+    }
+
+    /// Its own counters.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.inner().totals
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        lock(&self.inner)
+    }
+}
+
+fn lock(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
+    inner.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn authorise(Shared(inner): Shared<Arc<Mutex<Inner>>>, request: Request, next: Next) -> Response {
+    let expected = lock(&inner).token.as_ref().map(|token| format!("Bearer {}", token.reveal()));
+    let sent = request.headers().get(header::AUTHORIZATION);
+    if expected.is_none_or(|expected| sent.is_some_and(|sent| sent.as_bytes() == expected.as_bytes())) {
+        next.run(request).await
+    } else {
+        StatusCode::UNAUTHORIZED.into_response()
+    }
+}
+
+async fn status(Shared(inner): Shared<Arc<Mutex<Inner>>>) -> Json<Status> {
+    let inner = lock(&inner);
+    let model = LoadedModel { id: inner.model.clone(), context_length: FAKE_CONTEXT, slots: 4 };
+    Json(Status {
+        protocol: PROTOCOL,
+        state: inner.state,
+        model: (inner.state != State::Loading).then_some(model),
+        busy: inner.running,
+        queued: 0,
+        totals: inner.totals,
+    })
+}
+
+async fn generate(Shared(inner): Shared<Arc<Mutex<Inner>>>, Json(request): Json<Generate>) -> Response {
+    let script = {
+        let mut inner = lock(&inner);
+        inner.requests.push(request);
+        inner.running += 1;
+        inner.scripts.pop_front().unwrap_or_else(|| inner.otherwise.clone())
+    };
+    let play = Play { steps: script.steps(), script, spent: Usage::default(), inner, over: false };
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(play.stream())).into_response()
+}
+
+/// One request being answered.
+struct Play {
+    steps: VecDeque<(Duration, Event)>,
+    script: Script,
+    spent: Usage,
+    inner: Arc<Mutex<Inner>>,
+    over: bool,
+}
+
+impl Play {
+    fn stream(self) -> Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>> {
+        Box::pin(stream::unfold(self, |mut play| async move { play.step().await.map(|line| (line, play)) }))
+    }
+
+    async fn step(&mut self) -> Option<io::Result<Bytes>> {
+        if self.over {
+            return None;
+        }
+        if let Some((pause, event)) = self.steps.pop_front() {
+            tokio::time::sleep(pause).await;
+            match event {
+                Event::Started { prompt_tokens, cached_tokens } => self.spent = Usage { prompt_tokens, cached_tokens, ..self.spent },
+                Event::Text { completion_tokens, .. } => self.spent.completion_tokens = completion_tokens,
+                _ => {}
+            }
+            return Some(Ok(line(&event)));
+        }
+        let usage = self.script.usage();
+        match self.script.end {
+            ScriptEnd::Done(finish) => {
+                self.over = true;
+                Some(Ok(line(&Event::Done { finish, usage, timings: Timings::default() })))
+            }
+            ScriptEnd::Failed(code) => {
+                self.over = true;
+                Some(Ok(line(&Event::Failed { code, message: "as scripted".into(), usage })))
+            }
+            ScriptEnd::DropConnection => {
+                self.over = true;
+                // What was written before must have left, as it has when a process dies later.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                Some(Err(io::Error::other("connection dropped as scripted")))
+            }
+            ScriptEnd::Hang => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Play {
+    fn drop(&mut self) {
+        let mut inner = lock(&self.inner);
+        inner.running -= 1;
+        inner.totals.requests += 1;
+        inner.totals.prompt_tokens += u64::from(self.spent.prompt_tokens);
+        inner.totals.cached_tokens += u64::from(self.spent.cached_tokens);
+        inner.totals.completion_tokens += u64::from(self.spent.completion_tokens);
+        if !self.over {
+            inner.cancelled.push(Instant::now());
+        }
+    }
+}
+
+fn line(event: &Event) -> Bytes {
+    let mut line = serde_json::to_vec(event).expect("events serialise");
+    line.push(b'\n');
+    line.into()
+}
+
+/// [`FAKE_MODEL`] as configuration.
+#[must_use]
+pub fn fake_model() -> ModelConfig {
+    ModelConfig {
+        id: FAKE_MODEL.into(),
+        name: "Fake model".into(),
+        description: "Says what a test scripted.".into(),
+        path: "fake.gguf".into(),
+        context_length: FAKE_CONTEXT,
+        default: true,
+        purposes: Vec::new(),
+        tenants: None,
+    }
+}
+
+/// A pool with quick polls and little patience, for tests.
+#[must_use]
+pub fn quick_pool() -> Pool {
+    Pool::new(PoolTiming { poll: Duration::from_millis(50), answer: Duration::from_secs(2), wait: Duration::from_secs(3) })
+}
+
+/// The funnel over this database and this worker.
+#[must_use]
+pub fn inference(db: &TestDb, worker: &FakeWorker) -> Inference {
+    let pool = quick_pool();
+    pool.add("fake worker", worker.backend());
+    let catalogue = Catalogue::new(vec![fake_model()]).expect("a valid catalogue");
+    Inference::new(db.db.clone(), catalogue, pool, Arc::new(SystemClock))
+}

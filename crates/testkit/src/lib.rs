@@ -1,0 +1,14 @@
+//! What the tests of all crates share: a database for each test, tenants and people, a worker without a model.
+//!
+//! Test code only: it panics where a product would return an error.
+
+pub mod actors;
+pub mod clock;
+pub mod db;
+pub mod fake_worker;
+pub mod ledger;
+
+pub use actors::{TestTenant, tenant, user};
+pub use clock::TestClock;
+pub use db::TestDb;
+pub use fake_worker::{FakeWorker, inference};

@@ -1,0 +1,96 @@
+//! How many tokens a step may take.
+//!
+//! A step cannot be interrupted, so its length is the longest that a neighbour waits for its next token and
+//! that a cancelled sequence keeps its slot. The budget therefore aims at a duration, from the measured cost
+//! of a token on this machine with this model.
+
+use std::time::Duration;
+
+/// A step in which somebody's answer is being written.
+const WITH_READERS: Duration = Duration::from_millis(200);
+/// A step of nothing but prompts: longer, since larger steps are more efficient.
+const PREFILL_ONLY: Duration = Duration::from_millis(350);
+/// A step takes at least this many times what reading the weights costs: on a slow or busy machine, steps as
+/// short as wished would do nothing else.
+const WORTH_IT: f64 = 2.5;
+/// Prompt tokens that a step takes in any case.
+const SMALLEST: usize = 16;
+/// Weight of the newest measurement.
+const NEWEST: f64 = 0.3;
+
+/// Learns what a step costs: a fixed part (the weights are read once) and a part per token.
+pub struct Budget {
+    most: usize,
+    /// Seconds; `None` until measured.
+    fixed: Option<f64>,
+    per_token: Option<f64>,
+}
+
+impl Budget {
+    /// `most`: tokens that fit into one batch.
+    pub fn new(most: usize) -> Self {
+        Self { most, fixed: None, per_token: None }
+    }
+
+    /// Records a step. A small one shows the fixed part, a large one the part per token.
+    pub fn observe(&mut self, tokens: usize, took: Duration) {
+        let took = took.as_secs_f64();
+        if tokens < SMALLEST {
+            self.fixed = Some(blend(self.fixed, took));
+        } else {
+            // Never less than a tenth of it, whatever the fixed part was last time.
+            let variable = (took - self.fixed.unwrap_or(0.0)).max(took / 10.0);
+            #[expect(clippy::cast_precision_loss, reason = "batches are small")]
+            let measured = variable / tokens as f64;
+            self.per_token = Some(blend(self.per_token, measured));
+        }
+    }
+
+    /// Tokens for the next step, those of `readers` running answers included.
+    pub fn tokens(&self, readers: usize) -> usize {
+        let wished = if readers > 0 { WITH_READERS } else { PREFILL_ONLY }.as_secs_f64();
+        let fixed = self.fixed.unwrap_or(0.0);
+        let left = wished.max(fixed * WORTH_IT) - fixed;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and clamped below")]
+        let affordable = self.per_token.map_or(SMALLEST, |cost| (left / cost.max(1e-7)) as usize);
+        affordable.clamp(readers + SMALLEST, self.most.max(readers + SMALLEST))
+    }
+}
+
+fn blend(known: Option<f64>, measured: f64) -> f64 {
+    known.map_or(measured, |known| NEWEST * measured + (1.0 - NEWEST) * known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(fixed_ms: u64, per_token_us: u64) -> Budget {
+        let mut budget = Budget::new(256);
+        for tokens in [1, 32, 1, 32, 64, 128, 1, 64] {
+            budget.observe(tokens, Duration::from_micros(fixed_ms * 1000 + per_token_us * tokens as u64));
+        }
+        budget
+    }
+
+    #[test]
+    fn slow_machines_take_small_steps_and_fast_ones_fill_the_batch() {
+        let slow = after(40, 5_000);
+        assert!((25..=35).contains(&slow.tokens(1)), "{}", slow.tokens(1));
+        assert!(slow.tokens(0) > slow.tokens(1));
+        assert_eq!(after(1, 10).tokens(1), 256);
+    }
+
+    #[test]
+    fn steps_do_not_shrink_to_nothing_where_each_is_expensive() {
+        // A second for reading the weights, as on a machine with busy neighbours.
+        let tokens = after(1_000, 20_000).tokens(1);
+        assert!((60..=80).contains(&tokens), "{tokens}");
+    }
+
+    #[test]
+    fn a_step_always_advances_prefill_beside_the_readers() {
+        assert_eq!(after(10, 900_000).tokens(4), 4 + SMALLEST);
+        assert_eq!(Budget::new(256).tokens(4), 4 + SMALLEST);
+    }
+}

@@ -1,0 +1,4 @@
+//! What goes into one step: how many tokens, and whose.
+
+pub mod budget;
+pub mod schedule;

@@ -1,0 +1,86 @@
+//! The engine: one thread that owns model and context and runs all sequences in common steps.
+
+pub mod batch;
+pub mod queue;
+pub mod sequence;
+pub mod slots;
+mod thread;
+
+use std::sync::{Arc, mpsc};
+use std::time::Instant;
+
+use llama_cpp_2::token::LlamaToken;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+use worker_protocol::Event;
+
+use crate::error::Error;
+use crate::options::Options;
+use crate::sampling::Params;
+use crate::shared::{Admission, Shared};
+
+/// A completion to make; its prompt is known to fit.
+pub struct Job {
+    pub id: Uuid,
+    pub partition: String,
+    pub prompt: Vec<LlamaToken>,
+    pub params: Params,
+    pub stop: Vec<String>,
+    /// Closed by the other side to cancel.
+    pub events: UnboundedSender<Event>,
+    pub arrived: Instant,
+    pub admission: Admission,
+}
+
+enum Message {
+    Job(Box<Job>),
+    /// Wake up and look at [`Shared::halted`].
+    Wake,
+}
+
+/// Where jobs go in. The engine ends when all handles are gone and its work is done.
+#[derive(Clone)]
+pub struct Engine(mpsc::Sender<Message>);
+
+/// Resolves when the engine's thread has ended.
+pub struct Ended(oneshot::Receiver<Result<(), Error>>);
+
+impl Engine {
+    /// Starts the thread, which first loads the model.
+    pub fn start(options: Options, shared: Arc<Shared>) -> Result<(Self, Ended), Error> {
+        let (sender, receiver) = mpsc::channel();
+        let (report, ended) = oneshot::channel();
+        let run = move || {
+            // Nobody listens any more when the worker gives up waiting; the log then still has the error.
+            if let Err(Err(error)) = report.send(thread::run(&options, &shared, receiver)) {
+                tracing::error!(%error, "the engine ended after its worker");
+            }
+        };
+        std::thread::Builder::new().name("engine".into()).spawn(run).map_err(|error| Error::Engine(error.to_string()))?;
+        Ok((Self(sender), Ended(ended)))
+    }
+
+    /// Hands a job over; gives it back if the engine has ended.
+    pub fn submit(&self, job: Job) -> Result<(), Box<Job>> {
+        self.0.send(Message::Job(Box::new(job))).map_err(|mpsc::SendError(message)| match message {
+            Message::Job(job) => job,
+            // Only what was sent comes back.
+            Message::Wake => unreachable!("submit sends jobs"),
+        })
+    }
+
+    /// Makes the engine give up everything before its next step.
+    pub fn halt(&self, shared: &Shared) {
+        shared.halted.store(true, std::sync::atomic::Ordering::Relaxed);
+        // Fails only if it has ended already.
+        drop(self.0.send(Message::Wake));
+    }
+}
+
+impl Ended {
+    /// How it ended; a panic is an error, too.
+    pub async fn wait(&mut self) -> Result<(), Error> {
+        (&mut self.0).await.unwrap_or(Err(Error::EnginePanicked))
+    }
+}

@@ -1,0 +1,239 @@
+//! One running completion.
+
+use std::time::{Duration, Instant};
+
+use llama_cpp_2::token::LlamaToken;
+use tokio::sync::mpsc::UnboundedSender;
+use uuid::Uuid;
+use worker_protocol::{Event, FailCode, Finish, Timings, Usage};
+
+use super::Job;
+use super::batch::schedule::Need;
+use crate::sampling::Sampler;
+use crate::shared::Admission;
+use crate::text::{Characters, StopFilter};
+
+/// What the model chose next.
+pub enum Next<'a> {
+    /// The end of the answer.
+    End,
+    /// A token and its bytes.
+    Token(LlamaToken, &'a [u8]),
+}
+
+/// A completion that has a slot.
+pub struct Sequence {
+    pub id: Uuid,
+    pub slot: usize,
+    pub sampler: Sampler,
+    /// The prompt, and behind it the one token that is to be decoded next.
+    tokens: Vec<LlamaToken>,
+    /// How many of `tokens` are computed.
+    done: usize,
+    usage: Usage,
+    characters: Characters,
+    stop: StopFilter,
+    events: UnboundedSender<Event>,
+    clock: Stopwatch,
+    _admission: Admission,
+}
+
+/// The moments that [`Timings`] are made from.
+struct Stopwatch {
+    arrived: Instant,
+    started: Instant,
+    first_token: Option<Instant>,
+}
+
+impl Sequence {
+    /// Begins in `slot`, whose first `reused` cells hold the beginning of the prompt.
+    pub fn start(job: Job, slot: usize, reused: usize) -> Self {
+        let usage = Usage { prompt_tokens: count(job.prompt.len()), cached_tokens: count(reused), completion_tokens: 0 };
+        let sequence = Self {
+            id: job.id,
+            slot,
+            sampler: Sampler::new(job.params),
+            tokens: job.prompt,
+            done: reused,
+            usage,
+            characters: Characters::new(),
+            stop: StopFilter::new(job.stop),
+            events: job.events,
+            clock: Stopwatch { arrived: job.arrived, started: Instant::now(), first_token: None },
+            _admission: job.admission,
+        };
+        sequence.send(Event::Started { prompt_tokens: usage.prompt_tokens, cached_tokens: usage.cached_tokens });
+        sequence
+    }
+
+    pub fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// The caller closed the stream.
+    pub fn cancelled(&self) -> bool {
+        self.events.is_closed()
+    }
+
+    pub fn need(&self) -> Need {
+        match self.clock.first_token {
+            None => Need::Prefill(self.tokens.len() - self.done),
+            Some(_) => Need::Decode,
+        }
+    }
+
+    /// The next `n` tokens to compute, and whether the scores after the last one are wanted.
+    pub fn next(&self, n: usize) -> (&[LlamaToken], bool) {
+        let end = (self.done + n).min(self.tokens.len());
+        (&self.tokens[self.done..end], n > 0 && end == self.tokens.len())
+    }
+
+    /// The `n` tokens are computed.
+    pub fn advance(&mut self, n: usize) {
+        self.done = (self.done + n).min(self.tokens.len());
+    }
+
+    /// Takes what the model chose and sends what can be sent of it. `Some` when the completion is complete;
+    /// `context` is the length that prompt and completion have together at most.
+    pub fn accept(&mut self, next: &Next<'_>, context: u32) -> Option<Finish> {
+        self.clock.first_token.get_or_insert_with(Instant::now);
+        let (token, bytes) = match next {
+            Next::End => return Some(Finish::Stop),
+            Next::Token(token, bytes) => (*token, *bytes),
+        };
+        self.usage.completion_tokens += 1;
+        self.sampler.accept(token.0);
+        self.tokens.push(token);
+        let passed = self.stop.push(&self.characters.push(bytes));
+        self.send_text(passed.text);
+        if passed.stopped {
+            return Some(Finish::Stop);
+        }
+        let limit = self.sampler.params().max_tokens.unwrap_or(u32::MAX);
+        let full = self.usage.prompt_tokens + self.usage.completion_tokens >= context;
+        (self.usage.completion_tokens >= limit || full).then_some(Finish::Length)
+    }
+
+    /// Ends well.
+    pub fn finish(mut self, finish: Finish) {
+        let held = self.stop.finish();
+        self.send_text(held);
+        let timings = self.clock.timings();
+        tracing::debug!(id = %self.id, ?finish, usage = ?self.usage, ?timings, "completion ended");
+        self.send(Event::Done { finish, usage: self.usage, timings });
+    }
+
+    /// Ends badly.
+    pub fn fail(self, code: FailCode, message: String) {
+        tracing::debug!(id = %self.id, ?code, message, usage = ?self.usage, "completion failed");
+        self.send(Event::Failed { code, message, usage: self.usage });
+    }
+
+    fn send_text(&self, text: String) {
+        if !text.is_empty() {
+            self.send(Event::Text { text, completion_tokens: self.usage.completion_tokens });
+        }
+    }
+
+    fn send(&self, event: Event) {
+        // A closed channel is a cancellation; it is looked at before each step.
+        drop(self.events.send(event));
+    }
+}
+
+impl Stopwatch {
+    fn timings(&self) -> Timings {
+        let first = self.first_token.unwrap_or_else(Instant::now);
+        Timings {
+            queued_ms: millis(self.started - self.arrived),
+            prefill_ms: millis(first - self.started),
+            ttft_ms: millis(first - self.arrived),
+            decode_ms: millis(first.elapsed()),
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+fn count(tokens: usize) -> u32 {
+    u32::try_from(tokens).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use contract::model::Sampling;
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    use super::*;
+    use crate::sampling::{Defaults, Params};
+    use crate::shared::Shared;
+
+    fn start(prompt: usize, sampling: &Sampling, stop: &[&str]) -> (Sequence, UnboundedReceiver<Event>) {
+        let (events, receiver) = unbounded_channel();
+        let job = Job {
+            id: Uuid::nil(),
+            partition: "p".into(),
+            prompt: vec![LlamaToken(1); prompt],
+            params: Params::resolve(sampling, &Defaults::default(), 0).unwrap(),
+            stop: stop.iter().map(|s| (*s).into()).collect(),
+            events,
+            arrived: Instant::now(),
+            admission: Admission::acquire(&Arc::new(Shared::default()), 1).unwrap(),
+        };
+        (Sequence::start(job, 0, 2), receiver)
+    }
+
+    fn rest(mut receiver: UnboundedReceiver<Event>) -> Vec<Event> {
+        std::iter::from_fn(|| receiver.try_recv().ok()).collect()
+    }
+
+    fn text(text: &str, completion_tokens: u32) -> Event {
+        Event::Text { text: text.into(), completion_tokens }
+    }
+
+    #[test]
+    fn prefill_comes_in_chunks_and_only_the_last_wants_scores() {
+        let (mut sequence, _receiver) = start(10, &Sampling::default(), &[]);
+        assert_eq!(sequence.need(), Need::Prefill(8));
+        assert_eq!((sequence.next(5).0.len(), sequence.next(5).1), (5, false));
+        sequence.advance(5);
+        assert_eq!((sequence.next(5).0.len(), sequence.next(5).1), (3, true));
+        sequence.advance(3);
+        assert!(sequence.accept(&Next::Token(LlamaToken(7), b"x"), 100).is_none());
+        assert_eq!(sequence.need(), Need::Decode);
+        assert_eq!(sequence.next(1), (&[LlamaToken(7)][..], true));
+    }
+
+    #[test]
+    fn a_character_of_two_tokens_is_sent_once_with_both_counted() {
+        let (mut sequence, receiver) = start(3, &Sampling::default(), &[]);
+        assert!(sequence.accept(&Next::Token(LlamaToken(7), b"\xc3"), 100).is_none());
+        assert!(sequence.accept(&Next::Token(LlamaToken(7), b"\xbc"), 100).is_none());
+        assert!(matches!(sequence.accept(&Next::End, 100), Some(Finish::Stop)));
+        drop(sequence);
+        assert_eq!(rest(receiver), [Event::Started { prompt_tokens: 3, cached_tokens: 2 }, text("ü", 2)]);
+    }
+
+    #[test]
+    fn the_limit_and_the_context_end_a_completion() {
+        let (mut sequence, _receiver) = start(3, &Sampling { max_tokens: Some(2), ..Sampling::default() }, &[]);
+        assert!(sequence.accept(&Next::Token(LlamaToken(7), b"a"), 100).is_none());
+        assert_eq!(sequence.accept(&Next::Token(LlamaToken(7), b"b"), 100), Some(Finish::Length));
+        let (mut sequence, _receiver) = start(3, &Sampling::default(), &[]);
+        assert_eq!(sequence.accept(&Next::Token(LlamaToken(7), b"a"), 4), Some(Finish::Length));
+    }
+
+    #[test]
+    fn what_was_held_back_is_sent_at_the_end() {
+        let (mut sequence, receiver) = start(3, &Sampling::default(), &["END"]);
+        assert!(sequence.accept(&Next::Token(LlamaToken(7), b"the EN"), 100).is_none());
+        sequence.finish(Finish::Length);
+        let events = rest(receiver);
+        assert_eq!(events[1..3], [text("the ", 1), text("EN", 1)]);
+        assert!(matches!(&events[3], Event::Done { usage: Usage { completion_tokens: 1, .. }, .. }));
+    }
+}

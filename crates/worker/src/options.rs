@@ -1,0 +1,144 @@
+//! What a worker is started with.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::Error;
+
+/// Shortest acceptable token: 32 characters of hex are 128 random bits.
+pub const MIN_TOKEN_CHARS: usize = 32;
+/// More sequences than this in one context slow each other down without gaining throughput.
+const MAX_SLOTS: u32 = 64;
+
+/// How a worker runs. [`Options::new`] gives the defaults, the fields are open to change.
+#[derive(Clone)]
+pub struct Options {
+    /// A GGUF file.
+    pub model_path: PathBuf,
+    /// The name that requests use for it.
+    pub model_id: String,
+    /// Where to listen; port 0 takes a free one, which `Hello` then names.
+    pub addr: SocketAddr,
+    /// What callers present as `Authorization: Bearer …`.
+    pub token: String,
+    /// Tokens of context for one sequence; `None`: 8192, or the model's training length if that is smaller.
+    pub context_length: Option<u32>,
+    /// Sequences that run at the same time.
+    pub slots: u32,
+    /// Threads that compute.
+    pub threads: u32,
+    /// Most tokens in one step. The engine takes fewer where the machine is slow, see `engine::batch::budget`.
+    pub batch: u32,
+    /// Layers on the graphics card; has a meaning only with the feature `cuda` or `vulkan`.
+    pub gpu_layers: u32,
+    /// Requests that may wait for a slot.
+    pub queue_limit: u32,
+    /// How long running answers may take to end after shutdown was asked for.
+    pub drain_limit: Duration,
+}
+
+impl Options {
+    /// The defaults: 127.0.0.1 with a free port, 4 slots, all processors, 64 waiting requests.
+    pub fn new(model_path: impl Into<PathBuf>, model_id: impl Into<String>, token: impl Into<String>) -> Self {
+        Self {
+            model_path: model_path.into(),
+            model_id: model_id.into(),
+            addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            token: token.into(),
+            context_length: None,
+            slots: 4,
+            threads: std::thread::available_parallelism().map_or(1, NonZero::get).try_into().unwrap_or(u32::MAX),
+            batch: 256,
+            gpu_layers: 0,
+            queue_limit: 64,
+            drain_limit: Duration::from_secs(30),
+        }
+    }
+
+    /// Refuses what cannot work, before anything is loaded.
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        let fail = |name, problem: String| Err(Error::Option { name, problem });
+        if self.token.chars().count() < MIN_TOKEN_CHARS {
+            return fail("token", format!("must have at least {MIN_TOKEN_CHARS} characters"));
+        }
+        if self.model_id.is_empty() {
+            return fail("model_id", "must not be empty".into());
+        }
+        if self.slots == 0 || self.slots > MAX_SLOTS {
+            return fail("slots", format!("must be 1 to {MAX_SLOTS}, is {}", self.slots));
+        }
+        if self.threads == 0 || self.threads > 1024 {
+            return fail("threads", format!("must be 1 to 1024, is {}", self.threads));
+        }
+        // Every running sequence needs its token in every step, and prefill some room beside them.
+        if self.batch < self.slots + 16 || self.batch > 4096 {
+            return fail("batch", format!("must be {} (slots + 16) to 4096, is {}", self.slots + 16, self.batch));
+        }
+        if let Some(length) = self.context_length
+            && !(64..=1 << 20).contains(&length)
+        {
+            return fail("context_length", format!("must be 64 to {}, is {length}", 1 << 20));
+        }
+        Ok(())
+    }
+}
+
+/// Without the token, so that options can be logged.
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("model_path", &self.model_path)
+            .field("model_id", &self.model_id)
+            .field("addr", &self.addr)
+            .field("context_length", &self.context_length)
+            .field("slots", &self.slots)
+            .field("threads", &self.threads)
+            .field("batch", &self.batch)
+            .field("gpu_layers", &self.gpu_layers)
+            .field("queue_limit", &self.queue_limit)
+            .field("drain_limit", &self.drain_limit)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> Options {
+        Options::new("model.gguf", "m", "0123456789abcdef0123456789abcdef")
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert!(options().validate().is_ok());
+    }
+
+    #[test]
+    fn each_bad_option_is_named() {
+        type Spoil = fn(&mut Options);
+        let bad: [(&str, Spoil); 5] = [
+            ("token", |o| o.token = "short".into()),
+            ("slots", |o| o.slots = 0),
+            ("threads", |o| o.threads = 0),
+            ("batch", |o| o.batch = 8),
+            ("context_length", |o| o.context_length = Some(1)),
+        ];
+        for (name, spoil) in bad {
+            let mut options = options();
+            spoil(&mut options);
+            let text = options.validate().map_or_else(|error| error.to_string(), |()| String::new());
+            assert!(text.contains(name), "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn the_log_never_shows_the_token() {
+        assert!(
+            !format!("{:?}", options()).contains("0123456789abcdef"),
+            "If you are here because this failed: whoever reads the log could call the worker; keep the token out of Debug."
+        );
+    }
+}

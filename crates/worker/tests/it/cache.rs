@@ -1,0 +1,59 @@
+//! Reuse of what is computed already.
+
+use worker_protocol::{ChatRole, Generate};
+
+use crate::harness::{ask, clever, filler, message, quick};
+
+/// A conversation in a partition, with a beginning long enough to be worth keeping.
+fn conversation(partition: &str, topic: &str) -> Generate {
+    let mut request = ask(&format!("{} What did I write about {topic}?", filler(160)), 8);
+    request.partition = partition.into();
+    request
+}
+
+#[tokio::test]
+async fn the_next_turn_computes_only_what_is_new() {
+    let alone = quick().await;
+    let mut request = conversation("turns", "foxes");
+    let first = alone.client.run(request.clone()).await;
+    assert_eq!(first.done().1.cached_tokens, 0);
+    request.messages.push(message(ChatRole::Assistant, &first.text()));
+    request.messages.push(message(ChatRole::User, "And in short?"));
+    let second = alone.client.run(request).await.done().1;
+    assert!(second.cached_tokens >= first.done().1.prompt_tokens - 8, "{second:?} after {:?}", first.done().1);
+    assert!(second.prompt_tokens - second.cached_tokens < 60, "{second:?}");
+}
+
+#[tokio::test]
+async fn partitions_never_share() {
+    let alone = quick().await;
+    alone.client.run(conversation("tenant a", "foxes")).await.done();
+    for _ in 0..2 {
+        let other = alone.client.run(conversation(&uuid::Uuid::now_v7().to_string(), "foxes")).await.done().1;
+        assert_eq!(
+            other.cached_tokens, 0,
+            "If you are here because this failed: one tenant can measure what another one asked; reuse only within a partition."
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_running_neighbour_of_the_same_partition_lends_its_beginning() {
+    let alone = clever().await;
+    // Both begin alike and count on from where they are; wrong cells would make them lose count.
+    let counting = |topic: &str, so_far: &str| {
+        let mut request = conversation("neighbours", topic);
+        request.messages[0].content.push_str(" Never mind. Count from one to fifty in digits, separated by commas.");
+        request.messages.push(message(ChatRole::Assistant, so_far));
+        request.continue_last = true;
+        request.sampling.max_tokens = Some(40);
+        request
+    };
+    let mut running = alone.client.open(counting("foxes", "21, 22, 23,")).await;
+    let beginning = running.first_text().await;
+    let second = alone.client.run(counting("rivers", "11, 12, 13,")).await;
+    assert!(second.done().1.cached_tokens > 120, "{second:?}");
+    assert!(second.text().trim_start().starts_with("14, 15, 16"), "{second:?}");
+    let text = beginning + &running.rest().await.text();
+    assert!(text.trim_start().starts_with("24, 25, 26, 27"), "the lender goes on: {text}");
+}

@@ -1,0 +1,12 @@
+//! The worker as the pool sees it: over HTTP, with a real small model.
+//!
+//! The models lie in `$KONTOR_CACHE/models` (default `~/.cache/kontor/models`); `make setup` puts them there.
+
+#![expect(clippy::disallowed_methods, reason = "tests find the models by the environment, and their tasks may be lost")]
+
+mod answers;
+mod cache;
+mod harness;
+mod limits;
+mod start;
+mod together;

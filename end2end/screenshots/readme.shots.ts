@@ -1,0 +1,55 @@
+// The pictures of README.md, taken of the real product with the default model.
+import { dirname, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { Page } from "@playwright/test";
+import { ok } from "../support/calls";
+import { askAndWait } from "../support/chat";
+import { hydrated, signIn, test } from "../support/fixtures";
+import { DEFAULT_MODEL, PASSWORD } from "../support/product";
+
+const folder = resolve(dirname(fileURLToPath(import.meta.url)), "../../docs/images");
+
+test.use({ productModel: DEFAULT_MODEL });
+
+const QUESTIONS = [
+    "Compare three ways to store passwords in a Markdown table, and say in one sentence which to take.",
+    "Show a short Rust function that checks a password against an argon2 hash, with a sentence on how it works.",
+];
+
+async function shot(page: Page, name: string): Promise<void> {
+    await page.mouse.move(0, 0);
+    await page.waitForTimeout(500); // transitions
+    await page.screenshot({ path: resolve(folder, `${name}.png`) });
+}
+
+async function profile(page: Page, language: "en" | "de", theme: "light" | "dark"): Promise<void> {
+    await ok(page, "change_profile", { profile: { name: "Alex", language, theme, default_model: null, instructions: "" } });
+}
+
+test("pictures", async ({ page }) => {
+    test.setTimeout(900_000);
+    await page.goto("/sign-in");
+    await hydrated(page);
+    await shot(page, "sign-in");
+    await signIn(page, { email: "user@example.org", password: PASSWORD, tenant: "demo" });
+    await profile(page, "en", "light");
+    for (const question of QUESTIONS) {
+        await page.goto("/");
+        await hydrated(page);
+        await askAndWait(page, question);
+    }
+    const chat = page.url();
+    const open = async (path: string, name: string) => {
+        await page.goto(path);
+        await hydrated(page);
+        await shot(page, name);
+    };
+    await page.waitForTimeout(5_000); // the last chat's title
+    await open(chat, "chat");
+    await open("/account/usage", "usage");
+    await open("/search?q=password", "search");
+    await profile(page, "de", "dark");
+    await open(chat, "chat-dark-german");
+    await page.setViewportSize({ width: 390, height: 844 });
+    await open(chat, "phone");
+});

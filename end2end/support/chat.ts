@@ -1,0 +1,51 @@
+// What people do in a chat, in words.
+import { expect, type Page } from "@playwright/test";
+import { lastAnswer, message, send, stop, textOf } from "./names";
+
+/** A question whose answer is long enough to interrupt, on any machine. */
+export const LONG_QUESTION = "Count from 1 to 400. Write every number on its own line, without anything else.";
+/** A question whose answer is over in a moment. */
+export const SHORT_QUESTION = "Reply with the single word: apple";
+
+/** How long a whole answer of the small model may take on a slow machine. */
+export const ANSWER_TIMEOUT = 120_000;
+
+/** Sends a question; does not wait for the answer. */
+export async function ask(page: Page, question: string): Promise<void> {
+    await message(page).fill(question);
+    await send(page).click();
+    await expect(message(page)).toHaveValue("");
+}
+
+/** Waits until the answer in progress has produced at least `characters`. */
+export async function answering(page: Page, characters = 1): Promise<void> {
+    await expect(stop(page)).toBeVisible();
+    await expect.poll(async () => (await answerText(page)).length, { timeout: ANSWER_TIMEOUT, intervals: [50] }).toBeGreaterThanOrEqual(characters);
+}
+
+/** Waits until no answer is being made any more. */
+export async function answered(page: Page): Promise<void> {
+    await expect(stop(page)).toBeHidden({ timeout: ANSWER_TIMEOUT });
+    await expect(lastAnswer(page)).toBeVisible();
+}
+
+/** Asks and waits for the whole answer; its text. */
+export async function askAndWait(page: Page, question: string): Promise<string> {
+    await ask(page, question);
+    await answering(page);
+    await answered(page);
+    return answerText(page);
+}
+
+/** The text of the newest answer as a person reads it. */
+export async function answerText(page: Page): Promise<string> {
+    const text = textOf(lastAnswer(page));
+    return (await text.count()) === 0 ? "" : (await text.innerText()).trim();
+}
+
+/** The conversation's id out of the address. */
+export function conversationId(page: Page): string {
+    const id = /\/c\/([0-9a-f-]{36})/.exec(page.url())?.[1];
+    if (!id) throw new Error(`no conversation in ${page.url()}`);
+    return id;
+}

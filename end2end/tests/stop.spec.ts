@@ -1,0 +1,45 @@
+// Stop ends the answer, keeps what there is, and frees the worker's slot within 500 ms.
+import { expect, test } from "../support/fixtures";
+import { LONG_QUESTION, answered, answering, answerText, ask } from "../support/chat";
+import { lastAnswer, stop } from "../support/names";
+import { until } from "../support/product";
+
+test("stop frees the slot in less than 500 ms", async ({ signedIn: page, product }) => {
+    await until("the worker is idle", 60_000, async () => (await product.gauge("kontor_worker_busy")) === 0);
+    await ask(page, LONG_QUESTION);
+    await answering(page, 20);
+    expect(await product.gauge("kontor_worker_busy")).toBe(1);
+    const idle = until("the slot is free", 5_000, async () => (await product.gauge("kontor_worker_busy")) === 0);
+    await stop(page).click();
+    const { took } = await idle;
+    // `took` begins before the click, so it holds the whole way: browser, server, worker.
+    expect(took).toBeLessThan(500);
+    await answered(page);
+    expect(await answerText(page)).not.toBe("");
+});
+
+test("the Escape key stops as well, and Continue goes on with the same text", async ({ signedIn: page }) => {
+    await ask(page, LONG_QUESTION);
+    await answering(page, 40);
+    await page.keyboard.press("Escape");
+    await answered(page);
+    const stopped = await answerText(page);
+    await lastAnswer(page).getByRole("button", { name: "Continue" }).click();
+    await answering(page, stopped.length + 20);
+    await stop(page).click();
+    await answered(page);
+    expect((await answerText(page)).startsWith(stopped.slice(0, -5))).toBe(true);
+});
+
+test("closing the page does not stop the answer", async ({ signedIn: page, product }) => {
+    await ask(page, LONG_QUESTION);
+    await answering(page, 20);
+    const address = page.url();
+    await page.goto("about:blank");
+    await page.waitForTimeout(1_000);
+    expect(await product.gauge("kontor_worker_busy")).toBe(1);
+    await page.goto(address);
+    await answering(page, 40);
+    await stop(page).click();
+    await answered(page);
+});

@@ -1,0 +1,100 @@
+//! The schema's history. Read `README.md` beside this crate before adding a step.
+//!
+//! Migrations run with the owner's login, under a Postgres advisory lock, so that any number of
+//! replicas may call [`migrate`] at the same time.
+
+use sea_orm_migration::{
+    prelude::*,
+    sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement},
+};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+mod m0001_ground_floor;
+
+/// Key of the advisory lock: the bytes of `kontor_m`. Never change it, or two versions could migrate at once.
+const LOCK: i64 = i64::from_be_bytes(*b"kontor_m");
+
+/// All steps, oldest first.
+#[derive(Debug)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m0001_ground_floor::Migration)]
+    }
+}
+
+/// Identifies this set of migrations, including their text: test databases are cached under it.
+#[must_use]
+pub fn fingerprint() -> String {
+    let mut hasher = DefaultHasher::new();
+    m0001_ground_floor::SQL.hash(&mut hasher);
+    Migrator::migrations().len().hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
+/// Brings the database at `owner_url` to the newest schema. Waits while another process does the same.
+///
+/// # Errors
+/// The database cannot be reached, the login may not change the schema, or a step fails (it is rolled back).
+pub async fn migrate(owner_url: &str) -> Result<(), DbErr> {
+    let connection = connect(owner_url).await?;
+    let outcome = migrate_locked(&connection).await;
+    // Closing the only connection gives the session's advisory lock back, whatever happened.
+    connection.close().await?;
+    outcome
+}
+
+async fn migrate_locked(connection: &DatabaseConnection) -> Result<(), DbErr> {
+    connection.execute_raw(statement("SELECT pg_advisory_lock($1)", [LOCK.into()])).await?;
+    Migrator::up(connection, None).await
+}
+
+/// Names of the steps that the database still lacks; works with an unprivileged login.
+///
+/// # Errors
+/// The database cannot be reached or the login may not read the table of migrations.
+pub async fn pending(url: &str) -> Result<Vec<String>, DbErr> {
+    let connection = connect(url).await?;
+    let pending = Migrator::get_pending_migrations_read_only(&connection).await;
+    connection.close().await?;
+    Ok(pending?.iter().map(|migration| migration.name().to_owned()).collect())
+}
+
+/// Lets the two unprivileged roles of the schema log in with these passwords.
+///
+/// The roles themselves are made (without login) by the first migration. They belong to the whole
+/// Postgres server: two Kontors on one server must be given the same passwords.
+///
+/// # Errors
+/// The roles do not exist yet or `owner` may not change them.
+pub async fn ensure_logins(owner_url: &str, tenant_password: &str, system_password: &str) -> Result<(), DbErr> {
+    let connection = connect(owner_url).await?;
+    let outcome = set_passwords(&connection, tenant_password, system_password).await;
+    connection.close().await?;
+    outcome
+}
+
+async fn set_passwords(connection: &DatabaseConnection, tenant_password: &str, system_password: &str) -> Result<(), DbErr> {
+    // Two replicas starting together would otherwise fail with "tuple concurrently updated".
+    connection.execute_raw(statement("SELECT pg_advisory_lock($1)", [LOCK.into()])).await?;
+    for (role, password) in [("kontor_tenant", tenant_password), ("kontor_system", system_password)] {
+        // ALTER ROLE takes no bound values; `format` with %I and %L quotes them in Postgres itself.
+        let quoted = statement("SELECT format('ALTER ROLE %I LOGIN PASSWORD %L', $1, $2) AS sql", [role.into(), password.into()]);
+        let row = connection.query_one_raw(quoted).await?.ok_or_else(|| DbErr::Custom("format() gave no row".into()))?;
+        connection.execute_unprepared(&row.try_get::<String>("", "sql")?).await?;
+    }
+    Ok(())
+}
+
+async fn connect(url: &str) -> Result<DatabaseConnection, DbErr> {
+    let mut options = ConnectOptions::new(url);
+    // One connection: the advisory lock belongs to the session, not to the pool.
+    options.max_connections(1).sqlx_logging(false).set_application_name("kontor migrate");
+    Database::connect(options).await
+}
+
+fn statement<const N: usize>(sql: &str, values: [sea_orm_migration::sea_orm::Value; N]) -> Statement {
+    Statement::from_sql_and_values(DbBackend::Postgres, sql, values)
+}

@@ -1,0 +1,145 @@
+//! The command line: names and help, nothing else.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Self-hosted, multi-tenant generative AI: chat with your own models.
+#[derive(Debug, Parser)]
+#[command(name = "kontor", version, about)]
+pub struct Cli {
+    /// Configuration file; default: kontor.toml of the working directory, if there is one.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Without one: `serve`.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Web interface and API; starts the embedded Postgres and the workers if none are configured.
+    Serve {
+        /// Leave the background jobs to a `kontor jobs` process.
+        #[arg(long)]
+        no_jobs: bool,
+    },
+    /// One inference worker; its token is the first line on standard input, and it ends when that closes.
+    Worker(WorkerArgs),
+    /// Background jobs alone.
+    Jobs,
+    /// Bring the database's schema up to date.
+    Migrate,
+    /// Load the configuration, connect to everything and report all that is wrong at once.
+    Check {
+        /// Print the default configuration with comments and do nothing else.
+        #[arg(long)]
+        print_config: bool,
+    },
+    /// Administer tenants and people from the machine itself.
+    Admin {
+        /// Print JSON.
+        #[arg(long, global = true)]
+        json: bool,
+        #[command(subcommand)]
+        command: AdminCommand,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct WorkerArgs {
+    /// The GGUF file.
+    #[arg(long)]
+    pub model: PathBuf,
+    /// The model's name in requests.
+    #[arg(long)]
+    pub model_id: String,
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:0", hide = true)]
+    pub addr: std::net::SocketAddr,
+    /// Tokens of context for one conversation; default: 8192 or what the model was trained for.
+    #[arg(long, hide = true)]
+    pub context_length: Option<u32>,
+    /// Conversations at the same time.
+    #[arg(long, hide = true)]
+    pub slots: Option<u32>,
+    /// Threads; default: what the machine has.
+    #[arg(long, hide = true)]
+    pub threads: Option<u32>,
+    /// What to log, as in `log.level`.
+    #[arg(long, default_value = "info", hide = true)]
+    pub log: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AdminCommand {
+    /// Create an organisation.
+    CreateTenant {
+        /// Short name, lower-case letters, digits and hyphens.
+        #[arg(long)]
+        slug: String,
+        #[arg(long)]
+        name: String,
+    },
+    /// Create a person; without --password-stdin a random password is printed once.
+    CreateUser {
+        /// The tenant's short name.
+        #[arg(long)]
+        tenant: String,
+        #[arg(long)]
+        email: String,
+        #[arg(long, default_value = "")]
+        name: String,
+        /// May be given more than once.
+        #[arg(long = "role", value_enum, default_values = ["user"])]
+        roles: Vec<RoleArg>,
+        /// Read the password from standard input.
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// List people with their tenants and roles.
+    ListUsers {
+        /// Only of this tenant.
+        #[arg(long)]
+        tenant: Option<String>,
+    },
+    /// Set a person's password and end all their sessions.
+    SetPassword {
+        #[arg(long)]
+        email: String,
+        /// Read the password from standard input instead of making a random one.
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Put a generated long chat into a person's history, to try out how the interface copes.
+    SeedLongChat {
+        #[arg(long)]
+        email: String,
+        #[arg(long, default_value_t = 1000)]
+        messages: u32,
+        /// Text of all messages together.
+        #[arg(long, default_value_t = 500_000)]
+        bytes: u32,
+    },
+    /// Sums of a person's ledger.
+    Ledger {
+        #[arg(long)]
+        email: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum RoleArg {
+    User,
+    ServiceAdmin,
+    SystemAdmin,
+}
+
+impl From<RoleArg> for contract::account::Role {
+    fn from(role: RoleArg) -> Self {
+        match role {
+            RoleArg::User => Self::User,
+            RoleArg::ServiceAdmin => Self::ServiceAdmin,
+            RoleArg::SystemAdmin => Self::SystemAdmin,
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! `kontor admin …`: tenants and people, from the machine itself. Whoever may run this may read the database
+//! anyway; every use leaves an audit row.
+
+mod output;
+mod password;
+
+use crate::{
+    AnyError,
+    cli::AdminCommand,
+    config::Config,
+    log,
+    startup::{database, models, product::Product},
+};
+use contract::{account::Language, ids::RequestId};
+use identity::NewPerson;
+use inference::Pool;
+use output::Output;
+use serde_json::json;
+use uuid::Uuid;
+
+/// Who acts, in the audit trail.
+const BY: &str = "kontor admin";
+
+/// Runs one command and prints its result.
+///
+/// # Errors
+/// The database does not answer or is not migrated, or the command is refused.
+pub async fn run(config: &Config, command: AdminCommand, json: bool) -> Result<(), AnyError> {
+    log::install(&config.log)?;
+    let server = database::Server::start(config).await?;
+    let outcome = async {
+        let pending = server.pending().await?;
+        if !pending.is_empty() {
+            return Err("the database is not up to date; run `kontor migrate` first".into());
+        }
+        let db = server.connect(config).await?;
+        // No worker is started: these commands infer nothing.
+        let product = Product::new(config, db.clone(), models::catalogue(config)?, Pool::default());
+        let output = execute(&product, command).await;
+        db.close().await?;
+        output
+    }
+    .await;
+    server.stop().await?;
+    super::print(&outcome?.render(json));
+    Ok(())
+}
+
+async fn execute(product: &Product, command: AdminCommand) -> Result<Output, AnyError> {
+    let identity = &product.identity;
+    match command {
+        AdminCommand::CreateTenant { slug, name } => {
+            let id = identity.create_tenant(BY, &slug, &name).await?;
+            Ok(Output::new(format!("Created the tenant {slug}."), json!({ "id": id, "slug": slug, "name": name })))
+        }
+        AdminCommand::CreateUser { tenant, email, name, roles, password_stdin } => {
+            let (password, made_up) = password::choose(password_stdin).await?;
+            let name = if name.is_empty() { email.clone() } else { name };
+            let tenant_id = identity.tenant_by_slug(BY, &tenant).await?;
+            let roles = roles.into_iter().map(Into::into).collect();
+            let person = NewPerson { tenant: tenant_id, email: email.clone(), name, language: Language::En, roles, password };
+            let id = identity.create_user(BY, person).await?;
+            let text = password::tell(format!("Created {email} in {tenant}."), made_up.as_deref());
+            Ok(Output::new(text, json!({ "id": id, "email": email, "tenant": tenant, "password": made_up })))
+        }
+        AdminCommand::ListUsers { tenant } => list_users(product, tenant).await,
+        AdminCommand::SetPassword { email, password_stdin } => {
+            let (password, made_up) = password::choose(password_stdin).await?;
+            let ended = identity.set_password(BY, &email, password).await?;
+            let text = password::tell(format!("Changed the password of {email}; {ended} session(s) ended."), made_up.as_deref());
+            Ok(Output::new(text, json!({ "email": email, "sessions_ended": ended, "password": made_up })))
+        }
+        AdminCommand::SeedLongChat { email, messages, bytes } => {
+            let actor = identity.act_as(BY, &email, RequestId(Uuid::now_v7())).await?;
+            let id = product.services.transfer.seed_long_chat(&actor, messages, bytes).await?;
+            Ok(Output::new(format!("Created the chat /c/{id} for {email}."), json!({ "conversation": id, "email": email })))
+        }
+        AdminCommand::Ledger { email } => {
+            let sums = identity.ledger(BY, &email).await?;
+            let value = json!({
+                "email": email,
+                "open": sums.open,
+                "settled": sums.settled,
+                "prompt_tokens": sums.prompt_tokens,
+                "cached_tokens": sums.cached_tokens,
+                "completion_tokens": sums.completion_tokens,
+            });
+            let text = format!(
+                "{email}: {} settled, {} open; prompt {} (cached {}), completion {} tokens",
+                sums.settled, sums.open, sums.prompt_tokens, sums.cached_tokens, sums.completion_tokens
+            );
+            Ok(Output::new(text, value))
+        }
+    }
+}
+
+async fn list_users(product: &Product, tenant: Option<String>) -> Result<Output, AnyError> {
+    let tenant = match tenant {
+        Some(slug) => Some(product.identity.tenant_by_slug(BY, &slug).await?),
+        None => None,
+    };
+    let people = product.identity.people(BY, tenant).await?;
+    let lines = people.iter().map(|person| {
+        let roles: Vec<String> = person.roles.iter().map(|role| format!("{role:?}")).collect();
+        let disabled = if person.disabled { "  (disabled)" } else { "" };
+        format!("{:<16} {:<32} {}{disabled}", person.tenant_slug, person.email, roles.join(", "))
+    });
+    let text = lines.collect::<Vec<_>>().join("\n");
+    let value = people.iter().map(|person| {
+        json!({
+            "id": person.user,
+            "tenant": person.tenant_slug,
+            "email": person.email,
+            "name": person.name,
+            "roles": person.roles,
+            "disabled": person.disabled,
+        })
+    });
+    Ok(Output::new(text, value.collect()))
+}

@@ -1,0 +1,154 @@
+//! `kontor serve`: everything in one process, from an empty folder to an address that answers.
+
+use crate::{
+    AnyError,
+    config::Config,
+    http::{self, AppState, assets::Site, csrf::PublicHost, metrics::Metrics},
+    log,
+    startup::{
+        bootstrap::{self, FirstLogin},
+        database, models,
+        product::Product,
+        sharing::SoleServer,
+        signals,
+    },
+};
+use app::edge::CookiePolicy;
+use axum::Router;
+use inference::Pool;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Starts everything, serves until a signal comes, ends everything.
+///
+/// # Errors
+/// Something does not start; what had started is stopped again.
+pub async fn run(config: Config, jobs: bool) -> Result<(), AnyError> {
+    log::install(&config.log)?;
+    let stop = signals::stop_on_signal()?;
+    // What needs no other part comes first: its mistakes should show at once, not after the database started.
+    let site = Site::find(config.server.site_root.as_deref())?;
+    let catalogue = models::catalogue(&config)?;
+    for path in models::missing_files(&config) {
+        tracing::warn!(path = %path.display(), "this model file does not exist; its worker cannot start");
+    }
+    let listener = bind(config.server.addr, "the web server").await?;
+    let metrics_listener = if config.metrics.enabled { Some(bind(config.metrics.addr, "metrics").await?) } else { None };
+
+    // The workers load their models while Postgres starts.
+    let pool = Pool::default();
+    models::start_workers(&config, &pool)?;
+    let server = match database::Server::start(&config).await {
+        Ok(server) => server,
+        Err(error) => {
+            pool.shutdown().await;
+            return Err(error);
+        }
+    };
+    let outcome = async {
+        server.migrate().await?;
+        let db = server.connect(&config).await?;
+        let product = Product::new(&config, db, catalogue, pool.clone());
+        // With a database of our own and no other server on it, whatever is still open was left by a process that
+        // was killed. Elsewhere another node may be at it, and the sweeper waits until none can be.
+        let sole = if server.is_embedded() { SoleServer::claim(&config.data_dir)? } else { None };
+        if sole.is_some() {
+            product.inference.sweep(0).await?;
+        }
+        let first_login = bootstrap::run(&config, &product.identity).await?;
+        let listeners = Listeners { web: listener, metrics: metrics_listener };
+        serve(&config, &site, &product, &pool, listeners, first_login, jobs, stop).await
+    }
+    .await;
+    // Also after a failed start: nothing of ours may stay behind.
+    pool.shutdown().await;
+    let stopped = server.stop().await;
+    outcome?;
+    stopped
+}
+
+struct Listeners {
+    web: TcpListener,
+    metrics: Option<TcpListener>,
+}
+
+/// From *all parts are there* to *all parts are quiet again*.
+#[expect(clippy::too_many_arguments, reason = "the one call that brings all parts together")]
+async fn serve(
+    config: &Config,
+    site: &Site,
+    product: &Product,
+    pool: &Pool,
+    listeners: Listeners,
+    first_login: Option<FirstLogin>,
+    jobs: bool,
+    stop: CancellationToken,
+) -> Result<(), AnyError> {
+    let state = AppState {
+        db: product.db.clone(),
+        identity: product.identity.clone(),
+        inference: product.inference.clone(),
+        services: product.services.clone(),
+        metrics: Arc::new(Metrics::default()),
+        cookies: CookiePolicy { secure: config.server.is_https() },
+        public_host: PublicHost::of(config.server.public_url.as_deref()),
+        trust_proxy: config.server.trust_proxy,
+    };
+    let web = http::router(site, &state)?;
+    let tasks = TaskTracker::new();
+    if jobs {
+        let (services, stop) = (product.services.clone(), stop.clone());
+        tasks.spawn(async move { services.run_jobs(stop).await });
+    }
+    if let Some(listener) = listeners.metrics {
+        tasks.spawn(answer(listener, http::metrics::router(state.metrics.clone(), pool.clone()), stop.clone()));
+    }
+    announce(config, first_login.as_ref());
+    tasks.spawn(answer(listeners.web, web, stop.clone()));
+    tasks.close();
+
+    stop.cancelled().await;
+    wind_down(config.server.shutdown(), product, &tasks).await;
+    Ok(())
+}
+
+/// Ends what runs, in the order in which one thing needs the other, and not longer than allowed.
+async fn wind_down(limit: Duration, product: &Product, tasks: &TaskTracker) {
+    tracing::info!("stopping");
+    let quiet = async {
+        // No new connection is taken any more. Turns end as interrupted with their text kept, which ends the
+        // event streams, which lets the last connections close.
+        product.services.drain().await;
+        product.inference.drain().await;
+        tasks.wait().await;
+        if let Err(error) = product.db.close().await {
+            tracing::warn!(%error, "the database connections did not close");
+        }
+    };
+    if tokio::time::timeout(limit, quiet).await.is_err() {
+        tracing::warn!(seconds = limit.as_secs(), "not everything ended in time; the next start settles what is left");
+    }
+}
+
+async fn bind(addr: SocketAddr, what: &str) -> Result<TcpListener, AnyError> {
+    Ok(TcpListener::bind(addr).await.map_err(|error| format!("{what} cannot listen on {addr}: {error}"))?)
+}
+
+/// Serves until asked to stop, then until the last connection closed.
+async fn answer(listener: TcpListener, router: Router, stop: CancellationToken) {
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned()).await {
+        tracing::error!(%error, "the web server ended");
+        stop.cancel();
+    }
+}
+
+/// Tells the person at the terminal where to go. This is a result, not a log line: it goes to standard output.
+fn announce(config: &Config, first_login: Option<&FirstLogin>) {
+    let mut text = format!("\n  Kontor is ready: {}\n", config.server.url());
+    if let Some(login) = first_login {
+        text.push_str(&login.describe(&config.data_dir));
+    }
+    super::print(&text);
+}

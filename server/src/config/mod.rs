@@ -1,0 +1,81 @@
+//! Configuration: defaults → `kontor.toml` → environment `KONTOR__SECTION__KEY` → `*_file` for secrets.
+//!
+//! [`default.toml`](self) is at once the defaults and their documentation. Loading reports everything that
+//! is wrong at once, each with the key and where it was set. This module and its sources are the only
+//! place of the product that reads the environment.
+
+mod bootstrap;
+mod database;
+mod identity;
+mod layers;
+mod log;
+mod metrics;
+mod models;
+mod server;
+mod sources;
+mod workers;
+
+pub use bootstrap::Bootstrap;
+pub use database::Database;
+pub use identity::Identity;
+pub use log::{Log, LogFormat};
+pub use metrics::Metrics;
+pub use models::{Model, Models};
+pub use server::Server;
+pub use sources::{Sources, foreign_variable};
+pub use workers::Workers;
+
+use serde::Deserialize;
+use std::{fmt, path::PathBuf};
+
+/// The defaults, with a comment for each key.
+pub const DEFAULT_TOML: &str = include_str!("default.toml");
+
+/// Everything the product can be told. Construct it with [`Config::load`].
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// State that belongs to this installation.
+    pub data_dir: PathBuf,
+    /// Things that can be fetched again: models, the embedded Postgres.
+    pub cache_dir: PathBuf,
+    pub server: Server,
+    pub metrics: Metrics,
+    pub database: Database,
+    pub identity: Identity,
+    pub log: Log,
+    pub bootstrap: Bootstrap,
+    pub workers: Workers,
+    pub models: Models,
+}
+
+impl Config {
+    /// Merges the layers, reads secret files and checks the result.
+    ///
+    /// # Errors
+    /// [`ConfigErrors`] with one line for each thing that is wrong.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigErrors> {
+        let mut config: Self = layers::extract(sources)?;
+        let mut wrong = Vec::new();
+        config.database.check(&mut wrong);
+        config.server.check(&mut wrong);
+        config.workers.check(&mut wrong);
+        config.bootstrap.check(&mut wrong);
+        config.log.check(&mut wrong);
+        config.models.complete(&config.cache_dir, &config.workers, &mut wrong);
+        if wrong.is_empty() { Ok(config) } else { Err(ConfigErrors(wrong)) }
+    }
+}
+
+/// All that is wrong with a configuration, one readable line each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors(pub Vec<String>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the configuration has {} error(s):", self.0.len())?;
+        self.0.iter().try_for_each(|line| write!(f, "\n  - {line}"))
+    }
+}
+
+impl std::error::Error for ConfigErrors {}

@@ -1,0 +1,108 @@
+//! Which models are offered.
+
+use super::Workers;
+use serde::Deserialize;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+/// The model of the cache that is offered when nothing is configured.
+const DEFAULT_FILE: &str = "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf";
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Models {
+    /// The file to offer when `offered` is empty.
+    pub default_path: Option<PathBuf>,
+    /// After loading never empty, with exactly one default.
+    pub offered: Vec<Model>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// The name in requests and in the ledger.
+    pub id: String,
+    /// The name for people; the id if empty.
+    #[serde(default)]
+    pub name: String,
+    /// One line on what it is good at.
+    #[serde(default)]
+    pub description: String,
+    /// The GGUF file.
+    pub path: PathBuf,
+    /// Tokens of context for one conversation; `None`: `workers.context_length`.
+    pub context_length: Option<u32>,
+    /// Conversations at the same time; `None`: `workers.slots`.
+    pub slots: Option<u32>,
+    /// What a new chat takes; the first model if none says so.
+    #[serde(default)]
+    pub default: bool,
+}
+
+impl Model {
+    /// Tokens of context for one conversation.
+    #[must_use]
+    pub fn context_length(&self, workers: &Workers) -> u32 {
+        self.context_length.unwrap_or(workers.context_length)
+    }
+
+    /// Conversations at the same time.
+    #[must_use]
+    pub fn slots(&self, workers: &Workers) -> u32 {
+        self.slots.unwrap_or(workers.slots)
+    }
+
+    /// A model known by its file alone: the name without quantisation and extension becomes the id.
+    fn of_file(path: PathBuf) -> Self {
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy().to_lowercase()).unwrap_or_default();
+        let id = match stem.rsplit_once("-q") {
+            Some((base, quantisation)) if quantisation.starts_with(|first: char| first.is_ascii_digit()) => base.to_owned(),
+            _ => stem,
+        };
+        let (name, description) = describe(&id);
+        Self { id, name, description, path, context_length: None, slots: None, default: true }
+    }
+}
+
+/// Friendly names of the models that the set-up fetches.
+fn describe(id: &str) -> (String, String) {
+    match id {
+        "qwen2.5-coder-1.5b-instruct" => ("Qwen2.5 Coder 1.5B".into(), "General chat and programming; runs on this machine".into()),
+        "qwen2.5-coder-0.5b-instruct" => ("Qwen2.5 Coder 0.5B".into(), "Small and quick; runs on this machine".into()),
+        _ => (id.to_owned(), String::new()),
+    }
+}
+
+impl Models {
+    /// Fills what was left open and checks the list.
+    pub(super) fn complete(&mut self, cache: &Path, workers: &Workers, wrong: &mut Vec<String>) {
+        if self.offered.is_empty() {
+            let path = self.default_path.clone().unwrap_or_else(|| cache.join("models").join(DEFAULT_FILE));
+            self.offered.push(Model::of_file(path));
+        }
+        let mut ids = BTreeSet::new();
+        for model in &mut self.offered {
+            if model.name.is_empty() {
+                model.name.clone_from(&model.id);
+            }
+            if model.id.is_empty() {
+                wrong.push("`models.offered`: a model has an empty id".into());
+            } else if !ids.insert(model.id.clone()) {
+                wrong.push(format!("`models.offered`: the id {} occurs twice", model.id));
+            }
+            if model.context_length(workers) < 512 {
+                wrong.push(format!("`models.offered`: {} needs a context_length of at least 512 tokens", model.id));
+            }
+            if !(1..=64).contains(&model.slots(workers)) {
+                wrong.push(format!("`models.offered`: slots of {} must lie between 1 and 64", model.id));
+            }
+        }
+        match self.offered.iter().filter(|model| model.default).count() {
+            0 => self.offered[0].default = true,
+            1 => {}
+            _ => wrong.push("`models.offered`: more than one model is the default".into()),
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Worker processes started by `serve`.
+
+use serde::Deserialize;
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workers {
+    /// Start and supervise one worker for each offered model.
+    pub enabled: bool,
+    /// Conversations decoded at the same time.
+    pub slots: u32,
+    /// Tokens of context for one conversation.
+    pub context_length: u32,
+    /// Threads; 0: what the machine has.
+    pub threads: u32,
+}
+
+impl Workers {
+    pub(super) fn check(&self, wrong: &mut Vec<String>) {
+        if !(1..=64).contains(&self.slots) {
+            wrong.push("`workers.slots`: must lie between 1 and 64".into());
+        }
+        if self.context_length < 512 {
+            wrong.push("`workers.context_length`: must be at least 512 tokens".into());
+        }
+    }
+}

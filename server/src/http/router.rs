@@ -1,0 +1,75 @@
+//! The one router: plain routes, pages, server functions and static files, each behind its middleware.
+
+use super::{
+    assets::Site,
+    csrf, export, headers, health, limits, pages, problem, request_id,
+    session::{authenticate, believe_proxy, require_sign_in},
+    sse,
+    state::AppState,
+};
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::StatusCode,
+    middleware::{from_fn, from_fn_with_state},
+    response::Response,
+    routing::{MethodRouter, get},
+};
+use contract::{ids::RequestId, problem::ProblemKind};
+use std::any::Any;
+use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
+use uuid::Uuid;
+
+/// A route that is neither page nor server function: method, path, handler.
+type PlainRoute = (&'static str, &'static str, fn() -> MethodRouter<AppState>);
+
+/// The table of plain routes. The authorisation matrix has a row for each.
+pub const PLAIN_ROUTES: &[PlainRoute] = &[
+    ("GET", "/healthz", || get(health::alive)),
+    ("GET", "/readyz", || get(health::ready)),
+    ("GET", "/ui/turns/{id}/events", || get(sse::turn_events)),
+    ("GET", "/ui/export/conversations/{id}/{format}", || get(export::conversation)),
+    ("GET", "/ui/export/everything", || get(export::everything)),
+    ("GET", "/ui/export/usage.csv", || get(export::usage)),
+];
+
+/// Builds the whole router.
+///
+/// Order of the layers, outermost first: request id and metrics, panics, security headers, compression;
+/// then for everything but static files and health: proxy address, session, CSRF, size, sign-in.
+///
+/// # Errors
+/// The site's folder cannot be listed.
+pub fn router(site: &Site, state: &AppState) -> std::io::Result<Router> {
+    let (open, personal): (Vec<_>, Vec<_>) = PLAIN_ROUTES.iter().partition(|(_, path, _)| !path.starts_with("/ui/"));
+    let mount = |routes: Vec<&PlainRoute>| {
+        routes.into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler())).with_state(state.clone())
+    };
+    let mut behind_session = mount(personal)
+        .merge(pages::routes(site, state))
+        .layer(from_fn(require_sign_in))
+        .layer(from_fn(limits::bound))
+        // Ours is by route; axum's own would cut every body at 2 MB.
+        .layer(DefaultBodyLimit::disable())
+        .layer(from_fn_with_state(state.public_host.clone(), csrf::protect))
+        .layer(from_fn_with_state(state.identity.clone(), authenticate));
+    if state.trust_proxy {
+        behind_session = behind_session.layer(from_fn(believe_proxy));
+    }
+    Ok(behind_session
+        .merge(mount(open))
+        .merge(site.routes()?)
+        // The default predicate leaves event streams, images and tiny bodies alone.
+        .layer(CompressionLayer::new())
+        .layer(from_fn(headers::secure))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(state.metrics.clone(), request_id::identify)))
+}
+
+/// A handler panicked: the visitor gets a plain problem, the log has the text.
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
+    tracing::error!(panic = text.unwrap_or_default(), "a handler panicked");
+    let message = "Something went wrong on our side.";
+    problem::refuse(StatusCode::INTERNAL_SERVER_ERROR, ProblemKind::Internal, "internal", message, RequestId(Uuid::nil()))
+}

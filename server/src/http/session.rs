@@ -1,0 +1,88 @@
+//! From cookie to `Actor`, and the way to the sign-in page for those without one.
+
+use super::{problem::Failure, request_id};
+use app::edge::SESSION_COOKIE;
+use axum::{
+    extract::{ConnectInfo, Request, State},
+    http::{HeaderMap, Method, header},
+    middleware::Next,
+    response::{IntoResponse, Redirect, Response},
+};
+use domain::Actor;
+use identity::Identity;
+use std::net::{IpAddr, SocketAddr};
+
+/// Puts `Option<Actor>` into the request's extensions. A database that does not answer is an error, not a
+/// sign-out.
+pub async fn authenticate(State(identity): State<Identity>, mut request: Request, next: Next) -> Response {
+    let id = request_id::of(request.extensions());
+    let actor = match cookie(request.headers()) {
+        None => None,
+        Some(token) => match identity.authenticate(token, id).await {
+            Ok(actor) => actor,
+            Err(error) => return Failure::new(error, id).into_response(),
+        },
+    };
+    request.extensions_mut().insert::<Option<Actor>>(actor);
+    next.run(request).await
+}
+
+/// Pages are for people who signed in; others go to the sign-in page and come back afterwards. Who is signed in
+/// has no business there.
+pub async fn require_sign_in(request: Request, next: Next) -> Response {
+    let signed_in = request.extensions().get::<Option<Actor>>().is_some_and(Option::is_some);
+    let path = request.uri().path();
+    let page = matches!(*request.method(), Method::GET | Method::HEAD) && !path.starts_with("/ui/");
+    if page && signed_in && path == "/sign-in" {
+        return Redirect::to("/").into_response();
+    }
+    if !page || signed_in || path == "/sign-in" {
+        return next.run(request).await;
+    }
+    let wanted = request.uri().path_and_query().map_or("/", |wanted| wanted.as_str());
+    Redirect::to(&sign_in_address(wanted)).into_response()
+}
+
+/// Takes the visitor's address from the last entry of `X-Forwarded-For`, the one our own proxy wrote.
+pub async fn believe_proxy(mut request: Request, next: Next) -> Response {
+    let forwarded = request.headers().get_all("x-forwarded-for").iter().next_back().and_then(|value| value.to_str().ok());
+    let address: Option<IpAddr> = forwarded.and_then(|list| list.rsplit(',').next()).and_then(|entry| entry.trim().parse().ok());
+    if let Some(address) = address {
+        request.extensions_mut().insert(ConnectInfo(SocketAddr::new(address, 0)));
+    }
+    next.run(request).await
+}
+
+fn sign_in_address(wanted: &str) -> String {
+    if wanted == "/" { "/sign-in".into() } else { format!("/sign-in?next={}", encode(wanted)) }
+}
+
+/// Percent-encodes everything but what is plain in a query value.
+fn encode(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+        out
+    })
+}
+
+fn cookie(headers: &HeaderMap) -> Option<&str> {
+    headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|line| line.split(';')).find_map(|pair| {
+        let (name, value) = pair.trim().split_once('=')?;
+        (name == SESSION_COOKIE && !value.is_empty()).then_some(value)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sign_in_address;
+
+    #[test]
+    fn the_way_back_survives_the_query() {
+        assert_eq!(sign_in_address("/"), "/sign-in");
+        assert_eq!(sign_in_address("/search?q=a&b=ü"), "/sign-in?next=/search%3Fq%3Da%26b%3D%C3%BC");
+    }
+}

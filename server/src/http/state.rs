@@ -1,0 +1,23 @@
+//! What handlers and middleware share.
+
+use super::{csrf::PublicHost, metrics::Metrics};
+use app::edge::CookiePolicy;
+use identity::Identity;
+use inference::Inference;
+use services::Services;
+use std::sync::Arc;
+use store::Db;
+
+/// The built product, as the router needs it. Cheap to clone.
+#[derive(Clone)]
+pub struct AppState {
+    pub db: Db,
+    pub identity: Identity,
+    pub inference: Inference,
+    pub services: Services,
+    pub metrics: Arc<Metrics>,
+    pub cookies: CookiePolicy,
+    pub public_host: PublicHost,
+    /// Believe `X-Forwarded-For`.
+    pub trust_proxy: bool,
+}

@@ -1,0 +1,66 @@
+//! The composition root: reads the configuration, builds the services, mounts the routes, runs the commands.
+
+#![recursion_limit = "256"]
+
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod http;
+pub mod log;
+pub mod startup;
+
+use cli::{Cli, Command};
+use std::process::ExitCode;
+
+/// Runs one command to its end. Failures are printed on standard error, one readable line or list.
+#[must_use]
+pub fn run(cli: Cli) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error.into()),
+    };
+    match runtime.block_on(dispatch(cli)) {
+        Ok(code) => code,
+        Err(error) => failed(&error),
+    }
+}
+
+/// What a command may fail with: everything below has its own error type, and here they only get printed.
+pub type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+async fn dispatch(cli: Cli) -> Result<ExitCode, AnyError> {
+    let command = cli.command.unwrap_or(Command::Serve { no_jobs: false });
+    match command {
+        // A worker reads no configuration: its parent decided everything.
+        Command::Worker(args) => return commands::worker::run(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Check { print_config: true } => {
+            commands::print(config::DEFAULT_TOML);
+            return Ok(ExitCode::SUCCESS);
+        }
+        _ => {}
+    }
+    let config = config::Config::load(&config::Sources::of_process(cli.config))?;
+    match command {
+        Command::Serve { no_jobs } => commands::serve::run(config, !no_jobs).await?,
+        Command::Jobs => commands::jobs::run(config).await?,
+        Command::Migrate => commands::migrate::run(&config).await?,
+        Command::Check { .. } => return commands::check::run(&config).await,
+        Command::Admin { json, command } => commands::admin::run(&config, command, json).await?,
+        Command::Worker(_) => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the failure with its causes.
+fn failed(error: &AnyError) -> ExitCode {
+    use std::io::Write;
+    let mut text = format!("kontor: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!("\n  because: {cause}"));
+        source = cause.source();
+    }
+    // Nobody is left to tell if even standard error is closed.
+    drop(writeln!(std::io::stderr(), "{text}"));
+    ExitCode::FAILURE
+}

@@ -1,0 +1,9 @@
+//! From configuration to running parts.
+
+pub mod bootstrap;
+pub mod database;
+pub mod files;
+pub mod models;
+pub mod product;
+pub mod sharing;
+pub mod signals;

@@ -1,0 +1,80 @@
+//! The configured models as the funnel wants them: catalogue, and one worker process for each.
+
+use crate::config::{Config, Model, Workers, foreign_variable};
+use inference::{Catalogue, CatalogueError, ModelConfig, Pool, pool::WorkerProcess};
+use std::{ffi::OsString, path::Path};
+
+/// Variables of our own environment that a worker needs: where libraries and temporary files are. No secrets.
+const PASSED_ON: [&str; 4] = ["PATH", "LD_LIBRARY_PATH", "TMPDIR", "HOME"];
+
+/// OpenMP's threads spin at the end of every operation by default. Where a worker shares its cores with anything
+/// else, the one that spins keeps the one that works from running, and inference gets ten times slower (measured;
+/// docs/PERFORMANCE.md). A short spin costs an undisturbed worker nothing. The library reads it when it is loaded,
+/// so the parent has to set it.
+const SHORT_SPIN: (&str, &str) = ("GOMP_SPINCOUNT", "1000");
+
+/// The catalogue of all offered models.
+///
+/// # Errors
+/// Everything that is wrong with them.
+pub fn catalogue(config: &Config) -> Result<Catalogue, CatalogueError> {
+    let model = |model: &Model| ModelConfig {
+        id: model.id.clone(),
+        name: model.name.clone(),
+        description: model.description.clone(),
+        path: model.path.clone(),
+        context_length: model.context_length(&config.workers),
+        default: model.default,
+        purposes: Vec::new(),
+        tenants: None,
+    };
+    Catalogue::new(config.models.offered.iter().map(model).collect())
+}
+
+/// Starts one worker for each model: this very executable with `worker`. Returns at once; the models load
+/// while everything else starts.
+///
+/// # Errors
+/// The path of the executable is unknown.
+pub fn start_workers(config: &Config, pool: &Pool) -> std::io::Result<()> {
+    if !config.workers.enabled {
+        return Ok(());
+    }
+    let program = std::env::current_exe()?;
+    for (index, model) in config.models.offered.iter().enumerate() {
+        pool.supervise(WorkerProcess {
+            name: format!("worker-{}", index + 1),
+            model: model.id.clone(),
+            program: program.clone(),
+            args: arguments(model, &config.workers, &config.log.level),
+            env: environment(),
+        });
+    }
+    Ok(())
+}
+
+/// Model files that do not exist, for `kontor check` and a clear message at the start.
+#[must_use]
+pub fn missing_files(config: &Config) -> Vec<&Path> {
+    config.models.offered.iter().map(|model| model.path.as_path()).filter(|path| !path.is_file()).collect()
+}
+
+fn environment() -> Vec<(OsString, OsString)> {
+    let passed_on = PASSED_ON.iter().filter_map(|name| Some((OsString::from(name), foreign_variable(name)?)));
+    let (name, short) = SHORT_SPIN;
+    let spin = (name.into(), foreign_variable(name).unwrap_or_else(|| short.into()));
+    passed_on.chain([spin]).collect()
+}
+
+fn arguments(model: &Model, workers: &Workers, level: &str) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = vec!["worker".into(), "--model".into(), model.path.clone().into()];
+    let mut option = |name: &str, value: String| arguments.extend([OsString::from(name), OsString::from(value)]);
+    option("--model-id", model.id.clone());
+    option("--context-length", model.context_length(workers).to_string());
+    option("--slots", model.slots(workers).to_string());
+    option("--log", level.to_owned());
+    if workers.threads > 0 {
+        option("--threads", workers.threads.to_string());
+    }
+    arguments
+}

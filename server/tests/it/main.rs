@@ -1,0 +1,9 @@
+//! One binary for all integration tests of the server.
+
+mod app;
+mod architecture;
+mod authorisation_matrix;
+mod bootstrap;
+mod config;
+mod funnel;
+mod routes;

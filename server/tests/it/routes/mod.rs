@@ -1,0 +1,11 @@
+//! One file for each part of the address space.
+
+mod assets;
+mod csrf;
+mod events;
+mod export;
+mod health;
+mod limits;
+mod metrics;
+mod pages;
+mod sign_in;
