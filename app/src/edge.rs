@@ -22,6 +22,10 @@ use std::net::SocketAddr;
 /// The name of the session cookie.
 pub const SESSION_COOKIE: &str = "kontor_session";
 
+/// How long a browser keeps the cookie, in seconds: the most that browsers allow (RFC 6265bis, 400 days). The server
+/// decides when a session ends, and each use puts that off, of which the browser hears nothing.
+const COOKIE_SECONDS: u32 = 400 * 24 * 60 * 60;
+
 /// How the session cookie is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CookiePolicy {
@@ -171,21 +175,19 @@ pub fn session_cookie() -> Option<String> {
 
 /// Sends the session cookie with the response; `None` removes it from the browser.
 ///
-/// `max_age` is in seconds.
-///
 /// # Errors
 /// `Internal` when the token cannot be a header value or the call has no response.
-pub fn set_session_cookie(token: Option<&str>, max_age: i64) -> Result<(), UiError> {
+pub fn set_session_cookie(token: Option<&str>) -> Result<(), UiError> {
     let secure = use_context::<CookiePolicy>().is_some_and(|policy| policy.secure);
-    let cookie = session_cookie_value(token, max_age, secure);
+    let cookie = session_cookie_value(token, secure);
     let value = HeaderValue::from_str(&cookie).map_err(|error| fail(Error::internal(error)))?;
     let response = use_context::<ResponseOptions>().ok_or_else(|| fail(Error::internal("no response to put the session cookie into")))?;
     response.append_header(header::SET_COOKIE, value);
     Ok(())
 }
 
-fn session_cookie_value(token: Option<&str>, max_age: i64, secure: bool) -> String {
-    let max_age = if token.is_some() { max_age.max(0) } else { 0 };
+fn session_cookie_value(token: Option<&str>, secure: bool) -> String {
+    let max_age = if token.is_some() { COOKIE_SECONDS } else { 0 };
     let secure = if secure { "; Secure" } else { "" };
     format!("{SESSION_COOKIE}={}; Path=/; HttpOnly; SameSite=Lax; Max-Age={max_age}{secure}", token.unwrap_or_default())
 }
@@ -197,10 +199,10 @@ mod tests {
     #[test]
     fn the_session_cookie_is_out_of_reach_for_scripts_and_foreign_sites() {
         assert_eq!(
-            session_cookie_value(Some("t0ken"), 60, true),
-            "kontor_session=t0ken; Path=/; HttpOnly; SameSite=Lax; Max-Age=60; Secure",
+            session_cookie_value(Some("t0ken"), true),
+            "kontor_session=t0ken; Path=/; HttpOnly; SameSite=Lax; Max-Age=34560000; Secure",
             "If you are here because this failed: the session cookie lost a protection. Scripts must not read it, foreign sites must not send it."
         );
-        assert_eq!(session_cookie_value(None, 60, false), "kontor_session=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0");
+        assert_eq!(session_cookie_value(None, false), "kontor_session=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0");
     }
 }

@@ -8,6 +8,7 @@ pub mod chat;
 pub mod edge;
 pub mod error;
 pub mod i18n;
+mod lazy;
 mod routes;
 pub mod search;
 mod shell;

@@ -4,6 +4,7 @@ use crate::{
     account::{AccountPage, ProfileTab, PromptsTab, SessionsTab, UsageTab},
     chat::ChatPage,
     i18n::{CommonTexts, use_texts},
+    lazy::lazy_pages,
     search::SearchPage,
     sign_in::SignInPage,
     ui::{
@@ -21,10 +22,20 @@ use crate::{
 use leptos::prelude::*;
 use leptos_meta::{Title, provide_meta_context};
 use leptos_router::{
-    SsrMode,
+    Lazy, SsrMode,
     components::{Outlet, ParentRoute, Redirect, Route, Router, Routes},
     path,
 };
+
+lazy_pages! {
+    LazySignIn => SignInPage,
+    LazySearch => SearchPage,
+    LazyAccount => AccountPage,
+    LazyProfile => ProfileTab,
+    LazyPrompts => PromptsTab,
+    LazyUsage => UsageTab,
+    LazySessions => SessionsTab,
+}
 
 /// The application. Runs on the server for every page and in the browser once.
 #[component]
@@ -52,20 +63,20 @@ pub fn App() -> impl IntoView {
 fn Pages() -> impl IntoView {
     view! {
         <Routes fallback=NotFoundPage>
-            <Route path=path!("/sign-in") view=SignInPage ssr=SsrMode::Async/>
+            <Route path=path!("/sign-in") view={Lazy::<LazySignIn>::new()} ssr=SsrMode::Async/>
             <ParentRoute path=path!("") view=AppLayout ssr=SsrMode::Async>
                 // One parent for both addresses: going from `/` to `/c/{id}` keeps the page mounted.
                 <ParentRoute path=path!("") view=ChatRoot ssr=SsrMode::Async>
                     <Route path=path!("") view=|| () ssr=SsrMode::Async/>
                     <Route path=path!("c/:conversation") view=|| () ssr=SsrMode::Async/>
                 </ParentRoute>
-                <Route path=path!("search") view=SearchPage ssr=SsrMode::Async/>
-                <ParentRoute path=path!("account") view=AccountPage ssr=SsrMode::Async>
+                <Route path=path!("search") view={Lazy::<LazySearch>::new()} ssr=SsrMode::Async/>
+                <ParentRoute path=path!("account") view={Lazy::<LazyAccount>::new()} ssr=SsrMode::Async>
                     <Route path=path!("") view=|| view! { <Redirect path="/account/profile"/> } ssr=SsrMode::Async/>
-                    <Route path=path!("profile") view=ProfileTab ssr=SsrMode::Async/>
-                    <Route path=path!("prompts") view=PromptsTab ssr=SsrMode::Async/>
-                    <Route path=path!("usage") view=UsageTab ssr=SsrMode::Async/>
-                    <Route path=path!("sessions") view=SessionsTab ssr=SsrMode::Async/>
+                    <Route path=path!("profile") view={Lazy::<LazyProfile>::new()} ssr=SsrMode::Async/>
+                    <Route path=path!("prompts") view={Lazy::<LazyPrompts>::new()} ssr=SsrMode::Async/>
+                    <Route path=path!("usage") view={Lazy::<LazyUsage>::new()} ssr=SsrMode::Async/>
+                    <Route path=path!("sessions") view={Lazy::<LazySessions>::new()} ssr=SsrMode::Async/>
                 </ParentRoute>
             </ParentRoute>
         </Routes>

@@ -1,6 +1,6 @@
 // Sizes and times of the product itself: first load over the wire, idle memory, start to ready.
 import { type Page, test } from "@playwright/test";
-import { expect, hydrated, markHydration, signIn } from "../support/fixtures";
+import { expect, hydrated, signIn } from "../support/fixtures";
 import { message } from "../support/names";
 import { DEFAULT_MODEL, PASSWORD, Product, sleep } from "../support/product";
 import { figure } from "./figures";
@@ -13,7 +13,6 @@ test("start, first load, idle memory", async ({ browser }) => {
         figure("start to ready", (await product.launch()) / 1000, "s", 15, 1);
 
         const context = await browser.newContext({ baseURL: product.origin, locale: "en-US" });
-        await markHydration(context);
         const page = await context.newPage();
         await signIn(page, { email: "user@example.org", password: PASSWORD, tenant: "demo" });
         const { bytes, requests, usable } = await firstLoad(page);

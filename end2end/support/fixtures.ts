@@ -1,5 +1,5 @@
 // Fixtures of all journeys: the running product, a person of one's own, and a page that tolerates no complaint.
-import { test as base, type BrowserContext, type ConsoleMessage, expect, type Page } from "@playwright/test";
+import { test as base, type ConsoleMessage, expect, type Page } from "@playwright/test";
 import { PASSWORD, Product, SMALL_MODEL } from "./product";
 
 /** Somebody who can sign in. */
@@ -72,11 +72,6 @@ export const test = base.extend<TestFixtures, WorkerFixtures>({
 
     baseURL: async ({ product }, use) => use(product.origin),
 
-    context: async ({ context }, use) => {
-        await markHydration(context);
-        await use(context);
-    },
-
     newPerson: async ({ product }, use) => {
         await use(async (tenant = "demo") => {
             people += 1;
@@ -100,7 +95,6 @@ export const test = base.extend<TestFixtures, WorkerFixtures>({
         await use(async () => {
             const context = await browser.newContext({ baseURL: product.origin, locale: "en-US", timezoneId: "Europe/Berlin" });
             contexts.push(context);
-            await markHydration(context);
             const page = await context.newPage();
             guards.push(new Guard(page, product.origin));
             return page;
@@ -127,22 +121,7 @@ export async function signIn(page: Page, person: Person): Promise<void> {
     await hydrated(page);
 }
 
-/**
- * Marks each page of the context once the browser's code has taken it over: that happens in the microtasks
- * after the WebAssembly module was instantiated, so any later task finds a working page.
- */
-export async function markHydration(context: BrowserContext): Promise<void> {
-    await context.addInitScript(() => {
-        const instantiate = WebAssembly.instantiateStreaming;
-        WebAssembly.instantiateStreaming = async (...input) => {
-            const module = await instantiate.apply(WebAssembly, input);
-            setTimeout(() => requestAnimationFrame(() => setTimeout(() => document.documentElement.setAttribute("data-hydrated", ""))));
-            return module;
-        };
-    });
-}
-
-/** Waits until the browser's code has taken over the page. */
+/** Waits until the browser's code has taken over the page, which it says itself. */
 export async function hydrated(page: Page): Promise<void> {
     await page.locator("html[data-hydrated]").waitFor({ state: "attached" });
 }

@@ -140,8 +140,9 @@ test("own prompts are listed, searched and used again", async ({ signedIn: page 
     await hydrated(page);
     const main = page.getByRole("main");
     const search = async (words: string) => {
-        await main.getByLabel("Search prompts").fill(words);
-        await main.getByLabel("Search prompts").press("Enter");
+        const field = main.getByRole("searchbox", { name: "Search prompts" });
+        await field.fill(words);
+        await field.press("Enter");
     };
     await expect(main.getByText("Reply with the single word: marigold")).toBeVisible();
     await search("nosuchprompt");

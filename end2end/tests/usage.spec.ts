@@ -48,5 +48,6 @@ test("the figures of the usage tab equal the ledger's", async ({ signedIn: page,
 
 test("a person who asked nothing has an empty usage tab, not a broken one", async ({ signedIn: page }) => {
     await page.goto("/account/usage");
-    await expect(page.getByRole("main")).toContainText(/nothing/i);
+    await hydrated(page);
+    await expect(page.getByRole("main")).toContainText("Nothing used");
 });

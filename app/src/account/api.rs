@@ -84,7 +84,7 @@ pub async fn revoke_other_sessions() -> Result<(), UiError> {
 pub async fn delete_account(password: String) -> Result<(), UiError> {
     let (services, actor) = edge::actor().await?;
     services.account.delete(&actor, Secret::new(password)).await.map_err(edge::fail)?;
-    edge::set_session_cookie(None, 0)
+    edge::set_session_cookie(None)
 }
 
 /// Adds the chats of an export to the own ones.

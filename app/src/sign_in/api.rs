@@ -11,7 +11,7 @@ use server_fn::codec::Json;
 /// `QuotaExceeded` after too many attempts.
 #[server(prefix = "/ui", endpoint = "sign_in", input = Json, output = Json)]
 pub async fn sign_in(email: String, password: String) -> Result<(), UiError> {
-    use crate::{edge, ui::time};
+    use crate::edge;
     use axum::http::header::USER_AGENT;
     use domain::secret::Secret;
     let request = identity::SignIn {
@@ -23,7 +23,7 @@ pub async fn sign_in(email: String, password: String) -> Result<(), UiError> {
         request: edge::request_id(),
     };
     let signed_in = edge::identity()?.sign_in(request).await.map_err(edge::fail)?;
-    edge::set_session_cookie(Some(signed_in.token.reveal()), (signed_in.expires_at - time::now()) / 1_000)
+    edge::set_session_cookie(Some(signed_in.token.reveal()))
 }
 
 /// Ends this browser's session. Does nothing without one.
@@ -36,5 +36,5 @@ pub async fn sign_out() -> Result<(), UiError> {
     if let Some(actor) = edge::maybe_actor() {
         edge::identity()?.sign_out(&actor).await.map_err(edge::fail)?;
     }
-    edge::set_session_cookie(None, 0)
+    edge::set_session_cookie(None)
 }

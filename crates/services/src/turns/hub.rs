@@ -3,7 +3,10 @@
 //! Nothing here is needed for correctness. Events are in the table before they are told here; a follower that
 //! misses some reads them there.
 
-use contract::{chat::TurnEvent, ids::TurnId};
+use contract::{
+    chat::TurnEvent,
+    ids::{TenantId, TurnId, UserId},
+};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -17,8 +20,12 @@ const BACKLOG: usize = 256;
 /// An event with its number in the turn.
 pub(crate) type Numbered = (i32, TurnEvent);
 
+/// Whose turn it is.
+pub(crate) type Owner = (TenantId, UserId);
+
 #[derive(Clone)]
 struct Running {
+    owner: Owner,
     live: broadcast::Sender<Numbered>,
     stop: CancellationToken,
 }
@@ -40,8 +47,8 @@ pub(crate) struct Entry {
 
 impl Hub {
     /// Puts a turn on the hub.
-    pub(crate) fn enter(&self, turn: TurnId) -> Entry {
-        let running = Running { live: broadcast::channel(BACKLOG).0, stop: CancellationToken::new() };
+    pub(crate) fn enter(&self, turn: TurnId, owner: Owner) -> Entry {
+        let running = Running { owner, live: broadcast::channel(BACKLOG).0, stop: CancellationToken::new() };
         self.lock().insert(turn, running.clone());
         Entry { hub: self.clone(), turn, live: running.live, stop: running.stop }
     }
@@ -51,11 +58,12 @@ impl Hub {
         self.lock().get(&turn).map(|running| running.live.subscribe())
     }
 
-    /// Asks a turn that runs here for its end.
-    pub(crate) fn stop(&self, turn: TurnId) {
-        if let Some(running) = self.lock().get(&turn) {
-            running.stop.cancel();
-        }
+    /// Asks a turn of this owner for its end; false if none such runs here.
+    pub(crate) fn stop(&self, turn: TurnId, owner: Owner) -> bool {
+        let running = self.lock();
+        let Some(running) = running.get(&turn).filter(|running| running.owner == owner) else { return false };
+        running.stop.cancel();
+        true
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<TurnId, Running>> {

@@ -84,7 +84,9 @@ impl Turns {
     pub async fn stop(&self, actor: &Actor, turn: TurnId) -> Result<()> {
         actor.may(Action::Chat)?;
         let user = actor.user()?;
-        if self.shared.temporary.stop(turn, (actor.tenant(), user)) {
+        let owner = (actor.tenant(), user);
+        // A turn that runs here ends without a word to the database: the slot is free that much sooner.
+        if self.shared.temporary.stop(turn, owner) || self.shared.hub.stop(turn, owner) {
             return Ok(());
         }
         let tx = self.shared.db.begin(actor).await?;
@@ -93,7 +95,8 @@ impl Turns {
             return tx.turns().state(user, turn).await?.map(drop).ok_or(Error::not_found("turn"));
         }
         tx.commit().await?;
-        self.shared.hub.stop(turn);
+        // It may have been stored but not yet running a moment ago.
+        self.shared.hub.stop(turn, owner);
         Ok(())
     }
 
@@ -151,9 +154,10 @@ impl Turns {
 
     /// Ends turns whose rows are gone with their user, on all nodes, and forgets the user's temporary ones.
     pub(crate) async fn abandon(&self, actor: &Actor, turns: Vec<TurnId>) -> Result<()> {
-        self.shared.temporary.forget((actor.tenant(), actor.user()?));
+        let owner = (actor.tenant(), actor.user()?);
+        self.shared.temporary.forget(owner);
         for turn in turns {
-            self.shared.hub.stop(turn);
+            self.shared.hub.stop(turn, owner);
             self.shared.db.notify(turn).await?;
         }
         Ok(())
@@ -171,9 +175,10 @@ impl Turns {
     async fn launch(&self, actor: &Actor, what: start::What) -> Result<StartedTurn> {
         self.refuse_while_ending()?;
         let (shared, actor) = (self.shared.clone(), actor.clone());
+        let owner = (actor.tenant(), actor.user()?);
         let launched = self.shared.tracker.spawn(async move {
             let (started, turn) = start::store(&shared, &actor, what).await?;
-            let entry = shared.hub.enter(turn.turn);
+            let entry = shared.hub.enter(turn.turn, owner);
             shared.tracker.spawn(turn.run(entry));
             Ok(started)
         });

@@ -2,13 +2,13 @@
 //! runs them, readable by the one user, and vanish a while after their end.
 
 use super::{
-    hub::Numbered,
+    hub::{Numbered, Owner},
     runner::{Kept, Sink},
 };
 use contract::{
     Millis,
     chat::TurnEvent,
-    ids::{TenantId, TurnId, UserId},
+    ids::TurnId,
 };
 use domain::{Clock, Error, Result};
 use std::{
@@ -24,9 +24,6 @@ const KEPT_MS: Millis = 10 * 60 * 1000;
 const PER_USER: usize = 50;
 /// Most temporary turns of the process.
 const IN_ALL: usize = 5_000;
-
-/// Whose turn it is.
-pub(crate) type Owner = (TenantId, UserId);
 
 struct Temporary {
     owner: Owner,
@@ -179,7 +176,7 @@ mod tests {
     use contract::{
         Millis,
         chat::{MessageStatus, TurnEvent},
-        ids::{TenantId, TurnId, UserId},
+        ids::TurnId,
     };
     use domain::{Clock, Error};
     use std::sync::{
@@ -197,7 +194,7 @@ mod tests {
         }
     }
 
-    fn owner() -> (TenantId, UserId) {
+    fn owner() -> Owner {
         (Uuid::now_v7().into(), Uuid::now_v7().into())
     }
 
