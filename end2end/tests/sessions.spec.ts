@@ -8,6 +8,7 @@ test("the session list shows this browser and ends others", async ({ signedIn: p
     await page.goto("/account/sessions");
     await hydrated(page);
     await page.getByRole("button", { name: /everywhere else/i }).click();
+    await expect(page.getByText("All other sessions have ended")).toBeVisible();
     await other.goto("/");
     await expect(other).toHaveURL(/\/sign-in/);
     await page.reload();

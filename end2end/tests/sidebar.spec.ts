@@ -149,6 +149,6 @@ test("own prompts are listed, searched and used again", async ({ signedIn: page 
     await expect(main.getByText("Nothing found")).toBeVisible();
     await search("marigold");
     await expect(main.getByText("Reply with the single word: marigold")).toBeVisible();
-    await main.getByRole("link", { name: "Use again" }).first().click();
+    await main.getByRole("button", { name: "Use again" }).first().click();
     await expect(page.getByRole("textbox", { name: "Message" })).toHaveValue(/marigold/);
 });

@@ -213,7 +213,15 @@ fn PromptRow(entry: PromptEntry) -> impl IntoView {
     let t = use_texts::<AccountTexts>();
     let PromptEntry { message, conversation, title, content, created_at } = entry;
     let short = folded(&content);
-    let again = content.clone();
+    let navigate = use_navigate();
+    let again = {
+        let content = content.clone();
+        // Not a link: the router would follow it before this is done.
+        move |_| {
+            crate::chat::prepare_new_chat(&content);
+            navigate("/", NavigateOptions::default());
+        }
+    };
     let open = RwSignal::new(false);
     let foldable = short.is_some();
     let text = move || if open.get() { content.clone() } else { short.clone().unwrap_or_else(|| content.clone()) };
@@ -226,9 +234,9 @@ fn PromptRow(entry: PromptEntry) -> impl IntoView {
             </p>
             <p class="my-1.5 break-words whitespace-pre-wrap">{text}</p>
             <div class="row -ml-3.5 gap-1">
-                <LinkButton href="/" look=Look::Quiet icon=Glyph::Refresh on:click=move |_| crate::chat::prepare_new_chat(&again)>
+                <Button look=Look::Quiet icon=Glyph::Refresh on:click=again>
                     {t.use_again}
-                </LinkButton>
+                </Button>
                 <LinkButton href=format!("/c/{conversation}?m={message}") look=Look::Quiet icon=Glyph::Chat>
                     {t.open_chat}
                 </LinkButton>

@@ -1,7 +1,11 @@
 //! LaTeX to MathML. The parser is a library; what reaches the page is written here, from lists of
 //! allowed elements and attributes, so that a gap in the library's escaping is not a gap in ours.
 
-use super::{delimiters::FILLER, escape::push_escaped};
+use super::{
+    delimiters::FILLER,
+    escape::push_escaped,
+    typesetter::{self, Typeset},
+};
 use pulldown_latex::{Parser, RenderConfig, Storage, config::DisplayMode, event::Event, mathml::push_mathml};
 
 /// Longest formula that is typeset, in bytes; longer ones appear as source.
@@ -39,19 +43,25 @@ const ATTRIBUTES: &str = "display displaystyle scriptlevel mathvariant stretchy 
                           rspace minsize maxsize symmetric movablelimits largeop linethickness width height depth columnalign \
                           rowspacing notation class";
 
-/// Appends the formula as MathML, or as its source in `<code>` if it is not one that can be typeset.
+/// Marks formulas that appear as their source.
+pub const SOURCE_CLASS: &str = "md-math-source";
+
+/// Appends the formula as MathML, or as its source in `<code>` if it is not one that can be typeset (now).
 pub fn push_math(out: &mut String, latex: &str, display: bool) {
     let latex = latex.trim_matches(|c: char| c == FILLER || c.is_whitespace());
-    if let Some(mathml) = typeset(latex, display) {
+    if let Typeset::Done(Some(mathml)) = typesetter::typeset(latex, display) {
         out.push_str(&mathml);
         return;
     }
-    out.push_str(if display { "<code class=\"md-math-source md-math-block\">" } else { "<code class=\"md-math-source\">" });
+    out.push_str("<code class=\"");
+    out.push_str(SOURCE_CLASS);
+    out.push_str(if display { " md-math-block\">" } else { "\">" });
     push_escaped(out, latex);
     out.push_str("</code>");
 }
 
-fn typeset(latex: &str, display: bool) -> Option<String> {
+/// The formula as MathML; `None` if it is not one that can be typeset.
+pub fn typeset(latex: &str, display: bool) -> Option<String> {
     let uses = |commands: &[&str]| commands.iter().any(|command| latex.contains(command));
     if latex.is_empty() || latex.len() > MAX_BYTES || depth(latex) > MAX_DEPTH || uses(&REFUSED) || (!latex.is_ascii() && uses(&MEASURING))
     {

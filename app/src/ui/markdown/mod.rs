@@ -12,6 +12,7 @@ mod math;
 mod render;
 #[cfg(test)]
 mod tests;
+mod typesetter;
 
 pub use blocks::{Block, Blocks};
 pub use render::Labels;
@@ -48,7 +49,8 @@ pub fn Markdown(
     text: Signal<String>,
 ) -> impl IntoView {
     let t = use_texts::<MarkdownTexts>();
-    let blocks = StoredValue::new(Blocks::new(Labels { copy: t.copy, image: t.image }));
+    let labels = Labels { copy: t.copy, image: t.image };
+    let blocks = StoredValue::new(Blocks::new(labels));
     let slots = RwSignal::new(Vec::<Slot>::new());
     let follow = move || {
         blocks.update_value(|blocks| {
@@ -59,6 +61,14 @@ pub fn Markdown(
     // At once for the server and for the first paint, then as the text changes.
     untrack(follow);
     Effect::new(follow);
+    Effect::new(move |before: Option<bool>| {
+        let arrived = typesetter::arrived();
+        if arrived && before == Some(false) && blocks.with_value(has_formula_sources) {
+            blocks.set_value(Blocks::new(labels));
+            untrack(follow);
+        }
+        arrived
+    });
     view! {
         <div class="prose-kontor" on:click=move |event| copy_code(&event, t)>
             <For each=move || slots.get() key=|slot| slot.number let(slot)>
@@ -67,6 +77,10 @@ pub fn Markdown(
         </div>
     }
     .into_any()
+}
+
+fn has_formula_sources(blocks: &Blocks) -> bool {
+    blocks.blocks().iter().any(|block| block.html.contains(math::SOURCE_CLASS))
 }
 
 /// Brings the slots in line with the blocks; only signals whose HTML differs are set.

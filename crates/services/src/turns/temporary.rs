@@ -5,11 +5,7 @@ use super::{
     hub::{Numbered, Owner},
     runner::{Kept, Sink},
 };
-use contract::{
-    Millis,
-    chat::TurnEvent,
-    ids::TurnId,
-};
+use contract::{Millis, chat::TurnEvent, ids::TurnId};
 use domain::{Clock, Error, Result};
 use std::{
     collections::HashMap,
