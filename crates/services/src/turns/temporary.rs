@@ -168,7 +168,7 @@ impl Sink for MemorySink {
 
 #[cfg(test)]
 mod tests {
-    use super::{KEPT_MS, PER_USER, Registry};
+    use super::{KEPT_MS, Owner, PER_USER, Registry};
     use contract::{
         Millis,
         chat::{MessageStatus, TurnEvent},
