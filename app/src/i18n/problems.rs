@@ -43,6 +43,8 @@ crate::texts! {
         context_length_exceeded: "This chat is longer than the model can read. Start a new chat or shorten the message." | "Dieser Chat ist länger, als das Modell lesen kann. Beginnen Sie einen neuen Chat oder kürzen Sie die Nachricht.",
         conversation_not_found: "This chat does not exist, or it has been deleted." | "Diesen Chat gibt es nicht, oder er wurde gelöscht.",
         attachment_too_large: "This attachment is too large." | "Dieser Anhang ist zu groß.",
+        too_large: "This is too large to be sent. Shorten it, or split it." | "Das ist zu groß zum Senden. Kürzen Sie es, oder teilen Sie es auf.",
+        bad_number: "This is not a number." | "Das ist keine Zahl.",
         turn_running: "An answer is still being written. Wait for it or stop it." | "Es wird noch eine Antwort geschrieben. Warten Sie darauf oder halten Sie sie an.",
     }
 }
@@ -86,6 +88,8 @@ fn by_code(t: &'static ProblemTexts, code: &str) -> Option<&'static str> {
         "context_length_exceeded" => t.context_length_exceeded,
         "conversation_not_found" => t.conversation_not_found,
         "attachment_too_large" => t.attachment_too_large,
+        "request_too_large" => t.too_large,
+        "bad_number" => t.bad_number,
         "turn_running" => t.turn_running,
         _ => return None,
     })

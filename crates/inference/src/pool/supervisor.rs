@@ -157,8 +157,21 @@ async fn forward(worker: &str, mut from: impl AsyncBufRead + Unpin) {
     let mut line = Vec::new();
     // A broken pipe is the end of it as well: the exit status tells more.
     while from.read_until(b'\n', &mut line).await.is_ok_and(|read| read > 0) {
-        tracing::info!(target: "worker", worker, "{}", String::from_utf8_lossy(line.trim_ascii_end()));
+        pass_on(worker, &String::from_utf8_lossy(line.trim_ascii()));
         line.clear();
+    }
+}
+
+/// Logs a line at the level that it begins with; what has none (llama.cpp's own words, a panic) is worth a warning.
+fn pass_on(worker: &str, line: &str) {
+    let (level, text) = line.split_once(' ').unwrap_or((line, ""));
+    match level {
+        "ERROR" => tracing::error!(target: "worker", worker, "{}", text.trim_start()),
+        "WARN" => tracing::warn!(target: "worker", worker, "{}", text.trim_start()),
+        "INFO" => tracing::info!(target: "worker", worker, "{}", text.trim_start()),
+        "DEBUG" => tracing::debug!(target: "worker", worker, "{}", text.trim_start()),
+        "TRACE" => tracing::trace!(target: "worker", worker, "{}", text.trim_start()),
+        _ => tracing::warn!(target: "worker", worker, "{line}"),
     }
 }
 
