@@ -1,6 +1,7 @@
 // A chat of 1,000 messages and 500 kB while an answer streams into it, as the browser's own clock sees it.
 import type { Browser, Page } from "@playwright/test";
-import { LONG_QUESTION, answering, ask } from "../support/chat";
+import { ok } from "../support/calls";
+import { answering, ask } from "../support/chat";
 import { browser as chromium } from "../support/config";
 import { expect, hydrated, signIn, test } from "../support/fixtures";
 import { answers, message, stop } from "../support/names";
@@ -8,12 +9,14 @@ import { PASSWORD } from "../support/product";
 import { figure, percentile } from "./figures";
 
 const EMAIL = "user@example.org";
+const QUESTION = "Tell me a very long fairy tale about a lighthouse keeper and a whale, with many chapters, headings and dialogues.";
 const OBSERVED_MS = 10_000;
 const TYPED = "The quick brown fox jumps over the lazy dog.";
 
 test.use({
     // One thread for the model: on a small machine the browser needs a core for itself, as it has on people's desks.
-    productSettings: { KONTOR__WORKERS__THREADS: "1" },
+    // A short context: how long the model reads the chat is not what is measured.
+    productSettings: { KONTOR__WORKERS__THREADS: "1", KONTOR__WORKERS__CONTEXT_LENGTH: "1024" },
     trace: "off",
     launchOptions: { ...chromium, args: [...chromium.args, "--enable-precise-memory-info"] },
 });
@@ -63,7 +66,10 @@ function longestTask(trace: Buffer): number {
     return Math.max(0, ...tasks.map(({ dur }) => (dur ?? 0) / 1000));
 }
 
-async function whileStreaming(browser: Browser, page: Page): Promise<{ observed: Observed; longest: number }> {
+/** What happens while an answer streams; `undefined` if the answer was over before the measurement. */
+async function whileStreaming(browser: Browser, page: Page): Promise<{ observed: Observed; longest: number } | undefined> {
+    await ask(page, QUESTION);
+    await answering(page, 10);
     await observe(page);
     await browser.startTracing(page, { categories: ["disabled-by-default-devtools.timeline", "__metadata"] });
     const end = performance.now() + OBSERVED_MS;
@@ -71,7 +77,8 @@ async function whileStreaming(browser: Browser, page: Page): Promise<{ observed:
     while (performance.now() < end) await page.keyboard.type(TYPED, { delay: 60 });
     const longest = longestTask(await browser.stopTracing());
     const observed = await page.evaluate(() => (window as unknown as { observed: Observed }).observed);
-    await expect(stop(page), "the answer must stream during the whole measurement").toBeVisible();
+    if (!(await stop(page).isVisible())) return undefined;
+    await stop(page).click();
     return { observed, longest };
 }
 
@@ -84,10 +91,17 @@ test("a long chat stays smooth while an answer streams", async ({ browser, page,
     await expect(answers(page).last()).toBeVisible();
     figure("long chat: open until usable", performance.now() - opened, "ms");
 
-    await ask(page, LONG_QUESTION);
-    await answering(page, 10);
-    const { observed, longest } = await whileStreaming(browser, page);
-    await stop(page).click();
+    // Among so many tables a small model would answer with a short one.
+    const settings = { model: null, system_prompt: "You are a storyteller. You write nothing but stories, each of at least two thousand words.", sampling: {} };
+    await ok(page, "change_conversation", { conversation, change: { title: null, pinned: null, archived: null, settings } });
+    await page.reload();
+    await hydrated(page);
+
+    let measured = undefined;
+    // A small model may be brief; only a measurement with an answer in it from end to end counts.
+    for (let tries = 0; tries < 8 && !measured; tries++) measured = await whileStreaming(browser, page);
+    if (!measured) throw new Error("no answer was long enough to be measured");
+    const { observed, longest } = measured;
 
     figure("long chat, streaming: longest task", longest, "ms", 50, 1);
     figure("long chat, streaming: frame, 95th percentile", percentile(observed.frames, 0.95), "ms", 16, 1);
