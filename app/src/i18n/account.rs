@@ -41,7 +41,7 @@ crate::texts! {
         importing: "Importing…" | "Import läuft …",
         import_none: "Choose a file first." | "Wählen Sie zuerst eine Datei.",
         import_unreadable: "This file could not be read." | "Diese Datei konnte nicht gelesen werden.",
-        imported: "{chats} chats with {messages} messages imported" | "{chats} Chats mit {messages} Nachrichten importiert",
+        imported: "Imported. Chats: {chats}, messages: {messages}" | "Importiert. Chats: {chats}, Nachrichten: {messages}",
 
         delete_title: "Delete my account" | "Mein Konto löschen",
         delete_lead: "Deletes your account with all chats, prompts and settings. Nobody can bring them back." | "Löscht Ihr Konto mit allen Chats, Prompts und Einstellungen. Niemand kann sie zurückholen.",
