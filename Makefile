@@ -1,5 +1,5 @@
 # Each target is one line into scripts/, where the work and the explanations are.
-.PHONY: run setup test check fmt e2e bench screenshots
+.PHONY: run setup test check fmt e2e bench bench-inference screenshots
 
 run:         ; @scripts/run
 setup:       ; @scripts/setup test
@@ -8,4 +8,5 @@ check:       ; @scripts/check
 fmt:         ; @scripts/fmt
 e2e:         ; @scripts/e2e
 bench:       ; @scripts/bench
+bench-inference: ; @scripts/bench-inference
 screenshots: ; @scripts/screenshots

@@ -65,6 +65,27 @@ pub struct WorkerArgs {
     /// Threads; default: what the machine has.
     #[arg(long, hide = true)]
     pub threads: Option<u32>,
+    /// Tokens that the context holds, prefix cache included; default: four conversations of full length.
+    #[arg(long, hide = true)]
+    pub cells: Option<u32>,
+    /// How the context stores keys and values: f16, q8_0 or q4_0.
+    #[arg(long, hide = true)]
+    pub cache_type: Option<worker::CacheType>,
+    /// Most tokens in one step.
+    #[arg(long, hide = true)]
+    pub batch: Option<u32>,
+    /// Layers on the graphics card.
+    #[arg(long, hide = true)]
+    pub gpu_layers: Option<u32>,
+    /// Requests that may wait.
+    #[arg(long, hide = true)]
+    pub queue_limit: Option<u32>,
+    /// Where the prefix cache is kept over a restart.
+    #[arg(long, hide = true)]
+    pub state_dir: Option<PathBuf>,
+    /// Do not guess tokens ahead.
+    #[arg(long, hide = true)]
+    pub no_speculation: bool,
     /// What to log, as in `log.level`.
     #[arg(long, default_value = "info", hide = true)]
     pub log: String,

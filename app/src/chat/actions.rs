@@ -233,7 +233,7 @@ impl Actions {
         }
         for event in events {
             match event {
-                TurnEvent::Queued { place } => self.chat.queued.set(Some(place)),
+                TurnEvent::Queued { place, wait_ms } => self.chat.queued.set(Some((place, wait_ms))),
                 TurnEvent::Text { .. } => {}
                 TurnEvent::Title { title } => self.retitle(title),
                 TurnEvent::End { status, error, stats } => {

@@ -49,7 +49,11 @@ pub fn Answer(row: Row, actions: Actions) -> impl IntoView {
 fn Waiting(actions: Actions) -> impl IntoView {
     let t = use_texts::<ChatTexts>();
     let text = move || match actions.chat.queued.get() {
-        Some(place) if place > 0 => fill(t.queued, &[("n", &place.to_string())]),
+        Some((place, Some(wait_ms))) if place > 0 => {
+            let seconds = wait_ms.div_ceil(1000).max(1);
+            fill(t.queued_for, &[("n", &place.to_string()), ("s", &seconds.to_string())])
+        }
+        Some((place, None)) if place > 0 => fill(t.queued, &[("n", &place.to_string())]),
         _ => t.thinking.to_owned(),
     };
     view! {

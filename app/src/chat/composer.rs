@@ -3,7 +3,7 @@
 use super::{
     actions::Actions,
     attachments::{self, Refusal, size},
-    drafts,
+    drafts, message_list,
     model_picker::ModelPicker,
     settings_panel::SettingsButton,
 };
@@ -158,6 +158,7 @@ pub fn ComposerForm(composer: Composer, actions: Actions) -> impl IntoView {
                     attr:placeholder=t.message_placeholder
                     attr:aria-describedby="composer-hint"
                     attr:enterkeyhint="send"
+                    on:input=move |_| message_list::prefetch()
                     on:keydown=move |event| on_key(&event, composer, actions)
                     on:paste=move |event| on_paste(&event, composer, t)
                 />

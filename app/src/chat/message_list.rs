@@ -1,16 +1,40 @@
-//! The messages: a scrolling list of which only the visible part exists.
+//! The messages: a scrolling list of which only the visible part exists. A new chat has none, so the browser
+//! fetches this part (and with it all that shows Markdown) only when the first one is on its way.
 
 use super::{actions::Actions, answer::Answer, api, question::Question, rows::Row, scroller::Scroller};
 use crate::{
     i18n::{chat::ChatTexts, use_texts},
+    lazy::{lazy_part, when_arrived},
     ui::icon::{Glyph, Icon},
 };
 use contract::chat::MessageRole;
 use leptos::{html, prelude::*, task::spawn_local};
 
+lazy_part!(static LIST = message_list: show as fn(Actions) -> AnyView);
+
+/// Loads the code, so that [`Messages`] shows at once.
+pub async fn load() {
+    LIST.load().await;
+}
+
+/// Asks for the code without waiting for it.
+pub fn prefetch() {
+    let _asked = LIST.code();
+}
+
+/// The list of messages.
+#[component]
+pub fn Messages(actions: Actions) -> impl IntoView {
+    when_arrived(&LIST, move |show| show(actions)).into_any()
+}
+
+fn show(actions: Actions) -> AnyView {
+    view! { <MessageList actions/> }.into_any()
+}
+
 /// The list of messages with its *Jump to latest* button.
 #[component]
-pub fn MessageList(actions: Actions) -> impl IntoView {
+fn MessageList(actions: Actions) -> impl IntoView {
     let t = use_texts::<ChatTexts>();
     let chat = actions.chat;
     let fetching = RwSignal::new(false);

@@ -9,7 +9,7 @@ use super::{
     empty::EmptyChat,
     header::ChatHeader,
     list::use_conversations,
-    message_list::MessageList,
+    message_list::{self, Messages},
     state::Chat,
     stream, temporary,
 };
@@ -59,7 +59,14 @@ pub fn ChatPage() -> impl IntoView {
                     <SkeletonLines lines=6/>
                 </div>
             }
-        }>{move || Suspend::new(async move { view! { <ChatView loaded=loaded.await wanted/> } })}</Suspense>
+        }>{move || Suspend::new(async move {
+            let loaded = loaded.await;
+            // What the server has rendered is taken over only by the same code.
+            if matches!(&loaded.0, Ok(Some(_))) {
+                message_list::load().await;
+            }
+            view! { <ChatView loaded wanted/> }
+        })}</Suspense>
     }
     .into_any()
 }
@@ -227,7 +234,7 @@ fn Body(actions: Actions, composer: Composer) -> impl IntoView {
         } else if empty.get() {
             view! { <EmptyChat composer/> }.into_any()
         } else {
-            view! { <MessageList actions/> }.into_any()
+            view! { <Messages actions/> }.into_any()
         }
     }
 }

@@ -4,6 +4,7 @@ use super::{actions::Actions, api};
 use crate::{
     UiError,
     i18n::{CommonTexts, chat::ChatTexts, use_language, use_texts},
+    lazy::{lazy_part, when_arrived},
     ui::{
         button::{Button, IconButton, Look},
         dialog::Dialog,
@@ -51,6 +52,12 @@ fn save(actions: Actions, settings: ConversationSettings, done: impl FnOnce(Resu
     });
 }
 
+lazy_part!(static PANEL = settings_panel: show as fn(Actions, RwSignal<bool>) -> AnyView);
+
+fn show(actions: Actions, open: RwSignal<bool>) -> AnyView {
+    view! { <Panel actions open/> }.into_any()
+}
+
 /// The button that opens the panel; it stays pressed while a setting differs from the default.
 #[component]
 pub fn SettingsButton(actions: Actions) -> impl IntoView {
@@ -61,9 +68,7 @@ pub fn SettingsButton(actions: Actions) -> impl IntoView {
     });
     view! {
         <IconButton glyph=Glyph::Sliders label=t.settings pressed=changed on:click=move |_| open.set(true)/>
-        <Dialog open title=t.settings>
-            <Panel actions open/>
-        </Dialog>
+        <Dialog open title=t.settings>{when_arrived(&PANEL, move |show| show(actions, open))}</Dialog>
     }
     .into_any()
 }
@@ -114,9 +119,10 @@ impl Form {
             top_p: ranged(self.top_p, "top_p", 0.0, 1.0)?,
             top_k: number(self.top_k, "top_k")?,
             min_p: ranged(self.min_p, "min_p", 0.0, 1.0)?,
-            repeat_penalty: ranged(self.repeat_penalty, "repeat_penalty", 0.5, 2.0)?,
+            repeat_penalty: ranged(self.repeat_penalty, "repeat_penalty", 1.0, 2.0)?,
             seed: number(self.seed, "seed")?,
             max_tokens: number(self.max_tokens, "max_tokens")?,
+            ..Sampling::default()
         })
     }
 }

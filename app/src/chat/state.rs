@@ -33,7 +33,7 @@ pub struct Chat {
     /// A request that starts or stops a turn is under way.
     pub busy: RwSignal<bool>,
     /// Requests ahead of this turn, while it waits for a free place.
-    pub queued: RwSignal<Option<u32>>,
+    pub queued: RwSignal<Option<(u32, Option<u32>)>>,
     /// Why the last action failed.
     pub failure: RwSignal<Option<UiError>>,
     /// Another conversation is being loaded.

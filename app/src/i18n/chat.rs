@@ -46,6 +46,7 @@ crate::texts! {
         next_branch: "Next branch" | "Nächster Zweig",
         thinking: "Reading your question …" | "Ihre Frage wird gelesen …",
         queued: "Waiting for a free place: {n} before you" | "Wartet auf einen freien Platz: {n} vor Ihnen",
+        queued_for: "Waiting for a free place: {n} before you, about {s} s" | "Wartet auf einen freien Platz: {n} vor Ihnen, etwa {s} s",
         answering: "Answer in progress" | "Antwort entsteht",
         tokens_and_speed: "Tokens and speed" | "Tokens und Geschwindigkeit",
         stat_model: "Model" | "Modell",

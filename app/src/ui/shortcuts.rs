@@ -1,7 +1,10 @@
 //! Keyboard shortcuts: one registry, one listener, one sheet (`?`) that lists what is registered now.
 
 use super::{browser::is_in_text_field, dialog::Dialog, kbd::Kbd};
-use crate::i18n::{CommonTexts, use_texts};
+use crate::{
+    i18n::{CommonTexts, use_texts},
+    lazy::{lazy_part, when_arrived},
+};
 use leptos::{ev, prelude::*};
 
 /// A combination of keys.
@@ -165,6 +168,16 @@ pub fn ShortcutSheet() -> impl IntoView {
         Shortcut { keys: Keys::plain("?"), group: t.shortcut_group_general, label: t.shortcuts_show, in_fields: false },
         move || open.set(true),
     );
+    view! {
+        <Dialog open title=t.shortcuts>{when_arrived(&LIST, move |show| show(registry))}</Dialog>
+    }
+    .into_any()
+}
+
+lazy_part!(static LIST = shortcut_list: all_shortcuts as fn(Registry) -> AnyView);
+
+fn all_shortcuts(registry: Registry) -> AnyView {
+    let t = use_texts::<CommonTexts>();
     let groups = move || {
         registry
             .groups()
@@ -193,10 +206,8 @@ pub fn ShortcutSheet() -> impl IntoView {
             .collect_view()
     };
     view! {
-        <Dialog open title=t.shortcuts>
-            {groups}
-            <p class="field-hint">{t.shortcuts_hint}</p>
-        </Dialog>
+        {groups}
+        <p class="field-hint">{t.shortcuts_hint}</p>
     }
     .into_any()
 }

@@ -203,8 +203,12 @@ pub struct StartedTurn {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum TurnEvent {
-    /// Waiting for a slot; `place` 0 means next.
-    Queued { place: u32 },
+    /// Waiting for a slot; `place` 0 means next. `wait_ms`: about how long, once the worker knows.
+    Queued {
+        place: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wait_ms: Option<u32>,
+    },
     /// Text that begins at byte `at` (UTF-8) of the answer.
     Text { at: u32, text: String },
     /// The conversation got a title.

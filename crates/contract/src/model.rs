@@ -35,9 +35,18 @@ pub struct Sampling {
     /// 0.0–1.0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_p: Option<f32>,
+    /// Locally typical mass, 0.0–1.0; 1 is off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub typical_p: Option<f32>,
     /// 1.0 is off; at most 2.0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeat_penalty: Option<f32>,
+    /// Taken off a token's score for each time the answer has it already, -2.0–2.0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frequency_penalty: Option<f32>,
+    /// Taken off a token's score once if the answer has it already, -2.0–2.0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub presence_penalty: Option<f32>,
     /// Same seed, same prompt, same model: same answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u32>,

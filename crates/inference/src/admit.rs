@@ -24,6 +24,8 @@ pub struct Request {
     /// The last message is an unfinished answer that the completion goes on from.
     pub continue_last: bool,
     pub sampling: Sampling,
+    /// Nothing of it may outlive the worker's memory, as for temporary chats.
+    pub transient: bool,
 }
 
 impl Inference {
@@ -65,10 +67,12 @@ impl Inference {
             id: ticket.id().0,
             model: model.id,
             partition: ticket.partition(),
+            tenant: ticket.tenant(),
+            transient: request.transient,
             messages: request.messages,
             continue_last: request.continue_last,
             sampling: request.sampling,
-            stop: Vec::new(),
+            ..Generate::default()
         };
         // If the caller is gone, the generation is dropped here and the driver sees that at once.
         let _ = tell.send(Ok(generation));
@@ -88,7 +92,10 @@ fn check(request: &Request) -> Result<()> {
     within("temperature", sampling.temperature, 0.0, 2.0)?;
     within("top_p", sampling.top_p, 0.0, 1.0)?;
     within("min_p", sampling.min_p, 0.0, 1.0)?;
+    within("typical_p", sampling.typical_p, 0.0, 1.0)?;
     within("repeat_penalty", sampling.repeat_penalty, 1.0, 2.0)?;
+    within("frequency_penalty", sampling.frequency_penalty, -2.0, 2.0)?;
+    within("presence_penalty", sampling.presence_penalty, -2.0, 2.0)?;
     if sampling.max_tokens == Some(0) {
         return Err(Error::invalid("max_tokens", "out_of_range", "max_tokens must be at least 1."));
     }
@@ -114,7 +121,7 @@ mod tests {
 
     fn request(sampling: Sampling) -> Request {
         let messages = vec![ChatMessage { role: ChatRole::User, content: "hi".into() }];
-        Request { purpose: Purpose::Chat, model: None, messages, continue_last: false, sampling }
+        Request { purpose: Purpose::Chat, model: None, messages, continue_last: false, sampling, transient: false }
     }
 
     #[test]
@@ -124,6 +131,9 @@ mod tests {
             ("temperature", Sampling { temperature: Some(f32::NAN), ..Sampling::default() }),
             ("top_p", Sampling { top_p: Some(1.1), ..Sampling::default() }),
             ("min_p", Sampling { min_p: Some(-0.1), ..Sampling::default() }),
+            ("typical_p", Sampling { typical_p: Some(1.5), ..Sampling::default() }),
+            ("frequency_penalty", Sampling { frequency_penalty: Some(-2.5), ..Sampling::default() }),
+            ("presence_penalty", Sampling { presence_penalty: Some(f32::INFINITY), ..Sampling::default() }),
             ("repeat_penalty", Sampling { repeat_penalty: Some(2.5), ..Sampling::default() }),
             ("max_tokens", Sampling { max_tokens: Some(0), ..Sampling::default() }),
         ];

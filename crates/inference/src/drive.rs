@@ -139,13 +139,13 @@ impl Driver {
     async fn follow(&self, mut dispatched: Dispatched, progress: &mut Progress) -> Attempt {
         while let Some(event) = dispatched.events.next().await {
             let output = match event {
-                Ok(Event::Queued { place }) => Some(Output::Queued { place }),
+                Ok(Event::Queued { place, wait_ms }) => Some(Output::Queued { place, wait_ms }),
                 Ok(Event::Started { prompt_tokens, cached_tokens }) => {
                     self.ticket.report(Usage { prompt_tokens, cached_tokens, completion_tokens: 0 });
                     // A second worker that took over starts again; the consumer hears of it once.
                     (!std::mem::replace(&mut progress.announced, true)).then_some(Output::Started { prompt_tokens, cached_tokens })
                 }
-                Ok(Event::Text { text, completion_tokens }) => {
+                Ok(Event::Text { text, completion_tokens, .. }) => {
                     self.ticket.report(Usage { completion_tokens, ..self.ticket.reported() });
                     progress.first_text.get_or_insert_with(Instant::now);
                     Some(Output::Text(text))

@@ -21,8 +21,8 @@ pub struct Generation {
 /// What comes out of a [`Generation`], in this order: any `Queued`, one `Started`, any `Text`, one `End`.
 #[derive(Debug)]
 pub enum Output {
-    /// Waiting for a slot; 0 is next.
-    Queued { place: u32 },
+    /// Waiting for a slot; 0 is next. `wait_ms`: about how long, once the worker knows.
+    Queued { place: u32, wait_ms: Option<u32> },
     /// The prompt was accepted; its size in tokens and the part that came out of the prefix cache.
     Started { prompt_tokens: u32, cached_tokens: u32 },
     /// The answer goes on with this.

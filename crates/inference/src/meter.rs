@@ -187,6 +187,12 @@ impl Ticket {
         self.actor.tenant().to_string()
     }
 
+    /// Who is served fairly beside others.
+    #[must_use]
+    pub fn tenant(&self) -> String {
+        self.actor.tenant().to_string()
+    }
+
     /// Takes over the worker's counters as they stand now.
     pub(crate) fn report(&self, usage: Usage) {
         *self.reported.lock().unwrap_or_else(PoisonError::into_inner) = usage;

@@ -135,14 +135,14 @@ impl Script {
 
     /// The lines before the last one, with the pause before each.
     fn steps(&self) -> VecDeque<(Duration, Event)> {
-        let mut steps: VecDeque<_> = self.places.iter().map(|place| (self.delay, Event::Queued { place: *place })).collect();
+        let mut steps: VecDeque<_> = self.places.iter().map(|place| (self.delay, Event::Queued { place: *place, wait_ms: None })).collect();
         if !self.is_refusal() {
             let (prompt_tokens, cached_tokens) = (self.prompt_tokens, self.cached_tokens);
             steps.push_back((Duration::ZERO, Event::Started { prompt_tokens, cached_tokens }));
         }
         steps.extend((1..).zip(&self.tokens).map(|(completion_tokens, text)| {
             let text = text.clone();
-            (self.delay, Event::Text { text, completion_tokens })
+            (self.delay, Event::Text { text, completion_tokens, logprobs: Vec::new() })
         }));
         steps
     }

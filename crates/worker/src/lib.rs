@@ -3,8 +3,12 @@
 //! ```text
 //! server.rs    HTTP: /status, /generate          model.rs     load, tokenise
 //! engine/      the thread and its steps           template.rs  the model's chat template
-//!   thread.rs  loop                               sampling.rs  scores → token
-//!   queue.rs slots.rs sequence.rs batch/          text.rs      token bytes → whole characters, stop texts
+//!   thread.rs      loop                           sampling.rs  scores → token
+//!   admission.rs   who runs; queue/ fairness      constraint.rs  schemas, expressions, grammars
+//!   step.rs        one step; batch/ its division  text.rs      token bytes → whole characters, stop texts
+//!   cells/         prefix cache and room          shared.rs    what HTTP and engine both look at
+//!   drafts.rs      tokens guessed ahead
+//!   kept.rs        the prefix cache over a restart
 //! ```
 //!
 //! llama.cpp ends the process on a failed assertion, so nothing else runs in a worker; whoever starts one
@@ -13,6 +17,7 @@
 #[cfg(target_family = "wasm")]
 compile_error!("`worker` is server-only");
 
+mod constraint;
 mod engine;
 mod error;
 mod model;
@@ -34,7 +39,7 @@ use worker_protocol::{Hello, PROTOCOL};
 
 use engine::{Ended, Engine};
 pub use error::Error;
-pub use options::{MIN_TOKEN_CHARS, Options};
+pub use options::{CacheType, MIN_TOKEN_CHARS, Options};
 use shared::Shared;
 
 /// `tracing` target of llama.cpp's own messages. They are many; a log filter should show only warnings of it.

@@ -12,6 +12,7 @@ use llama_cpp_2::vocab::{LlamaVocab, VocabType};
 use llama_cpp_2::{LogOptions, send_logs_to_tracing};
 use worker_protocol::LoadedModel;
 
+use crate::constraint::Grammars;
 use crate::error::Error;
 use crate::options::Options;
 use crate::sampling::Defaults;
@@ -36,6 +37,8 @@ pub struct Model {
     pub weights: Arc<LlamaModel>,
     pub info: LoadedModel,
     pub defaults: Defaults,
+    /// `Err`: why completions of this model cannot be made to match anything.
+    pub grammars: Result<Grammars, String>,
     template: Template,
 }
 
@@ -60,7 +63,11 @@ impl Model {
             slots: options.slots,
         };
         let defaults = Defaults::from_metadata(|key| weights.meta_val_str(key).ok());
-        Ok(Self { weights: Arc::new(weights), info, defaults, template })
+        let grammars = Grammars::new(&weights.vocab());
+        if let Err(error) = &grammars {
+            tracing::warn!(error, "llguidance does not accept the vocabulary; schemas and grammars will be refused");
+        }
+        Ok(Self { weights: Arc::new(weights), info, defaults, grammars, template })
     }
 
     /// The tokens of a conversation.
@@ -70,6 +77,13 @@ impl Model {
     pub fn prompt(&self, messages: &[worker_protocol::ChatMessage], continue_last: bool) -> Result<Vec<LlamaToken>, String> {
         let pieces = self.template.render(messages, continue_last)?;
         Ok(tokenise(&self.weights.vocab(), &pieces))
+    }
+
+    /// How many tokens at the beginning of `prompt` the first `messages` make, whatever follows them.
+    pub fn beginning(&self, prompt: &[LlamaToken], messages: &[worker_protocol::ChatMessage]) -> usize {
+        // A template may refuse so few; then there is nothing that could be told apart.
+        let alone = self.prompt(messages, false).unwrap_or_default();
+        prompt.iter().zip(&alone).take_while(|(a, b)| a == b).count()
     }
 }
 

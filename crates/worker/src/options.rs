@@ -12,6 +12,9 @@ pub const MIN_TOKEN_CHARS: usize = 32;
 /// More sequences than this in one context slow each other down without gaining throughput.
 const MAX_SLOTS: u32 = 64;
 
+/// Contexts' worth of cells where the options say nothing.
+const DEFAULT_CELLS: u32 = 4;
+
 /// How a worker runs. [`Options::new`] gives the defaults, the fields are open to change.
 #[derive(Clone)]
 pub struct Options {
@@ -25,8 +28,19 @@ pub struct Options {
     pub token: String,
     /// Tokens of context for one sequence; `None`: 8192, or the model's training length if that is smaller.
     pub context_length: Option<u32>,
-    /// Sequences that run at the same time.
+    /// Completions that run at the same time.
     pub slots: u32,
+    /// Tokens that the context holds, of those that run and of the prefix cache; `None`: four times the context
+    /// length. At least one completion of full length always fits.
+    pub cells: Option<u32>,
+    /// How keys and values are stored.
+    pub cache_type: CacheType,
+    /// Where the prefix cache is kept over a restart; `None`: nowhere.
+    pub state_dir: Option<PathBuf>,
+    /// Most bytes to keep there.
+    pub state_limit: u64,
+    /// Guess tokens ahead where a request does not say (n-gram speculation).
+    pub speculate: bool,
     /// Threads that compute.
     pub threads: u32,
     /// Most tokens in one step. The engine takes fewer where the machine is slow, see `engine::batch::budget`.
@@ -39,7 +53,35 @@ pub struct Options {
     pub drain_limit: Duration,
 }
 
+/// How the context stores keys and values. Fewer bits hold more tokens in the same memory and cost a little
+/// quality; quantised kinds need flash attention, which the context switches on where the back end has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheType {
+    #[default]
+    F16,
+    Q8_0,
+    Q4_0,
+}
+
+impl std::str::FromStr for CacheType {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "f16" => Ok(Self::F16),
+            "q8_0" => Ok(Self::Q8_0),
+            "q4_0" => Ok(Self::Q4_0),
+            other => Err(format!("{other:?} is none of f16, q8_0, q4_0")),
+        }
+    }
+}
+
 impl Options {
+    /// Tokens that the context holds, for completions of `context_length` tokens at most.
+    pub(crate) fn cells(&self, context_length: u32) -> u32 {
+        self.cells.unwrap_or_else(|| context_length.saturating_mul(DEFAULT_CELLS)).max(context_length)
+    }
+
     /// The defaults: 127.0.0.1 with a free port, 4 slots, all processors, 64 waiting requests.
     pub fn new(model_path: impl Into<PathBuf>, model_id: impl Into<String>, token: impl Into<String>) -> Self {
         Self {
@@ -49,6 +91,11 @@ impl Options {
             token: token.into(),
             context_length: None,
             slots: 4,
+            cells: None,
+            cache_type: CacheType::F16,
+            speculate: true,
+            state_dir: None,
+            state_limit: 256 << 20,
             threads: std::thread::available_parallelism().map_or(1, NonZero::get).try_into().unwrap_or(u32::MAX),
             batch: 256,
             gpu_layers: 0,
@@ -94,6 +141,11 @@ impl std::fmt::Debug for Options {
             .field("addr", &self.addr)
             .field("context_length", &self.context_length)
             .field("slots", &self.slots)
+            .field("cells", &self.cells)
+            .field("cache_type", &self.cache_type)
+            .field("speculate", &self.speculate)
+            .field("state_dir", &self.state_dir)
+            .field("state_limit", &self.state_limit)
             .field("threads", &self.threads)
             .field("batch", &self.batch)
             .field("gpu_layers", &self.gpu_layers)

@@ -1,11 +1,11 @@
 //! Choosing the next token from the model's scores.
 //!
-//! Order: repetition penalty, top-k, top-p, min-p, temperature, draw. Done here rather than in llama.cpp
+//! Order: bias, penalties, top-k, typical, top-p, min-p, temperature, draw. Done here rather than in llama.cpp
 //! because one pass over the scores is enough, and because the same seed must give the same draw on every
 //! platform. (The scores themselves differ in the last digits with how a prompt is cut into steps and with
 //! who else is in a step, so a seed repeats an answer only where no two tokens are close.)
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use contract::model::Sampling;
 
@@ -54,8 +54,12 @@ pub struct Params {
     pub top_p: f32,
     pub top_k: usize,
     pub min_p: f32,
+    /// Locally typical sampling (Meister et al. 2023); 1 is off.
+    pub typical_p: f32,
     pub repeat_penalty: f32,
     pub repeat_window: usize,
+    pub frequency_penalty: f32,
+    pub presence_penalty: f32,
     pub seed: u32,
     /// Longest completion in tokens; `None`: until the context is full.
     pub max_tokens: Option<u32>,
@@ -82,8 +86,11 @@ impl Params {
             top_p: within("top_p", asked.top_p, 0.0, 1.0, defaults.top_p)?,
             top_k: usize::try_from(asked.top_k.unwrap_or(defaults.top_k)).unwrap_or(usize::MAX),
             min_p: within("min_p", asked.min_p, 0.0, 1.0, defaults.min_p)?,
+            typical_p: within("typical_p", asked.typical_p, 0.0, 1.0, 1.0)?,
             repeat_penalty: within("repeat_penalty", asked.repeat_penalty, 0.01, 2.0, defaults.repeat_penalty)?,
             repeat_window: defaults.repeat_window,
+            frequency_penalty: within("frequency_penalty", asked.frequency_penalty, -2.0, 2.0, 0.0)?,
+            presence_penalty: within("presence_penalty", asked.presence_penalty, -2.0, 2.0, 0.0)?,
             seed: asked.seed.unwrap_or(random_seed),
             max_tokens: asked.max_tokens,
         })
@@ -95,6 +102,8 @@ pub struct Sampler {
     params: Params,
     random: SplitMix,
     recent: VecDeque<i32>,
+    /// How often the completion has each token, for the frequency and presence penalties.
+    said: HashMap<i32, f32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -106,15 +115,23 @@ struct Candidate {
 impl Sampler {
     pub fn new(params: Params) -> Self {
         let random = SplitMix(u64::from(params.seed));
-        Self { params, random, recent: VecDeque::new() }
+        Self { params, random, recent: VecDeque::new(), said: HashMap::new() }
     }
 
     pub fn params(&self) -> &Params {
         &self.params
     }
 
-    /// Tells it a token of the prompt or of the completion, for the repetition penalty.
+    /// Tells it a token of the completion.
     pub fn accept(&mut self, token: i32) {
+        self.remember(token);
+        if self.params.frequency_penalty != 0.0 || self.params.presence_penalty != 0.0 {
+            *self.said.entry(token).or_default() += 1.0;
+        }
+    }
+
+    /// Tells it a token of the prompt, which only the repetition penalty looks at.
+    pub fn remember(&mut self, token: i32) {
         if self.params.repeat_window == 0 {
             return;
         }
@@ -128,16 +145,29 @@ impl Sampler {
     /// `None` if no score is a number, which means that the computation broke.
     pub fn choose(&mut self, scores: &mut [f32]) -> Option<i32> {
         self.penalise(scores);
+        self.choose_again(scores)
+    }
+
+    /// [`Sampler::choose`] among scores that are penalised already, after some were ruled out.
+    pub fn choose_again(&mut self, scores: &[f32]) -> Option<i32> {
         if self.params.temperature <= 0.0 {
             return best(scores).map(|candidate| candidate.token);
         }
         let mut candidates = if self.params.top_k == 0 { likely(scores, self.params.temperature) } else { top(scores, self.params.top_k) };
         candidates.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.token.cmp(&b.token)));
+        if self.params.typical_p < 1.0 {
+            keep_typical(&mut candidates, self.params.typical_p);
+        }
         self.narrow(&mut candidates);
         self.draw(&candidates)
     }
 
     fn penalise(&self, scores: &mut [f32]) {
+        for (token, count) in &self.said {
+            if let Some(score) = usize::try_from(*token).ok().and_then(|at| scores.get_mut(at)) {
+                *score -= count * self.params.frequency_penalty + self.params.presence_penalty;
+            }
+        }
         let penalty = self.params.repeat_penalty;
         if (penalty - 1.0).abs() < f32::EPSILON {
             return;
@@ -181,6 +211,58 @@ impl Sampler {
         }
         candidates.last().map(|c| c.token)
     }
+}
+
+/// Keeps the candidates whose surprise is nearest to the expected one until they have the mass `p`; they stay
+/// sorted by score.
+fn keep_typical(candidates: &mut Vec<Candidate>, p: f32) {
+    let Some(highest) = candidates.first().map(|c| c.score) else { return };
+    let weights: Vec<f32> = candidates.iter().map(|c| (c.score - highest).exp()).collect();
+    let total: f32 = weights.iter().sum();
+    let surprise = |candidate: &Candidate| highest + total.ln() - candidate.score;
+    let entropy: f32 =
+        candidates.iter().zip(&weights).filter(|(_, weight)| **weight > 0.0).map(|(c, weight)| weight / total * surprise(c)).sum();
+    let mut order: Vec<usize> = (0..candidates.len()).collect();
+    order.sort_by(|a, b| {
+        let distance = |at: &usize| (surprise(&candidates[*at]) - entropy).abs();
+        distance(a).total_cmp(&distance(b))
+    });
+    let mut mass = 0.0;
+    let mut kept: Vec<usize> = order
+        .into_iter()
+        .take_while(|at| {
+            let enough = mass >= p * total;
+            mass += weights[*at];
+            !enough
+        })
+        .collect();
+    if kept.is_empty() {
+        kept.push(0);
+    }
+    kept.sort_unstable();
+    *candidates = kept.into_iter().map(|at| candidates[at]).collect();
+}
+
+/// The natural logarithms of the probabilities that the model itself gives to `tokens`.
+pub fn log_probabilities(scores: &[f32], tokens: &[i32]) -> Vec<f32> {
+    let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let total: f64 = scores.iter().map(|score| f64::from(score - highest).exp()).sum();
+    #[expect(clippy::cast_possible_truncation, reason = "a logarithm of a sum of at most a million ones")]
+    let normaliser = highest + total.ln() as f32;
+    tokens
+        .iter()
+        .map(|token| usize::try_from(*token).ok().and_then(|at| scores.get(at)).map_or(f32::NEG_INFINITY, |score| score - normaliser))
+        .collect()
+}
+
+/// The `n` likeliest tokens, best first.
+pub fn likeliest(scores: &[f32], n: usize) -> Vec<i32> {
+    if n == 0 {
+        return Vec::new();
+    }
+    let mut found = top(scores, n);
+    found.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.token.cmp(&b.token)));
+    found.into_iter().map(|candidate| candidate.token).collect()
 }
 
 fn enumerate(scores: &[f32]) -> impl Iterator<Item = Candidate> + '_ {
@@ -312,9 +394,45 @@ mod tests {
             s.temperature = Some(0.0);
             s.repeat_penalty = Some(2.0);
         }));
-        sampler.accept(0);
+        sampler.remember(0);
         assert_eq!(sampler.choose(&mut [3.0, 2.0]), Some(1));
         assert_eq!(sampler.choose(&mut [-1.0, -1.5]), Some(1), "negative scores get worse, too");
+    }
+
+    #[test]
+    fn frequency_and_presence_look_at_the_completion_only() {
+        let mut sampler = Sampler::new(params(|s| {
+            s.temperature = Some(0.0);
+            s.frequency_penalty = Some(0.5);
+            s.presence_penalty = Some(0.4);
+        }));
+        sampler.remember(0);
+        assert_eq!(sampler.choose(&mut [3.0, 2.0]), Some(0));
+        sampler.accept(0);
+        assert_eq!(sampler.choose(&mut [3.0, 2.2]), Some(1), "3.0 - 0.5 - 0.4");
+        assert_eq!(sampler.choose(&mut [3.0, 2.0]), Some(0));
+        sampler.accept(0);
+        assert_eq!(sampler.choose(&mut [3.0, 2.0]), Some(1), "3.0 - 2 × 0.5 - 0.4");
+    }
+
+    #[test]
+    fn typical_sampling_leaves_out_the_all_too_likely_as_well() {
+        // Two fifths of the mass on one token, the rest on many: the expected surprise is nearer to the many.
+        let mut scores = vec![0.0_f32; 65];
+        scores[0] = 42.67_f32.ln();
+        let drawn = draws(&params(|s| s.typical_p = Some(0.3)), &scores, 300);
+        assert!(drawn.iter().all(|&token| token != 0), "{drawn:?}");
+        assert!(draws(&params(|s| s.typical_p = Some(0.0)), &[5.0, 1.0], 20).iter().all(|&token| token == 0), "one always stays");
+    }
+
+    #[test]
+    fn log_probabilities_add_up() {
+        let scores = [1.0, 3.0, 2.0, f32::NEG_INFINITY];
+        let logs = log_probabilities(&scores, &[0, 1, 2, 3]);
+        let sum: f32 = logs.iter().map(|log| log.exp()).sum();
+        assert!((sum - 1.0).abs() < 1e-5, "{logs:?}");
+        assert_eq!(likeliest(&scores, 2), [1, 2]);
+        assert!((logs[1] - logs[0] - 2.0).abs() < 1e-5);
     }
 
     #[test]

@@ -14,12 +14,16 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use futures::StreamExt;
+use llama_cpp_2::token::LlamaToken;
 use subtle::ConstantTimeEq;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use worker_protocol::{Event, FailCode, Generate, Status, Usage};
 
-use crate::engine::{Engine, Job};
+use crate::engine::kept::transient;
+use crate::engine::queue::flows::Flow;
+use crate::engine::{Choice, Engine, Job};
+use crate::model::Model;
 use crate::options::Options;
 use crate::sampling::Params;
 use crate::shared::{Admission, Shared};
@@ -28,6 +32,8 @@ use crate::shared::{Admission, Shared};
 const MAX_BODY: usize = 16 << 20;
 const MAX_STOPS: usize = 16;
 const MAX_STOP_BYTES: usize = 256;
+/// Most alternatives told for a token.
+const MAX_LOGPROBS: u8 = 20;
 
 /// What the handlers need.
 #[derive(Clone)]
@@ -36,6 +42,8 @@ struct Worker {
     engine: Engine,
     /// Requests that may be inside: the running and the waiting ones.
     limit: u32,
+    /// Guess tokens ahead where a request does not say.
+    speculate: bool,
     authorization: Arc<[u8]>,
 }
 
@@ -48,6 +56,7 @@ pub fn router(options: &Options, shared: Arc<Shared>, engine: Engine) -> Router 
         shared,
         engine,
         limit: options.slots.saturating_add(options.queue_limit),
+        speculate: options.speculate,
         authorization: format!("Bearer {}", options.token).into_bytes().into(),
     };
     Router::new()
@@ -96,9 +105,9 @@ impl Worker {
         }
         let admission = Admission::acquire(&self.shared, self.limit)
             .ok_or_else(|| Refusal(FailCode::Overloaded, format!("{} requests are running or waiting already", self.limit)))?;
-        let shared = self.shared.clone();
+        let (shared, speculate) = (self.shared.clone(), self.speculate);
         // A long prompt takes milliseconds; the engine's steps and other connections go on meanwhile.
-        let prepare = move || prepare(&shared, request, events, admission, arrived);
+        let prepare = move || prepare(&shared, speculate, request, events, admission, arrived);
         let job = tokio::task::spawn_blocking(prepare).await.map_err(|error| Refusal(FailCode::Engine, error.to_string()))??;
         self.engine.submit(job).map_err(|_| Refusal(FailCode::Engine, "the engine has ended".into()))
     }
@@ -106,6 +115,7 @@ impl Worker {
 
 fn prepare(
     shared: &Shared,
+    speculate: bool,
     request: Generate,
     events: UnboundedSender<Event>,
     admission: Admission,
@@ -116,8 +126,8 @@ fn prepare(
     if request.model != model.info.id {
         return Err(invalid(format!("this worker runs {:?}, not {:?}", model.info.id, request.model)));
     }
-    if request.partition.is_empty() {
-        return Err(invalid("partition must not be empty".into()));
+    if request.partition.is_empty() || request.partition.contains('\0') {
+        return Err(invalid("partition must not be empty and hold no NUL".into()));
     }
     if request.stop.len() > MAX_STOPS || request.stop.iter().any(|stop| stop.len() > MAX_STOP_BYTES) {
         return Err(invalid(format!("at most {MAX_STOPS} stop texts of {MAX_STOP_BYTES} bytes each")));
@@ -133,7 +143,47 @@ fn prepare(
         let message = format!("the prompt has {} tokens, at most {most} fit into this model's context", prompt.len());
         return Err(Refusal(FailCode::ContextLengthExceeded, message));
     }
-    Ok(Job { id: request.id, partition: request.partition, prompt, params, stop: request.stop, events, arrived, admission })
+    let choice = choice(model, &request, speculate).map_err(invalid)?;
+    let pinned = usize::try_from(request.pinned_messages).unwrap_or(usize::MAX).min(request.messages.len());
+    let pinned = if pinned > 0 { model.beginning(&prompt, &request.messages[..pinned]) } else { 0 };
+    let tenant = if request.tenant.is_empty() { request.partition.clone() } else { request.tenant };
+    let partition = if request.transient { transient(&request.partition) } else { request.partition };
+    Ok(Job {
+        id: request.id,
+        partition,
+        flow: Flow { tenant, priority: request.priority },
+        weight: request.weight.max(1),
+        prompt,
+        pinned,
+        params,
+        choice,
+        stop: request.stop,
+        events,
+        arrived,
+        admission,
+    })
+}
+
+/// Checks what a request asks of its tokens.
+fn choice(model: &Model, request: &Generate, speculate: bool) -> Result<Choice, String> {
+    let vocabulary = model.weights.n_vocab();
+    if let Some((token, _)) =
+        request.logit_bias.iter().find(|(token, bias)| !(0..vocabulary).contains(*token) || !(-100.0..=100.0).contains(*bias))
+    {
+        return Err(format!("logit_bias of token {token}: tokens are 0 to {}, values -100 to 100", vocabulary - 1));
+    }
+    if let Some(logprobs) = request.logprobs.filter(|logprobs| *logprobs > MAX_LOGPROBS) {
+        return Err(format!("logprobs must be at most {MAX_LOGPROBS}, is {logprobs}"));
+    }
+    let constraint = request.format.as_ref().map(|format| model.grammars.as_ref().map_err(Clone::clone)?.constraint(format)).transpose()?;
+    Ok(Choice {
+        bias: request.logit_bias.iter().map(|(token, bias)| (LlamaToken(*token), *bias)).collect(),
+        logprobs: request.logprobs.map(usize::from),
+        constraint,
+        ignore_end: request.ignore_end,
+        // A guess changes the last digits of the scores, and a seed is asked for so that nothing changes.
+        speculate: request.speculate.unwrap_or(speculate && request.sampling.seed.is_none()),
+    })
 }
 
 /// The events as lines of JSON. Dropping the body closes the channel, which the engine takes as cancellation.

@@ -29,6 +29,11 @@ pub struct Counters {
     pub prompt_tokens: AtomicU64,
     pub cached_tokens: AtomicU64,
     pub completion_tokens: AtomicU64,
+    pub evaluated_tokens: AtomicU64,
+    pub drafted_tokens: AtomicU64,
+    pub accepted_tokens: AtomicU64,
+    pub evicted_cells: AtomicU64,
+    pub pauses: AtomicU64,
 }
 
 impl Shared {
@@ -67,6 +72,11 @@ impl Counters {
             prompt_tokens: self.prompt_tokens.load(Relaxed),
             cached_tokens: self.cached_tokens.load(Relaxed),
             completion_tokens: self.completion_tokens.load(Relaxed),
+            evaluated_tokens: self.evaluated_tokens.load(Relaxed),
+            drafted_tokens: self.drafted_tokens.load(Relaxed),
+            accepted_tokens: self.accepted_tokens.load(Relaxed),
+            evicted_cells: self.evicted_cells.load(Relaxed),
+            pauses: self.pauses.load(Relaxed),
         }
     }
 }

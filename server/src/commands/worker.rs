@@ -24,14 +24,24 @@ pub async fn run(args: WorkerArgs) -> Result<(), AnyError> {
     let mut options = Options::new(args.model, args.model_id, token);
     options.addr = args.addr;
     options.context_length = args.context_length;
-    if let Some(slots) = args.slots {
-        options.slots = slots;
-    }
-    if let Some(threads) = args.threads {
-        options.threads = threads;
-    }
+    options.cells = args.cells;
+    set(&mut options.slots, args.slots);
+    set(&mut options.threads, args.threads);
+    set(&mut options.cache_type, args.cache_type);
+    set(&mut options.batch, args.batch);
+    set(&mut options.gpu_layers, args.gpu_layers);
+    set(&mut options.queue_limit, args.queue_limit);
+    options.state_dir = args.state_dir;
+    options.speculate = !args.no_speculation;
     options.drain_limit = DRAIN;
     Ok(worker::run(options, shutdown).await?)
+}
+
+/// What was not given stays as it is.
+fn set<T>(option: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *option = given;
+    }
 }
 
 /// One line; arguments and environment of a process can be read by others, its standard input cannot.
@@ -49,8 +59,9 @@ fn end_with_input(shutdown: CancellationToken) -> std::io::Result<()> {
         // An error means the same as the end: nobody is there any more.
         while matches!(std::io::stdin().lock().read(&mut rest), Ok(read) if read > 0) {}
         shutdown.cancel();
-        // Nobody can be answered any more, and loading a model cannot be interrupted in any other way.
-        std::thread::sleep(DRAIN + Duration::from_millis(500));
+        // Nobody can be answered any more, and loading a model cannot be interrupted in any other way. Saving the
+        // prefix cache has had its time by then.
+        std::thread::sleep(DRAIN + Duration::from_secs(2));
         std::process::exit(0);
     })?;
     Ok(())

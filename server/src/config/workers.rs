@@ -13,6 +13,16 @@ pub struct Workers {
     pub context_length: u32,
     /// Threads; 0: what the machine has.
     pub threads: u32,
+    /// Tokens that a worker's context holds, prefix cache included; 0: four conversations of full length.
+    pub cells: u32,
+    /// How keys and values are stored: `f16`, `q8_0` or `q4_0`.
+    pub cache_type: String,
+    /// Guess tokens ahead from what was said before (n-gram speculation).
+    pub speculation: bool,
+    /// Keep the prefix cache in the data folder over a restart.
+    pub keep_cache: bool,
+    /// Layers on the graphics card; needs a build with the feature `cuda` or `vulkan`.
+    pub gpu_layers: u32,
 }
 
 impl Workers {
@@ -22,6 +32,9 @@ impl Workers {
         }
         if self.context_length < 512 {
             wrong.push("`workers.context_length`: must be at least 512 tokens".into());
+        }
+        if let Err(error) = self.cache_type.parse::<worker::CacheType>() {
+            wrong.push(format!("`workers.cache_type`: {error}"));
         }
     }
 }

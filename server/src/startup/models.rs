@@ -1,6 +1,6 @@
 //! The configured models as the funnel wants them: catalogue, and one worker process for each.
 
-use crate::config::{Config, Model, Workers, foreign_variable};
+use crate::config::{Config, Model, foreign_variable};
 use inference::{Catalogue, CatalogueError, ModelConfig, Pool, pool::WorkerProcess};
 use std::{ffi::OsString, path::Path};
 
@@ -46,7 +46,7 @@ pub fn start_workers(config: &Config, pool: &Pool) -> std::io::Result<()> {
             name: format!("worker-{}", index + 1),
             model: model.id.clone(),
             program: program.clone(),
-            args: arguments(model, &config.workers, &config.log.level),
+            args: arguments(model, config),
             env: environment(),
         });
     }
@@ -66,15 +66,29 @@ fn environment() -> Vec<(OsString, OsString)> {
     passed_on.chain([spin]).collect()
 }
 
-fn arguments(model: &Model, workers: &Workers, level: &str) -> Vec<OsString> {
+fn arguments(model: &Model, config: &Config) -> Vec<OsString> {
+    let workers = &config.workers;
     let mut arguments: Vec<OsString> = vec!["worker".into(), "--model".into(), model.path.clone().into()];
     let mut option = |name: &str, value: String| arguments.extend([OsString::from(name), OsString::from(value)]);
     option("--model-id", model.id.clone());
     option("--context-length", model.context_length(workers).to_string());
     option("--slots", model.slots(workers).to_string());
-    option("--log", level.to_owned());
+    option("--log", config.log.level.clone());
+    option("--cache-type", workers.cache_type.clone());
+    option("--gpu-layers", workers.gpu_layers.to_string());
     if workers.threads > 0 {
         option("--threads", workers.threads.to_string());
+    }
+    if workers.cells > 0 {
+        option("--cells", workers.cells.to_string());
+    }
+    if workers.keep_cache {
+        // A model's name may hold anything, a folder's not.
+        let name: String = model.id.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
+        arguments.extend(["--state-dir".into(), config.data_dir.join("prefix-cache").join(name).into_os_string()]);
+    }
+    if !workers.speculation {
+        arguments.push("--no-speculation".into());
     }
     arguments
 }

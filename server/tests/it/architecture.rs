@@ -16,6 +16,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     ("identity", &["contract", "domain", "store"]),
     ("worker-protocol", &["contract"]),
     ("worker", &["contract", "worker-protocol"]),
+    ("bench", &["contract", "worker-protocol"]),
     ("inference", &["contract", "domain", "store", "worker-protocol"]),
     ("services", &["contract", "domain", "store", "identity", "inference"]),
     ("app", &["contract", "domain", "identity", "services"]),
@@ -31,10 +32,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("sqlx", &["store", "testkit"]),
     ("llama-cpp-2", &["worker"]),
     ("llama-cpp-sys-2", &["worker"]),
-    ("reqwest", &["inference"]),
+    ("reqwest", &["inference", "bench"]),
     ("argon2", &["identity"]),
     ("figment", &["server"]),
-    ("clap", &["server"]),
+    ("clap", &["server", "bench"]),
 ];
 
 fn root() -> PathBuf {

@@ -21,7 +21,7 @@ async fn places_in_the_queue_reach_the_consumer() {
     s.worker.script(Script::answer("at last").queued(&[2, 1, 0]));
     let mut generation = s.ask().await;
     let mut places = Vec::new();
-    while let Some(Output::Queued { place }) = generation.next().await {
+    while let Some(Output::Queued { place, .. }) = generation.next().await {
         places.push(place);
     }
     assert_eq!(places, [2, 1, 0]);

@@ -33,7 +33,7 @@ pub async fn asker(db: &TestDb) -> Actor {
 
 pub fn request() -> Request {
     let messages = vec![ChatMessage { role: ChatRole::User, content: "What is a kontor?".into() }];
-    Request { purpose: Purpose::Chat, model: None, messages, continue_last: false, sampling: Sampling::default() }
+    Request { purpose: Purpose::Chat, model: None, messages, continue_last: false, sampling: Sampling::default(), transient: false }
 }
 
 impl Setup {

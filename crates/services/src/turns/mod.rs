@@ -136,7 +136,14 @@ impl Turns {
         let context = chosen.ok_or(Error::not_found("model"))?.context_length;
         let system = prompt::system(&profile.instructions, &settings.system_prompt);
         let messages = prompt::build(system, path, context, settings.sampling.max_tokens, false);
-        let request = Request { purpose: Purpose::TemporaryChat, model, messages, continue_last: false, sampling: settings.sampling };
+        let request = Request {
+            purpose: Purpose::TemporaryChat,
+            model,
+            messages,
+            continue_last: false,
+            sampling: settings.sampling,
+            transient: true,
+        };
 
         let turn = TurnId(Uuid::now_v7());
         let (sink, stop) = self.shared.temporary.enter(turn, (actor.tenant(), user))?;

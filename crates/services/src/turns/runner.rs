@@ -99,7 +99,8 @@ pub(crate) struct Runner<'a, S> {
     text: String,
     sent: usize,
     kept: usize,
-    queued: Option<u32>,
+    /// Place in the queue and expected wait that are to be told.
+    queued: Option<(u32, Option<u32>)>,
     /// When the sink may be given something again.
     ready_at: Instant,
     /// When to look into news from elsewhere.
@@ -142,7 +143,7 @@ impl<'a, S: Sink> Runner<'a, S> {
                 () = sleep_until(self.look_at.unwrap_or(now)), if self.look_at.is_some() => self.keep(generation, true).await,
                 () = self.sink.news(), if self.why.is_none() && self.look_at.is_none() => self.look_at = Some(Instant::now() + NEWS_PAUSE),
                 output = generation.next() => match output {
-                    Some(Output::Queued { place }) => self.queued = Some(place),
+                    Some(Output::Queued { place, wait_ms }) => self.queued = Some((place, wait_ms)),
                     Some(Output::Started { .. }) => {}
                     Some(Output::Text(text)) => self.take(text),
                     Some(Output::End(ended)) => return Some(self.end(Some(ended))),
@@ -169,7 +170,7 @@ impl<'a, S: Sink> Runner<'a, S> {
 
     async fn flush(&mut self, generation: &Generation) {
         let mut events = Vec::new();
-        events.extend(self.queued.map(|place| TurnEvent::Queued { place }));
+        events.extend(self.queued.map(|(place, wait_ms)| TurnEvent::Queued { place, wait_ms }));
         events.extend(text_event(&self.text, self.sent));
         match self.sink.append(events).await {
             Ok(kept) => {

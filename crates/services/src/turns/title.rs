@@ -57,6 +57,7 @@ async fn generate(shared: &Shared, actor: &Actor, model: &str, question: &str, a
         model: Some(model.to_owned()),
         messages: vec![ChatMessage { role: ChatRole::System, content: system.into() }, ChatMessage { role: ChatRole::User, content: user }],
         continue_last: false,
+        transient: false,
         sampling: Sampling { temperature: Some(0.2), max_tokens: Some(MAX_TOKENS), ..Sampling::default() },
     };
     let mut generation = shared.inference.admit(actor, request).await?;

@@ -1,9 +1,15 @@
 //! The engine: one thread that owns model and context and runs all sequences in common steps.
 
+mod admission;
 pub mod batch;
+pub mod cells;
+pub mod choice;
+mod context;
+pub mod drafts;
+pub mod kept;
 pub mod queue;
 pub mod sequence;
-pub mod slots;
+mod step;
 mod thread;
 
 use std::sync::{Arc, mpsc};
@@ -19,13 +25,20 @@ use crate::error::Error;
 use crate::options::Options;
 use crate::sampling::Params;
 use crate::shared::{Admission, Shared};
+pub use choice::Choice;
+use queue::flows::Flow;
 
 /// A completion to make; its prompt is known to fit.
 pub struct Job {
     pub id: Uuid,
     pub partition: String,
+    pub flow: Flow,
+    pub weight: u16,
     pub prompt: Vec<LlamaToken>,
+    /// Tokens at the prompt's beginning that are to be kept computed.
+    pub pinned: usize,
     pub params: Params,
+    pub choice: Choice,
     pub stop: Vec<String>,
     /// Closed by the other side to cancel.
     pub events: UnboundedSender<Event>,

@@ -5,10 +5,14 @@ use std::time::{Duration, Instant};
 use llama_cpp_2::token::LlamaToken;
 use tokio::sync::mpsc::UnboundedSender;
 use uuid::Uuid;
-use worker_protocol::{Event, FailCode, Finish, Timings, Usage};
+use worker_protocol::{Event, FailCode, Finish, Timings, TokenLogprob, Usage};
 
 use super::Job;
 use super::batch::schedule::Need;
+use super::choice::Choice;
+use super::drafts::Drafter;
+use super::queue::flows::Flow;
+use crate::constraint::Constraint;
 use crate::sampling::Sampler;
 use crate::shared::Admission;
 use crate::text::{Characters, StopFilter};
@@ -21,18 +25,29 @@ pub enum Next<'a> {
     Token(LlamaToken, &'a [u8]),
 }
 
-/// A completion that has a slot.
+/// A completion that has begun.
 pub struct Sequence {
     pub id: Uuid,
-    pub slot: usize,
+    /// llama.cpp's number; without meaning while it is paused.
+    pub seq: usize,
+    pub partition: String,
+    pub flow: Flow,
+    pub weight: u16,
+    pub arrived: Instant,
     pub sampler: Sampler,
-    /// The prompt, and behind it the one token that is to be decoded next.
+    pub choice: Choice,
+    pub drafter: Drafter,
+    /// Tokens of the prompt to be pinned once they are computed.
+    pub pinned: usize,
+    /// The prompt and what was chosen since; the last one is to be computed next.
     tokens: Vec<LlamaToken>,
     /// How many of `tokens` are computed.
     done: usize,
     usage: Usage,
     characters: Characters,
     stop: StopFilter,
+    /// Of tokens whose text was not sent yet.
+    logprobs: Vec<TokenLogprob>,
     events: UnboundedSender<Event>,
     clock: Stopwatch,
     _admission: Admission,
@@ -46,24 +61,48 @@ struct Stopwatch {
 }
 
 impl Sequence {
-    /// Begins in `slot`, whose first `reused` cells hold the beginning of the prompt.
-    pub fn start(job: Job, slot: usize, reused: usize) -> Self {
+    /// Begins as llama.cpp's sequence `seq`, which has the first `reused` tokens of the prompt already.
+    pub fn start(job: Job, seq: usize, reused: usize) -> Self {
         let usage = Usage { prompt_tokens: count(job.prompt.len()), cached_tokens: count(reused), completion_tokens: 0 };
         let sequence = Self {
             id: job.id,
-            slot,
+            seq,
+            partition: job.partition,
+            flow: job.flow,
+            weight: job.weight,
+            arrived: job.arrived,
             sampler: Sampler::new(job.params),
+            drafter: Drafter::new(job.choice.speculate),
+            choice: job.choice,
+            pinned: job.pinned,
             tokens: job.prompt,
             done: reused,
             usage,
             characters: Characters::new(),
             stop: StopFilter::new(job.stop),
+            logprobs: Vec::new(),
             events: job.events,
             clock: Stopwatch { arrived: job.arrived, started: Instant::now(), first_token: None },
             _admission: job.admission,
         };
         sequence.send(Event::Started { prompt_tokens: usage.prompt_tokens, cached_tokens: usage.cached_tokens });
         sequence
+    }
+
+    /// Goes on after a pause as sequence `seq`, which still has the first `reused` tokens.
+    pub fn resume(&mut self, seq: usize, reused: usize) {
+        self.seq = seq;
+        self.done = reused;
+    }
+
+    /// Everything so far, the last token not being computed yet.
+    pub fn tokens(&self) -> &[LlamaToken] {
+        &self.tokens
+    }
+
+    /// How many of [`Sequence::tokens`] are computed.
+    pub fn done(&self) -> usize {
+        self.done
     }
 
     pub fn usage(&self) -> Usage {
@@ -76,9 +115,9 @@ impl Sequence {
     }
 
     pub fn need(&self) -> Need {
-        match self.clock.first_token {
-            None => Need::Prefill(self.tokens.len() - self.done),
-            Some(_) => Need::Decode,
+        match (self.tokens.len() - self.done, self.clock.first_token) {
+            (1, Some(_)) => Need::Decode,
+            (missing, _) => Need::Prefill(missing),
         }
     }
 
@@ -88,30 +127,46 @@ impl Sequence {
         (&self.tokens[self.done..end], n > 0 && end == self.tokens.len())
     }
 
-    /// The `n` tokens are computed.
+    /// `n` more tokens are computed.
     pub fn advance(&mut self, n: usize) {
         self.done = (self.done + n).min(self.tokens.len());
     }
 
+    /// What may come next, see [`Drafter::guess`].
+    pub fn guess(&mut self, price: f64, room: usize) -> Vec<LlamaToken> {
+        self.drafter.guess(&self.tokens, price, room)
+    }
+
+    /// The log-probability of the token that is accepted next.
+    pub fn note(&mut self, logprob: TokenLogprob) {
+        self.logprobs.push(logprob);
+    }
+
     /// Takes what the model chose and sends what can be sent of it. `Some` when the completion is complete;
     /// `context` is the length that prompt and completion have together at most.
-    pub fn accept(&mut self, next: &Next<'_>, context: u32) -> Option<Finish> {
+    ///
+    /// # Errors
+    /// The token does not fit what the completion must match, which does not happen unless that gave up.
+    pub fn accept(&mut self, next: &Next<'_>, context: u32) -> Result<Option<Finish>, String> {
         self.clock.first_token.get_or_insert_with(Instant::now);
         let (token, bytes) = match next {
-            Next::End => return Some(Finish::Stop),
+            Next::End => return Ok(Some(Finish::Stop)),
             Next::Token(token, bytes) => (*token, *bytes),
         };
         self.usage.completion_tokens += 1;
         self.sampler.accept(token.0);
         self.tokens.push(token);
+        if let Some(constraint) = &mut self.choice.constraint {
+            constraint.accept(token)?;
+        }
         let passed = self.stop.push(&self.characters.push(bytes));
         self.send_text(passed.text);
-        if passed.stopped {
-            return Some(Finish::Stop);
+        if passed.stopped || self.choice.constraint.as_ref().is_some_and(Constraint::is_complete) {
+            return Ok(Some(Finish::Stop));
         }
         let limit = self.sampler.params().max_tokens.unwrap_or(u32::MAX);
         let full = self.usage.prompt_tokens + self.usage.completion_tokens >= context;
-        (self.usage.completion_tokens >= limit || full).then_some(Finish::Length)
+        Ok((self.usage.completion_tokens >= limit || full).then_some(Finish::Length))
     }
 
     /// Ends well.
@@ -129,9 +184,10 @@ impl Sequence {
         self.send(Event::Failed { code, message, usage: self.usage });
     }
 
-    fn send_text(&self, text: String) {
+    fn send_text(&mut self, text: String) {
         if !text.is_empty() {
-            self.send(Event::Text { text, completion_tokens: self.usage.completion_tokens });
+            let logprobs = std::mem::take(&mut self.logprobs);
+            self.send(Event::Text { text, completion_tokens: self.usage.completion_tokens, logprobs });
         }
     }
 
@@ -177,6 +233,10 @@ mod tests {
         let job = Job {
             id: Uuid::nil(),
             partition: "p".into(),
+            flow: Flow { tenant: "t".into(), priority: worker_protocol::Priority::Interactive },
+            weight: 1,
+            pinned: 0,
+            choice: Choice::default(),
             prompt: vec![LlamaToken(1); prompt],
             params: Params::resolve(sampling, &Defaults::default(), 0).unwrap(),
             stop: stop.iter().map(|s| (*s).into()).collect(),
@@ -187,12 +247,16 @@ mod tests {
         (Sequence::start(job, 0, 2), receiver)
     }
 
+    fn accept(sequence: &mut Sequence, bytes: &[u8], context: u32) -> Option<Finish> {
+        sequence.accept(&Next::Token(LlamaToken(7), bytes), context).unwrap()
+    }
+
     fn rest(mut receiver: UnboundedReceiver<Event>) -> Vec<Event> {
         std::iter::from_fn(|| receiver.try_recv().ok()).collect()
     }
 
     fn text(text: &str, completion_tokens: u32) -> Event {
-        Event::Text { text: text.into(), completion_tokens }
+        Event::Text { text: text.into(), completion_tokens, logprobs: Vec::new() }
     }
 
     #[test]
@@ -203,7 +267,7 @@ mod tests {
         sequence.advance(5);
         assert_eq!((sequence.next(5).0.len(), sequence.next(5).1), (3, true));
         sequence.advance(3);
-        assert!(sequence.accept(&Next::Token(LlamaToken(7), b"x"), 100).is_none());
+        assert_eq!(accept(&mut sequence, b"x", 100), None);
         assert_eq!(sequence.need(), Need::Decode);
         assert_eq!(sequence.next(1), (&[LlamaToken(7)][..], true));
     }
@@ -211,9 +275,9 @@ mod tests {
     #[test]
     fn a_character_of_two_tokens_is_sent_once_with_both_counted() {
         let (mut sequence, receiver) = start(3, &Sampling::default(), &[]);
-        assert!(sequence.accept(&Next::Token(LlamaToken(7), b"\xc3"), 100).is_none());
-        assert!(sequence.accept(&Next::Token(LlamaToken(7), b"\xbc"), 100).is_none());
-        assert!(matches!(sequence.accept(&Next::End, 100), Some(Finish::Stop)));
+        assert_eq!(accept(&mut sequence, b"\xc3", 100), None);
+        assert_eq!(accept(&mut sequence, b"\xbc", 100), None);
+        assert_eq!(sequence.accept(&Next::End, 100), Ok(Some(Finish::Stop)));
         drop(sequence);
         assert_eq!(rest(receiver), [Event::Started { prompt_tokens: 3, cached_tokens: 2 }, text("ü", 2)]);
     }
@@ -221,16 +285,16 @@ mod tests {
     #[test]
     fn the_limit_and_the_context_end_a_completion() {
         let (mut sequence, _receiver) = start(3, &Sampling { max_tokens: Some(2), ..Sampling::default() }, &[]);
-        assert!(sequence.accept(&Next::Token(LlamaToken(7), b"a"), 100).is_none());
-        assert_eq!(sequence.accept(&Next::Token(LlamaToken(7), b"b"), 100), Some(Finish::Length));
+        assert_eq!(accept(&mut sequence, b"a", 100), None);
+        assert_eq!(accept(&mut sequence, b"b", 100), Some(Finish::Length));
         let (mut sequence, _receiver) = start(3, &Sampling::default(), &[]);
-        assert_eq!(sequence.accept(&Next::Token(LlamaToken(7), b"a"), 4), Some(Finish::Length));
+        assert_eq!(accept(&mut sequence, b"a", 4), Some(Finish::Length));
     }
 
     #[test]
     fn what_was_held_back_is_sent_at_the_end() {
         let (mut sequence, receiver) = start(3, &Sampling::default(), &["END"]);
-        assert!(sequence.accept(&Next::Token(LlamaToken(7), b"the EN"), 100).is_none());
+        assert_eq!(accept(&mut sequence, b"the EN", 100), None);
         sequence.finish(Finish::Length);
         let events = rest(receiver);
         assert_eq!(events[1..3], [text("the ", 1), text("EN", 1)]);

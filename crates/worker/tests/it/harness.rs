@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use worker::Options;
-use worker_protocol::{ChatMessage, ChatRole, Event, FailCode, Finish, Generate, State, Status, Usage};
+use worker_protocol::{ChatMessage, ChatRole, Event, FailCode, Finish, Generate, State, Status, TokenLogprob, Usage};
 
 /// Answers sensibly.
 pub const CLEVER: &str = "qwen2.5-coder-0.5b-instruct";
@@ -189,12 +189,13 @@ impl Reply {
         while let Some(event) = self.next().await {
             assert!(ended.last.is_none(), "{event:?} after the end");
             match &event {
-                Event::Text { text, completion_tokens } => {
+                Event::Text { text, completion_tokens, logprobs } => {
                     assert!(!text.is_empty());
+                    ended.logprobs.extend(logprobs.iter().cloned());
                     ended.pieces.push((text.clone(), *completion_tokens));
                 }
                 Event::Started { prompt_tokens, cached_tokens } => ended.started = Some((*prompt_tokens, *cached_tokens)),
-                Event::Queued { place } => ended.places.push(*place),
+                Event::Queued { place, .. } => ended.places.push(*place),
                 Event::Done { .. } | Event::Failed { .. } => ended.last = Some(event),
             }
         }
@@ -210,6 +211,7 @@ pub struct Ended {
     /// Prompt tokens and how many of them were cached.
     pub started: Option<(u32, u32)>,
     pub pieces: Vec<(String, u32)>,
+    pub logprobs: Vec<TokenLogprob>,
     pub last: Option<Event>,
     pub at: Option<Instant>,
 }
@@ -241,9 +243,7 @@ pub fn ask(question: &str, max_tokens: u32) -> Generate {
         model: String::new(),
         partition: Uuid::now_v7().to_string(),
         messages: vec![message(ChatRole::User, question)],
-        continue_last: false,
-        sampling: contract::model::Sampling::default(),
-        stop: Vec::new(),
+        ..Generate::default()
     };
     request.sampling.temperature = Some(0.0);
     request.sampling.max_tokens = Some(max_tokens);

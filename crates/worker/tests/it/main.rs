@@ -6,7 +6,10 @@
 
 mod answers;
 mod cache;
+mod fair;
 mod harness;
 mod limits;
+mod speculation;
 mod start;
+mod structure;
 mod together;

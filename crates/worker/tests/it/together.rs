@@ -75,15 +75,15 @@ async fn the_queue_tells_places_and_is_bounded() {
         running.push(reply);
     }
     let mut first = alone.client.open(ask("Say hello.", 3)).await;
-    assert_eq!(first.next().await, Some(Event::Queued { place: 0 }));
+    assert!(matches!(first.next().await, Some(Event::Queued { place: 0, .. })));
     let mut second = alone.client.open(ask("Say hello.", 3)).await;
-    assert_eq!(second.next().await, Some(Event::Queued { place: 1 }));
+    assert!(matches!(second.next().await, Some(Event::Queued { place: 1, .. })));
     let status = alone.client.status().await;
     assert_eq!((status.busy, status.queued), (4, 2));
     let refused = alone.client.run(ask("Say hello.", 3)).await.failed();
     assert_eq!(refused.0, worker_protocol::FailCode::Overloaded, "{}", refused.1);
     drop(first);
-    assert_eq!(second.next().await, Some(Event::Queued { place: 0 }));
+    assert!(matches!(second.next().await, Some(Event::Queued { place: 0, .. })));
     drop(running);
     assert!(second.rest().await.done().1.completion_tokens > 0);
 }

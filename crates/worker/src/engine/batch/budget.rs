@@ -36,7 +36,10 @@ impl Budget {
     pub fn observe(&mut self, tokens: usize, took: Duration) {
         let took = took.as_secs_f64();
         if tokens < SMALLEST {
-            self.fixed = Some(blend(self.fixed, took));
+            #[expect(clippy::cast_precision_loss, reason = "batches are small")]
+            let variable = self.per_token.unwrap_or(0.0) * tokens as f64;
+            // Never less than a fifth of it, whatever a token cost last time.
+            self.fixed = Some(blend(self.fixed, (took - variable).max(took / 5.0)));
         } else {
             // Never less than a tenth of it, whatever the fixed part was last time.
             let variable = (took - self.fixed.unwrap_or(0.0)).max(took / 10.0);
@@ -44,6 +47,15 @@ impl Budget {
             let measured = variable / tokens as f64;
             self.per_token = Some(blend(self.per_token, measured));
         }
+    }
+
+    /// What one more token adds to a step with `readers` running answers, as a part of what the step costs
+    /// anyway per answer; a guessed token that is right less often than that is not worth it. 1 if unknown.
+    pub fn price_of_guess(&self, readers: usize) -> f64 {
+        let (Some(fixed), Some(per_token)) = (self.fixed, self.per_token) else { return 1.0 };
+        #[expect(clippy::cast_precision_loss, reason = "batches are small")]
+        let readers = readers.max(1) as f64;
+        readers * per_token / (fixed + readers * per_token).max(1e-9)
     }
 
     /// Tokens for the next step, those of `readers` running answers included.
@@ -86,6 +98,13 @@ mod tests {
         // A second for reading the weights, as on a machine with busy neighbours.
         let tokens = after(1_000, 20_000).tokens(1);
         assert!((60..=80).contains(&tokens), "{tokens}");
+    }
+
+    #[test]
+    fn guessing_is_cheap_while_reading_the_weights_dominates() {
+        assert!((0.10..=0.20).contains(&after(30, 5_000).price_of_guess(1)), "{}", after(30, 5_000).price_of_guess(1));
+        assert!(after(30, 5_000).price_of_guess(16) > 0.6);
+        assert_eq!(Budget::new(256).price_of_guess(1), 1.0);
     }
 
     #[test]

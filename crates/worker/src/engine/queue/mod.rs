@@ -1,101 +1,300 @@
-//! Requests waiting for a slot, first come first served, each told its place.
+//! Work that waits for its turn, each told its place and about how long it will take.
 
-use std::collections::VecDeque;
+pub mod flows;
+
+use std::time::{Duration, Instant};
 
 use worker_protocol::Event;
 
 use super::Job;
+use super::sequence::Sequence;
+use flows::{Flow, Flows};
 
-/// The queue. Its bound is kept where requests enter, see [`crate::shared::Admission`].
-#[derive(Default)]
-pub struct Queue(VecDeque<Waiting>);
+/// A completion is reckoned with this many tokens when places are foretold.
+const USUAL_COMPLETION: usize = 256;
+/// Weight of the newest interval between two turns.
+const NEWEST: f64 = 0.2;
+
+/// Something that waits.
+pub enum Work {
+    /// Has not begun.
+    New(Box<Job>),
+    /// Made room for somebody else and goes on later.
+    Paused(Box<Sequence>),
+}
+
+impl Work {
+    pub fn flow(&self) -> &Flow {
+        match self {
+            Self::New(job) => &job.flow,
+            Self::Paused(sequence) => &sequence.flow,
+        }
+    }
+
+    pub fn weight(&self) -> u16 {
+        match self {
+            Self::New(job) => job.weight,
+            Self::Paused(sequence) => sequence.weight,
+        }
+    }
+
+    /// Nobody waits for it any more.
+    pub fn cancelled(&self) -> bool {
+        match self {
+            Self::New(job) => job.events.is_closed(),
+            Self::Paused(sequence) => sequence.cancelled(),
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        // One that has begun never hears of places again; its reader sees a pause, not a queue.
+        if let Self::New(job) = self {
+            // A closed channel is a cancellation, seen before the next step.
+            drop(job.events.send(event));
+        }
+    }
+
+    /// Tokens of its prompt.
+    fn prompt(&self) -> usize {
+        match self {
+            Self::New(job) => job.prompt.len(),
+            Self::Paused(_) => 0,
+        }
+    }
+}
 
 struct Waiting {
-    job: Box<Job>,
-    /// The place that the request was told last.
+    work: Work,
+    /// The place that it was told last.
     told: Option<u32>,
 }
 
+/// The queue. Its bound is kept where requests enter, see [`crate::shared::Admission`].
+#[derive(Default)]
+pub struct Queue {
+    /// In order of arrival; what was paused comes before all that is new.
+    waiting: Vec<Waiting>,
+    pace: Pace,
+}
+
 impl Queue {
-    pub fn push(&mut self, job: Box<Job>) {
-        self.0.push_back(Waiting { job, told: None });
+    pub fn push(&mut self, work: Work) {
+        let at = match work {
+            Work::New(_) => self.waiting.len(),
+            Work::Paused(_) => 0,
+        };
+        self.waiting.insert(at, Waiting { work, told: None });
     }
 
-    pub fn pop(&mut self) -> Option<Box<Job>> {
-        self.0.pop_front().map(|waiting| waiting.job)
+    /// Whose turn it is: the first that `ready` admits of the flow that was served least.
+    pub fn next(&self, flows: &Flows, ready: impl Fn(&Work) -> bool) -> Option<(usize, &Work)> {
+        let candidates = self.waiting.iter().enumerate().filter(|(_, waiting)| ready(&waiting.work));
+        // The first of equal ones, which came first.
+        candidates
+            .min_by(|(_, a), (_, b)| flows.served(a.work.flow()).total_cmp(&flows.served(b.work.flow())))
+            .map(|(at, waiting)| (at, &waiting.work))
+    }
+
+    /// Takes that one out.
+    pub fn take(&mut self, at: usize) -> Work {
+        let work = self.waiting.remove(at).work;
+        self.pace.turn(self.waiting.is_empty());
+        work
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Work> + Clone {
+        self.waiting.iter().map(|waiting| &waiting.work)
     }
 
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.waiting.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.waiting.is_empty()
     }
 
-    /// Drops the requests whose caller went away.
+    /// Drops what nobody waits for any more.
     pub fn forget_cancelled(&mut self) {
-        self.0.retain(|waiting| !waiting.job.events.is_closed());
+        self.waiting.retain(|waiting| !waiting.work.cancelled());
+    }
+
+    /// Takes everything out.
+    pub fn drain(&mut self) -> impl Iterator<Item = Work> + '_ {
+        self.waiting.drain(..).map(|waiting| waiting.work)
     }
 
     /// Tells everybody whose place changed.
-    pub fn announce(&mut self) {
-        for (place, waiting) in (0..).zip(&mut self.0) {
+    pub fn announce(&mut self, flows: &Flows) {
+        for (place, at) in (0..).zip(self.order(flows)) {
+            let wait_ms = self.pace.wait(place);
+            let waiting = &mut self.waiting[at];
             if waiting.told != Some(place) {
                 waiting.told = Some(place);
-                // A closed channel is a cancellation, seen before the next step.
-                drop(waiting.job.events.send(Event::Queued { place }));
+                waiting.work.tell(Event::Queued { place, wait_ms });
             }
         }
+    }
+
+    /// The order in which they would be taken if each cost what is usual.
+    fn order(&self, flows: &Flows) -> Vec<usize> {
+        let mut ahead: Vec<(Flow, f64)> = Vec::new();
+        let mut left: Vec<usize> = (0..self.waiting.len()).collect();
+        let mut order = Vec::with_capacity(left.len());
+        let served = |flow: &Flow, ahead: &[(Flow, f64)]| {
+            flows.served(flow) + ahead.iter().find(|(known, _)| known == flow).map_or(0.0, |(_, more)| *more)
+        };
+        while !left.is_empty() {
+            let next = (0..left.len())
+                .min_by(|a, b| {
+                    let of = |at: &usize| served(self.waiting[left[*at]].work.flow(), &ahead);
+                    of(a).total_cmp(&of(b))
+                })
+                .unwrap_or(0);
+            let at = left.remove(next);
+            let work = &self.waiting[at].work;
+            let price = flows.price(work.flow(), work.prompt(), USUAL_COMPLETION);
+            match ahead.iter_mut().find(|(known, _)| known == work.flow()) {
+                Some((_, more)) => *more += price,
+                None => ahead.push((work.flow().clone(), price)),
+            }
+            order.push(at);
+        }
+        order
+    }
+}
+
+/// How quickly the queue moves.
+#[derive(Default)]
+struct Pace {
+    last: Option<Instant>,
+    interval: Option<Duration>,
+}
+
+impl Pace {
+    /// Somebody got a turn; was it the last who waited?
+    fn turn(&mut self, last: bool) {
+        let now = Instant::now();
+        if let Some(last) = self.last.replace(now) {
+            let latest = now - last;
+            self.interval = Some(self.interval.map_or(latest, |known| known.mul_f64(1.0 - NEWEST) + latest.mul_f64(NEWEST)));
+        }
+        // What passes while nobody waits says nothing.
+        if last {
+            self.last = None;
+        }
+    }
+
+    /// Until the turn of that place; `None` until two turns have been seen.
+    fn wait(&self, place: u32) -> Option<u32> {
+        self.interval.map(|interval| u32::try_from(interval.as_millis()).unwrap_or(u32::MAX).saturating_mul(place + 1))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Instant;
 
     use contract::model::Sampling;
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+    use worker_protocol::Priority;
 
     use super::*;
     use crate::sampling::{Defaults, Params};
     use crate::shared::{Admission, Shared};
 
-    fn job() -> (Box<Job>, UnboundedReceiver<Event>) {
+    fn job(tenant: &str) -> (Work, UnboundedReceiver<Event>) {
         let (events, receiver) = unbounded_channel();
         let job = Job {
             id: uuid::Uuid::nil(),
             partition: "p".into(),
+            flow: Flow { tenant: tenant.into(), priority: Priority::Interactive },
+            weight: 1,
             prompt: Vec::new(),
+            pinned: 0,
             params: Params::resolve(&Sampling::default(), &Defaults::default(), 0).unwrap(),
+            choice: crate::engine::Choice::default(),
             stop: Vec::new(),
             events,
             arrived: Instant::now(),
             admission: Admission::acquire(&Arc::new(Shared::default()), 1).unwrap(),
         };
-        (Box::new(job), receiver)
+        (Work::New(Box::new(job)), receiver)
     }
 
-    fn told(receiver: &mut UnboundedReceiver<Event>) -> Vec<Event> {
-        std::iter::from_fn(|| receiver.try_recv().ok()).collect()
+    fn told(receiver: &mut UnboundedReceiver<Event>) -> Vec<u32> {
+        std::iter::from_fn(|| receiver.try_recv().ok())
+            .map(|event| match event {
+                Event::Queued { place, .. } => place,
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+
+    fn flows(queue: &Queue) -> Flows {
+        let mut flows = Flows::default();
+        flows.present(queue.iter().map(|work| (work.flow(), work.weight())));
+        flows
     }
 
     #[test]
     fn everybody_hears_of_a_new_place_once() {
         let mut queue = Queue::default();
-        let (first, mut hears_first) = job();
-        let (second, mut hears_second) = job();
+        let (first, mut hears_first) = job("a");
+        let (second, mut hears_second) = job("a");
         queue.push(first);
         queue.push(second);
-        queue.announce();
-        queue.announce();
-        assert_eq!(told(&mut hears_first), [Event::Queued { place: 0 }]);
-        assert_eq!(told(&mut hears_second), [Event::Queued { place: 1 }]);
+        let flows = flows(&queue);
+        queue.announce(&flows);
+        queue.announce(&flows);
+        assert_eq!((told(&mut hears_first), told(&mut hears_second)), (vec![0], vec![1]));
         drop(hears_first);
         queue.forget_cancelled();
-        queue.announce();
-        assert_eq!(told(&mut hears_second), [Event::Queued { place: 0 }]);
+        queue.announce(&flows);
+        assert_eq!(told(&mut hears_second), [0]);
         assert_eq!(queue.len(), 1);
+    }
+
+    #[test]
+    fn a_flood_does_not_push_others_back() {
+        let mut queue = Queue::default();
+        let mut flood: Vec<_> = (0..5)
+            .map(|_| {
+                let (work, hears) = job("flood");
+                queue.push(work);
+                hears
+            })
+            .collect();
+        let (work, mut hears) = job("quiet");
+        queue.push(work);
+        let flows = flows(&queue);
+        queue.announce(&flows);
+        assert_eq!(told(&mut hears), [1], "behind one of the flood, not behind all");
+        assert_eq!(told(&mut flood[1]), [2]);
+        let (_, first) = queue.next(&flows, |_| true).unwrap();
+        assert_eq!(first.flow().tenant, "flood", "who came first of equals");
+    }
+
+    #[test]
+    fn what_is_not_ready_is_passed_over() {
+        let mut queue = Queue::default();
+        let (first, _hears_first) = job("a");
+        let (second, _hears_second) = job("b");
+        queue.push(first);
+        queue.push(second);
+        let flows = flows(&queue);
+        let ready = |work: &Work| work.flow().tenant == "b";
+        let (at, _) = queue.next(&flows, ready).unwrap();
+        assert!(ready(&queue.take(at)));
+        assert!(queue.next(&flows, ready).is_none());
+        assert_eq!(queue.len(), 1);
+    }
+
+    #[test]
+    fn waits_are_foretold_from_the_pace() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.wait(0), None);
+        pace.interval = Some(Duration::from_millis(500));
+        assert_eq!(pace.wait(3), Some(2000));
     }
 }

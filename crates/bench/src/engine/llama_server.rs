@@ -1,0 +1,121 @@
+//! llama.cpp's own server, through its OpenAI-compatible API.
+
+use std::net::TcpListener;
+use std::process::Stdio;
+use std::time::Instant;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+
+use super::{Answer, Ask, Launcher, Needs, Tuning, client, lines, ready, spawn};
+use crate::Result;
+
+pub struct LlamaServer {
+    child: Child,
+    http: reqwest::Client,
+    base: String,
+}
+
+/// What is read of a streamed chunk.
+#[derive(Debug, Default, Deserialize)]
+struct Chunk {
+    #[serde(default)]
+    choices: Vec<Choice>,
+    timings: Option<Timings>,
+    error: Option<Value>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Choice {
+    delta: Delta,
+}
+
+#[derive(Debug, Deserialize)]
+struct Delta {
+    content: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Timings {
+    #[serde(default)]
+    cache_n: u64,
+    prompt_n: u64,
+    predicted_n: u64,
+}
+
+impl LlamaServer {
+    pub async fn start(launcher: &Launcher, tuning: Tuning, needs: Needs) -> Result<Self> {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let mut command = Command::new(&launcher.llama_server);
+        command.arg("-m").arg(&launcher.model).args(["--host", "127.0.0.1", "--port", &port.to_string()]);
+        command.args(["-t", &launcher.threads.to_string(), "--jinja", "--no-webui"]);
+        // One pool of cells, as large as ours.
+        let slots = needs.slots.unwrap_or(needs.clients).clamp(1, 16);
+        command.args(["-c", &needs.context.saturating_mul(slots.max(4)).to_string()]);
+        if let Some(slots) = needs.slots {
+            command.args(["-np", &slots.to_string(), "--kv-unified"]);
+        } else if tuning == Tuning::Tuned {
+            command.args(["-np", &slots.to_string(), "--kv-unified", "-b", "128", "-ub", "128", "-fa", "on"]);
+        }
+        if needs.speculate {
+            command.args(["--spec-type", "ngram-simple"]);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let child = spawn(&mut command, "kontor-bench-peer.log")?;
+        let server = Self { child, http: client()?, base: format!("http://127.0.0.1:{port}") };
+        let health = format!("{}/health", server.base);
+        ready("llama-server", async || server.http.get(&health).send().await.is_ok_and(|response| response.status().is_success())).await?;
+        Ok(server)
+    }
+
+    pub async fn ask(&self, ask: Ask, told: Option<mpsc::UnboundedSender<Instant>>) -> Result<Answer> {
+        let system = ask.system.map(|content| json!({"role": "system", "content": content}));
+        let roles = ["user", "assistant"].into_iter().cycle();
+        let turns = ask.turns.into_iter().zip(roles).map(|(content, role)| json!({"role": role, "content": content}));
+        let messages: Vec<Value> = system.into_iter().chain(turns).collect();
+        let mut body = json!({
+            "messages": messages, "stream": true, "temperature": 0, "repeat_penalty": 1.0, "max_tokens": ask.max_tokens, "cache_prompt": true,
+        });
+        if let Some(schema) = ask.schema {
+            body["response_format"] = json!({"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": true}});
+        }
+        if ask.ignore_end {
+            body["ignore_eos"] = true.into();
+        }
+        let begin = Instant::now();
+        let response = self.http.post(format!("{}/v1/chat/completions", self.base)).json(&body).send().await?;
+        let mut answer = Answer::default();
+        lines::read(response.error_for_status()?, |line| {
+            let Some(data) = line.strip_prefix(b"data: ").filter(|data| *data != b"[DONE]") else { return Ok(()) };
+            let chunk: Chunk = serde_json::from_slice(data)?;
+            if let Some(error) = chunk.error {
+                return Err(format!("llama-server failed: {error}").into());
+            }
+            let text: String = chunk.choices.into_iter().filter_map(|choice| choice.delta.content).collect();
+            if !text.is_empty() {
+                answer.text.push_str(&text);
+                answer.at.push(begin.elapsed());
+                if let Some(told) = &told {
+                    // Nobody need listen.
+                    let _ = told.send(Instant::now());
+                }
+            }
+            if let Some(timings) = chunk.timings {
+                answer.took = begin.elapsed();
+                answer.prompt_tokens = timings.prompt_n + timings.cache_n;
+                answer.evaluated_tokens = timings.prompt_n;
+                answer.completion_tokens = timings.predicted_n;
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(answer)
+    }
+
+    pub async fn stop(mut self) -> Result<()> {
+        self.child.kill().await?;
+        Ok(())
+    }
+}

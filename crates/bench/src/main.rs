@@ -1,0 +1,106 @@
+//! Measures the engine beside llama.cpp's own server: same file, same prompts, same threads, in turns.
+//!
+//! ```text
+//! engine/     starting, asking and stopping the two         scenarios/  what is measured
+//! quiet.rs    is the machine quiet enough to measure?        report.rs   ratios, table, JSON
+//! ```
+//!
+//! Every figure is the median of the rounds' ratios; each round measures ours, then the peer, each in a fresh
+//! process, so that neither profits from what the other's round left behind.
+
+mod engine;
+mod identity;
+mod quiet;
+mod report;
+mod scenarios;
+mod texts;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use engine::{Launcher, Tuning};
+use report::Report;
+
+/// Any error ends the measurement.
+pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+#[derive(Debug, Parser)]
+#[command(name = "kontor-bench", about = "Measures Kontor's engine beside llama-server")]
+struct Args {
+    /// The GGUF file that both run.
+    #[arg(long)]
+    model: PathBuf,
+    /// The built `kontor`.
+    #[arg(long)]
+    kontor: PathBuf,
+    /// The built `llama-server`.
+    #[arg(long)]
+    llama_server: PathBuf,
+    /// Threads that each engine computes with.
+    #[arg(long, default_value_t = 2)]
+    threads: u32,
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Only these scenarios.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// The peer as it comes, at its best tuning, or both.
+    #[arg(long, value_delimiter = ',', default_value = "default,tuned")]
+    peer: Vec<String>,
+    /// How much faster the peer's build of llama.cpp is in itself (`llama-bench` of both); ratios of speed are
+    /// multiplied by it.
+    #[arg(long, default_value_t = 1.0)]
+    kernel_ratio: f64,
+    #[arg(long, default_value = "target/bench/inference.json")]
+    out: PathBuf,
+    /// Measure although the machine is busy.
+    #[arg(long)]
+    busy: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kontor-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> Result<()> {
+    let launcher =
+        Launcher { model: args.model.clone(), kontor: args.kontor.clone(), llama_server: args.llama_server.clone(), threads: args.threads };
+    let mut report = Report::new(args.kernel_ratio);
+    for peer in &args.peer {
+        let tuning: Tuning = peer.parse()?;
+        for scenario in scenarios::all() {
+            if !args.only.is_empty() && !args.only.iter().any(|name| name == scenario.name()) {
+                continue;
+            }
+            if !scenario.suits(tuning) {
+                continue;
+            }
+            for round in 1..=args.rounds {
+                eprintln!("{} ({peer}), round {round} of {}", scenario.name(), args.rounds);
+                if !args.busy {
+                    quiet::wait().await?;
+                }
+                let ours = scenario.run(&launcher, engine::Kind::Ours).await?;
+                let theirs = scenario.run(&launcher, engine::Kind::Peer(tuning)).await?;
+                report.add(scenario.name(), peer, &ours, &theirs)?;
+            }
+            report.write(&args.out)?;
+        }
+    }
+    if args.only.is_empty() || args.only.iter().any(|name| name == "identity") {
+        eprintln!("identity");
+        let (ours, peer) = identity::run(&launcher).await?;
+        report.add("identity", "default", &ours, &peer)?;
+    }
+    report.print();
+    report.write(&args.out)
+}

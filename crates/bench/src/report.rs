@@ -1,0 +1,159 @@
+//! From figures of rounds to ratios: a table for people, JSON for programs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::Result;
+
+/// One figure of one run.
+#[derive(Clone, Copy, Debug)]
+pub struct Figure {
+    pub clients: u32,
+    pub metric: &'static str,
+    pub value: f64,
+}
+
+impl Figure {
+    pub fn new(clients: u32, metric: &'static str, value: f64) -> Self {
+        Self { clients, metric, value }
+    }
+}
+
+/// What identifies a row.
+type Key = (String, String, u32, &'static str);
+
+/// See the module.
+pub struct Report {
+    kernel_ratio: f64,
+    /// Ours and the peer's of each round.
+    rounds: BTreeMap<Key, Vec<(f64, f64)>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    scenario: String,
+    /// The peer's tuning.
+    against: String,
+    clients: u32,
+    metric: &'static str,
+    /// Medians over the rounds.
+    ours: f64,
+    peer: f64,
+    /// Median of the rounds' ratios ours ÷ peer, and the smallest and largest.
+    ratio: f64,
+    ratio_min: f64,
+    ratio_max: f64,
+    rounds: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Document {
+    kernel_ratio: f64,
+    rows: Vec<Row>,
+}
+
+impl Report {
+    pub fn new(kernel_ratio: f64) -> Self {
+        Self { kernel_ratio, rounds: BTreeMap::new() }
+    }
+
+    /// Takes in one round.
+    ///
+    /// # Errors
+    /// The two did not measure the same.
+    pub fn add(&mut self, scenario: &str, against: &str, ours: &[Figure], peer: &[Figure]) -> Result<()> {
+        if ours.len() != peer.len() {
+            return Err(format!("{scenario}: {} figures of ours, {} of the peer's", ours.len(), peer.len()).into());
+        }
+        for (ours, peer) in ours.iter().zip(peer) {
+            let key = (scenario.to_owned(), against.to_owned(), ours.clients, ours.metric);
+            self.rounds.entry(key).or_default().push((ours.value, peer.value));
+        }
+        Ok(())
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        let row = |((scenario, against, clients, metric), rounds): (&Key, &Vec<(f64, f64)>)| {
+            // A faster build of the same library is no merit of either engine.
+            let kernel = if *metric == "tokens_per_s" { self.kernel_ratio } else { 1.0 };
+            let ratios: Vec<f64> = rounds.iter().map(|(ours, peer)| ours / peer * kernel).collect();
+            Row {
+                scenario: scenario.clone(),
+                against: against.clone(),
+                clients: *clients,
+                metric,
+                ours: median(rounds.iter().map(|(ours, _)| *ours)),
+                peer: median(rounds.iter().map(|(_, peer)| *peer)),
+                ratio: median(ratios.iter().copied()),
+                ratio_min: ratios.iter().copied().fold(f64::INFINITY, f64::min),
+                ratio_max: ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+                rounds: rounds.len(),
+            }
+        };
+        self.rounds.iter().map(row).collect()
+    }
+
+    /// Writes the JSON.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let document = Document { kernel_ratio: self.kernel_ratio, rows: self.rows() };
+        Ok(std::fs::write(path, serde_json::to_vec_pretty(&document)?)?)
+    }
+
+    /// Prints the table.
+    #[expect(clippy::print_stdout, reason = "it is what the program is run for")]
+    pub fn print(&self) {
+        println!("| Scenario | Peer | Clients | Metric | Ours | Peer | Ratio (spread) |");
+        println!("|---|---|---:|---|---:|---:|---:|");
+        for row in self.rows() {
+            println!(
+                "| {} | {} | {} | {} | {:.2} | {:.2} | {:.2} ({:.2}–{:.2}) |",
+                row.scenario, row.against, row.clients, row.metric, row.ours, row.peer, row.ratio, row.ratio_min, row.ratio_max
+            );
+        }
+    }
+}
+
+/// The middle one; the mean of the middle two.
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => values[n / 2],
+        n => f64::midpoint(values[n / 2 - 1], values[n / 2]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ratio_is_the_median_of_the_rounds_ratios() {
+        let mut report = Report::new(1.0);
+        for (ours, peer) in [(2.0, 1.0), (9.0, 3.0), (8.0, 8.0)] {
+            report.add("chat", "default", &[Figure::new(1, "tokens_per_s", ours)], &[Figure::new(1, "tokens_per_s", peer)]).unwrap();
+        }
+        let rows = report.rows();
+        assert_eq!((rows[0].ratio, rows[0].ratio_min, rows[0].ratio_max, rows[0].ours), (2.0, 1.0, 3.0, 8.0));
+    }
+
+    #[test]
+    fn figures_that_do_not_match_are_refused() {
+        assert!(Report::new(1.0).add("chat", "default", &[], &[Figure::new(1, "x", 1.0)]).is_err());
+    }
+
+    #[test]
+    fn medians() {
+        assert_eq!(median([3.0, 1.0, 2.0].into_iter()), 2.0);
+        assert_eq!(median([4.0, 1.0, 2.0, 3.0].into_iter()), 2.5);
+    }
+}

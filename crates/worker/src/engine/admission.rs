@@ -1,0 +1,148 @@
+//! Who may run: by fairness between tenants, by room in the context, and not before a sibling has computed what
+//! both have in common.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use llama_cpp_2::token::LlamaToken;
+use worker_protocol::Priority;
+
+use super::batch::schedule::Need;
+use super::queue::Work;
+use super::queue::flows::Flow;
+use super::sequence::Sequence;
+use super::thread::Thread;
+use crate::error::Error;
+
+/// A common beginning of fewer tokens is not worth waiting for.
+const WORTH_WAITING: usize = 16;
+/// Room for this many tokens of the completion is asked for before a prompt begins.
+const HEADROOM: usize = 64;
+
+impl Thread<'_> {
+    /// Lets in what may run now.
+    pub(super) fn admit(&mut self) -> Result<(), Error> {
+        let mut pauses = 0;
+        loop {
+            let Some((at, next)) = self.queue.next(&self.flows, |work| !self.sibling_computes(work)) else { return Ok(()) };
+            if !self.has_room_for(next) {
+                return Ok(());
+            }
+            let victim = if self.running.len() >= self.slots { self.victim(next.flow()) } else { None };
+            if self.running.len() >= self.slots && (victim.is_none() || pauses == self.slots) {
+                return Ok(());
+            }
+            // Taken out before the other one is put in: the place is for this one.
+            let work = self.queue.take(at);
+            if let Some(victim) = victim {
+                self.pause(victim);
+                pauses += 1;
+            }
+            self.start(work)?;
+        }
+    }
+
+    /// One that runs is just computing what this one begins with, too.
+    fn sibling_computes(&self, work: &Work) -> bool {
+        let Work::New(job) = work else { return false };
+        let prefilling = self.running.iter().filter(|running| matches!(running.need(), Need::Prefill(_)));
+        let mut siblings =
+            prefilling.filter(|running| running.partition == job.partition && rank(&running.flow) <= rank(&job.flow)).peekable();
+        if siblings.peek().is_none() {
+            return false;
+        }
+        let known = self.cells.known(&job.partition, &job.prompt);
+        let most = job.prompt.len().saturating_sub(1);
+        siblings.any(|running| common(running.tokens(), &job.prompt).min(most) > known + WORTH_WAITING)
+    }
+
+    /// It fits beside what is being computed; alone it always does.
+    fn has_room_for(&self, work: &Work) -> bool {
+        let (partition, tokens) = match work {
+            Work::New(job) => (&job.partition, job.prompt.as_slice()),
+            Work::Paused(sequence) => (&sequence.partition, sequence.tokens()),
+        };
+        let missing = tokens.len() - self.cells.known(partition, tokens);
+        // What those that run have still to compute is spoken for.
+        let promised: usize = self.running.iter().map(|running| running.tokens().len() - running.done()).sum();
+        self.running.is_empty() || missing + promised + HEADROOM <= self.cells.available()
+    }
+
+    fn start(&mut self, work: Work) -> Result<(), Error> {
+        let begun = match &work {
+            Work::New(job) => self.cells.begin(&job.partition, &job.prompt),
+            Work::Paused(sequence) => self.cells.begin(&sequence.partition, sequence.tokens()),
+        };
+        let begun = begun.ok_or_else(|| Error::Engine("there are fewer sequences than slots".into()))?;
+        self.context.apply(self.cells.take_ops())?;
+        let sequence = match work {
+            Work::New(job) => {
+                let seen = job.prompt.len().saturating_sub(job.params.repeat_window);
+                let recent: Vec<LlamaToken> = job.prompt[seen..].iter().filter(|token| !self.vocab.is_eog(**token)).copied().collect();
+                let mut sequence = Sequence::start(*job, begun.seq, begun.reused);
+                recent.into_iter().for_each(|token| sequence.sampler.remember(token.0));
+                let usage = sequence.usage();
+                self.shared.totals.started(usage.prompt_tokens, usage.cached_tokens);
+                tracing::debug!(id = %sequence.id, seq = sequence.seq, ?usage, "prefill begins");
+                sequence
+            }
+            Work::Paused(mut sequence) => {
+                sequence.resume(begun.seq, begun.reused);
+                tracing::debug!(id = %sequence.id, seq = sequence.seq, reused = begun.reused, "goes on");
+                *sequence
+            }
+        };
+        self.running.push(sequence);
+        Ok(())
+    }
+
+    /// Who should make room for a waiting flow: the latest of the flow that has most, if it has so many that it
+    /// still has as many as the other one afterwards; or batch work, for somebody who has nothing running.
+    fn victim(&self, flow: &Flow) -> Option<usize> {
+        let running = |flow: &Flow| self.running.iter().filter(|running| running.flow == *flow).count();
+        #[expect(clippy::cast_precision_loss, reason = "there are few slots")]
+        let share = |count: usize, flow: &Flow| count as f64 / self.flows.weight(flow);
+        let mine = running(flow);
+        let wanted = share(mine + 1, flow);
+        let candidates = self.running.iter().enumerate().filter(|(_, sequence)| {
+            let theirs = &sequence.flow;
+            theirs != flow && (share(running(theirs) - 1, theirs) >= wanted || (mine == 0 && rank(theirs) > rank(flow)))
+        });
+        let worst = candidates.max_by(|(_, a), (_, b)| {
+            let of = |sequence: &Sequence| (rank(&sequence.flow), share(running(&sequence.flow), &sequence.flow));
+            let ((rank_a, share_a), (rank_b, share_b)) = (of(a), of(b));
+            rank_a.cmp(&rank_b).then(share_a.total_cmp(&share_b)).then(a.arrived.cmp(&b.arrived))
+        });
+        worst.map(|(at, _)| at)
+    }
+
+    /// Whoever has least claim to go on when the context is full: batch before interactive, the tenant served
+    /// most, the latest.
+    pub(super) fn least_entitled(&self) -> Option<usize> {
+        let of = |sequence: &Sequence| (rank(&sequence.flow), self.flows.served(&sequence.flow));
+        let worst = self.running.iter().enumerate().max_by(|(_, a), (_, b)| {
+            let ((rank_a, served_a), (rank_b, served_b)) = (of(a), of(b));
+            rank_a.cmp(&rank_b).then(served_a.total_cmp(&served_b)).then(a.arrived.cmp(&b.arrived))
+        });
+        worst.map(|(at, _)| at)
+    }
+
+    /// Takes one out; what it has computed stays as long as nobody else needs the room.
+    pub(super) fn pause(&mut self, at: usize) {
+        let sequence = self.running.remove(at);
+        self.cells.end(sequence.seq);
+        self.shared.totals.pauses.fetch_add(1, Relaxed);
+        tracing::debug!(id = %sequence.id, done = sequence.done(), "makes room");
+        self.queue.push(Work::Paused(Box::new(sequence)));
+    }
+}
+
+fn rank(flow: &Flow) -> u8 {
+    match flow.priority {
+        Priority::Interactive => 0,
+        Priority::Batch => 1,
+    }
+}
+
+fn common(a: &[LlamaToken], b: &[LlamaToken]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}

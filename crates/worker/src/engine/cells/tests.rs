@@ -1,0 +1,238 @@
+use std::collections::BTreeMap;
+
+use super::*;
+
+fn tokens(text: &str) -> Vec<LlamaToken> {
+    text.bytes().map(|byte| LlamaToken(byte.into())).collect()
+}
+
+/// Begins, computes all of `text` and ends.
+fn run(cells: &mut Cells, partition: &str, text: &str) -> Begun {
+    let begun = start(cells, partition, text);
+    cells.end(begun.seq);
+    begun
+}
+
+fn start(cells: &mut Cells, partition: &str, text: &str) -> Begun {
+    let prompt = tokens(text);
+    let begun = cells.begin(partition, &prompt).unwrap();
+    let rest = &prompt[begun.reused..];
+    assert!(cells.make_room(rest.len()));
+    cells.extend(begun.seq, rest, rest.len());
+    cells.publish(begun.seq);
+    begun
+}
+
+#[test]
+fn a_conversation_goes_on_where_it_was() {
+    let mut cells = Cells::new(100, 4, true);
+    let first = run(&mut cells, "a", "system hello");
+    run(&mut cells, "a", "entirely else");
+    cells.take_ops();
+    let second = cells.begin("a", &tokens("system hello, and then")).unwrap();
+    assert_eq!(second.reused, 12);
+    assert_eq!(cells.take_ops(), [Op::Copy { from: first.seq, to: second.seq, start: 0, end: 12 }]);
+}
+
+#[test]
+fn another_partition_shares_nothing() {
+    let mut cells = Cells::new(100, 4, true);
+    run(&mut cells, "a", "the same prompt");
+    assert_eq!(
+        run(&mut cells, "b", "the same prompt").reused,
+        0,
+        "If you are here because this failed: the time to the first token would tell a tenant what others asked; \
+         a prefix may be reused only within its partition."
+    );
+}
+
+#[test]
+fn one_that_is_being_computed_lends_its_beginning() {
+    let mut cells = Cells::new(100, 4, true);
+    start(&mut cells, "a", "system: one");
+    assert_eq!(start(&mut cells, "a", "system: two").reused, 8);
+    assert_eq!(cells.used(), 14, "the common part is stored once");
+}
+
+#[test]
+fn the_last_token_is_always_computed() {
+    let mut cells = Cells::new(100, 4, true);
+    run(&mut cells, "a", "same");
+    assert_eq!(run(&mut cells, "a", "same").reused, 3);
+    assert_eq!(cells.used(), 4, "and stored once nevertheless");
+}
+
+#[test]
+fn numbers_run_out_only_when_all_are_busy() {
+    let mut cells = Cells::new(100, 2, true);
+    start(&mut cells, "a", "first");
+    run(&mut cells, "b", "second");
+    let third = start(&mut cells, "c", "third");
+    assert_eq!((third.seq, third.reused), (1, 0));
+    assert_eq!(cells.begin("d", &tokens("fourth")), None);
+    assert_eq!(cells.used(), 10);
+}
+
+#[test]
+fn room_is_made_from_what_is_unused_for_longest() {
+    let mut cells = Cells::new(20, 8, true);
+    run(&mut cells, "a", "system: old");
+    run(&mut cells, "a", "system: new");
+    let busy = start(&mut cells, "b", "busy");
+    assert_eq!((cells.used(), cells.available()), (18, 16));
+    assert!(cells.make_room(4));
+    assert_eq!(cells.known("a", &tokens("system: new")), 10, "the older end went first");
+    assert_eq!(cells.known("a", &tokens("system: old")), 8);
+    assert!(cells.make_room(16));
+    assert!(!cells.make_room(17), "not at the cost of one that is being computed");
+    assert_eq!((cells.used(), cells.computed(busy.seq), cells.evicted()), (4, 4, 14));
+}
+
+#[test]
+fn a_pinned_beginning_survives() {
+    let mut cells = Cells::new(40, 8, true);
+    let begun = start(&mut cells, "a", "system: x");
+    cells.pin(begun.seq, 8);
+    cells.end(begun.seq);
+    assert!(cells.make_room(32));
+    assert!(!cells.make_room(33));
+    assert_eq!(cells.known("a", &tokens("system: y")), 8);
+    // Pins are bounded: a new one replaces the oldest.
+    let other = start(&mut cells, "a", "another-one");
+    cells.pin(other.seq, 9);
+    cells.end(other.seq);
+    assert!(cells.make_room(31));
+    assert_eq!(cells.known("a", &tokens("system: y")), 0);
+}
+
+#[test]
+fn tokens_tried_in_vain_leave_no_cells() {
+    let mut cells = Cells::new(40, 2, true);
+    let begun = start(&mut cells, "a", "abc");
+    cells.take_ops();
+    cells.extend(begun.seq, &tokens("de"), 5);
+    assert_eq!(cells.take_ops(), [Op::Remove { seq: begun.seq, start: 5, end: None }]);
+    assert_eq!((cells.used(), cells.computed(begun.seq)), (5, 5));
+}
+
+#[test]
+fn what_two_computed_is_kept_once() {
+    let mut cells = Cells::new(40, 4, true);
+    let one = start(&mut cells, "a", "abc");
+    let two = start(&mut cells, "a", "abc");
+    for begun in [one, two] {
+        cells.extend(begun.seq, &tokens("def"), 3);
+    }
+    assert_eq!(cells.used(), 3 + 3 + 3);
+    cells.end(one.seq);
+    cells.take_ops();
+    cells.end(two.seq);
+    assert_eq!(cells.used(), 6);
+    let expected = [Op::Remove { seq: two.seq, start: 3, end: Some(6) }, Op::Copy { from: one.seq, to: two.seq, start: 3, end: 6 }];
+    assert_eq!(cells.take_ops(), expected);
+}
+
+#[test]
+fn recurrent_models_reuse_nothing() {
+    let mut cells = Cells::new(40, 1, false);
+    run(&mut cells, "a", "same");
+    assert_eq!(run(&mut cells, "a", "same").reused, 0);
+    assert_eq!(cells.used(), 0);
+}
+
+#[test]
+fn nothing_is_left_after_forgetting() {
+    let mut cells = Cells::new(40, 2, true);
+    run(&mut cells, "a", "same");
+    cells.forget_all();
+    assert_eq!((cells.used(), run(&mut cells, "a", "same").reused), (0, 0));
+}
+
+/// Carries the operations out as llama.cpp does, on a map from sequence and position to cell.
+#[derive(Default)]
+struct Context {
+    cells: BTreeMap<(usize, usize), u64>,
+    made: u64,
+}
+
+impl Context {
+    fn apply(&mut self, ops: Vec<Op>) {
+        for op in ops {
+            match op {
+                Op::Copy { from, to, start, end } => {
+                    for position in start..end {
+                        let cell = self.cells[&(from, position)];
+                        assert!(self.cells.insert((to, position), cell).is_none(), "{op:?} over existing cells");
+                    }
+                }
+                Op::Remove { seq, start, end } => {
+                    self.cells.retain(|(owner, position), _| *owner != seq || *position < start || end.is_some_and(|end| *position >= end));
+                }
+            }
+        }
+    }
+
+    fn compute(&mut self, seq: usize, start: usize, count: usize) {
+        for position in start..start + count {
+            self.made += 1;
+            assert!(self.cells.insert((seq, position), self.made).is_none(), "computed over existing cells");
+        }
+    }
+
+    fn used(&self) -> usize {
+        let mut distinct: Vec<u64> = self.cells.values().copied().collect();
+        distinct.sort_unstable();
+        distinct.dedup();
+        distinct.len()
+    }
+}
+
+/// Random work; after every step the books must equal what a context would hold.
+#[test]
+fn the_books_agree_with_the_context() {
+    let mut cells = Cells::new(60, 6, true);
+    let mut context = Context::default();
+    let mut busy: Vec<usize> = Vec::new();
+    let mut random = 7_u64;
+    let mut draw = |below: usize| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        usize::try_from(random >> 33).unwrap() % below
+    };
+    for _ in 0..5_000 {
+        match draw(4) {
+            0 if busy.len() < 4 => {
+                let text: String = (0..=draw(12)).map(|_| ['a', 'b'][draw(2)]).collect();
+                let partition = ["p", "q"][draw(2)];
+                if let Some(begun) = cells.begin(partition, &tokens(&text)) {
+                    assert!(begun.reused < text.len());
+                    busy.push(begun.seq);
+                }
+            }
+            1 | 2 if !busy.is_empty() => {
+                let seq = busy[draw(busy.len())];
+                let tried = 1 + draw(3);
+                if cells.make_room(tried) {
+                    context.apply(cells.take_ops());
+                    context.compute(seq, cells.computed(seq), tried);
+                    let more: String = (0..=draw(tried)).map(|_| ['a', 'b'][draw(2)]).collect();
+                    cells.extend(seq, &tokens(&more), tried);
+                    if draw(2) == 0 {
+                        cells.publish(seq);
+                    }
+                }
+            }
+            3 if !busy.is_empty() => {
+                let seq = busy.swap_remove(draw(busy.len()));
+                cells.end(seq);
+            }
+            _ => {}
+        }
+        context.apply(cells.take_ops());
+        assert_eq!(context.used(), cells.used());
+        assert!(cells.used() <= 60);
+        for seq in 0..6 {
+            let positions: Vec<usize> = context.cells.keys().filter(|(owner, _)| *owner == seq).map(|(_, position)| *position).collect();
+            assert_eq!(positions, (0..cells.computed(seq)).collect::<Vec<_>>(), "sequence {seq} has a gap");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The prefix cache over a restart: saved when the worker ends or has nothing to do, loaded when it starts.
+//!
+//! The files hold what people wrote, as numbers; the folder is readable by its owner alone and bounded in size. The
+//! index is taken away before anything is loaded: files that make llama.cpp end the process do so once, not at every
+//! start.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::cells::Cells;
+use super::context::Context;
+use crate::error::Error;
+use crate::options::Options;
+
+const INDEX: &str = "index.json";
+/// Shorter beginnings are computed as fast as they are loaded.
+const WORTH_KEEPING: usize = 64;
+
+/// Ends the name of a partition of which nothing is saved. No tenant's name has it.
+const TRANSIENT: &str = "\0transient";
+
+/// The partition of a completion of which nothing may be kept.
+pub fn transient(partition: &str) -> String {
+    format!("{partition}{TRANSIENT}")
+}
+
+/// Where the cache of one model is kept.
+pub struct Kept {
+    folder: PathBuf,
+    limit: u64,
+    fingerprint: Fingerprint,
+}
+
+/// What must be the same for saved cells to have a meaning.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Fingerprint {
+    model_bytes: u64,
+    model_changed: i64,
+    cache_type: String,
+    /// llama.cpp's own version comes with it.
+    worker: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Index {
+    fingerprint: Fingerprint,
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Entry {
+    file: String,
+    partition: String,
+    tokens: usize,
+}
+
+impl Kept {
+    /// `None` if nothing is to be kept.
+    pub fn new(options: &Options) -> io::Result<Option<Self>> {
+        let Some(folder) = options.state_dir.clone() else { return Ok(None) };
+        let file = fs::metadata(&options.model_path)?;
+        let fingerprint = Fingerprint {
+            model_bytes: file.len(),
+            model_changed: file.mtime(),
+            cache_type: format!("{:?}", options.cache_type),
+            worker: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        Ok(Some(Self { folder, limit: options.state_limit, fingerprint }))
+    }
+
+    /// Writes what the idle sequences have, the latest first, up to the limit.
+    pub fn save(&self, context: &Context<'_>, cells: &Cells) -> Result<(), Error> {
+        let began = Instant::now();
+        self.clear().map_err(|error| failed(&self.folder, &error))?;
+        let mut index = Index { fingerprint: self.fingerprint.clone(), entries: Vec::new() };
+        let (mut bytes, mut per_token) = (0, 0);
+        let worth = cells.kept().filter(|kept| kept.tokens.len() >= WORTH_KEEPING && !kept.partition.ends_with(TRANSIENT));
+        for kept in worth {
+            let length = u64::try_from(kept.tokens.len()).unwrap_or(u64::MAX);
+            if bytes + per_token * length > self.limit {
+                continue;
+            }
+            let file = format!("{}.cells", index.entries.len());
+            let written = context.save(&self.folder.join(&file), kept.seq, kept.tokens)?;
+            bytes += written;
+            per_token = written / length;
+            index.entries.push(Entry { file, partition: kept.partition.to_owned(), tokens: kept.tokens.len() });
+        }
+        self.write(&index).map_err(|error| failed(&self.folder, &error))?;
+        tracing::info!(sequences = index.entries.len(), bytes, took = ?began.elapsed(), "prefix cache saved");
+        Ok(())
+    }
+
+    /// Takes in what was saved, if it belongs to this model and context.
+    pub fn load(&self, context: &mut Context<'_>, cells: &mut Cells) -> Result<(), Error> {
+        let began = Instant::now();
+        let Some(index) = self.take_index().map_err(|error| failed(&self.folder, &error))? else { return Ok(()) };
+        if index.fingerprint != self.fingerprint {
+            tracing::info!("the saved prefix cache belongs to another model or version");
+            return Ok(());
+        }
+        let mut loaded = 0;
+        // The latest last, so that it counts as used last.
+        for entry in index.entries.iter().rev() {
+            let Some(seq) = cells.adopt(&entry.partition, entry.tokens) else { break };
+            context.apply(cells.take_ops())?;
+            match context.load(&self.folder.join(&entry.file), seq, entry.tokens) {
+                Ok(tokens) => {
+                    cells.extend(seq, &tokens, tokens.len());
+                    cells.end(seq);
+                    context.apply(cells.take_ops())?;
+                    loaded += 1;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, file = entry.file, "a part of the saved prefix cache cannot be read");
+                    cells.end(seq);
+                    context.apply(cells.take_ops())?;
+                }
+            }
+        }
+        tracing::info!(sequences = loaded, cells = cells.used(), took = ?began.elapsed(), "prefix cache loaded");
+        Ok(())
+    }
+
+    /// The index, which is gone afterwards.
+    fn take_index(&self) -> io::Result<Option<Index>> {
+        let path = self.folder.join(INDEX);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        fs::remove_file(&path)?;
+        match serde_json::from_slice(&text) {
+            Ok(index) => Ok(Some(index)),
+            Err(error) => {
+                tracing::warn!(%error, "the saved prefix cache's index cannot be read");
+                Ok(None)
+            }
+        }
+    }
+
+    fn write(&self, index: &Index) -> io::Result<()> {
+        let draft = self.folder.join("index.new");
+        let mut options = fs::OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        serde_json::to_writer(file, index)?;
+        fs::rename(draft, self.folder.join(INDEX))
+    }
+
+    /// Removes what was saved before.
+    fn clear(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            let ours = path.extension().is_some_and(|extension| extension == "cells") || path.ends_with(INDEX);
+            if ours {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn failed(folder: &Path, error: &io::Error) -> Error {
+    Error::Engine(format!("the prefix cache cannot be kept in {}: {error}", folder.display()))
+}

@@ -1,0 +1,194 @@
+//! Many at once: fairness, priorities, and a context that is too small for all.
+
+use std::time::Instant;
+
+use worker_protocol::{Event, Generate, Priority};
+
+use crate::harness::{Pool, QUICK, Worker, ask, filler, options, quick};
+
+/// A long answer of a tenant.
+fn long(tenant: &str, n: usize) -> Generate {
+    let mut request = ask(&format!("Write a long essay about the number {n}."), 60);
+    request.tenant = tenant.into();
+    request.ignore_end = true;
+    request
+}
+
+#[tokio::test]
+async fn a_flood_of_one_tenant_does_not_make_others_wait() {
+    // Holds the turn, so that two engines do not compete for the processors.
+    let _turn = quick().await;
+    let worker = Worker::start({
+        let mut options = options("smollm2-135m-instruct-q4_1.gguf", QUICK);
+        options.queue_limit = 64;
+        options
+    });
+    let client = Pool::new(worker.addr.clone(), QUICK);
+    client.until(|status| status.model.is_some()).await;
+    let flood: Vec<_> = (0..16)
+        .map(|n| {
+            let client = client.clone();
+            tokio::spawn(async move { client.run(long("flood", n)).await })
+        })
+        .collect();
+    client.until(|status| status.busy == 4 && status.queued > 6).await;
+    let mut quiet = ask("Say hello.", 4);
+    quiet.tenant = "quiet".into();
+    let began = Instant::now();
+    let answer = client.run(quiet).await;
+    let took = began.elapsed();
+    assert!(answer.done().1.completion_tokens > 0);
+    let status = client.status().await;
+    assert!(
+        status.queued >= 7,
+        "the quiet tenant was served after {took:?}, when only {} of the flood still waited. If you are here because this \
+         failed: a tenant that asks much makes others wait.",
+        status.queued
+    );
+    assert!(status.totals.pauses > 0, "one of the flood made room");
+    for answer in flood {
+        let ended = answer.await.unwrap();
+        assert_eq!(ended.done().1.completion_tokens, 60, "whoever made room goes on afterwards");
+    }
+}
+
+#[tokio::test]
+async fn batch_work_makes_room_for_a_person() {
+    let alone = quick().await;
+    let mut batch = Vec::new();
+    for n in 0..4 {
+        let mut request = long("batch", n);
+        request.priority = Priority::Batch;
+        let mut reply = alone.client.open(request).await;
+        reply.first_text().await;
+        batch.push(reply);
+    }
+    let answer = alone.client.run(ask("Say hello.", 4)).await;
+    let at = answer.at;
+    assert!(answer.done().1.completion_tokens > 0);
+    for reply in batch {
+        let ended = reply.rest().await;
+        assert_eq!(ended.done().1.completion_tokens, 60);
+        assert!(ended.at > at, "the person did not wait for a whole answer");
+    }
+}
+
+#[tokio::test]
+async fn a_context_too_small_for_all_makes_some_wait_and_loses_none() {
+    // Holds the turn, so that two engines do not compete for the processors.
+    let _turn = quick().await;
+    let worker = Worker::start({
+        let mut options = options("smollm2-135m-instruct-q4_1.gguf", QUICK);
+        options.cells = Some(1024);
+        options.queue_limit = 16;
+        options
+    });
+    let client = Pool::new(worker.addr.clone(), QUICK);
+    client.until(|status| status.model.is_some()).await;
+    // Each fits alone; two that have grown do not.
+    let answers: Vec<_> = (0..4)
+        .map(|n| {
+            let client = client.clone();
+            tokio::spawn(async move {
+                let mut request = ask(&format!("{n} {} Go on.", filler(300)), 80);
+                request.ignore_end = true;
+                client.run(request).await
+            })
+        })
+        .collect();
+    for answer in answers {
+        let ended = answer.await.unwrap();
+        assert_eq!(ended.done().1.completion_tokens, 80, "{ended:?}");
+    }
+    let totals = client.status().await.totals;
+    assert!(totals.evicted_cells > 0, "{totals:?}");
+}
+
+#[tokio::test]
+async fn a_document_that_many_ask_about_is_computed_once() {
+    let alone = quick().await;
+    let before = alone.client.status().await.totals;
+    let document = filler(400);
+    let answers: Vec<_> = (0..4)
+        .map(|n| {
+            let client = alone.client.clone();
+            let mut request = ask(&format!("{document}\nQuestion {n}?"), 4);
+            request.partition = "readers of one document".into();
+            tokio::spawn(async move { client.run(request).await })
+        })
+        .collect();
+    let mut prompt = Vec::new();
+    for answer in answers {
+        prompt.push(answer.await.unwrap().done().1);
+    }
+    let evaluated: u32 = prompt.iter().map(|usage| usage.prompt_tokens - usage.cached_tokens).sum();
+    let unique = prompt[0].prompt_tokens + 3 * 16;
+    assert!(
+        f64::from(evaluated) <= 1.05 * f64::from(unique),
+        "{evaluated} tokens computed for {unique}. If you are here because this failed: simultaneous requests no longer wait for \
+         what one of them is computing."
+    );
+    let after = alone.client.status().await.totals;
+    assert!(after.evaluated_tokens - before.evaluated_tokens >= u64::from(evaluated));
+}
+
+#[tokio::test]
+async fn pinned_instructions_survive_what_comes_between() {
+    // Holds the turn, so that two engines do not compete for the processors.
+    let _turn = quick().await;
+    let worker = Worker::start({
+        let mut options = options("smollm2-135m-instruct-q4_1.gguf", QUICK);
+        options.cells = Some(1024);
+        options
+    });
+    let client = Pool::new(worker.addr.clone(), QUICK);
+    client.until(|status| status.model.is_some()).await;
+    let assistant = |question: &str| {
+        let mut request = ask(question, 4);
+        request.partition = "assistant".into();
+        request.messages.insert(0, crate::harness::message(worker_protocol::ChatRole::System, &filler(160)));
+        request.pinned_messages = 1;
+        request
+    };
+    client.run(assistant("One?")).await.done();
+    for n in 0..4 {
+        client.run(ask(&format!("{n} {}", filler(700)), 4)).await.done();
+    }
+    let usage = client.run(assistant("Two?")).await.done().1;
+    assert!(usage.cached_tokens >= 150, "{usage:?}");
+}
+
+#[tokio::test]
+async fn the_expected_wait_is_told_once_the_pace_is_known() {
+    // Holds the turn, so that two engines do not compete for the processors.
+    let _turn = quick().await;
+    let worker = Worker::start({
+        let mut options = options("smollm2-135m-instruct-q4_1.gguf", QUICK);
+        options.queue_limit = 16;
+        options
+    });
+    let client = Pool::new(worker.addr.clone(), QUICK);
+    client.until(|status| status.model.is_some()).await;
+    let running: Vec<_> = (0..12)
+        .map(|n| {
+            let client = client.clone();
+            let mut request = long("waiting", n);
+            request.sampling.max_tokens = Some(10);
+            tokio::spawn(async move {
+                let mut waits = Vec::new();
+                let mut reply = client.open(request).await;
+                while let Some(event) = reply.next().await {
+                    if let Event::Queued { place, wait_ms: Some(wait_ms) } = event {
+                        waits.push((place, wait_ms));
+                    }
+                }
+                waits
+            })
+        })
+        .collect();
+    let mut waits = Vec::new();
+    for task in running {
+        waits.extend(task.await.unwrap());
+    }
+    assert!(waits.iter().any(|(_, wait_ms)| *wait_ms > 0), "{waits:?}");
+}

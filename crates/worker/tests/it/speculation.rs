@@ -1,0 +1,60 @@
+//! Tokens guessed ahead.
+
+use crate::harness::{ask, clever, message};
+use worker_protocol::{ChatRole, Generate};
+
+fn repetition(speculate: bool) -> Generate {
+    let text = "The harbour master counted nineteen ships, three barges and one very old ferry before the fog came in from the sea.";
+    let mut request = ask(&format!("Repeat this text exactly:\n{text} {text}"), 60);
+    request.messages.push(message(ChatRole::Assistant, &format!("{text} The harbour master")));
+    request.ignore_end = true;
+    request.continue_last = true;
+    request.sampling.repeat_penalty = Some(1.0);
+    request.speculate = Some(speculate);
+    request
+}
+
+#[tokio::test]
+async fn guesses_change_the_speed_and_not_the_answer() {
+    let alone = clever().await;
+    let before = alone.client.status().await.totals;
+    let plain = alone.client.run(repetition(false)).await;
+    let between = alone.client.status().await.totals;
+    assert_eq!(between.drafted_tokens, before.drafted_tokens, "switched off");
+    let guessed = alone.client.run(repetition(true)).await;
+    let after = alone.client.status().await.totals;
+    assert_eq!(guessed.text(), plain.text());
+    assert_eq!(guessed.done().1.completion_tokens, plain.done().1.completion_tokens);
+    let (drafted, right) = (after.drafted_tokens - between.drafted_tokens, after.accepted_tokens - between.accepted_tokens);
+    assert!(right > 20 && right <= drafted, "{right} of {drafted} guesses were right");
+}
+
+#[tokio::test]
+async fn a_seed_switches_guessing_off() {
+    let alone = clever().await;
+    let before = alone.client.status().await.totals.drafted_tokens;
+    let mut request = repetition(true);
+    request.speculate = None;
+    request.sampling.seed = Some(1);
+    alone.client.run(request).await.done();
+    assert_eq!(alone.client.status().await.totals.drafted_tokens, before);
+}
+
+#[tokio::test]
+async fn the_same_seed_gives_the_same_answer() {
+    let alone = clever().await;
+    let tell = |seed| {
+        let mut request = ask("Tell a short story about a lighthouse.", 40);
+        request.partition = "seeds".into();
+        request.sampling.temperature = Some(0.9);
+        request.sampling.seed = Some(seed);
+        request
+    };
+    // The first computes the prompt, the others find it in the cache.
+    alone.client.run(tell(0)).await.done();
+    let one = alone.client.run(tell(7)).await.text();
+    let two = alone.client.run(tell(7)).await.text();
+    let other = alone.client.run(tell(8)).await.text();
+    assert_eq!(one, two);
+    assert_ne!(one, other);
+}
