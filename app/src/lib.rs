@@ -16,6 +16,7 @@ pub mod sign_in;
 pub mod ui;
 pub mod viewer;
 
+pub use chat::prepare;
 pub use error::UiError;
 pub use routes::App;
 pub use shell::shell;

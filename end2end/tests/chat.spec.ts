@@ -70,7 +70,8 @@ test("a reload in mid-stream and a second tab show the same final text", async (
 });
 
 test.describe("with the network complaining", () => {
-    test.beforeEach(({ guard }) => guard.expect(/ERR_INTERNET_DISCONNECTED|Failed to load resource/));
+    // `Failed to fetch`: a part of the page whose code was to be loaded just then.
+    test.beforeEach(({ guard }) => guard.expect(/ERR_INTERNET_DISCONNECTED|Failed to load resource|Failed to fetch/));
 
     test("a lost connection is picked up where it was", async ({ signedIn: page, context }) => {
         await ask(page, LONG_QUESTION);

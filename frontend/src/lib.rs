@@ -9,6 +9,7 @@ use wasm_bindgen::prelude::wasm_bindgen;
 pub async fn hydrate() {
     console_error_panic_hook::set_once();
     let Some(body) = document().body() else { return };
+    app::prepare().await;
     hydrate_from_async(body, app::App).await.forget();
     if let Some(root) = document().document_element() {
         // Fails for malformed names only.

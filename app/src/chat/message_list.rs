@@ -12,9 +12,11 @@ use leptos::{html, prelude::*, task::spawn_local};
 
 lazy_part!(static LIST = message_list: show as fn(Actions) -> AnyView);
 
-/// Loads the code, so that [`Messages`] shows at once.
-pub async fn load() {
-    LIST.load().await;
+/// Loads the code if the server has rendered messages into the page, which only the same code can take over.
+pub async fn prepare() {
+    if document().query_selector(".chat-scroll").is_ok_and(|found| found.is_some()) {
+        LIST.load().await;
+    }
 }
 
 /// Asks for the code without waiting for it.

@@ -34,5 +34,6 @@ mod window;
 
 pub use drafts::prepare_new_chat;
 pub use list::{provide_conversations, use_conversations};
+pub use message_list::prepare;
 pub use page::ChatPage;
 pub use sidebar::Sidebar;

@@ -9,7 +9,7 @@ use super::{
     empty::EmptyChat,
     header::ChatHeader,
     list::use_conversations,
-    message_list::{self, Messages},
+    message_list::Messages,
     state::Chat,
     stream, temporary,
 };
@@ -59,14 +59,7 @@ pub fn ChatPage() -> impl IntoView {
                     <SkeletonLines lines=6/>
                 </div>
             }
-        }>{move || Suspend::new(async move {
-            let loaded = loaded.await;
-            // What the server has rendered is taken over only by the same code.
-            if matches!(&loaded.0, Ok(Some(_))) {
-                message_list::load().await;
-            }
-            view! { <ChatView loaded wanted/> }
-        })}</Suspense>
+        }>{move || Suspend::new(async move { view! { <ChatView loaded=loaded.await wanted/> } })}</Suspense>
     }
     .into_any()
 }

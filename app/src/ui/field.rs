@@ -196,6 +196,8 @@ pub fn TextArea(
 /// go on the component: `attr:class`, `attr:aria-label`, `on:keydown`.
 #[component]
 pub fn BareTextArea(value: RwSignal<String>, #[prop(optional)] node_ref: NodeRef<html::Textarea>) -> impl IntoView {
+    // The effect alone writes the value: a property would be set once more, to what it was when the view was made,
+    // over a draft that arrived meanwhile.
     Effect::new(move |seen: Option<bool>| {
         let wanted = value.get();
         let Some(element) = node_ref.get() else { return false };
@@ -208,7 +210,7 @@ pub fn BareTextArea(value: RwSignal<String>, #[prop(optional)] node_ref: NodeRef
         }
         true
     });
-    view! { <textarea node_ref=node_ref prop:value=value.get_untracked() on:input=move |event| value.set(event_target_value(&event))></textarea> }.into_any()
+    view! { <textarea node_ref=node_ref on:input=move |event| value.set(event_target_value(&event))></textarea> }.into_any()
 }
 
 /// A choice from a list; `options` are (value, label).
