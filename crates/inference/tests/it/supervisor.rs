@@ -55,10 +55,11 @@ echo life >> "$1/lives"
 echo $$ > "$1/pid"
 env > "$1/env"
 echo 'a message' >&2
-echo '{{"protocol":1,"addr":"{}"}}'
+echo '{{"protocol":{},"addr":"{}"}}'
 echo 'idle talk'
 cat > /dev/null
 "#,
+        worker_protocol::PROTOCOL,
         fake.addr()
     );
     let pool = quick_pool();
