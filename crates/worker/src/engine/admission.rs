@@ -107,23 +107,13 @@ impl Thread<'_> {
             let theirs = &sequence.flow;
             theirs != flow && (share(running(theirs) - 1, theirs) >= wanted || (mine == 0 && rank(theirs) > rank(flow)))
         });
-        let worst = candidates.max_by(|(_, a), (_, b)| {
-            let of = |sequence: &Sequence| (rank(&sequence.flow), share(running(&sequence.flow), &sequence.flow));
-            let ((rank_a, share_a), (rank_b, share_b)) = (of(a), of(b));
-            rank_a.cmp(&rank_b).then(share_a.total_cmp(&share_b)).then(a.arrived.cmp(&b.arrived))
-        });
-        worst.map(|(at, _)| at)
+        last(candidates, |sequence| share(running(&sequence.flow), &sequence.flow))
     }
 
     /// Whoever has least claim to go on when the context is full: batch before interactive, the tenant served
     /// most, the latest.
     pub(super) fn least_entitled(&self) -> Option<usize> {
-        let of = |sequence: &Sequence| (rank(&sequence.flow), self.flows.served(&sequence.flow));
-        let worst = self.running.iter().enumerate().max_by(|(_, a), (_, b)| {
-            let ((rank_a, served_a), (rank_b, served_b)) = (of(a), of(b));
-            rank_a.cmp(&rank_b).then(served_a.total_cmp(&served_b)).then(a.arrived.cmp(&b.arrived))
-        });
-        worst.map(|(at, _)| at)
+        last(self.running.iter().enumerate(), |sequence| self.flows.served(&sequence.flow))
     }
 
     /// Takes one out; what it has computed stays as long as nobody else needs the room.
@@ -134,6 +124,14 @@ impl Thread<'_> {
         tracing::debug!(id = %sequence.id, done = sequence.done(), "makes room");
         self.queue.push(Work::Paused(Box::new(sequence)));
     }
+}
+
+/// The one with the least claim: batch before interactive, then by what its flow `has`, then the latest.
+fn last<'a>(sequences: impl Iterator<Item = (usize, &'a Sequence)>, has: impl Fn(&Sequence) -> f64) -> Option<usize> {
+    let order = |(_, a): &(usize, &Sequence), (_, b): &(usize, &Sequence)| {
+        rank(&a.flow).cmp(&rank(&b.flow)).then(has(a).total_cmp(&has(b))).then(a.arrived.cmp(&b.arrived))
+    };
+    sequences.max_by(order).map(|(at, _)| at)
 }
 
 fn rank(flow: &Flow) -> u8 {

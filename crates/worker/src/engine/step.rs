@@ -182,11 +182,6 @@ impl Thread<'_> {
                 *score = f32::NEG_INFINITY;
             }
         }
-        let likely = sequence.choice.logprobs.map(|n| {
-            let tokens = likeliest(&self.scores, n);
-            let logs = log_probabilities(&self.scores, &tokens);
-            (self.scores.clone(), tokens, logs)
-        });
         for (token, bias) in &sequence.choice.bias {
             if let Some(score) = at(token).and_then(|at| self.scores.get_mut(at)) {
                 *score += bias;
@@ -196,11 +191,8 @@ impl Thread<'_> {
         if self.vocab.is_eog(token) {
             return Ok((token, sequence.accept(&Next::End, self.context_length)?));
         }
-        if let Some((scores, tokens, logs)) = likely {
-            let own = log_probabilities(&scores, &[token.0]);
-            let top = tokens.into_iter().zip(logs).map(|(token, logprob)| self.logprob(LlamaToken(token), logprob)).collect();
-            let noted = TokenLogprob { top, ..self.logprob(token, own.first().copied().unwrap_or(f32::NEG_INFINITY)) };
-            sequence.note(noted);
+        if let Some(alternatives) = sequence.choice.logprobs {
+            sequence.note(self.logprobs(token, index, alternatives));
         }
         self.piece.clear();
         self.vocab.token_to_piece_into(token, &mut self.piece, false, None);
@@ -222,9 +214,18 @@ impl Thread<'_> {
         sequence.sampler.choose_again(&self.scores).map(LlamaToken).ok_or_else(|| BROKEN.to_owned())
     }
 
-    fn logprob(&self, token: LlamaToken, logprob: f32) -> TokenLogprob {
-        let mut bytes = Vec::new();
-        self.vocab.token_to_piece_into(token, &mut bytes, true, None);
-        TokenLogprob { bytes, logprob, top: Vec::new() }
+    /// How likely `token` was and what else, by the model's own scores, which the step still has.
+    fn logprobs(&self, token: LlamaToken, index: i32, alternatives: usize) -> TokenLogprob {
+        let scores = self.context.scores(index);
+        let mut tokens = likeliest(scores, alternatives);
+        tokens.insert(0, token.0);
+        let told = log_probabilities(scores, &tokens).into_iter().zip(tokens).map(|(logprob, token)| {
+            let mut bytes = Vec::new();
+            self.vocab.token_to_piece_into(LlamaToken(token), &mut bytes, true, None);
+            TokenLogprob { bytes, logprob, top: Vec::new() }
+        });
+        let mut told = told.collect::<Vec<_>>();
+        let chosen = told.remove(0);
+        TokenLogprob { top: told, ..chosen }
     }
 }

@@ -2,7 +2,7 @@
 
 use worker_protocol::{ChatRole, Generate};
 
-use crate::harness::{Pool, QUICK, Worker, ask, clever, filler, message, options, quick};
+use crate::harness::{ask, clever, filler, message, own, quick};
 
 /// A conversation in a partition, with a beginning long enough to be worth keeping.
 fn conversation(partition: &str, topic: &str) -> Generate {
@@ -60,30 +60,21 @@ async fn a_running_neighbour_of_the_same_partition_lends_its_beginning() {
 
 #[tokio::test]
 async fn a_restart_keeps_what_was_computed_unless_it_is_transient() {
-    // Holds the turn, so that two engines do not compete for the processors.
-    let _turn = quick().await;
     let folder = tempfile::tempdir().unwrap();
-    let start = || {
-        let mut options = options("smollm2-135m-instruct-q4_1.gguf", QUICK);
-        options.state_dir = Some(folder.path().join("kept"));
-        Worker::start(options)
-    };
+    let start = || own(|options| options.state_dir = Some(folder.path().join("kept")));
     let mut secret = conversation("kept", "secrets");
     secret.messages[0].content.insert_str(0, "Never to be kept. ");
     secret.transient = true;
 
-    let first = start();
-    let client = Pool::new(first.addr.clone(), QUICK);
-    client.until(|status| status.model.is_some()).await;
+    let first = start().await;
+    let client = &first.client;
     let usage = client.run(conversation("kept", "foxes")).await.done().1;
     client.run(secret.clone()).await.done();
     assert!(client.run(secret.clone()).await.done().1.cached_tokens > 100, "within the worker's life it is reused");
-    first.shutdown.cancel();
-    tokio::task::spawn_blocking(move || first.wait_for_end()).await.unwrap().unwrap();
+    first.stop().await;
 
-    let second = start();
-    let client = Pool::new(second.addr.clone(), QUICK);
-    client.until(|status| status.model.is_some()).await;
+    let second = start().await;
+    let client = &second.client;
     let again = client.run(conversation("kept", "foxes")).await.done().1;
     assert_eq!(again.cached_tokens, usage.prompt_tokens - 1, "{again:?}");
     assert_eq!(client.run(conversation("other", "foxes")).await.done().1.cached_tokens, 0, "still nobody else's");
@@ -92,15 +83,13 @@ async fn a_restart_keeps_what_was_computed_unless_it_is_transient() {
         0,
         "If you are here because this failed: temporary chats are written to disk."
     );
-    second.shutdown.cancel();
-    tokio::task::spawn_blocking(move || second.wait_for_end()).await.unwrap().unwrap();
+    second.stop().await;
 
     // A folder that makes no sense costs the cache, not the worker.
     for entry in std::fs::read_dir(folder.path().join("kept")).unwrap() {
         std::fs::write(entry.unwrap().path(), b"nonsense").unwrap();
     }
-    let third = start();
-    let client = Pool::new(third.addr.clone(), QUICK);
-    client.until(|status| status.model.is_some()).await;
+    let third = start().await;
+    let client = &third.client;
     assert_eq!(client.run(conversation("kept", "foxes")).await.done().1.cached_tokens, 0);
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use worker_protocol::{Event, Generate, Priority};
 
-use crate::harness::{Pool, QUICK, Worker, ask, filler, options, quick};
+use crate::harness::{ask, filler, own, quick};
 
 /// A long answer of a tenant.
 fn long(tenant: &str, n: usize) -> Generate {
@@ -16,15 +16,8 @@ fn long(tenant: &str, n: usize) -> Generate {
 
 #[tokio::test]
 async fn a_flood_of_one_tenant_does_not_make_others_wait() {
-    // Holds the turn, so that two engines do not compete for the processors.
-    let _turn = quick().await;
-    let worker = Worker::start({
-        let mut options = options("smollm2-135m-instruct-q4_1.gguf", QUICK);
-        options.queue_limit = 64;
-        options
-    });
-    let client = Pool::new(worker.addr.clone(), QUICK);
-    client.until(|status| status.model.is_some()).await;
+    let own = own(|options| options.queue_limit = 64).await;
+    let client = &own.client;
     let flood: Vec<_> = (0..16)
         .map(|n| {
             let client = client.clone();
@@ -75,16 +68,12 @@ async fn batch_work_makes_room_for_a_person() {
 
 #[tokio::test]
 async fn a_context_too_small_for_all_makes_some_wait_and_loses_none() {
-    // Holds the turn, so that two engines do not compete for the processors.
-    let _turn = quick().await;
-    let worker = Worker::start({
-        let mut options = options("smollm2-135m-instruct-q4_1.gguf", QUICK);
+    let own = own(|options| {
         options.cells = Some(1024);
         options.queue_limit = 16;
-        options
-    });
-    let client = Pool::new(worker.addr.clone(), QUICK);
-    client.until(|status| status.model.is_some()).await;
+    })
+    .await;
+    let client = &own.client;
     // Each fits alone; two that have grown do not.
     let answers: Vec<_> = (0..4)
         .map(|n| {
@@ -134,15 +123,8 @@ async fn a_document_that_many_ask_about_is_computed_once() {
 
 #[tokio::test]
 async fn pinned_instructions_survive_what_comes_between() {
-    // Holds the turn, so that two engines do not compete for the processors.
-    let _turn = quick().await;
-    let worker = Worker::start({
-        let mut options = options("smollm2-135m-instruct-q4_1.gguf", QUICK);
-        options.cells = Some(1024);
-        options
-    });
-    let client = Pool::new(worker.addr.clone(), QUICK);
-    client.until(|status| status.model.is_some()).await;
+    let own = own(|options| options.cells = Some(1024)).await;
+    let client = &own.client;
     let assistant = |question: &str| {
         let mut request = ask(question, 4);
         request.partition = "assistant".into();
@@ -160,15 +142,8 @@ async fn pinned_instructions_survive_what_comes_between() {
 
 #[tokio::test]
 async fn the_expected_wait_is_told_once_the_pace_is_known() {
-    // Holds the turn, so that two engines do not compete for the processors.
-    let _turn = quick().await;
-    let worker = Worker::start({
-        let mut options = options("smollm2-135m-instruct-q4_1.gguf", QUICK);
-        options.queue_limit = 16;
-        options
-    });
-    let client = Pool::new(worker.addr.clone(), QUICK);
-    client.until(|status| status.model.is_some()).await;
+    let own = own(|options| options.queue_limit = 16).await;
+    let client = &own.client;
     let running: Vec<_> = (0..12)
         .map(|n| {
             let client = client.clone();

@@ -90,6 +90,33 @@ pub async fn quick() -> Alone {
     alone(&QUICK_WORKER, QUICK).await
 }
 
+/// A worker of this test's own, with options changed from [`options`] of the fast model, ready. The turn is held, so
+/// that two engines do not compete for the processors.
+pub struct Own {
+    pub client: Pool,
+    worker: Worker,
+    _turn: Alone,
+}
+
+impl Own {
+    /// Shuts it down and waits for its end.
+    pub async fn stop(self) {
+        self.worker.shutdown.cancel();
+        tokio::task::spawn_blocking(move || self.worker.wait_for_end()).await.unwrap().unwrap();
+    }
+}
+
+/// See [`Own`].
+pub async fn own(change: impl FnOnce(&mut Options)) -> Own {
+    let turn = quick().await;
+    let mut options = options("smollm2-135m-instruct-q4_1.gguf", QUICK);
+    change(&mut options);
+    let worker = Worker::start(options);
+    let client = Pool::new(worker.addr.clone(), QUICK);
+    client.until(|status| status.state == State::Ready).await;
+    Own { client, worker, _turn: turn }
+}
+
 async fn alone(worker: &'static LazyLock<Worker>, model: &'static str) -> Alone {
     let turn = TURN.lock().await;
     let addr = tokio::task::spawn_blocking(|| worker.addr.clone()).await.unwrap();
