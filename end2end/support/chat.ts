@@ -1,6 +1,6 @@
 // What people do in a chat, in words.
 import { expect, type Page } from "@playwright/test";
-import { lastAnswer, message, send, stop, textOf } from "./names";
+import { answers, lastAnswer, message, send, stop, textOf } from "./names";
 
 /** A question whose answer is long enough to interrupt, on any machine. */
 export const LONG_QUESTION = "Count from 1 to 400. Write every number on its own line, without anything else.";
@@ -19,7 +19,8 @@ export async function ask(page: Page, question: string): Promise<void> {
 
 /** Waits until the answer in progress has produced at least `characters`. */
 export async function answering(page: Page, characters = 1): Promise<void> {
-    await expect(stop(page)).toBeVisible();
+    // Looked for often: a short answer is over within a fraction of a second.
+    await expect.poll(async () => stop(page).isVisible(), { timeout: 15_000, intervals: [20] }).toBe(true);
     await expect.poll(async () => (await answerText(page)).length, { timeout: ANSWER_TIMEOUT, intervals: [50] }).toBeGreaterThanOrEqual(characters);
 }
 
@@ -31,8 +32,11 @@ export async function answered(page: Page): Promise<void> {
 
 /** Asks and waits for the whole answer; its text. */
 export async function askAndWait(page: Page, question: string): Promise<string> {
+    const before = await answers(page).count();
     await ask(page, question);
-    await answering(page);
+    // A short answer may be over before anybody could see the button Stop.
+    await expect(answers(page)).toHaveCount(before + 1);
+    await expect.poll(async () => (await answerText(page)).length, { timeout: ANSWER_TIMEOUT, intervals: [50] }).toBeGreaterThan(0);
     await answered(page);
     return answerText(page);
 }

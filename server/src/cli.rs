@@ -71,6 +71,9 @@ pub struct WorkerArgs {
     /// How the context stores keys and values: f16, q8_0 or q4_0.
     #[arg(long, hide = true)]
     pub cache_type: Option<worker::CacheType>,
+    /// Compute attention in one go: auto, on or off.
+    #[arg(long, hide = true)]
+    pub flash_attention: Option<worker::FlashAttention>,
     /// Most tokens in one step.
     #[arg(long, hide = true)]
     pub batch: Option<u32>,

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! engine/     starting, asking and stopping the two         scenarios/  what is measured
+//! kernels.rs  what lies in the two versions of llama.cpp     identity.rs  are the answers the same?
 //! quiet.rs    is the machine quiet enough to measure?        report.rs   ratios, table, JSON
 //! ```
 //!
@@ -10,6 +11,7 @@
 
 mod engine;
 mod identity;
+mod kernels;
 mod quiet;
 mod report;
 mod scenarios;
@@ -49,10 +51,12 @@ struct Args {
     /// The peer as it comes, at its best tuning, or both.
     #[arg(long, value_delimiter = ',', default_value = "default,tuned")]
     peer: Vec<String>,
-    /// How much faster the peer's build of llama.cpp is in itself (`llama-bench` of both); ratios of speed are
-    /// multiplied by it.
-    #[arg(long, default_value_t = 1.0)]
-    kernel_ratio: f64,
+    /// `llama-bench` of the llama.cpp that the worker uses, and the peer's: how much faster the latter is in itself is
+    /// divided out of speeds.
+    #[arg(long, requires = "bench_peer")]
+    bench_ours: Option<PathBuf>,
+    #[arg(long, requires = "bench_ours")]
+    bench_peer: Option<PathBuf>,
     #[arg(long, default_value = "target/bench/inference.json")]
     out: PathBuf,
     /// Measure although the machine is busy.
@@ -74,7 +78,11 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> Result<()> {
     let launcher =
         Launcher { model: args.model.clone(), kontor: args.kontor.clone(), llama_server: args.llama_server.clone(), threads: args.threads };
-    let mut report = Report::new(args.kernel_ratio);
+    let kernel_ratio = match args.bench_ours.as_deref().zip(args.bench_peer.as_deref()) {
+        Some((ours, peer)) => kernels::ratio(ours, peer, &args.model, args.threads).await?,
+        None => 1.0,
+    };
+    let mut report = Report::new(kernel_ratio);
     for peer in &args.peer {
         let tuning: Tuning = peer.parse()?;
         for scenario in scenarios::all() {

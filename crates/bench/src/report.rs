@@ -110,6 +110,7 @@ impl Report {
     /// Prints the table.
     #[expect(clippy::print_stdout, reason = "it is what the program is run for")]
     pub fn print(&self) {
+        println!("Speeds are multiplied by {:.3}, by which the peer's llama.cpp is faster in itself.\n", self.kernel_ratio);
         println!("| Scenario | Peer | Clients | Metric | Ours | Peer | Ratio (spread) |");
         println!("|---|---|---:|---|---:|---:|---:|");
         for row in self.rows() {

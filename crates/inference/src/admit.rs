@@ -9,9 +9,16 @@ use crate::{
 };
 use contract::{model::Sampling, usage::Purpose};
 use domain::{Actor, Error, Result};
+use std::collections::{BTreeMap, HashSet};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use worker_protocol::{ChatMessage, ChatRole, Generate};
+use worker_protocol::{ChatMessage, ChatRole, Format, Generate, Priority, Tool, ToolChoice};
+
+/// Completions of one request.
+const MOST_CHOICES: u32 = 16;
+/// Alternatives told for each token.
+const MOST_LOGPROBS: u8 = 20;
+const MOST_STOPS: usize = 16;
 
 /// What somebody wants from a model.
 #[derive(Clone, Debug)]
@@ -26,6 +33,32 @@ pub struct Request {
     pub sampling: Sampling,
     /// Nothing of it may outlive the worker's memory, as for temporary chats.
     pub transient: bool,
+    pub options: Options,
+}
+
+/// What else a completion may be asked to be; the default is plain text.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Texts that end a completion.
+    pub stop: Vec<String>,
+    /// What it must look like.
+    pub format: Option<Format>,
+    /// Added to the scores of tokens, -100 to 100.
+    pub logit_bias: BTreeMap<i32, f32>,
+    /// Tell log-probabilities, with so many alternatives.
+    pub logprobs: Option<u8>,
+    /// What the model may call.
+    pub tools: Vec<Tool>,
+    pub tool_choice: ToolChoice,
+    /// At most one call in an answer.
+    pub single_tool_call: bool,
+    /// Let a model that can think before it answers do so; `None`: as it is made.
+    pub think: Option<bool>,
+    /// Completions of the same prompt; 0 counts as 1.
+    pub n: u32,
+    pub priority: Priority,
+    /// So many messages at the beginning are kept computed.
+    pub pinned_messages: u32,
 }
 
 impl Inference {
@@ -63,20 +96,36 @@ impl Inference {
         };
         let cancel = CancellationToken::new();
         let (generation, outputs) = Generation::new(ticket.id(), model.id.clone(), cancel.clone());
+        let fallbacks = self.inner.catalogue.fallbacks(ticket.actor(), &model, request.purpose);
+        let Options { stop, format, logit_bias, logprobs, tools, tool_choice, single_tool_call, think, n, priority, pinned_messages } =
+            request.options;
         let generate = Generate {
             id: ticket.id().0,
             model: model.id,
+            weight: 1,
+            priority,
+            pinned_messages,
+            stop,
+            format,
+            logit_bias,
+            logprobs,
+            ignore_end: false,
+            speculate: None,
+            tools,
+            tool_choice,
+            single_tool_call,
+            think,
+            n,
             partition: ticket.partition(),
             tenant: ticket.tenant(),
             transient: request.transient,
             messages: request.messages,
             continue_last: request.continue_last,
             sampling: request.sampling,
-            ..Generate::default()
         };
         // If the caller is gone, the generation is dropped here and the driver sees that at once.
         let _ = tell.send(Ok(generation));
-        Driver { pool: self.inner.pool.clone(), ticket, request: generate, outputs, cancel }.run().await;
+        Driver { pool: self.inner.pool.clone(), ticket, request: generate, fallbacks, outputs, cancel }.run().await;
     }
 }
 
@@ -99,7 +148,7 @@ fn check(request: &Request) -> Result<()> {
     if sampling.max_tokens == Some(0) {
         return Err(Error::invalid("max_tokens", "out_of_range", "max_tokens must be at least 1."));
     }
-    Ok(())
+    check_options(&request.options)
 }
 
 fn within(field: &'static str, value: Option<f32>, least: f32, most: f32) -> Result<()> {
@@ -112,16 +161,61 @@ fn within(field: &'static str, value: Option<f32>, least: f32, most: f32) -> Res
     }
 }
 
+fn check_options(options: &Options) -> Result<()> {
+    let out_of_range = |field, message: String| Err(Error::invalid(field, "out_of_range", message));
+    if options.n > MOST_CHOICES {
+        return out_of_range("n", format!("n must be at most {MOST_CHOICES}."));
+    }
+    if options.logprobs.is_some_and(|logprobs| logprobs > MOST_LOGPROBS) {
+        return out_of_range("logprobs", format!("At most {MOST_LOGPROBS} alternatives can be told."));
+    }
+    if options.logit_bias.values().any(|bias| !(-100.0..=100.0).contains(bias)) {
+        return out_of_range("logit_bias", "Each bias must lie between -100 and 100.".into());
+    }
+    if options.stop.len() > MOST_STOPS {
+        return out_of_range("stop", format!("There can be at most {MOST_STOPS} stop texts."));
+    }
+    check_tools(options)
+}
+
+fn check_tools(options: &Options) -> Result<()> {
+    let mut names = HashSet::new();
+    for tool in &options.tools {
+        let fits = (1..=64).contains(&tool.name.len()) && tool.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
+        if !fits {
+            return Err(Error::invalid("tools", "tool_name", "A tool's name has 1 to 64 letters, digits, `_`, `-` or `.`."));
+        }
+        if !names.insert(tool.name.as_str()) {
+            return Err(Error::invalid("tools", "tool_twice", format!("The tool {} occurs twice.", tool.name)));
+        }
+    }
+    match &options.tool_choice {
+        ToolChoice::Required if names.is_empty() => Err(Error::invalid("tool_choice", "no_tools", "There is no tool to choose from.")),
+        ToolChoice::Named(name) if !names.contains(name.as_str()) => {
+            Err(Error::invalid("tool_choice", "unknown_tool", "tool_choice names a tool that is not in tools."))
+        }
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Request, check};
+    use super::{MOST_CHOICES, Options, Request, check};
     use contract::{model::Sampling, usage::Purpose};
     use domain::Error;
-    use worker_protocol::{ChatMessage, ChatRole};
+    use worker_protocol::{ChatMessage, ChatRole, Tool, ToolChoice};
 
     fn request(sampling: Sampling) -> Request {
-        let messages = vec![ChatMessage { role: ChatRole::User, content: "hi".into() }];
-        Request { purpose: Purpose::Chat, model: None, messages, continue_last: false, sampling, transient: false }
+        let messages = vec![ChatMessage::new(ChatRole::User, "hi")];
+        Request {
+            purpose: Purpose::Chat,
+            model: None,
+            messages,
+            continue_last: false,
+            sampling,
+            transient: false,
+            options: Options::default(),
+        }
     }
 
     #[test]
@@ -139,6 +233,25 @@ mod tests {
         ];
         for (name, sampling) in wrong {
             let refused = check(&request(sampling));
+            assert!(matches!(refused, Err(Error::Invalid { field, .. }) if field == name), "{name}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn options_out_of_range_are_refused_by_name() {
+        let tool = |name: &str| Tool { name: name.into(), description: None, parameters: serde_json::json!({}) };
+        let wrong = [
+            ("n", Options { n: MOST_CHOICES + 1, ..Options::default() }),
+            ("logprobs", Options { logprobs: Some(21), ..Options::default() }),
+            ("logit_bias", Options { logit_bias: [(1, 101.0)].into(), ..Options::default() }),
+            ("stop", Options { stop: vec!["x".into(); 17], ..Options::default() }),
+            ("tools", Options { tools: vec![tool("no spaces")], ..Options::default() }),
+            ("tools", Options { tools: vec![tool("twice"), tool("twice")], ..Options::default() }),
+            ("tool_choice", Options { tool_choice: ToolChoice::Required, ..Options::default() }),
+            ("tool_choice", Options { tools: vec![tool("a")], tool_choice: ToolChoice::Named("b".into()), ..Options::default() }),
+        ];
+        for (name, options) in wrong {
+            let refused = check(&Request { options, ..request(Sampling::default()) });
             assert!(matches!(refused, Err(Error::Invalid { field, .. }) if field == name), "{name}: {refused:?}");
         }
     }

@@ -3,10 +3,7 @@
 use contract::{ids::TenantId, model::ModelInfo, usage::Purpose};
 use domain::{Actor, Error, Result};
 use serde::Deserialize;
-use std::{
-    collections::{BTreeSet, HashSet},
-    path::PathBuf,
-};
+use std::collections::{BTreeSet, HashSet};
 
 /// One model as the configuration describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -19,10 +16,11 @@ pub struct ModelConfig {
     /// One line on what it is good at; may be empty.
     #[serde(default)]
     pub description: String,
-    /// The GGUF file that a worker loads.
-    pub path: PathBuf,
     /// Tokens of context for one conversation, prompt and answer together.
     pub context_length: u32,
+    /// Models to take, in this order, where this one cannot be had; the actor must be granted them as well.
+    #[serde(default)]
+    pub fallback: Vec<String>,
     /// What a new chat takes when the user chose nothing. Without any such model the first one is it.
     #[serde(default)]
     pub default: bool,
@@ -73,6 +71,12 @@ impl Catalogue {
                 wrong.push(format!("the model `{}` has a context length of 0", model.id));
             }
         }
+        for model in &models {
+            let unknown = |name: &&String| **name == model.id || !seen.contains(name.as_str());
+            wrong.extend(
+                model.fallback.iter().filter(unknown).map(|name| format!("`{}` falls back to `{name}`, which is no other model", model.id)),
+            );
+        }
         let defaults = models.iter().filter(|model| model.default).count();
         if defaults > 1 {
             wrong.push("more than one model is the default".to_owned());
@@ -109,6 +113,11 @@ impl Catalogue {
         found.ok_or(Error::not_found("model"))
     }
 
+    /// What may be taken in a model's place, in order: what it names, as far as the actor may use it.
+    pub(crate) fn fallbacks(&self, actor: &Actor, model: &ModelConfig, purpose: Purpose) -> Vec<String> {
+        model.fallback.iter().filter(|name| self.grant(actor, Some(name), purpose).is_ok()).cloned().collect()
+    }
+
     /// The actor's models for chats. One of them is the default, even where the platform's is not granted.
     pub(crate) fn picker(&self, actor: &Actor, ready: impl Fn(&str) -> bool) -> Vec<ModelInfo> {
         let default = self.grant(actor, None, Purpose::Chat).ok().map(|model| model.id.as_str());
@@ -142,8 +151,8 @@ mod tests {
             id: id.into(),
             name: id.to_uppercase(),
             description: String::new(),
-            path: format!("{id}.gguf").into(),
             context_length: 4096,
+            fallback: Vec::new(),
             default: false,
             purposes: Vec::new(),
             tenants: None,
@@ -186,6 +195,21 @@ mod tests {
         let seen = catalogue.picker(&ours, |_| true);
         assert_eq!(seen.len(), 1, "If you are here because this failed: the picker shows a tenant what it was not granted.");
         assert!(seen[0].is_default && seen[0].ready);
+    }
+
+    #[test]
+    fn a_fallback_must_exist_and_be_granted() {
+        let falls_back = |names: &[&str]| ModelConfig { fallback: names.iter().map(|name| (*name).to_owned()).collect(), ..model("a") };
+        let wrong = Catalogue::new(vec![falls_back(&["a", "nowhere"]), model("b")]).expect_err("two mistakes").0;
+        assert_eq!(wrong, ["`a` falls back to `a`, which is no other model", "`a` falls back to `nowhere`, which is no other model"]);
+        let theirs = ModelConfig { tenants: Some([actor().tenant()].into()), ..model("theirs") };
+        let catalogue = Catalogue::new(vec![falls_back(&["theirs", "b"]), model("b"), theirs]).expect("valid");
+        let a = catalogue.models()[0].clone();
+        assert_eq!(
+            catalogue.fallbacks(&actor(), &a, Purpose::Chat),
+            ["b"],
+            "If you are here because this failed: a fallback leads to a model that the tenant was not granted."
+        );
     }
 
     #[test]

@@ -24,11 +24,16 @@ pub const LONGEST_GENERATION: Duration = Duration::from_secs(60 * 60);
 /// How long the consumer's end waits for the ledger before it is sent anyway (settling goes on).
 const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Second tries of one request.
+const MOST_RETRIES: u32 = 2;
+
 /// See the module.
 pub(crate) struct Driver {
     pub pool: Pool,
     pub ticket: Ticket,
     pub request: Generate,
+    /// Models to fall back to, in this order, where the requested one cannot be had.
+    pub fallbacks: Vec<String>,
     pub outputs: mpsc::Sender<Output>,
     pub cancel: CancellationToken,
 }
@@ -41,32 +46,40 @@ enum End {
     Failed(Error),
 }
 
-/// How one try on one worker ended.
+/// How one try on one member ended.
 enum Attempt {
     Ended(End),
-    /// The worker or the connection to it is gone.
-    Lost(BackendError),
-    /// This worker has no room.
+    /// The member or the connection to it is gone, or it cannot now.
+    Lost(Option<MemberId>, BackendError),
+    /// This member has no room.
     Full(MemberId),
+    /// There is nobody for this model.
+    Nobody(Error),
 }
 
 /// What has been seen of the answer.
 struct Progress {
     began: Instant,
     announced: bool,
-    /// When the first text came; from then on no other worker can take over.
+    /// When the first output came; from then on no other member can take over.
     first_text: Option<Instant>,
+    retries: u32,
+    /// The model that is asked now.
+    model: String,
 }
 
 impl Driver {
     /// Runs to the end, settles, tells the consumer.
     pub(crate) async fn run(self) {
-        let mut progress = Progress { began: Instant::now(), announced: false, first_text: None };
+        self.pool.count_request();
+        let model = self.request.model.clone();
+        let mut progress = Progress { began: Instant::now(), announced: false, first_text: None, retries: 0, model };
         let end = self.until_end(&mut progress).await;
-        let Self { ticket, request, outputs, .. } = self;
+        let Self { ticket, outputs, .. } = self;
         let (outcome, finish_reason, error) = match end {
             End::Done(Finish::Stop) => (Outcome::Ok, "stop", None),
             End::Done(Finish::Length) => (Outcome::Ok, "length", None),
+            End::Done(Finish::ToolCalls) => (Outcome::Ok, "tool_calls", None),
             End::Cancelled => (Outcome::Cancelled, "", None),
             End::Disconnected => (Outcome::Disconnected, "", None),
             End::Failed(error) => (Outcome::Failed, "", Some(error)),
@@ -74,9 +87,10 @@ impl Driver {
         let usage = ticket.reported();
         let ttft_ms = progress.first_text.map(|at| millis(at - progress.began));
         let duration_ms = millis(progress.began.elapsed());
-        let figures = Figures { outcome, usage, ttft_ms, duration_ms: Some(duration_ms) };
+        let model = progress.model;
+        let figures = Figures { outcome, usage, model: Some(model.clone()), ttft_ms, duration_ms: Some(duration_ms) };
         let stats = AnswerStats {
-            model: request.model,
+            model,
             prompt_tokens: usage.prompt_tokens,
             cached_tokens: usage.cached_tokens,
             completion_tokens: usage.completion_tokens,
@@ -105,53 +119,69 @@ impl Driver {
         }
     }
 
-    /// Tries workers: the next one if one is full, one more if one died before it produced anything.
+    /// Tries the model that was asked for, then those to fall back to.
     async fn attempts(&self, progress: &mut Progress) -> End {
-        let mut full = Vec::new();
-        let mut lost_before = false;
+        let mut last = unavailable();
+        for model in std::iter::once(&self.request.model).chain(&self.fallbacks) {
+            progress.model.clone_from(model);
+            self.ticket.report(Usage::default());
+            match self.attempts_with(progress).await {
+                Ok(end) => return end,
+                Err(error) => last = error,
+            }
+            tracing::warn!(usage = %self.ticket.id(), model, "the model cannot be had");
+        }
+        End::Failed(last)
+    }
+
+    /// Tries members that have the model: another one if one is full, has died or cannot before it produced anything.
+    ///
+    /// # Errors
+    /// Nobody could; another model may.
+    async fn attempts_with(&self, progress: &mut Progress) -> Result<End, Error> {
+        let request = Generate { model: progress.model.clone(), ..self.request.clone() };
+        let mut avoid = Vec::new();
         loop {
-            match self.attempt(progress, &full).await {
-                Attempt::Ended(end) => return end,
-                Attempt::Full(member) => full.push(member),
-                Attempt::Lost(error) if progress.first_text.is_none() && !lost_before => {
-                    tracing::warn!(usage = %self.ticket.id(), %error, "a worker was lost before the first token; trying again");
-                    lost_before = true;
-                    self.ticket.report(Usage::default());
-                }
-                Attempt::Lost(error) => {
+            match self.attempt(&request, progress, &avoid).await {
+                Attempt::Ended(end) => return Ok(end),
+                Attempt::Nobody(error) => return Err(error),
+                Attempt::Full(member) => avoid.push(member),
+                Attempt::Lost(_, error) if progress.first_text.is_some() => {
                     tracing::warn!(usage = %self.ticket.id(), %error, "a completion was interrupted");
-                    return End::Failed(unavailable());
+                    return Ok(End::Failed(unavailable()));
+                }
+                Attempt::Lost(member, error) => {
+                    if progress.retries == MOST_RETRIES || !self.pool.may_retry() {
+                        tracing::warn!(usage = %self.ticket.id(), %error, "a completion failed and is not tried again");
+                        return Err(unavailable());
+                    }
+                    tracing::warn!(usage = %self.ticket.id(), %error, "a completion failed before its first output; trying again");
+                    progress.retries += 1;
+                    self.ticket.report(Usage::default());
+                    avoid.extend(member);
                 }
             }
         }
     }
 
-    async fn attempt(&self, progress: &mut Progress, full: &[MemberId]) -> Attempt {
-        match self.pool.dispatch(&self.ticket, &self.request, full).await {
+    async fn attempt(&self, request: &Generate, progress: &mut Progress, avoid: &[MemberId]) -> Attempt {
+        match self.pool.dispatch(&self.ticket, request, avoid).await {
             Ok(dispatched) => self.follow(dispatched, progress).await,
-            Err(DispatchError::NoWorker(error)) => Attempt::Ended(End::Failed(error)),
-            Err(DispatchError::Backend(error @ BackendError::Lost(_))) => Attempt::Lost(error),
-            Err(DispatchError::Backend(error)) => Attempt::Ended(End::Failed(Error::internal(error))),
+            Err(DispatchError::NoWorker(error)) => Attempt::Nobody(error),
+            // A worker that died comes back, and then it may have the request.
+            Err(DispatchError::Backend(_, error @ BackendError::Lost(_))) => Attempt::Lost(None, error),
+            Err(DispatchError::Backend(member, error @ BackendError::Failing(_))) => Attempt::Lost(Some(member), error),
+            Err(DispatchError::Backend(_, error)) => Attempt::Ended(End::Failed(Error::internal(error))),
         }
     }
 
-    /// Passes the worker's events on until the last one.
+    /// Passes the member's events on until the last one.
     async fn follow(&self, mut dispatched: Dispatched, progress: &mut Progress) -> Attempt {
         while let Some(event) = dispatched.events.next().await {
             let output = match event {
-                Ok(Event::Queued { place, wait_ms }) => Some(Output::Queued { place, wait_ms }),
-                Ok(Event::Started { prompt_tokens, cached_tokens }) => {
-                    self.ticket.report(Usage { prompt_tokens, cached_tokens, completion_tokens: 0 });
-                    // A second worker that took over starts again; the consumer hears of it once.
-                    (!std::mem::replace(&mut progress.announced, true)).then_some(Output::Started { prompt_tokens, cached_tokens })
-                }
-                Ok(Event::Text { text, completion_tokens, .. }) => {
-                    self.ticket.report(Usage { completion_tokens, ..self.ticket.reported() });
-                    progress.first_text.get_or_insert_with(Instant::now);
-                    Some(Output::Text(text))
-                }
                 Ok(Event::Done { finish, usage, timings }) => {
                     self.ticket.report(usage);
+                    dispatched.judge(true);
                     tracing::debug!(usage = %self.ticket.id(), ?timings, "worker's timings");
                     return Attempt::Ended(End::Done(finish));
                 }
@@ -160,13 +190,22 @@ impl Driver {
                 }
                 Ok(Event::Failed { code, message, usage }) => {
                     self.ticket.report(usage);
+                    dispatched.judge(code != FailCode::Engine);
                     return Attempt::Ended(End::Failed(self.failure(code, message)));
                 }
+                Ok(event) => self.output(event, progress),
                 Err(error @ BackendError::Lost(_)) => {
                     dispatched.suspect();
-                    return Attempt::Lost(error);
+                    return Attempt::Lost(None, error);
                 }
-                Err(error) => return Attempt::Ended(End::Failed(Error::internal(error))),
+                Err(error @ BackendError::Failing(_)) => {
+                    dispatched.judge(false);
+                    return Attempt::Lost(Some(dispatched.member()), error);
+                }
+                Err(error) => {
+                    dispatched.judge(false);
+                    return Attempt::Ended(End::Failed(Error::internal(error)));
+                }
             };
             if let Some(output) = output
                 && self.outputs.send(output).await.is_err()
@@ -175,7 +214,42 @@ impl Driver {
             }
         }
         dispatched.suspect();
-        Attempt::Lost(BackendError::Lost("the answer ended without its last event".into()))
+        Attempt::Lost(None, BackendError::Lost("the answer ended without its last event".into()))
+    }
+
+    /// What the consumer hears of an event that is not the last one.
+    fn output(&self, event: Event, progress: &mut Progress) -> Option<Output> {
+        let mut produced = |completion_tokens| {
+            self.ticket.report(Usage { completion_tokens, ..self.ticket.reported() });
+            progress.first_text.get_or_insert_with(Instant::now);
+        };
+        match event {
+            Event::Queued { place, wait_ms } => Some(Output::Queued { place, wait_ms }),
+            Event::Started { prompt_tokens, cached_tokens } => {
+                self.ticket.report(Usage { prompt_tokens, cached_tokens, completion_tokens: 0 });
+                // A second worker that took over starts again; the consumer hears of it once.
+                (!std::mem::replace(&mut progress.announced, true)).then_some(Output::Started { prompt_tokens, cached_tokens })
+            }
+            Event::Text { choice, text, completion_tokens, logprobs } => {
+                produced(completion_tokens);
+                Some(Output::Text { choice, text, logprobs })
+            }
+            Event::Reasoning { choice, text, completion_tokens } => {
+                produced(completion_tokens);
+                Some(Output::Reasoning { choice, text })
+            }
+            Event::ToolCall { choice, index, call, completion_tokens } => {
+                produced(completion_tokens);
+                Some(Output::ToolCall { choice, index, call })
+            }
+            Event::Vectors { first, vectors } => {
+                progress.first_text.get_or_insert_with(Instant::now);
+                Some(Output::Vectors { first, vectors })
+            }
+            Event::Ended { choice, finish } => Some(Output::Ended { choice, finish }),
+            // The caller has seen to them.
+            Event::Done { .. } | Event::Failed { .. } => None,
+        }
     }
 
     fn failure(&self, code: FailCode, message: String) -> Error {
@@ -183,8 +257,8 @@ impl Driver {
             FailCode::ContextLengthExceeded => {
                 Error::invalid("messages", "context_length_exceeded", "The conversation is longer than the model's context.")
             }
-            // Our own checks should have refused it before.
-            FailCode::Invalid => Error::internal(format!("the worker refused a request: {message}")),
+            // What only the model's side can judge, such as a schema or the template's demands; a sentence for the caller.
+            FailCode::Invalid => Error::invalid("request", "model_refused", message),
             FailCode::Overloaded | FailCode::Engine => {
                 tracing::warn!(usage = %self.ticket.id(), ?code, message, "the worker failed");
                 unavailable()

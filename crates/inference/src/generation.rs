@@ -4,6 +4,7 @@ use contract::{chat::AnswerStats, ids::UsageId};
 use domain::Error;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use worker_protocol::{Finish, TokenLogprob, ToolCall};
 
 /// Outputs that may wait for a slow consumer before the worker is slowed down in turn.
 pub(crate) const CHANNEL: usize = 64;
@@ -18,15 +19,25 @@ pub struct Generation {
     ended: bool,
 }
 
-/// What comes out of a [`Generation`], in this order: any `Queued`, one `Started`, any `Text`, one `End`.
+/// What comes out of a [`Generation`], in this order: any `Queued`, one `Started`, the parts of the
+/// completions, one `End`.
 #[derive(Debug)]
 pub enum Output {
     /// Waiting for a slot; 0 is next. `wait_ms`: about how long, once the worker knows.
     Queued { place: u32, wait_ms: Option<u32> },
     /// The prompt was accepted; its size in tokens and the part that came out of the prefix cache.
     Started { prompt_tokens: u32, cached_tokens: u32 },
-    /// The answer goes on with this.
-    Text(String),
+    /// A completion goes on with this. `choice` is its number among those asked for, from 0; `logprobs` are of its
+    /// tokens, if asked for.
+    Text { choice: u32, text: String, logprobs: Vec<TokenLogprob> },
+    /// What the model thinks before it answers.
+    Reasoning { choice: u32, text: String },
+    /// A function that the model wants called; `index` is its number within the completion.
+    ToolCall { choice: u32, index: u32, call: ToolCall },
+    /// Vectors or scores of the inputs from `first` on.
+    Vectors { first: u32, vectors: Vec<Vec<f32>> },
+    /// One of several completions ended; the others go on.
+    Ended { choice: u32, finish: Finish },
     /// The last one. The ledger is settled, or being settled if the database does not answer.
     End(Ended),
 }

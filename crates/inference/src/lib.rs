@@ -15,12 +15,12 @@ pub mod meter;
 pub mod pool;
 mod sweep;
 
-pub use admit::Request;
+pub use admit::{Options, Request};
 pub use catalogue::{Catalogue, CatalogueError, ModelConfig};
 pub use drive::LONGEST_GENERATION;
 pub use generation::{Ended, Generation, Outcome, Output};
-pub use pool::{Pool, PoolTiming, WorkerProcess};
-pub use worker_protocol::{ChatMessage, ChatRole};
+pub use pool::{Pool, PoolTiming, Upstream, UpstreamModel, WorkerProcess};
+pub use worker_protocol::{ChatMessage, ChatRole, Finish, Format, Priority, TokenLogprob, Tool, ToolCall, ToolChoice};
 
 use contract::model::ModelInfo;
 use domain::{Actor, Clock};

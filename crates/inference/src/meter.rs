@@ -2,7 +2,11 @@
 //!
 //! Budgets are unlimited for now; their checks belong into [`Meter::open`], before the row is written.
 
-use crate::{admit::Request, catalogue::ModelConfig, generation::Outcome};
+use crate::{
+    admit::{Options, Request},
+    catalogue::ModelConfig,
+    generation::Outcome,
+};
 use contract::{ids::UsageId, model::Sampling, usage::Purpose};
 use domain::{Actor, Clock, Error, Result};
 use std::{
@@ -17,7 +21,7 @@ use store::{
 use tokio::{runtime::Handle, task::JoinHandle};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
-use worker_protocol::{ChatMessage, Usage};
+use worker_protocol::{ChatMessage, Tool, Usage};
 
 /// Seconds after which a caller that was refused for lack of something may try again.
 pub(crate) const RETRY_AFTER_S: u32 = 5;
@@ -41,24 +45,38 @@ pub(crate) struct Reservation {
 
 impl Reservation {
     pub(crate) fn of(model: &ModelConfig, request: &Request) -> Self {
-        let tokens = most_tokens(&request.messages, &request.sampling, model.context_length);
+        let tokens = most_tokens(&request.messages, &request.sampling, &request.options, model.context_length);
         Self { model: model.id.clone(), purpose: request.purpose, tokens }
     }
 }
 
 /// An upper bound of what the request can use: a token covers at least one byte, and prompt and answer
 /// together never exceed the context.
-fn most_tokens(messages: &[ChatMessage], sampling: &Sampling, context_length: u32) -> u32 {
-    let prompt = messages.iter().map(|message| message.content.len() + TOKENS_AROUND_A_MESSAGE).sum::<usize>() + TOKENS_AROUND_A_PROMPT;
-    let prompt = u32::try_from(prompt).unwrap_or(u32::MAX);
-    prompt.saturating_add(sampling.max_tokens.unwrap_or(context_length)).min(context_length)
+fn most_tokens(messages: &[ChatMessage], sampling: &Sampling, options: &Options, context_length: u32) -> u32 {
+    let around = TOKENS_AROUND_A_PROMPT + options.tools.iter().map(bytes_of_tool).sum::<usize>();
+    let prompt = messages.iter().map(|message| bytes_of(message) + TOKENS_AROUND_A_MESSAGE).sum::<usize>() + around;
+    let prompt = u32::try_from(prompt).unwrap_or(u32::MAX).min(context_length);
+    let answer = sampling.max_tokens.unwrap_or(context_length).min(context_length - prompt);
+    prompt.saturating_add(answer.saturating_mul(options.n.max(1)))
+}
+
+fn bytes_of(message: &ChatMessage) -> usize {
+    let calls = message.tool_calls.iter().map(|call| call.id.len() + call.name.len() + call.arguments.len() + TOKENS_AROUND_A_MESSAGE);
+    message.content.len() + message.reasoning.as_ref().map_or(0, String::len) + calls.sum::<usize>()
+}
+
+fn bytes_of_tool(tool: &Tool) -> usize {
+    let description = tool.description.as_ref().map_or(0, String::len);
+    tool.name.len() + description + tool.parameters.to_string().len() + TOKENS_AROUND_A_MESSAGE
 }
 
 /// The final figures of one use.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Figures {
     pub outcome: Outcome,
     pub usage: Usage,
+    /// The model that answered, if it is known; another one than asked for where that could not be had.
+    pub model: Option<String>,
     /// From dispatch to the first text; `None` without any.
     pub ttft_ms: Option<u32>,
     /// From dispatch to the end; `None` if its driver did not come to tell.
@@ -117,6 +135,7 @@ impl Meter {
     fn settlement(&self, figures: &Figures) -> Settlement {
         Settlement {
             outcome: figures.outcome.into(),
+            model: figures.model.clone(),
             prompt_tokens: figures.usage.prompt_tokens,
             cached_tokens: figures.usage.cached_tokens,
             completion_tokens: figures.usage.completion_tokens,
@@ -181,6 +200,11 @@ impl Ticket {
         self.id
     }
 
+    /// Who uses it.
+    pub(crate) fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
     /// The boundary that a worker must not share prefixes across.
     #[must_use]
     pub fn partition(&self) -> String {
@@ -218,7 +242,7 @@ impl Drop for Ticket {
             return;
         }
         tracing::error!(usage = %self.id, request = %self.actor.request(), "a ticket was dropped without being settled");
-        let figures = Figures { outcome: Outcome::Failed, usage: self.reported(), ttft_ms: None, duration_ms: None };
+        let figures = Figures { outcome: Outcome::Failed, usage: self.reported(), model: None, ttft_ms: None, duration_ms: None };
         // Without a runtime the process is ending: the sweeper of the next one finds the open use.
         if let Ok(runtime) = Handle::try_current() {
             let settling = self.meter.clone().settle(self.id, self.actor.clone(), figures);
@@ -235,17 +259,19 @@ impl fmt::Debug for Ticket {
 
 #[cfg(test)]
 mod tests {
-    use super::most_tokens;
+    use super::{Options, most_tokens};
     use contract::model::Sampling;
     use worker_protocol::{ChatMessage, ChatRole};
 
     #[test]
     fn a_reservation_covers_prompt_and_answer_and_never_more_than_the_context() {
-        let messages = [ChatMessage { role: ChatRole::User, content: "a".repeat(100) }];
+        let messages = [ChatMessage::new(ChatRole::User, "a".repeat(100))];
         let short = Sampling { max_tokens: Some(50), ..Sampling::default() };
-        assert_eq!(most_tokens(&messages, &short, 4096), 100 + 16 + 64 + 50);
-        assert_eq!(most_tokens(&messages, &Sampling::default(), 4096), 4096);
+        assert_eq!(most_tokens(&messages, &short, &Options::default(), 4096), 100 + 16 + 64 + 50);
+        assert_eq!(most_tokens(&messages, &Sampling::default(), &Options::default(), 4096), 4096);
         let huge = Sampling { max_tokens: Some(u32::MAX), ..Sampling::default() };
-        assert_eq!(most_tokens(&messages, &huge, 4096), 4096);
+        assert_eq!(most_tokens(&messages, &huge, &Options::default(), 4096), 4096);
+        let three = Options { n: 3, ..Options::default() };
+        assert_eq!(most_tokens(&messages, &short, &three, 4096), 100 + 16 + 64 + 3 * 50);
     }
 }

@@ -60,6 +60,8 @@ pub struct NewUsage {
 #[derive(Clone, Debug)]
 pub struct Settlement {
     pub outcome: Outcome,
+    /// The model that answered, where that is another one than was asked for; `None` leaves it.
+    pub model: Option<String>,
     pub prompt_tokens: u32,
     /// Part of `prompt_tokens` that came out of the prefix cache; never more than it.
     pub cached_tokens: u32,
@@ -113,7 +115,7 @@ impl<'a> Usage<'a> {
         let statement = sql(
             "UPDATE usage_event
              SET state = 'settled', outcome = $2, prompt_tokens = $3, cached_tokens = $4, completion_tokens = $5,
-                 ttft_ms = $6, duration_ms = $7, settled_at = $8
+                 ttft_ms = $6, duration_ms = $7, settled_at = $8, model = coalesce($10, model)
              WHERE id = $1 AND tenant_id = $9 AND state = 'open'",
             [
                 id.0.into(),
@@ -125,6 +127,7 @@ impl<'a> Usage<'a> {
                 with.duration_ms.map(int).into(),
                 instant(with.at)?.into(),
                 self.tx.tenant().0.into(),
+                with.model.as_deref().into(),
             ],
         );
         Ok(run(self.tx.conn(), statement).await? == 1)

@@ -142,7 +142,7 @@ impl Script {
         }
         steps.extend((1..).zip(&self.tokens).map(|(completion_tokens, text)| {
             let text = text.clone();
-            (self.delay, Event::Text { text, completion_tokens, logprobs: Vec::new() })
+            (self.delay, Event::Text { choice: 0, text, completion_tokens, logprobs: Vec::new() })
         }));
         steps
     }
@@ -287,11 +287,11 @@ async fn authorise(Shared(inner): Shared<Arc<Mutex<Inner>>>, request: Request, n
 
 async fn status(Shared(inner): Shared<Arc<Mutex<Inner>>>) -> Json<Status> {
     let inner = lock(&inner);
-    let model = LoadedModel { id: inner.model.clone(), context_length: FAKE_CONTEXT, slots: 4 };
+    let model = LoadedModel { id: inner.model.clone(), context_length: FAKE_CONTEXT, slots: 4, ..LoadedModel::default() };
     Json(Status {
         protocol: PROTOCOL,
         state: inner.state,
-        model: (inner.state != State::Loading).then_some(model),
+        models: if inner.state == State::Loading { Vec::new() } else { vec![model] },
         busy: inner.running,
         queued: 0,
         totals: inner.totals,
@@ -384,8 +384,8 @@ pub fn fake_model() -> ModelConfig {
         id: FAKE_MODEL.into(),
         name: "Fake model".into(),
         description: "Says what a test scripted.".into(),
-        path: "fake.gguf".into(),
         context_length: FAKE_CONTEXT,
+        fallback: Vec::new(),
         default: true,
         purposes: Vec::new(),
         tenants: None,

@@ -5,6 +5,7 @@
 pub mod actors;
 pub mod clock;
 pub mod db;
+pub mod fake_upstream;
 pub mod fake_worker;
 pub mod ledger;
 

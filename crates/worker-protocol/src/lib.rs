@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `GET /status` | [`Status`] |
 //! | `POST /generate` with [`Generate`] | newline-delimited [`Event`]s, ended by exactly one [`Event::Done`] or [`Event::Failed`] |
+//! | `POST /embed` with [`Embed`] | likewise |
 //!
 //! Closing the response stream cancels: the worker frees the sequence before its next decode step.
 
@@ -21,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// Version of this protocol; a pool refuses a worker with another one.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// First line that a worker prints on standard output, as JSON, once it listens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,8 +37,8 @@ pub struct Hello {
 pub struct Status {
     pub protocol: u32,
     pub state: State,
-    /// The loaded model; `None` while loading.
-    pub model: Option<LoadedModel>,
+    /// What can be asked for now; empty while loading.
+    pub models: Vec<LoadedModel>,
     /// Sequences decoding or prefilling now.
     pub busy: u32,
     /// Requests waiting for a slot.
@@ -55,9 +56,27 @@ pub enum State {
     Draining,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// What a model can do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelKind {
+    /// Completes conversations.
+    #[default]
+    Chat,
+    /// Turns texts into vectors of length 1.
+    Embedding,
+    /// Tells how well a document answers a query.
+    Reranker,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LoadedModel {
     pub id: String,
+    #[serde(default)]
+    pub kind: ModelKind,
+    /// Of an embedding's vectors; 0 for other kinds.
+    #[serde(default)]
+    pub dimensions: u32,
     /// Tokens of context for one sequence (prompt and completion together).
     pub context_length: u32,
     /// Sequences that run at the same time.
@@ -150,23 +169,116 @@ pub struct Generate {
     /// Guess tokens ahead from what was said before (n-gram speculation); `None`: as the worker was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub speculate: Option<bool>,
+    /// What the model may call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<Tool>,
+    #[serde(default)]
+    pub tool_choice: ToolChoice,
+    /// At most one call in an answer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub single_tool_call: bool,
+    /// Let a model that can think before it answers do so; `None`: as its template has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub think: Option<bool>,
+    /// So many completions of the same prompt, which is computed once; 0 counts as 1.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub n: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChatMessage {
     pub role: ChatRole,
     pub content: String,
+    /// What an answer thought before it said its content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
+    /// What an answer called.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
+    /// The call that a tool's message answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+impl ChatMessage {
+    /// A message of nothing but text.
+    #[must_use]
+    pub fn new(role: ChatRole, content: impl Into<String>) -> Self {
+        Self { role, content: content.into(), ..Self::default() }
+    }
+}
+
+/// A function that a model may call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tool {
+    /// Letters, digits, `_`, `-` and `.`, at most 64.
+    pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// JSON schema of its arguments, an object.
+    pub parameters: serde_json::Value,
+}
+
+/// A function that a model called.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolCall {
+    pub id: String,
+    pub name: String,
+    /// JSON as the model wrote it. It need not match the schema unless the call was forced.
+    pub arguments: String,
+}
+
+/// Must tools be called?
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "name", rename_all = "snake_case")]
+pub enum ToolChoice {
+    #[default]
+    Auto,
+    None,
+    /// At least one; the answer is constrained to it.
+    Required,
+    Named(String),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChatRole {
     System,
+    #[default]
     User,
     Assistant,
+    /// The result of a call.
+    Tool,
 }
 
-/// One line of the answer to `POST /generate`.
+/// Turn texts into vectors, or pairs into scores.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Embed {
+    /// The ledger's id of this use; appears in the worker's log.
+    pub id: Uuid,
+    pub model: String,
+    /// Who is served fairly beside others.
+    pub tenant: String,
+    /// The tenant's share relative to others; 0 counts as 1.
+    #[serde(default)]
+    pub weight: u16,
+    #[serde(default)]
+    pub priority: Priority,
+    pub inputs: Vec<EmbedInput>,
+    /// Cut what is longer than the model's context instead of refusing it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncate: bool,
+}
+
+/// One text for an embedding model, or one pair for a reranker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum EmbedInput {
+    Text(String),
+    Pair { query: String, document: String },
+}
+
+/// One line of the answer to `POST /generate` or `POST /embed`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event {
@@ -182,15 +294,45 @@ pub enum Event {
         prompt_tokens: u32,
         cached_tokens: u32,
     },
-    /// Whole characters. `completion_tokens` counts what has been produced so far, so that a crash
-    /// after this line can be settled exactly up to it.
+    /// Whole characters. `completion_tokens` counts what has been produced so far, by all completions of the
+    /// request, so that a crash after this line can be settled exactly up to it.
     Text {
+        /// Which of the `n` completions, from 0.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        choice: u32,
         text: String,
         completion_tokens: u32,
         /// Of the tokens since the last such event, if asked for.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         logprobs: Vec<TokenLogprob>,
     },
+    /// What the model thinks before it answers; not part of the answer.
+    Reasoning {
+        #[serde(default, skip_serializing_if = "is_zero")]
+        choice: u32,
+        text: String,
+        completion_tokens: u32,
+    },
+    /// A complete call.
+    ToolCall {
+        #[serde(default, skip_serializing_if = "is_zero")]
+        choice: u32,
+        /// Its number within the completion, from 0.
+        index: u32,
+        call: ToolCall,
+        completion_tokens: u32,
+    },
+    /// The vectors of the inputs from `first` on, in order; a reranker's have one number, the better the higher.
+    Vectors {
+        first: u32,
+        vectors: Vec<Vec<f32>>,
+    },
+    /// One of several completions ended; the others go on.
+    Ended {
+        choice: u32,
+        finish: Finish,
+    },
+    /// All ended. `finish` is that of the first completion.
     Done {
         finish: Finish,
         usage: Usage,
@@ -221,6 +363,8 @@ pub enum Finish {
     Stop,
     /// `max_tokens` or the context's end.
     Length,
+    /// The model ended after calling tools.
+    ToolCalls,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -253,4 +397,9 @@ pub struct Timings {
     /// From arrival to the first token.
     pub ttft_ms: u32,
     pub decode_ms: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }

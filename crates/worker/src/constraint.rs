@@ -28,6 +28,9 @@ impl Grammars {
     /// # Errors
     /// llguidance does not accept the vocabulary.
     pub fn new(vocab: &LlamaVocab<'_>) -> Result<Self, String> {
+        if vocab.eot().0 < 0 && vocab.eos().0 < 0 {
+            return Err("the vocabulary has no token that ends a text".into());
+        }
         let mut factory = ParserFactory::new_simple(&environment(vocab)).map_err(|error| error.to_string())?;
         factory.quiet();
         Ok(Self(factory))
@@ -112,7 +115,7 @@ fn number(token: LlamaToken) -> u32 {
 
 /// Without freedom in white space: small models otherwise like to fill the answer with line breaks, and what is
 /// forced need not be guessed.
-fn compact(mut schema: Value) -> Value {
+pub fn compact(mut schema: Value) -> Value {
     if schema == Value::Bool(true) {
         schema = json!({});
     }

@@ -1,14 +1,17 @@
 //! The inference worker: one process that runs one model with llama.cpp and speaks `worker-protocol`.
 //!
 //! ```text
-//! server.rs    HTTP: /status, /generate          model.rs     load, tokenise
-//! engine/      the thread and its steps           template.rs  the model's chat template
-//!   thread.rs      loop                           sampling.rs  scores → token
+//! server/      HTTP: /status, /generate, /embed   model.rs     load, tokenise
+//! engine/      the thread and its steps           template/    the model's chat template
+//!   lanes.rs       loop; thread.rs one context    sampling.rs  scores → token
 //!   admission.rs   who runs; queue/ fairness      constraint.rs  schemas, expressions, grammars
 //!   step.rs        one step; batch/ its division  text.rs      token bytes → whole characters, stop texts
+//!                                                tools/       calls and thoughts in what a model writes
+//!                                                choices.rs   several completions of one prompt
 //!   cells/         prefix cache and room          shared.rs    what HTTP and engine both look at
 //!   drafts.rs      tokens guessed ahead
 //!   kept.rs        the prefix cache over a restart
+//!   embed.rs       the loop of embedding models and rerankers
 //! ```
 //!
 //! llama.cpp ends the process on a failed assertion, so nothing else runs in a worker; whoever starts one
@@ -17,6 +20,7 @@
 #[cfg(target_family = "wasm")]
 compile_error!("`worker` is server-only");
 
+mod choices;
 mod constraint;
 mod engine;
 mod error;
@@ -27,6 +31,7 @@ mod server;
 mod shared;
 mod template;
 mod text;
+mod tools;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -39,7 +44,7 @@ use worker_protocol::{Hello, PROTOCOL};
 
 use engine::{Ended, Engine};
 pub use error::Error;
-pub use options::{CacheType, MIN_TOKEN_CHARS, Options};
+pub use options::{CacheType, FlashAttention, MIN_TOKEN_CHARS, Options};
 use shared::Shared;
 
 /// `tracing` target of llama.cpp's own messages. They are many; a log filter should show only warnings of it.

@@ -10,13 +10,14 @@ use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::vocab::{LlamaVocab, VocabType};
 use llama_cpp_2::{LogOptions, send_logs_to_tracing};
-use worker_protocol::LoadedModel;
+use worker_protocol::{EmbedInput, LoadedModel, ModelKind};
 
 use crate::constraint::Grammars;
 use crate::error::Error;
 use crate::options::Options;
 use crate::sampling::Defaults;
-use crate::template::{Piece, Template};
+use crate::template::{Conversation, Piece, Template, begins_thoughts};
+use crate::tools::Family;
 
 /// Tokens for one sequence where neither the options nor the model ask for less.
 const DEFAULT_CONTEXT: u32 = 8192;
@@ -57,33 +58,77 @@ impl Model {
             token_text(&weights.vocab(), weights.vocab().eos()),
         )
         .map_err(|error| fail(format!("its chat template is broken: {error}")))?;
+        let kind = kind(|key| weights.meta_val_str(key).ok());
         let info = LoadedModel {
             id: options.model_id.clone(),
+            kind,
+            dimensions: if kind == ModelKind::Embedding { u32::try_from(weights.n_embd_out()).unwrap_or(0) } else { 0 },
             context_length: context_length(options, weights.n_ctx_train()),
             slots: options.slots,
         };
         let defaults = Defaults::from_metadata(|key| weights.meta_val_str(key).ok());
-        let grammars = Grammars::new(&weights.vocab());
-        if let Err(error) = &grammars {
+        let grammars = match kind {
+            ModelKind::Chat => Grammars::new(&weights.vocab()),
+            ModelKind::Embedding | ModelKind::Reranker => Err("the model writes nothing".into()),
+        };
+        if let Err(error) = &grammars
+            && kind == ModelKind::Chat
+        {
             tracing::warn!(error, "llguidance does not accept the vocabulary; schemas and grammars will be refused");
         }
         Ok(Self { weights: Arc::new(weights), info, defaults, grammars, template })
     }
 
-    /// The tokens of a conversation.
+    /// The tokens of a conversation, and whether they begin the model's thoughts.
     ///
     /// # Errors
     /// A sentence for the caller: the template refuses these messages.
-    pub fn prompt(&self, messages: &[worker_protocol::ChatMessage], continue_last: bool) -> Result<Vec<LlamaToken>, String> {
-        let pieces = self.template.render(messages, continue_last)?;
-        Ok(tokenise(&self.weights.vocab(), &pieces))
+    pub fn prompt(&self, conversation: &Conversation<'_>) -> Result<(Vec<LlamaToken>, bool), String> {
+        let pieces = self.template.render(conversation)?;
+        Ok((tokenise(&self.weights.vocab(), &pieces), self.template.thinks() && begins_thoughts(&pieces)))
     }
 
-    /// How many tokens at the beginning of `prompt` the first `messages` make, whatever follows them.
-    pub fn beginning(&self, prompt: &[LlamaToken], messages: &[worker_protocol::ChatMessage]) -> usize {
-        // A template may refuse so few; then there is nothing that could be told apart.
-        let alone = self.prompt(messages, false).unwrap_or_default();
+    /// How many tokens at the beginning of `prompt` come from that conversation, whatever follows it.
+    pub fn beginning(&self, prompt: &[LlamaToken], conversation: &Conversation<'_>) -> usize {
+        // A template may refuse so few messages; then there is nothing that could be told apart.
+        let (alone, _) = self.prompt(conversation).unwrap_or_default();
         prompt.iter().zip(&alone).take_while(|(a, b)| a == b).count()
+    }
+
+    /// The tokens of an input for an embedding model, or of a pair for a reranker.
+    ///
+    /// # Errors
+    /// A sentence for the caller: this model takes the other kind.
+    pub fn input(&self, input: &EmbedInput) -> Result<Vec<LlamaToken>, String> {
+        let vocab = self.weights.vocab();
+        match (self.info.kind, input) {
+            (ModelKind::Embedding, EmbedInput::Text(text)) => Ok(vocab.tokenize(text.as_bytes(), true, false)),
+            (ModelKind::Reranker, EmbedInput::Pair { query, document }) => Ok(pair(&vocab, query, document)),
+            (ModelKind::Embedding, EmbedInput::Pair { .. }) => Err("an embedding model takes texts, no pairs".into()),
+            (ModelKind::Reranker, EmbedInput::Text(_)) => Err("a reranker takes pairs of query and document".into()),
+            (ModelKind::Chat, _) => Err("this is a chat model; it makes no vectors".into()),
+        }
+    }
+
+    /// How it writes calls of tools.
+    pub fn family(&self) -> Family {
+        self.template.family()
+    }
+
+    /// It may think before it answers.
+    pub fn thinks(&self) -> bool {
+        self.template.thinks()
+    }
+}
+
+/// From the way in which the model's outputs are pooled; chat models pool nothing.
+fn kind(value: impl Fn(&str) -> Option<String>) -> ModelKind {
+    let architecture = value("general.architecture").unwrap_or_default();
+    // llama.cpp's numbers: 0 none, 1 mean, 2 first, 3 last, 4 rank.
+    match value(&format!("{architecture}.pooling_type")).as_deref() {
+        Some("1" | "2" | "3") => ModelKind::Embedding,
+        Some("4") => ModelKind::Reranker,
+        _ => ModelKind::Chat,
     }
 }
 
@@ -121,6 +166,25 @@ fn token_text(vocab: &LlamaVocab<'_>, token: LlamaToken) -> String {
         return String::new();
     }
     vocab.text(token).map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Query and document as cross-encoders are trained: `[CLS] query [SEP] document [SEP]`, or what the vocabulary has in
+/// their place.
+fn pair(vocab: &LlamaVocab<'_>, query: &str, document: &str) -> Vec<LlamaToken> {
+    let mut tokens = Vec::new();
+    let special = |tokens: &mut Vec<LlamaToken>, wanted: bool, token: LlamaToken| {
+        if wanted && token.0 >= 0 {
+            tokens.push(token);
+        }
+    };
+    special(&mut tokens, vocab.should_add_bos(), vocab.bos());
+    vocab.tokenize_into(query.as_bytes(), &mut tokens, false, false);
+    special(&mut tokens, vocab.should_add_eos(), vocab.eos());
+    special(&mut tokens, vocab.should_add_sep(), vocab.sep());
+    vocab.tokenize_into(document.as_bytes(), &mut tokens, false, false);
+    special(&mut tokens, vocab.should_add_eos(), vocab.eos());
+    special(&mut tokens, vocab.should_add_sep() && !vocab.should_add_eos(), vocab.sep());
+    tokens
 }
 
 /// Control tokens are recognised only in the template's own text.

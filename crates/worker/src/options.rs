@@ -12,8 +12,10 @@ pub const MIN_TOKEN_CHARS: usize = 32;
 /// More sequences than this in one context slow each other down without gaining throughput.
 const MAX_SLOTS: u32 = 64;
 
-/// Contexts' worth of cells where the options say nothing.
-const DEFAULT_CELLS: u32 = 4;
+/// Contexts' worth of cells where the options say nothing, on a graphics card and on the processor: there, without
+/// flash attention, every token looks at all cells that are in use, whoever's they are.
+const CARD_CELLS: u32 = 4;
+const PROCESSOR_CELLS: u32 = 2;
 
 /// How a worker runs. [`Options::new`] gives the defaults, the fields are open to change.
 #[derive(Clone)]
@@ -30,11 +32,12 @@ pub struct Options {
     pub context_length: Option<u32>,
     /// Completions that run at the same time.
     pub slots: u32,
-    /// Tokens that the context holds, of those that run and of the prefix cache; `None`: four times the context
-    /// length. At least one completion of full length always fits.
+    /// Tokens that the context holds, of those that run and of the prefix cache; `None`: twice the context length,
+    /// four times on a graphics card. At least one completion of full length always fits.
     pub cells: Option<u32>,
     /// How keys and values are stored.
     pub cache_type: CacheType,
+    pub flash_attention: FlashAttention,
     /// Where the prefix cache is kept over a restart; `None`: nowhere.
     pub state_dir: Option<PathBuf>,
     /// Most bytes to keep there.
@@ -63,6 +66,29 @@ pub enum CacheType {
     Q4_0,
 }
 
+/// Whether attention is computed in one go, without writing its matrix down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FlashAttention {
+    /// As is best where the model runs.
+    #[default]
+    Auto,
+    On,
+    Off,
+}
+
+impl std::str::FromStr for FlashAttention {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "on" => Ok(Self::On),
+            "off" => Ok(Self::Off),
+            other => Err(format!("{other:?} is none of auto, on, off")),
+        }
+    }
+}
+
 impl std::str::FromStr for CacheType {
     type Err = String;
 
@@ -79,7 +105,8 @@ impl std::str::FromStr for CacheType {
 impl Options {
     /// Tokens that the context holds, for completions of `context_length` tokens at most.
     pub(crate) fn cells(&self, context_length: u32) -> u32 {
-        self.cells.unwrap_or_else(|| context_length.saturating_mul(DEFAULT_CELLS)).max(context_length)
+        let contexts = if self.gpu_layers > 0 { CARD_CELLS } else { PROCESSOR_CELLS };
+        self.cells.unwrap_or_else(|| context_length.saturating_mul(contexts)).max(context_length)
     }
 
     /// The defaults: 127.0.0.1 with a free port, 4 slots, all processors, 64 waiting requests.
@@ -93,6 +120,7 @@ impl Options {
             slots: 4,
             cells: None,
             cache_type: CacheType::F16,
+            flash_attention: FlashAttention::Auto,
             speculate: true,
             state_dir: None,
             state_limit: 256 << 20,
@@ -144,6 +172,7 @@ impl std::fmt::Debug for Options {
             .field("cells", &self.cells)
             .field("cache_type", &self.cache_type)
             .field("speculate", &self.speculate)
+            .field("flash_attention", &self.flash_attention)
             .field("state_dir", &self.state_dir)
             .field("state_limit", &self.state_limit)
             .field("threads", &self.threads)

@@ -17,8 +17,9 @@ pub struct Shared {
     pub halted: AtomicBool,
     /// Requests running, waiting or being tokenised; see [`Admission`].
     inside: AtomicU32,
-    pub busy: AtomicU32,
-    pub queued: AtomicU32,
+    /// Of each of the engine's lanes.
+    pub busy: [AtomicU32; 2],
+    pub queued: [AtomicU32; 2],
     pub totals: Counters,
 }
 
@@ -46,12 +47,16 @@ impl Shared {
                 (false, None) => State::Loading,
                 (false, Some(_)) => State::Ready,
             },
-            model: model.map(|model| model.info.clone()),
-            busy: self.busy.load(Relaxed),
-            queued: self.queued.load(Relaxed),
+            models: model.map(|model| model.info.clone()).into_iter().collect(),
+            busy: sum(&self.busy),
+            queued: sum(&self.queued),
             totals: self.totals.read(),
         }
     }
+}
+
+fn sum(counts: &[AtomicU32]) -> u32 {
+    counts.iter().map(|count| count.load(Relaxed)).sum()
 }
 
 impl Counters {

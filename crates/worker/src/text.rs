@@ -68,7 +68,7 @@ impl StopFilter {
 }
 
 /// Bytes at the end of `text` that are the beginning of `stop`.
-fn longest_overlap(text: &str, stop: &str) -> usize {
+pub fn longest_overlap(text: &str, stop: &str) -> usize {
     let longest = text.len().min(stop.len() - 1);
     (1..=longest).rev().find(|&n| stop.is_char_boundary(n) && text.as_bytes().ends_with(&stop.as_bytes()[..n])).unwrap_or(0)
 }

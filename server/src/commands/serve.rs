@@ -38,6 +38,7 @@ pub async fn run(config: Config, jobs: bool) -> Result<(), AnyError> {
 
     // The workers load their models while Postgres starts.
     let pool = Pool::default();
+    models::add_upstreams(&config, &pool)?;
     models::start_workers(&config, &pool)?;
     let server = match database::Server::start(&config).await {
         Ok(server) => server,

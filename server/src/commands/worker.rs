@@ -28,6 +28,7 @@ pub async fn run(args: WorkerArgs) -> Result<(), AnyError> {
     set(&mut options.slots, args.slots);
     set(&mut options.threads, args.threads);
     set(&mut options.cache_type, args.cache_type);
+    set(&mut options.flash_attention, args.flash_attention);
     set(&mut options.batch, args.batch);
     set(&mut options.gpu_layers, args.gpu_layers);
     set(&mut options.queue_limit, args.queue_limit);

@@ -13,6 +13,7 @@ mod metrics;
 mod models;
 mod server;
 mod sources;
+mod upstreams;
 mod workers;
 
 pub use bootstrap::Bootstrap;
@@ -23,6 +24,7 @@ pub use metrics::Metrics;
 pub use models::{Model, Models};
 pub use server::Server;
 pub use sources::{Sources, foreign_variable};
+pub use upstreams::Upstream;
 pub use workers::Workers;
 
 use serde::Deserialize;
@@ -47,6 +49,8 @@ pub struct Config {
     pub bootstrap: Bootstrap,
     pub workers: Workers,
     pub models: Models,
+    #[serde(default)]
+    pub upstreams: Vec<Upstream>,
 }
 
 impl Config {
@@ -63,6 +67,7 @@ impl Config {
         config.bootstrap.check(&mut wrong);
         config.log.check(&mut wrong);
         config.models.complete(&config.cache_dir, &config.workers, &mut wrong);
+        upstreams::complete(&mut config.upstreams, &config.models, &mut wrong);
         if wrong.is_empty() { Ok(config) } else { Err(ConfigErrors(wrong)) }
     }
 }

@@ -30,8 +30,8 @@ pub struct Model {
     /// One line on what it is good at.
     #[serde(default)]
     pub description: String,
-    /// The GGUF file.
-    pub path: PathBuf,
+    /// The GGUF file that a worker of ours loads; `None`: an upstream runs it.
+    pub path: Option<PathBuf>,
     /// Tokens of context for one conversation; `None`: `workers.context_length`.
     pub context_length: Option<u32>,
     /// Conversations at the same time; `None`: `workers.slots`.
@@ -39,6 +39,9 @@ pub struct Model {
     /// What a new chat takes; the first model if none says so.
     #[serde(default)]
     pub default: bool,
+    /// Ids of models to take, in this order, where this one cannot be had.
+    #[serde(default)]
+    pub fallback: Vec<String>,
 }
 
 impl Model {
@@ -62,7 +65,7 @@ impl Model {
             _ => stem,
         };
         let (name, description) = describe(&id);
-        Self { id, name, description, path, context_length: None, slots: None, default: true }
+        Self { id, name, description, path: Some(path), context_length: None, slots: None, default: true, fallback: Vec::new() }
     }
 }
 

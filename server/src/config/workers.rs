@@ -13,7 +13,7 @@ pub struct Workers {
     pub context_length: u32,
     /// Threads; 0: what the machine has.
     pub threads: u32,
-    /// Tokens that a worker's context holds, prefix cache included; 0: four conversations of full length.
+    /// Tokens that a worker's context holds, prefix cache included; 0: two conversations of full length, four on a graphics card.
     pub cells: u32,
     /// How keys and values are stored: `f16`, `q8_0` or `q4_0`.
     pub cache_type: String,

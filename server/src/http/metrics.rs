@@ -7,13 +7,22 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use inference::{Pool, pool::WorkerLoad};
+use inference::{
+    Pool,
+    pool::{Totals, WorkerLoad},
+};
 use prometheus_client::{
     encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 type Labels = Vec<(&'static str, String)>;
 
@@ -31,7 +40,27 @@ pub struct Metrics {
     busy: Family<Labels, Gauge>,
     queued: Family<Labels, Gauge>,
     slots: Family<Labels, Gauge>,
+    /// Part of the prompt tokens that the prefix cache had, since the worker's start.
+    hits: Family<Labels, Gauge<f64, AtomicU64>>,
+    /// In the order of [`TOTALS`].
+    totals: [Family<Labels, Counter>; TOTALS.len()],
 }
+
+/// A worker's counter: its name, what it counts, and where it is.
+type Total = (&'static str, &'static str, fn(&Totals) -> u64);
+
+/// Counters that the workers keep themselves. They begin at 0 with each start of a worker, as Prometheus expects.
+const TOTALS: [Total; 9] = [
+    ("worker_completions", "Completions begun", |totals| totals.requests),
+    ("worker_prompt_tokens", "Tokens of prompts", |totals| totals.prompt_tokens),
+    ("worker_cached_tokens", "Tokens of prompts that the prefix cache had", |totals| totals.cached_tokens),
+    ("worker_completion_tokens", "Tokens of completions", |totals| totals.completion_tokens),
+    ("worker_evaluated_tokens", "Tokens that went through the model", |totals| totals.evaluated_tokens),
+    ("worker_drafted_tokens", "Tokens guessed ahead", |totals| totals.drafted_tokens),
+    ("worker_accepted_tokens", "Tokens guessed ahead that were right", |totals| totals.accepted_tokens),
+    ("worker_evicted_cells", "Cells of the prefix cache given up for room", |totals| totals.evicted_cells),
+    ("worker_pauses", "Completions that made room for others for a while", |totals| totals.pauses),
+];
 
 impl Default for Metrics {
     fn default() -> Self {
@@ -47,7 +76,14 @@ impl Default for Metrics {
         registry.register("worker_busy", "Conversations being decoded", busy.clone());
         registry.register("worker_queued", "Requests waiting for a slot", queued.clone());
         registry.register("worker_slots", "Conversations that the worker decodes at the same time", slots.clone());
-        Self { registry, requests, durations, resident, ready, busy, queued, slots }
+        let hits = Family::<Labels, Gauge<f64, AtomicU64>>::default();
+        registry.register("worker_prefix_hit_ratio", "Part of the prompt tokens that the prefix cache had", hits.clone());
+        let totals = TOTALS.map(|(name, help, _)| {
+            let counter = Family::<Labels, Counter>::default();
+            registry.register(name, help, counter.clone());
+            counter
+        });
+        Self { registry, requests, durations, resident, ready, busy, queued, slots, hits, totals }
     }
 }
 
@@ -73,11 +109,22 @@ impl Metrics {
             self.busy.get_or_create(&labels).set(i64::from(worker.busy));
             self.queued.get_or_create(&labels).set(i64::from(worker.queued));
             self.slots.get_or_create(&labels).set(i64::from(worker.slots));
+            for (family, (.., read)) in self.totals.iter().zip(TOTALS) {
+                family.get_or_create(&labels).inner().store(read(&worker.totals), Ordering::Relaxed);
+            }
+            if worker.totals.prompt_tokens > 0 {
+                self.hits.get_or_create(&labels).set(ratio(worker.totals.cached_tokens, worker.totals.prompt_tokens));
+            }
         }
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
+fn ratio(part: u64, whole: u64) -> f64 {
+    part as f64 / whole as f64
 }
 
 /// Resident memory in bytes, from `/proc`; `None` on systems without it.

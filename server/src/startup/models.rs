@@ -1,8 +1,8 @@
 //! The configured models as the funnel wants them: catalogue, and one worker process for each.
 
 use crate::config::{Config, Model, foreign_variable};
-use inference::{Catalogue, CatalogueError, ModelConfig, Pool, pool::WorkerProcess};
-use std::{ffi::OsString, path::Path};
+use inference::{Catalogue, CatalogueError, ModelConfig, Pool, Upstream, UpstreamModel, pool::WorkerProcess};
+use std::{ffi::OsString, path::Path, time::Duration};
 
 /// Variables of our own environment that a worker needs: where libraries and temporary files are. No secrets.
 const PASSED_ON: [&str; 4] = ["PATH", "LD_LIBRARY_PATH", "TMPDIR", "HOME"];
@@ -22,8 +22,8 @@ pub fn catalogue(config: &Config) -> Result<Catalogue, CatalogueError> {
         id: model.id.clone(),
         name: model.name.clone(),
         description: model.description.clone(),
-        path: model.path.clone(),
         context_length: model.context_length(&config.workers),
+        fallback: model.fallback.clone(),
         default: model.default,
         purposes: Vec::new(),
         tenants: None,
@@ -41,14 +41,42 @@ pub fn start_workers(config: &Config, pool: &Pool) -> std::io::Result<()> {
         return Ok(());
     }
     let program = std::env::current_exe()?;
-    for (index, model) in config.models.offered.iter().enumerate() {
+    let ours = config.models.offered.iter().filter_map(|model| Some((model, model.path.as_deref()?)));
+    for (index, (model, path)) in ours.enumerate() {
         pool.supervise(WorkerProcess {
             name: format!("worker-{}", index + 1),
             model: model.id.clone(),
             program: program.clone(),
-            args: arguments(model, config),
+            args: arguments(model, path, config),
             env: environment(),
         });
+    }
+    Ok(())
+}
+
+/// Adds the configured upstreams to the pool.
+///
+/// # Errors
+/// A certificate file cannot be read, or no HTTP client can be made.
+pub fn add_upstreams(config: &Config, pool: &Pool) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    for upstream in &config.upstreams {
+        let models = config.models.offered.iter().filter_map(|model| {
+            let upstream_id = upstream.models.get(&model.id)?.clone();
+            Some(UpstreamModel { id: model.id.clone(), upstream_id, context_length: model.context_length(&config.workers) })
+        });
+        let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+        pool.add_upstream(Upstream {
+            name: upstream.name.clone(),
+            base_url: upstream.base_url.clone(),
+            key: upstream.key.clone(),
+            ca_pem: upstream.ca_file.as_deref().map(std::fs::read).transpose()?,
+            order: upstream.order,
+            slots: upstream.slots,
+            models: models.collect(),
+            connect: seconds(upstream.connect_seconds),
+            first: seconds(upstream.first_seconds),
+            idle: seconds(upstream.idle_seconds),
+        })?;
     }
     Ok(())
 }
@@ -56,7 +84,7 @@ pub fn start_workers(config: &Config, pool: &Pool) -> std::io::Result<()> {
 /// Model files that do not exist, for `kontor check` and a clear message at the start.
 #[must_use]
 pub fn missing_files(config: &Config) -> Vec<&Path> {
-    config.models.offered.iter().map(|model| model.path.as_path()).filter(|path| !path.is_file()).collect()
+    config.models.offered.iter().filter_map(|model| model.path.as_deref()).filter(|path| !path.is_file()).collect()
 }
 
 fn environment() -> Vec<(OsString, OsString)> {
@@ -66,9 +94,9 @@ fn environment() -> Vec<(OsString, OsString)> {
     passed_on.chain([spin]).collect()
 }
 
-fn arguments(model: &Model, config: &Config) -> Vec<OsString> {
+fn arguments(model: &Model, path: &Path, config: &Config) -> Vec<OsString> {
     let workers = &config.workers;
-    let mut arguments: Vec<OsString> = vec!["worker".into(), "--model".into(), model.path.clone().into()];
+    let mut arguments: Vec<OsString> = vec!["worker".into(), "--model".into(), path.into()];
     let mut option = |name: &str, value: String| arguments.extend([OsString::from(name), OsString::from(value)]);
     option("--model-id", model.id.clone());
     option("--context-length", model.context_length(workers).to_string());

@@ -24,7 +24,7 @@ fn nothing_configured_is_enough() {
     assert_eq!(config.cache_dir, PathBuf::from("/home/kim/.cache/kontor"));
     let model = &config.models.offered[0];
     assert_eq!((model.id.as_str(), model.default), ("qwen2.5-coder-1.5b-instruct", true));
-    assert!(model.path.starts_with("/home/kim/.cache/kontor/models"));
+    assert!(model.path.as_ref().is_some_and(|path| path.starts_with("/home/kim/.cache/kontor/models")));
 }
 
 #[test]
@@ -101,11 +101,30 @@ fn values_that_cannot_work_are_refused() {
         ("[database]\ntenant_url = \"postgres://x/y\"\n", "database.system_url"),
         ("[[models.offered]]\nid = \"a\"\npath = \"a\"\n[[models.offered]]\nid = \"a\"\npath = \"b\"\n", "occurs twice"),
         ("[[models.offered]]\nid = \"a\"\npath = \"a\"\nsize = 3\n", "size"),
+        ("[[models.offered]]\nid = \"a\"\n", "a has no path and no upstream runs it"),
+        ("[[upstreams]]\nname = \"u\"\nbase_url = \"llm.example.org\"\nmodels = {}\n", "neither https:// nor http://"),
+        ("[[upstreams]]\nname = \"u\"\nbase_url = \"https://x/v1\"\nmodels = { b = \"b\" }\n", "b, which is not among"),
+        ("[[upstreams]]\nname = \"u\"\nbase_url = \"https://x/v1\"\nmodels = {}\nkey_file = \"/no/such\"\n", "cannot be read"),
     ];
     for (toml, expected) in cases {
         let text = load(Some(toml), &[]).expect_err(toml).to_string();
         assert!(text.contains(expected), "{toml}: {text}");
     }
+}
+
+#[test]
+fn an_upstream_runs_a_model_that_has_no_file() {
+    let folder = TempDir::new().expect("a folder");
+    let key = folder.path().join("key");
+    fs::write(&key, "sk-upstream\n").expect("written");
+    let toml = format!(
+        "[[models.offered]]\nid = \"big\"\n[[upstreams]]\nname = \"u\"\nbase_url = \"https://llm.example.org/v1/\"\nkey_file = {key:?}\nmodels = {{ big = \"vendor/Big\" }}\n"
+    );
+    let config = load(Some(&toml), &[]).expect("valid");
+    let upstream = &config.upstreams[0];
+    assert_eq!((upstream.base_url.as_str(), upstream.order, upstream.slots), ("https://llm.example.org/v1", 1, 32));
+    assert_eq!(upstream.key.as_ref().map(|key| key.reveal()), Some("sk-upstream"));
+    assert!(!format!("{config:?}").contains("sk-upstream"));
 }
 
 #[test]

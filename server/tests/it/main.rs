@@ -5,5 +5,6 @@ mod architecture;
 mod authorisation_matrix;
 mod bootstrap;
 mod config;
+mod faults;
 mod funnel;
 mod routes;

@@ -53,9 +53,9 @@ impl Kontor {
     }
 
     pub async fn ask(&self, ask: Ask, told: Option<mpsc::UnboundedSender<Instant>>) -> Result<Answer> {
-        let system = ask.system.map(|content| ChatMessage { role: ChatRole::System, content });
+        let system = ask.system.map(|content| ChatMessage::new(ChatRole::System, content));
         let roles = [ChatRole::User, ChatRole::Assistant].into_iter().cycle();
-        let turns = ask.turns.into_iter().zip(roles).map(|(content, role)| ChatMessage { role, content });
+        let turns = ask.turns.into_iter().zip(roles).map(|(content, role)| ChatMessage::new(role, content));
         let request = Generate {
             id: Uuid::now_v7(),
             model: MODEL.into(),
@@ -91,7 +91,12 @@ impl Kontor {
                     answer.completion_tokens = usage.completion_tokens.into();
                 }
                 Event::Failed { message, .. } => return Err(format!("the worker failed: {message}").into()),
-                Event::Queued { .. } | Event::Started { .. } => {}
+                Event::Queued { .. }
+                | Event::Started { .. }
+                | Event::Reasoning { .. }
+                | Event::ToolCall { .. }
+                | Event::Vectors { .. }
+                | Event::Ended { .. } => {}
             }
             Ok(())
         })

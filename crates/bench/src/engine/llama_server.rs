@@ -57,7 +57,7 @@ impl LlamaServer {
         if let Some(slots) = needs.slots {
             command.args(["-np", &slots.to_string(), "--kv-unified"]);
         } else if tuning == Tuning::Tuned {
-            command.args(["-np", &slots.to_string(), "--kv-unified", "-b", "128", "-ub", "128", "-fa", "on"]);
+            command.args(["-np", &slots.to_string(), "--kv-unified", "-b", "128", "-ub", "128", "-fa", "off"]);
         }
         if needs.speculate {
             command.args(["--spec-type", "ngram-simple"]);

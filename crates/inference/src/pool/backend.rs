@@ -9,7 +9,7 @@ use worker_protocol::{Event, Generate, Status};
 /// Events of one completion, the last of which is `Done` or `Failed`. Dropping the stream cancels.
 pub type EventStream = BoxStream<'static, Result<Event, BackendError>>;
 
-/// Something that runs models: a worker now, any server that speaks the OpenAI protocol later.
+/// Something that runs models: a worker, or any server that speaks the OpenAI protocol.
 #[async_trait]
 pub trait Backend: Debug + Send + Sync + 'static {
     /// What it is doing now.
@@ -31,7 +31,10 @@ pub enum BackendError {
     /// No connection, or it broke before the last event: the other side may have died.
     #[error("no connection: {0}")]
     Lost(String),
-    /// It answered with an HTTP error.
+    /// It answered that it cannot now (HTTP 5xx, a time limit): another one may.
+    #[error("failing: {0}")]
+    Failing(String),
+    /// It answered with an HTTP error that would come again.
     #[error("refused with HTTP status {0}")]
     Refused(u16),
     /// It answered something else than the protocol says.

@@ -52,9 +52,12 @@ impl Health {
         &self.reason
     }
 
-    /// The model it runs, unless it may not be used.
-    pub(crate) fn ready_model(&self) -> Option<&worker_protocol::LoadedModel> {
-        if self.phase == Phase::Ready { self.status.as_ref()?.model.as_ref() } else { None }
+    /// The models it runs; none if it may not be used.
+    pub(crate) fn ready_models(&self) -> &[worker_protocol::LoadedModel] {
+        match &self.status {
+            Some(status) if self.phase == Phase::Ready => &status.models,
+            _ => &[],
+        }
     }
 
     /// Takes the answer to a poll into account.
@@ -121,8 +124,8 @@ mod tests {
     use worker_protocol::{LoadedModel, PROTOCOL, State, Status, Totals};
 
     fn status(state: State) -> Status {
-        let model = Some(LoadedModel { id: "m".into(), context_length: 4096, slots: 4 });
-        Status { protocol: PROTOCOL, state, model, busy: 0, queued: 0, totals: Totals::default() }
+        let models = vec![LoadedModel { id: "m".into(), context_length: 4096, slots: 4, ..LoadedModel::default() }];
+        Status { protocol: PROTOCOL, state, models, busy: 0, queued: 0, totals: Totals::default() }
     }
 
     fn lost() -> Result<Status, BackendError> {
@@ -135,7 +138,7 @@ mod tests {
         health.observe(Ok(status(State::Loading)));
         assert_eq!(health.phase(), Phase::Starting);
         health.observe(Ok(status(State::Ready)));
-        assert_eq!(health.ready_model().map(|model| model.id.as_str()), Some("m"));
+        assert_eq!(health.ready_models()[0].id, "m");
 
         health.observe(lost());
         health.observe(lost());
@@ -157,7 +160,7 @@ mod tests {
         health.observe(Ok(status(State::Ready)));
         health.suspect();
         assert_eq!(health.phase(), Phase::Suspect);
-        assert!(health.ready_model().is_none());
+        assert!(health.ready_models().is_empty());
         health.observe(Ok(status(State::Ready)));
         assert_eq!(health.phase(), Phase::Ready);
     }

@@ -65,7 +65,7 @@ mod tests {
         let events: Vec<Event> = ["Grüße, ẞ", "🦀"]
             .iter()
             .enumerate()
-            .map(|(n, text)| Event::Text { text: (*text).into(), completion_tokens: n as u32, logprobs: Vec::new() })
+            .map(|(n, text)| Event::Text { choice: 0, text: (*text).into(), completion_tokens: n as u32, logprobs: Vec::new() })
             .collect();
         let wire = events.iter().map(|event| serde_json::to_string(event).expect("serialises") + "\n").collect::<Vec<_>>().join("\n");
         let wire = Bytes::from(wire);

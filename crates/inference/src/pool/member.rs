@@ -3,23 +3,32 @@
 use super::{
     PoolTiming,
     backend::{Backend, BackendError},
+    breaker::Breaker,
     health::{Health, Phase},
 };
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicU32, Ordering},
 };
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 /// Identifies a member within its pool.
 pub(crate) type MemberId = usize;
+
+/// The load of a member all of whose slots are busy.
+pub(super) const FULL: u64 = 1000;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(super) id: MemberId,
     pub(super) name: String,
+    /// Members of a higher number are asked only if none of a lower one can be.
+    pub(super) order: u32,
     /// The model that it will have once it is up; `None` if only its status tells.
     expects: Option<String>,
     seat: Mutex<Seat>,
@@ -34,11 +43,12 @@ pub(crate) struct Member {
 struct Seat {
     backend: Option<Arc<dyn Backend>>,
     health: Health,
+    breaker: Breaker,
 }
 
 impl Member {
-    pub(super) fn new(id: MemberId, name: String, expects: Option<String>, changed: watch::Sender<u64>) -> Self {
-        Self { id, name, expects, seat: Mutex::default(), in_flight: AtomicU32::new(0), poll: Notify::new(), changed }
+    pub(super) fn new(id: MemberId, name: String, order: u32, expects: Option<String>, changed: watch::Sender<u64>) -> Self {
+        Self { id, name, order, expects, seat: Mutex::default(), in_flight: AtomicU32::new(0), poll: Notify::new(), changed }
     }
 
     fn seat(&self) -> MutexGuard<'_, Seat> {
@@ -49,6 +59,7 @@ impl Member {
     pub(super) fn attach(&self, backend: Arc<dyn Backend>) {
         self.update(|seat| {
             seat.backend = Some(backend);
+            seat.breaker = Breaker::default();
             seat.health.set(Phase::Starting, "starting");
         });
         self.poll.notify_one();
@@ -115,20 +126,24 @@ impl Member {
     /// A ready backend with the model, and how loaded it is (thousandths of its slots).
     pub(super) fn offer(&self, model: &str) -> Option<(u64, Arc<dyn Backend>)> {
         let seat = self.seat();
-        let loaded = seat.health.ready_model().filter(|loaded| loaded.id == model)?;
+        let loaded = seat.health.ready_models().iter().find(|loaded| loaded.id == model)?;
+        if !seat.breaker.admits(Instant::now()) {
+            return None;
+        }
         // Its own figures are up to one poll old, ours are exact but ours alone.
         let reported = seat.health.status().map_or(0, |status| status.busy + status.queued);
         let load = u64::from(reported.max(self.in_flight.load(Ordering::Relaxed)));
-        Some((load * 1000 / u64::from(loaded.slots.max(1)), seat.backend.clone()?))
+        Some((load * FULL / u64::from(loaded.slots.max(1)), seat.backend.clone()?))
     }
 
     /// It may have the model soon.
     pub(super) fn is_hopeful(&self, model: &str) -> bool {
         let seat = self.seat();
-        let may_have = match (&self.expects, seat.health.status().and_then(|status| status.model.as_ref())) {
-            (_, Some(loaded)) => loaded.id == model,
-            (Some(expected), None) => expected == model,
-            (None, None) => true,
+        let known = seat.health.status().map_or(&[][..], |status| &status.models);
+        let may_have = match &self.expects {
+            _ if !known.is_empty() => known.iter().any(|loaded| loaded.id == model),
+            Some(expected) => expected == model,
+            None => true,
         };
         may_have && matches!(seat.health.phase(), Phase::Starting | Phase::Suspect)
     }
@@ -144,15 +159,17 @@ impl Member {
     }
 
     pub(super) fn is_ready(&self) -> bool {
-        self.seat().health.ready_model().is_some()
+        !self.seat().health.ready_models().is_empty()
     }
 
     /// For people: `worker-1: loading its model`.
     pub(super) fn describe(&self) -> String {
         let seat = self.seat();
-        match (seat.health.phase(), seat.health.ready_model()) {
-            (Phase::Ready, Some(model)) => format!("{}: ready with {}", self.name, model.id),
-            (Phase::Ready, None) => format!("{}: ready without a model", self.name),
+        let models = seat.health.ready_models().iter().map(|model| model.id.as_str()).collect::<Vec<_>>().join(", ");
+        match seat.health.phase() {
+            Phase::Ready if !seat.breaker.admits(Instant::now()) => format!("{}: left alone after failures", self.name),
+            Phase::Ready if models.is_empty() => format!("{}: ready without a model", self.name),
+            Phase::Ready => format!("{}: ready with {models}", self.name),
             _ => format!("{}: {}", self.name, seat.health.reason()),
         }
     }
@@ -169,12 +186,27 @@ impl Seat {
 pub(super) struct Lease {
     pub(super) member: Arc<Member>,
     pub(super) backend: Arc<dyn Backend>,
+    judged: bool,
 }
 
 impl Lease {
     pub(super) fn new(member: Arc<Member>, backend: Arc<dyn Backend>) -> Self {
         member.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { member, backend }
+        member.seat().breaker.begin();
+        Self { member, backend, judged: false }
+    }
+
+    /// What this completion says about the backend, for its circuit breaker.
+    pub(super) fn judge(&mut self, well: bool) {
+        if std::mem::replace(&mut self.judged, true) {
+            return;
+        }
+        let mut seat = self.member.seat();
+        if well {
+            seat.breaker.succeeded();
+        } else {
+            seat.breaker.failed(Instant::now());
+        }
     }
 
     /// The connection was lost: nobody else shall run into that before a poll succeeded.
@@ -185,6 +217,9 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        if !self.judged {
+            self.member.seat().breaker.told_nothing();
+        }
         self.member.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -1,22 +1,29 @@
 //! The pool: which backend runs a completion.
 
+mod affinity;
 mod backend;
+mod breaker;
 mod health;
+mod http;
 mod lines;
 mod load;
 mod member;
 pub mod supervisor;
+pub mod upstream;
 mod worker;
 
 pub use backend::{Backend, BackendError, EventStream};
 pub use load::WorkerLoad;
 pub(crate) use member::MemberId;
 pub use supervisor::WorkerProcess;
+pub use upstream::{Upstream, UpstreamModel};
 pub use worker::WorkerBackend;
+pub use worker_protocol::Totals;
 
 use crate::meter::{RETRY_AFTER_S, Ticket};
+use affinity::{Affinity, Beginnings};
 use domain::Error;
-use member::{Lease, Member};
+use member::{FULL, Lease, Member};
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -30,7 +37,16 @@ use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
 };
+use tower::retry::budget::{Budget, TpsBudget};
 use worker_protocol::Generate;
+
+/// Second tries: a fifth of the requests of so long, and in any case so many per second.
+const RETRY_WINDOW: Duration = Duration::from_secs(10);
+const RETRIES_PER_SECOND: u32 = 10;
+const RETRY_PART: f32 = 0.2;
+/// The member that knows a beginning is preferred unless it is this much (thousandths of its slots) busier than the
+/// least busy one and would let the request wait.
+const WORTH_A_WAIT: u64 = FULL / 4;
 
 /// How patient the pool is.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +76,9 @@ struct Inner {
     members: Mutex<Vec<Arc<Member>>>,
     /// Counts changes of any member's phase.
     changed: watch::Sender<u64>,
+    affinity: Affinity,
+    /// What may be tried a second time, so that a failing installation is not asked twice as much.
+    retries: TpsBudget,
     tasks: TaskTracker,
     stop: CancellationToken,
     _stop_at_drop: DropGuard,
@@ -80,6 +99,8 @@ impl Pool {
             timing,
             members: Mutex::default(),
             changed: watch::Sender::new(0),
+            affinity: Affinity::default(),
+            retries: TpsBudget::new(RETRY_WINDOW, RETRIES_PER_SECOND, RETRY_PART),
             tasks: TaskTracker::new(),
             _stop_at_drop: stop.clone().drop_guard(),
             stop,
@@ -89,12 +110,23 @@ impl Pool {
 
     /// Adds a backend that somebody else runs. Needs a tokio runtime: its health is polled from now on.
     pub fn add(&self, name: &str, backend: Arc<dyn Backend>) {
-        self.join(name, None).attach(backend);
+        self.join(name, 0, None).attach(backend);
+    }
+
+    /// Adds a server that speaks the OpenAI protocol. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// No HTTP client can be made for it.
+    pub fn add_upstream(&self, upstream: Upstream) -> Result<(), BackendError> {
+        let (name, order) = (upstream.name.clone(), upstream.order);
+        let backend = Arc::new(upstream::UpstreamBackend::new(upstream)?);
+        self.join(&name, order, None).attach(backend);
+        Ok(())
     }
 
     /// Starts a worker process and keeps it running. Needs a tokio runtime.
     pub fn supervise(&self, process: WorkerProcess) {
-        let member = self.join(&process.name, Some(process.model.clone()));
+        let member = self.join(&process.name, 0, Some(process.model.clone()));
         self.inner.tasks.spawn(supervisor::supervise(process, member, self.inner.stop.clone()));
     }
 
@@ -125,35 +157,51 @@ impl Pool {
         self.inner.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn join(&self, name: &str, expects: Option<String>) -> Arc<Member> {
+    fn join(&self, name: &str, order: u32, expects: Option<String>) -> Arc<Member> {
         let mut members = self.members();
-        let member = Arc::new(Member::new(members.len(), name.to_owned(), expects, self.inner.changed.clone()));
+        let member = Arc::new(Member::new(members.len(), name.to_owned(), order, expects, self.inner.changed.clone()));
         members.push(member.clone());
         self.inner.tasks.spawn(member.clone().watch(self.inner.timing, self.inner.stop.clone()));
         member
     }
 
-    /// Picks a backend and starts the completion on it. `full` are members that had no room just now.
-    pub(crate) async fn dispatch(&self, ticket: &Ticket, request: &Generate, full: &[MemberId]) -> Result<Dispatched, DispatchError> {
-        let lease = self.lease(&request.model, full).await.map_err(DispatchError::NoWorker)?;
+    /// A request is tried for the first time.
+    pub(crate) fn count_request(&self) {
+        self.inner.retries.deposit();
+    }
+
+    /// It may be tried once more.
+    pub(crate) fn may_retry(&self) -> bool {
+        self.inner.retries.withdraw()
+    }
+
+    /// Picks a backend and starts the completion on it. `avoid` are members that could not take it just now.
+    pub(crate) async fn dispatch(&self, ticket: &Ticket, request: &Generate, avoid: &[MemberId]) -> Result<Dispatched, DispatchError> {
+        let beginnings = self.inner.affinity.beginnings(request);
+        let mut lease = self.lease(&request.model, &beginnings, avoid).await.map_err(DispatchError::NoWorker)?;
+        let member = lease.member.id;
         match lease.backend.generate(ticket, request.clone()).await {
-            Ok(events) => Ok(Dispatched { events, lease }),
+            Ok(events) => {
+                self.inner.affinity.remember(&beginnings, member);
+                Ok(Dispatched { events, lease })
+            }
             Err(error) => {
+                lease.judge(false);
                 if matches!(error, BackendError::Lost(_)) {
                     lease.suspect();
                 }
-                Err(DispatchError::Backend(error))
+                Err(DispatchError::Backend(member, error))
             }
         }
     }
 
-    /// The least loaded ready backend; waits for one that is on its way.
-    async fn lease(&self, model: &str, full: &[MemberId]) -> Result<Lease, Error> {
+    /// The best ready backend; waits for one that is on its way.
+    async fn lease(&self, model: &str, beginnings: &Beginnings, avoid: &[MemberId]) -> Result<Lease, Error> {
         let deadline = Instant::now() + self.inner.timing.wait;
         let mut changed = self.inner.changed.subscribe();
         loop {
             changed.mark_unchanged();
-            if let Some(lease) = self.pick(model, full) {
+            if let Some(lease) = self.pick(model, beginnings, avoid) {
                 return Ok(lease);
             }
             let hope = self.members().iter().any(|member| member.is_hopeful(model));
@@ -165,14 +213,23 @@ impl Pool {
         }
     }
 
-    fn pick(&self, model: &str, full: &[MemberId]) -> Option<Lease> {
+    /// Of the first order that offers anything: who knows the beginning, unless it is too busy; else the least busy.
+    fn pick(&self, model: &str, beginnings: &Beginnings, avoid: &[MemberId]) -> Option<Lease> {
+        let knows = self.inner.affinity.best(beginnings);
         // The lock is held until the lease counts, so that many at once spread out.
         let members = self.members();
-        let offers = members.iter().filter(|member| !full.contains(&member.id)).filter_map(|member| {
+        let offers = members.iter().filter(|member| !avoid.contains(&member.id)).filter_map(|member| {
             let (load, backend) = member.offer(model)?;
             Some((load, member, backend))
         });
-        let (_, member, backend) = offers.min_by_key(|(load, ..)| *load)?;
+        let mut offers: Vec<_> = offers.collect();
+        let first = offers.iter().map(|(_, member, _)| member.order).min()?;
+        offers.retain(|(_, member, _)| member.order == first);
+        let least = offers.iter().map(|(load, ..)| *load).min()?;
+        let (_, member, backend) = offers.into_iter().min_by_key(|(load, member, _)| {
+            let preferred = knows == Some(member.id) && (*load < FULL || *load <= least + WORTH_A_WAIT);
+            (!preferred, *load)
+        })?;
         Some(Lease::new(member.clone(), backend))
     }
 }
@@ -196,8 +253,14 @@ impl Dispatched {
     }
 
     /// The connection was lost.
-    pub(crate) fn suspect(&self) {
+    pub(crate) fn suspect(&mut self) {
+        self.lease.judge(false);
         self.lease.suspect();
+    }
+
+    /// What came so far speaks for its backend, or against it.
+    pub(crate) fn judge(&mut self, well: bool) {
+        self.lease.judge(well);
     }
 }
 
@@ -206,5 +269,5 @@ pub(crate) enum DispatchError {
     /// None is ready, and none became ready in time; for the caller as it is.
     NoWorker(Error),
     /// The chosen one did not take it.
-    Backend(BackendError),
+    Backend(MemberId, BackendError),
 }

@@ -2,6 +2,7 @@
 
 use super::{
     backend::{Backend, BackendError, EventStream},
+    http::{self, chain, lost},
     lines::Lines,
 };
 use crate::meter::Ticket;
@@ -9,8 +10,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use domain::secret::Secret;
 use futures::{Stream, StreamExt, stream};
-use reqwest::{Client, RequestBuilder, Response, redirect::Policy};
-use std::{collections::VecDeque, error::Error as StdError, time::Duration};
+use reqwest::{Client, RequestBuilder, Response};
+use std::{collections::VecDeque, time::Duration};
 use worker_protocol::{Event, Generate, Status};
 
 /// For a connection to be made. Workers are near.
@@ -33,23 +34,17 @@ impl WorkerBackend {
     /// # Errors
     /// [`BackendError::Protocol`] if no HTTP client can be made.
     pub fn new(addr: &str, token: Secret) -> Result<Self, BackendError> {
-        let client = Client::builder()
+        let client = http::builder(CONNECT)
             .http2_prior_knowledge()
             .http2_keep_alive_interval(KEEP_ALIVE)
             .http2_keep_alive_timeout(KEEP_ALIVE)
-            .connect_timeout(CONNECT)
-            .tcp_nodelay(true)
-            // A worker has no reason to send us elsewhere, and the token is for it alone.
-            .redirect(Policy::none())
-            // A proxy from the environment must never see prompts.
-            .no_proxy()
             .build()
             .map_err(|error| BackendError::Protocol(chain(&error)))?;
         Ok(Self { client, base: format!("http://{addr}"), token })
     }
 
     async fn send(&self, call: RequestBuilder) -> Result<Response, BackendError> {
-        let response = call.bearer_auth(self.token.reveal()).send().await.map_err(|error| BackendError::Lost(chain(&error)))?;
+        let response = call.bearer_auth(self.token.reveal()).send().await.map_err(lost)?;
         if response.status().is_success() { Ok(response) } else { Err(BackendError::Refused(response.status().as_u16())) }
     }
 }
@@ -58,14 +53,14 @@ impl WorkerBackend {
 impl Backend for WorkerBackend {
     async fn status(&self) -> Result<Status, BackendError> {
         let response = self.send(self.client.get(format!("{}/status", self.base))).await?;
-        let body = response.bytes().await.map_err(|error| BackendError::Lost(chain(&error)))?;
+        let body = response.bytes().await.map_err(lost)?;
         serde_json::from_slice(&body).map_err(|error| BackendError::Protocol(error.to_string()))
     }
 
     async fn generate(&self, ticket: &Ticket, request: Generate) -> Result<EventStream, BackendError> {
         tracing::debug!(usage = %ticket.id(), worker = self.base, "dispatch");
         let response = self.send(self.client.post(format!("{}/generate", self.base)).json(&request)).await?;
-        let chunks = response.bytes_stream().map(|chunk| chunk.map_err(|error| BackendError::Lost(chain(&error))));
+        let chunks = response.bytes_stream().map(|chunk| chunk.map_err(lost));
         Ok(events(chunks).boxed())
     }
 }
@@ -104,16 +99,4 @@ fn decode(lines: &mut Lines, chunk: &Bytes, ready: &mut VecDeque<Result<Event, B
             }
         }
     }
-}
-
-/// The error with its causes: reqwest's own text says only *error sending request*.
-fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text.push_str(": ");
-        text.push_str(&next.to_string());
-        cause = next.source();
-    }
-    text
 }

@@ -6,3 +6,4 @@ mod ends;
 mod pool;
 mod setup;
 mod supervisor;
+mod upstreams;

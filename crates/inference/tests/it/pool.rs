@@ -1,8 +1,9 @@
 //! Which worker gets a completion, and what happens while there is none.
 
 use crate::setup::{asker, eventually, first_text, read, request, setup};
+use contract::account::Role;
 use domain::{Error, SystemClock};
-use inference::{Catalogue, Inference, Outcome, Output, Pool};
+use inference::{Catalogue, ChatMessage, ChatRole, Inference, Outcome, Output, Pool, Request};
 use std::{sync::Arc, time::Duration};
 use testkit::{
     TestDb,
@@ -42,12 +43,45 @@ async fn the_least_loaded_worker_is_taken() {
     eventually("both are ready", || async { inference.ready().is_ok() }).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     let mut running = Vec::new();
-    for _ in 0..6 {
-        let mut generation = inference.admit(&actor, request()).await.expect("admitted");
+    for n in 0..6 {
+        // Different questions, so that nobody knows their beginning.
+        let messages = vec![ChatMessage::new(ChatRole::User, format!("Question {n}"))];
+        let mut generation = inference.admit(&actor, Request { messages, ..request() }).await.expect("admitted");
         first_text(&mut generation).await;
         running.push(generation);
     }
     assert_eq!((workers[0].running(), workers[1].running()), (3, 3));
+}
+
+#[tokio::test]
+async fn a_conversation_goes_where_its_beginning_was_computed() {
+    let db = TestDb::new().await;
+    let (actor, stranger) = (asker(&db).await, testkit::user(&db, &testkit::tenant(&db, "b").await, &[Role::User]).await);
+    let workers = [FakeWorker::start().await, FakeWorker::start().await];
+    let pool = quick_pool();
+    pool.add("one", workers[0].backend());
+    let inference = over(&db, pool.clone());
+    // Only one is there at first, so that it is known who has the beginning.
+    read(&mut inference.admit(&actor, request()).await.expect("admitted")).await;
+    pool.add("two", workers[1].backend());
+    eventually("both are ready", || async { pool.describe().matches("ready with").count() == 2 }).await;
+    // Somebody keeps the first one a little busier than the second.
+    workers[0].script(Script::answer("busy busy").hangs_after(1));
+    let mut busy = inference.admit(&actor, request()).await.expect("admitted");
+    first_text(&mut busy).await;
+    let more = |text: &str| {
+        let mut request = request();
+        request.messages.push(ChatMessage::new(ChatRole::Assistant, "A trading house."));
+        request.messages.push(ChatMessage::new(ChatRole::User, text));
+        request
+    };
+    for text in ["Since when?", "Where?"] {
+        read(&mut inference.admit(&actor, more(text)).await.expect("admitted")).await;
+    }
+    assert_eq!((workers[0].requests().len(), workers[1].requests().len()), (4, 0));
+    // For another tenant the same words are new ones.
+    read(&mut inference.admit(&stranger, more("Where?")).await.expect("admitted")).await;
+    assert_eq!((workers[0].requests().len(), workers[1].requests().len()), (4, 1));
 }
 
 #[tokio::test]

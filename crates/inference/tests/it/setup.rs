@@ -2,7 +2,7 @@
 
 use contract::{account::Role, model::Sampling, usage::Purpose};
 use domain::Actor;
-use inference::{ChatMessage, ChatRole, Ended, Generation, Inference, Output, Request};
+use inference::{ChatMessage, ChatRole, Ended, Generation, Inference, Options, Output, Request};
 use std::{future::Future, time::Duration};
 use testkit::{
     TestDb,
@@ -32,8 +32,16 @@ pub async fn asker(db: &TestDb) -> Actor {
 }
 
 pub fn request() -> Request {
-    let messages = vec![ChatMessage { role: ChatRole::User, content: "What is a kontor?".into() }];
-    Request { purpose: Purpose::Chat, model: None, messages, continue_last: false, sampling: Sampling::default(), transient: false }
+    let messages = vec![ChatMessage::new(ChatRole::User, "What is a kontor?")];
+    Request {
+        purpose: Purpose::Chat,
+        model: None,
+        messages,
+        continue_last: false,
+        sampling: Sampling::default(),
+        transient: false,
+        options: Options::default(),
+    }
 }
 
 impl Setup {
@@ -60,9 +68,9 @@ pub async fn read(generation: &mut Generation) -> (String, Ended) {
     let mut text = String::new();
     while let Some(output) = generation.next().await {
         match output {
-            Output::Text(more) => text.push_str(&more),
+            Output::Text { text: more, .. } => text.push_str(&more),
             Output::End(ended) => return (text, ended),
-            Output::Queued { .. } | Output::Started { .. } => {}
+            _ => {}
         }
     }
     panic!("the generation had no end");
@@ -72,9 +80,9 @@ pub async fn read(generation: &mut Generation) -> (String, Ended) {
 pub async fn first_text(generation: &mut Generation) -> String {
     while let Some(output) = generation.next().await {
         match output {
-            Output::Text(text) => return text,
+            Output::Text { text, .. } => return text,
             Output::End(ended) => panic!("ended before the first text: {ended:?}"),
-            Output::Queued { .. } | Output::Started { .. } => {}
+            _ => {}
         }
     }
     panic!("the generation had no text");

@@ -20,7 +20,7 @@ use contract::{
     usage::Purpose,
 };
 use domain::{Action, Actor, Error, Result};
-use inference::Request;
+use inference::{Options, Request};
 use runner::{Produced, Runner, Why};
 use std::sync::Arc;
 use store::messages::PromptMessage;
@@ -143,6 +143,7 @@ impl Turns {
             continue_last: false,
             sampling: settings.sampling,
             transient: true,
+            options: Options::default(),
         };
 
         let turn = TurnId(Uuid::now_v7());

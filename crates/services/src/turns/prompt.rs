@@ -52,7 +52,7 @@ pub(crate) fn build(
     let questions = kept.iter().position(|message| message.role == ChatRole::User).unwrap_or(0);
     kept.drain(..questions);
 
-    let mut messages: Vec<ChatMessage> = system.into_iter().map(|content| ChatMessage { role: ChatRole::System, content }).collect();
+    let mut messages: Vec<ChatMessage> = system.into_iter().map(|content| ChatMessage::new(ChatRole::System, content)).collect();
     let last = kept.len().saturating_sub(1);
     for (at, message) in kept.into_iter().enumerate() {
         push(&mut messages, message, at == last && continue_last);
@@ -86,7 +86,7 @@ fn render(message: PromptMessage) -> ChatMessage {
         content.push_str(&format!("File {name}:\n{fence}\n{text}\n{fence}\n\n"));
     }
     content.push_str(&message.content);
-    ChatMessage { role, content }
+    ChatMessage::new(role, content)
 }
 
 /// A fence that nothing in the text closes.

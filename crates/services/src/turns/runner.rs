@@ -144,8 +144,9 @@ impl<'a, S: Sink> Runner<'a, S> {
                 () = self.sink.news(), if self.why.is_none() && self.look_at.is_none() => self.look_at = Some(Instant::now() + NEWS_PAUSE),
                 output = generation.next() => match output {
                     Some(Output::Queued { place, wait_ms }) => self.queued = Some((place, wait_ms)),
-                    Some(Output::Started { .. }) => {}
-                    Some(Output::Text(text)) => self.take(text),
+                    // Chats offer no tools, ask for one answer and show what is said, not what is thought.
+                    Some(Output::Started { .. } | Output::Reasoning { .. } | Output::ToolCall { .. } | Output::Vectors { .. } | Output::Ended { .. }) => {}
+                    Some(Output::Text { text, .. }) => self.take(text),
                     Some(Output::End(ended)) => return Some(self.end(Some(ended))),
                     None => return Some(self.end(None)),
                 },

@@ -13,7 +13,7 @@ use contract::{
     usage::Purpose,
 };
 use domain::{Actor, Error, Result};
-use inference::{Generation, Request};
+use inference::{Generation, Options, Request};
 use std::{sync::Arc, time::Duration};
 use store::{TenantTx, listen::Subscription, messages::AnswerEnd, turns::Appended};
 use tokio::time::{Instant, sleep, timeout};
@@ -87,7 +87,15 @@ impl StoredTurn {
         tx.commit().await?;
         let system = prompt::system(&profile.instructions, &conversation.system_prompt);
         let messages = prompt::build(system, path, context, conversation.sampling.max_tokens, continue_last);
-        let request = Request { purpose: Purpose::Chat, model, messages, continue_last, sampling: conversation.sampling, transient: false };
+        let request = Request {
+            purpose: Purpose::Chat,
+            model,
+            messages,
+            continue_last,
+            sampling: conversation.sampling,
+            transient: false,
+            options: Options::default(),
+        };
         self.shared.inference.admit(&self.actor, request).await
     }
 

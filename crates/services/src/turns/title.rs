@@ -3,7 +3,7 @@
 use crate::{check, shared::Shared};
 use contract::{model::Sampling, usage::Purpose};
 use domain::{Actor, Result};
-use inference::{ChatMessage, ChatRole, Outcome, Output, Request};
+use inference::{ChatMessage, ChatRole, Options, Outcome, Output, Request};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -55,19 +55,20 @@ async fn generate(shared: &Shared, actor: &Actor, model: &str, question: &str, a
     let request = Request {
         purpose: Purpose::Title,
         model: Some(model.to_owned()),
-        messages: vec![ChatMessage { role: ChatRole::System, content: system.into() }, ChatMessage { role: ChatRole::User, content: user }],
+        messages: vec![ChatMessage::new(ChatRole::System, system), ChatMessage::new(ChatRole::User, user)],
         continue_last: false,
         transient: false,
+        options: Options::default(),
         sampling: Sampling { temperature: Some(0.2), max_tokens: Some(MAX_TOKENS), ..Sampling::default() },
     };
     let mut generation = shared.inference.admit(actor, request).await?;
     let mut title = String::new();
     while let Some(output) = generation.next().await {
         match output {
-            Output::Text(text) => title.push_str(&text),
+            Output::Text { text, .. } => title.push_str(&text),
             Output::End(ended) if ended.outcome == Outcome::Ok => return Ok(title),
             Output::End(ended) => return ended.error.map_or_else(|| Ok(String::new()), Err),
-            Output::Queued { .. } | Output::Started { .. } => {}
+            _ => {}
         }
     }
     Ok(String::new())

@@ -30,7 +30,16 @@ fn usage(actor: &Actor, created_at: i64) -> NewUsage {
 }
 
 fn settlement(outcome: Outcome, at: i64) -> Settlement {
-    Settlement { outcome, prompt_tokens: 10, cached_tokens: 4, completion_tokens: 7, ttft_ms: Some(5), duration_ms: Some(9), at }
+    Settlement {
+        outcome,
+        model: None,
+        prompt_tokens: 10,
+        cached_tokens: 4,
+        completion_tokens: 7,
+        ttft_ms: Some(5),
+        duration_ms: Some(9),
+        at,
+    }
 }
 
 async fn open(test: &TestDb, actor: &Actor, new: &NewUsage) {

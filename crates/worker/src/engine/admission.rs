@@ -81,7 +81,9 @@ impl Thread<'_> {
                 let mut sequence = Sequence::start(*job, begun.seq, begun.reused);
                 recent.into_iter().for_each(|token| sequence.sampler.remember(token.0));
                 let usage = sequence.usage();
-                self.shared.totals.started(usage.prompt_tokens, usage.cached_tokens);
+                if sequence.is_first() {
+                    self.shared.totals.started(usage.prompt_tokens, usage.cached_tokens);
+                }
                 tracing::debug!(id = %sequence.id, seq = sequence.seq, ?usage, "prefill begins");
                 sequence
             }

@@ -3,6 +3,7 @@
 use llama_cpp_2::token::LlamaToken;
 
 use crate::constraint::Constraint;
+use crate::tools::Parser;
 
 /// See the module.
 #[derive(Default)]
@@ -16,4 +17,8 @@ pub struct Choice {
     pub ignore_end: bool,
     /// Guess ahead.
     pub speculate: bool,
+    /// Takes calls and thoughts out of the text.
+    pub parser: Option<Parser>,
+    /// End after the first call.
+    pub single_call: bool,
 }

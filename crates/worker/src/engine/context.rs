@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use llama_cpp_2::context::LlamaContext;
-use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
+use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams, LlamaPoolingType};
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
@@ -12,7 +12,7 @@ use llama_cpp_2::token::LlamaToken;
 use super::cells::Op;
 use crate::error::Error;
 use crate::model::backend;
-use crate::options::{CacheType, Options};
+use crate::options::{CacheType, FlashAttention, Options};
 
 /// See the module.
 pub struct Context<'a> {
@@ -36,7 +36,7 @@ impl<'a> Context<'a> {
             .with_kv_unified(true)
             // Sliding-window models would forget what lies before the window, and with it every prefix.
             .with_swa_full(true)
-            .with_flash_attention_policy(llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_AUTO)
+            .with_flash_attention_policy(flash_attention(options))
             .with_type_k(cache)
             .with_type_v(cache)
             .with_n_batch(options.batch)
@@ -47,6 +47,31 @@ impl<'a> Context<'a> {
             .new_context(backend()?, params)
             .map_err(|error| Error::Engine(format!("no context of {cells} tokens: {error}; is there enough memory?")))?;
         Ok(Self { inner, batch: LlamaBatch::new(usize::try_from(options.batch).unwrap_or(usize::MAX), 1) })
+    }
+
+    /// A context that pools: `tokens` in a step, of at most `sequences` inputs.
+    pub fn pooling(options: &Options, weights: &'a LlamaModel, tokens: u32, sequences: u32) -> Result<Self, Error> {
+        let threads = i32::try_from(options.threads).unwrap_or(1);
+        let params = LlamaContextParams::default()
+            .with_n_ctx(std::num::NonZero::new(tokens))
+            .with_n_seq_max(sequences)
+            .with_kv_unified(true)
+            .with_embeddings(true)
+            // As the file says.
+            .with_pooling_type(LlamaPoolingType::Unspecified)
+            // An input that is not causal must be in one piece.
+            .with_n_batch(tokens)
+            .with_n_ubatch(tokens)
+            .with_n_threads(threads)
+            .with_n_threads_batch(threads);
+        let inner =
+            weights.new_context(backend()?, params).map_err(|error| Error::Engine(format!("no context of {tokens} tokens: {error}")))?;
+        Ok(Self { inner, batch: LlamaBatch::new(usize::try_from(tokens).unwrap_or(usize::MAX), 1) })
+    }
+
+    /// What the inputs of sequence `seq` were pooled to in the last step.
+    pub fn pooled(&self, seq: usize) -> Result<&[f32], Error> {
+        self.inner.embeddings_seq_ith(signed(seq)?).map_err(engine)
     }
 
     /// Carries out what the books decided.
@@ -109,6 +134,19 @@ impl<'a> Context<'a> {
     /// The scores after the token at `index` of the step, which was added with `scores`.
     pub fn scores(&self, index: i32) -> &[f32] {
         self.inner.get_logits_ith(index)
+    }
+}
+
+/// On processors llama.cpp's flash attention is slow unless 64 tokens are computed at once: an answer behind 512
+/// tokens is written one and a half times as fast without it, behind 2,048 twice (docs/PERFORMANCE.md). Quantised
+/// values need it.
+fn flash_attention(options: &Options) -> llama_cpp_sys_2::llama_flash_attn_type {
+    let plain = options.gpu_layers == 0 && options.cache_type == CacheType::F16;
+    match options.flash_attention {
+        FlashAttention::Auto if plain => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_DISABLED,
+        FlashAttention::Auto => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_AUTO,
+        FlashAttention::On => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_ENABLED,
+        FlashAttention::Off => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_DISABLED,
     }
 }
 

@@ -12,6 +12,8 @@ use llama_cpp_2::token::LlamaToken;
 const PATTERN: usize = 3;
 const FIRST_GUESS: usize = 4;
 const LONGEST_GUESS: usize = 24;
+/// Tokens beyond the pattern that are compared to tell occurrences apart.
+const LONGEST_MATCH: usize = 32;
 /// Tokens that a probe tries after a pause.
 const PROBE: usize = 2;
 /// Weight of the newest guess in the rate.
@@ -48,9 +50,11 @@ impl Drafter {
             self.rest -= 1;
             return Vec::new();
         }
+        let Some((end, matched)) = lookup(tokens) else { return Vec::new() };
         let doubtful = self.rate < price * MARGIN;
-        let length = if doubtful { PROBE } else { self.length };
-        lookup(tokens, length.min(room))
+        // The longer a text has been followed, the farther it will be.
+        let length = if doubtful { PROBE } else { self.length.max((matched - PATTERN).min(LONGEST_GUESS)) };
+        tokens[end..].iter().cycle().take(length.min(room)).copied().collect()
     }
 
     /// `right` of `guessed` tokens came true.
@@ -76,15 +80,23 @@ impl Drafter {
     }
 }
 
-/// What followed the latest earlier occurrence of the last [`PATTERN`] tokens.
-fn lookup(tokens: &[LlamaToken], most: usize) -> Vec<LlamaToken> {
-    let Some(at) = tokens.len().checked_sub(PATTERN) else { return Vec::new() };
+/// Where the last tokens occurred before: the end of the occurrence that agrees with them farthest back, of equal ones
+/// the latest, and how many tokens agree.
+fn lookup(tokens: &[LlamaToken]) -> Option<(usize, usize)> {
+    let at = tokens.len().checked_sub(PATTERN)?;
     let (before, pattern) = tokens.split_at(at);
     // The occurrence may overlap the pattern itself: "ababab" goes on with "ab".
-    let found = (0..before.len()).rev().find(|start| tokens[*start..*start + PATTERN] == *pattern);
-    let Some(start) = found else { return Vec::new() };
-    let follow = &tokens[start + PATTERN..];
-    follow.iter().cycle().take(if follow.is_empty() { 0 } else { most }).copied().collect()
+    let found = (0..before.len()).rev().filter(|start| tokens[*start..*start + PATTERN] == *pattern);
+    let agree =
+        |start: usize| tokens[..start].iter().rev().zip(before.iter().rev()).take(LONGEST_MATCH).take_while(|(a, b)| a == b).count();
+    let mut best = None;
+    for start in found {
+        let matched = PATTERN + agree(start);
+        if best.is_none_or(|(_, most)| matched > most) {
+            best = Some((start + PATTERN, matched));
+        }
+    }
+    best
 }
 
 #[cfg(test)]
@@ -102,7 +114,7 @@ mod tests {
     #[test]
     fn the_latest_occurrence_is_repeated() {
         let mut drafter = Drafter::new(true);
-        assert_eq!(guess(&mut drafter, "say hello, say hullo, say h"), "ullo");
+        assert_eq!(guess(&mut drafter, "say hello, say hullo, say h"), "ullo, s");
         assert_eq!(guess(&mut drafter, "nothing like it"), "");
         assert_eq!(guess(&mut drafter, "ab"), "");
         assert_eq!(guess(&mut drafter, "xabababab"), "abab");
@@ -110,10 +122,16 @@ mod tests {
     }
 
     #[test]
+    fn the_occurrence_that_agrees_farthest_back_is_followed() {
+        let mut drafter = Drafter::new(true);
+        assert_eq!(guess(&mut drafter, "first: let it be; second: let it go; third: let it rain. first: let it "), "be; second:");
+    }
+
+    #[test]
     fn guesses_grow_with_success_and_shrink_with_failure() {
         let text = "0123456789abcdefghijklmnopqrstuvwxyz, 0123";
         let mut drafter = Drafter::new(true);
-        assert_eq!(guess(&mut drafter, text).len(), 4);
+        assert_eq!(guess(&mut drafter, text).len(), FIRST_GUESS);
         drafter.learn(4, 4, 0.15);
         assert_eq!(guess(&mut drafter, text).len(), 8);
         drafter.learn(8, 8, 0.15);

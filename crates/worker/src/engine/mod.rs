@@ -6,7 +6,9 @@ pub mod cells;
 pub mod choice;
 mod context;
 pub mod drafts;
+pub mod embed;
 pub mod kept;
+mod lanes;
 pub mod queue;
 pub mod sequence;
 mod step;
@@ -26,6 +28,7 @@ use crate::options::Options;
 use crate::sampling::Params;
 use crate::shared::{Admission, Shared};
 pub use choice::Choice;
+use embed::EmbedJob;
 use queue::flows::Flow;
 
 /// A completion to make; its prompt is known to fit.
@@ -39,6 +42,10 @@ pub struct Job {
     pub pinned: usize,
     pub params: Params,
     pub choice: Choice,
+    /// Whoever asks gave a seed: the answer must come out the same each time.
+    pub exact: bool,
+    /// Its number among several completions of one prompt; `None`: it is the only one.
+    pub number: Option<u32>,
     pub stop: Vec<String>,
     /// Closed by the other side to cancel.
     pub events: UnboundedSender<Event>,
@@ -48,6 +55,7 @@ pub struct Job {
 
 enum Message {
     Job(Box<Job>),
+    Embed(Box<EmbedJob>),
     /// Wake up and look at [`Shared::halted`].
     Wake,
 }
@@ -55,6 +63,9 @@ enum Message {
 /// Where jobs go in. The engine ends when all handles are gone and its work is done.
 #[derive(Clone)]
 pub struct Engine(mpsc::Sender<Message>);
+
+/// The engine has ended.
+pub struct Gone;
 
 /// Resolves when the engine's thread has ended.
 pub struct Ended(oneshot::Receiver<Result<(), Error>>);
@@ -66,7 +77,7 @@ impl Engine {
         let (report, ended) = oneshot::channel();
         let run = move || {
             // Nobody listens any more when the worker gives up waiting; the log then still has the error.
-            if let Err(Err(error)) = report.send(thread::run(&options, &shared, receiver)) {
+            if let Err(Err(error)) = report.send(lanes::run(&options, &shared, receiver)) {
                 tracing::error!(%error, "the engine ended after its worker");
             }
         };
@@ -74,13 +85,20 @@ impl Engine {
         Ok((Self(sender), Ended(ended)))
     }
 
-    /// Hands a job over; gives it back if the engine has ended.
-    pub fn submit(&self, job: Job) -> Result<(), Box<Job>> {
-        self.0.send(Message::Job(Box::new(job))).map_err(|mpsc::SendError(message)| match message {
-            Message::Job(job) => job,
-            // Only what was sent comes back.
-            Message::Wake => unreachable!("submit sends jobs"),
-        })
+    /// Hands a job over.
+    ///
+    /// # Errors
+    /// The engine has ended.
+    pub fn submit(&self, job: Job) -> Result<(), Gone> {
+        self.0.send(Message::Job(Box::new(job))).map_err(|_| Gone)
+    }
+
+    /// [`Engine::submit`] for an embedding model or a reranker.
+    ///
+    /// # Errors
+    /// The engine has ended.
+    pub fn submit_embed(&self, job: EmbedJob) -> Result<(), Gone> {
+        self.0.send(Message::Embed(Box::new(job))).map_err(|_| Gone)
     }
 
     /// Makes the engine give up everything before its next step.

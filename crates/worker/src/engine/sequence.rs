@@ -16,6 +16,7 @@ use crate::constraint::Constraint;
 use crate::sampling::Sampler;
 use crate::shared::Admission;
 use crate::text::{Characters, StopFilter};
+use crate::tools::{Parser, Part};
 
 /// What the model chose next.
 pub enum Next<'a> {
@@ -36,6 +37,9 @@ pub struct Sequence {
     pub arrived: Instant,
     pub sampler: Sampler,
     pub choice: Choice,
+    number: Option<u32>,
+    /// Calls that were sent.
+    calls: u32,
     pub drafter: Drafter,
     /// Tokens of the prompt to be pinned once they are computed.
     pub pinned: usize,
@@ -74,6 +78,8 @@ impl Sequence {
             sampler: Sampler::new(job.params),
             drafter: Drafter::new(job.choice.speculate),
             choice: job.choice,
+            number: job.number,
+            calls: 0,
             pinned: job.pinned,
             tokens: job.prompt,
             done: reused,
@@ -160,8 +166,11 @@ impl Sequence {
             constraint.accept(token)?;
         }
         let passed = self.stop.push(&self.characters.push(bytes));
-        self.send_text(passed.text);
-        if passed.stopped || self.choice.constraint.as_ref().is_some_and(Constraint::is_complete) {
+        self.pass(passed.text);
+        if passed.stopped
+            || (self.choice.single_call && self.calls > 0)
+            || self.choice.constraint.as_ref().is_some_and(Constraint::is_complete)
+        {
             return Ok(Some(Finish::Stop));
         }
         let limit = self.sampler.params().max_tokens.unwrap_or(u32::MAX);
@@ -172,7 +181,13 @@ impl Sequence {
     /// Ends well.
     pub fn finish(mut self, finish: Finish) {
         let held = self.stop.finish();
-        self.send_text(held);
+        self.pass(held);
+        let rest = self.choice.parser.as_mut().map(Parser::finish).unwrap_or_default();
+        self.send_parts(rest);
+        let finish = if finish == Finish::Stop && self.calls > 0 { Finish::ToolCalls } else { finish };
+        if let Some(choice) = self.number {
+            self.send(Event::Ended { choice, finish });
+        }
         let timings = self.clock.timings();
         tracing::debug!(id = %self.id, ?finish, usage = ?self.usage, ?timings, "completion ended");
         self.send(Event::Done { finish, usage: self.usage, timings });
@@ -184,10 +199,40 @@ impl Sequence {
         self.send(Event::Failed { code, message, usage: self.usage });
     }
 
-    fn send_text(&mut self, text: String) {
-        if !text.is_empty() {
-            let logprobs = std::mem::take(&mut self.logprobs);
-            self.send(Event::Text { text, completion_tokens: self.usage.completion_tokens, logprobs });
+    /// It is the only completion of its prompt, or the first one.
+    pub fn is_first(&self) -> bool {
+        self.number.unwrap_or(0) == 0
+    }
+
+    /// Sends what can be sent after some more text.
+    fn pass(&mut self, text: String) {
+        match &mut self.choice.parser {
+            Some(parser) => {
+                let parts = parser.push(&text);
+                self.send_parts(parts);
+            }
+            None => self.send_parts(vec![Part::Text(text)]),
+        }
+    }
+
+    fn send_parts(&mut self, parts: Vec<Part>) {
+        let (choice, completion_tokens) = (self.number.unwrap_or(0), self.usage.completion_tokens);
+        for part in parts {
+            let logprobs = match &part {
+                Part::Text(text) if text.is_empty() => continue,
+                // Those of thoughts and calls belong to no text.
+                _ => std::mem::take(&mut self.logprobs),
+            };
+            let event = match part {
+                Part::Text(text) => Event::Text { choice, text, completion_tokens, logprobs },
+                Part::Reasoning(text) => Event::Reasoning { choice, text, completion_tokens },
+                Part::Call(call) => {
+                    let index = self.calls;
+                    self.calls += 1;
+                    Event::ToolCall { choice, index, call, completion_tokens }
+                }
+            };
+            self.send(event);
         }
     }
 
@@ -237,6 +282,8 @@ mod tests {
             weight: 1,
             pinned: 0,
             choice: Choice::default(),
+            exact: false,
+            number: None,
             prompt: vec![LlamaToken(1); prompt],
             params: Params::resolve(sampling, &Defaults::default(), 0).unwrap(),
             stop: stop.iter().map(|s| (*s).into()).collect(),
@@ -256,7 +303,7 @@ mod tests {
     }
 
     fn text(text: &str, completion_tokens: u32) -> Event {
-        Event::Text { text: text.into(), completion_tokens, logprobs: Vec::new() }
+        Event::Text { choice: 0, text: text.into(), completion_tokens, logprobs: Vec::new() }
     }
 
     #[test]

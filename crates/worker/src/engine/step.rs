@@ -195,7 +195,8 @@ impl Thread<'_> {
             sequence.note(self.logprobs(token, index, alternatives));
         }
         self.piece.clear();
-        self.vocab.token_to_piece_into(token, &mut self.piece, false, None);
+        // Some families mark calls with control tokens.
+        self.vocab.token_to_piece_into(token, &mut self.piece, sequence.choice.parser.is_some(), None);
         self.shared.totals.produced_one();
         Ok((token, sequence.accept(&Next::Token(token, &self.piece), self.context_length)?))
     }

@@ -1,15 +1,13 @@
-//! The loop: take requests, let in who may run, make a step.
+//! One context and what runs in it: let in who may run, make a step.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
 
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::vocab::LlamaVocab;
 use worker_protocol::{FailCode, LoadedModel};
 
-use super::Message;
+use super::Job;
 use super::batch::budget::Budget;
 use super::cells::{Cells, MOST_SEQUENCES};
 use super::context::Context;
@@ -18,35 +16,24 @@ use super::queue::flows::Flows;
 use super::queue::{Queue, Work};
 use super::sequence::Sequence;
 use crate::error::Error;
-use crate::model::Model;
 use crate::options::Options;
 use crate::shared::Shared;
 
+/// Which context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// The one that all share, with the prefix cache.
+    Shared = 0,
+    /// One request after the other in an empty context, in steps of a fixed size: see `lanes`.
+    Exact = 1,
+}
+
+/// Prompt tokens in a step where an answer must come out the same each time.
+const EXACT_STEP: usize = 32;
 /// Failed steps in a row after which the context is given up.
 const MOST_FAILURES: u32 = 3;
-/// After so long without work the prefix cache is saved.
-const QUIET: Duration = Duration::from_secs(20);
 /// Sequences beside those that run, for beginnings that are kept.
 const KEPT_SEQUENCES: u32 = 48;
-
-/// Loads the model and serves until every handle is gone or a halt is asked for.
-pub fn run(options: &Options, shared: &Arc<Shared>, jobs: mpsc::Receiver<Message>) -> Result<(), Error> {
-    let began = Instant::now();
-    let model = Model::load(options)?;
-    let weights = Arc::clone(&model.weights);
-    let mut engine = Thread::new(options, &weights, &model.info, shared, jobs)?;
-    engine.warm_up()?;
-    if let Some(kept) = &engine.kept {
-        kept.load(&mut engine.context, &mut engine.cells)?;
-    }
-    tracing::info!(model = model.info.id, context_length = model.info.context_length, slots = model.info.slots, took = ?began.elapsed(), "model ready");
-    if shared.model.set(model).is_err() {
-        return Err(Error::Engine("the model was loaded twice".into()));
-    }
-    engine.serve()?;
-    engine.save();
-    Ok(())
-}
 
 /// The engine's state. Its parts: `admission` decides who runs, `step` computes.
 pub(super) struct Thread<'a> {
@@ -68,7 +55,7 @@ pub(super) struct Thread<'a> {
     kept: Option<Kept>,
     /// Something was computed since the prefix cache was saved.
     unsaved: bool,
-    jobs: mpsc::Receiver<Message>,
+    lane: Lane,
     pub(super) shared: &'a Shared,
     /// Scratch: one score per token of the vocabulary.
     pub(super) scores: Vec<f32>,
@@ -79,19 +66,22 @@ pub(super) struct Thread<'a> {
 }
 
 impl<'a> Thread<'a> {
-    fn new(
+    pub(super) fn new(
         options: &Options,
         weights: &'a LlamaModel,
         info: &LoadedModel,
         shared: &'a Shared,
-        jobs: mpsc::Receiver<Message>,
+        lane: Lane,
     ) -> Result<Self, Error> {
+        let exact = lane == Lane::Exact;
         let batch = usize::try_from(options.batch).unwrap_or(usize::MAX);
-        let slots = usize::try_from(options.slots).unwrap_or(usize::MAX);
+        let slot_count = if exact { 1 } else { options.slots };
+        let slots = usize::try_from(slot_count).unwrap_or(usize::MAX);
         let can_cut = !weights.is_recurrent() && !weights.is_hybrid();
         let most = u32::try_from(MOST_SEQUENCES).unwrap_or(u32::MAX);
-        let sequences = if can_cut { (options.slots + KEPT_SEQUENCES).min(most) } else { options.slots };
-        let cells = options.cells(info.context_length);
+        let sequences = if can_cut && !exact { (slot_count + KEPT_SEQUENCES).min(most) } else { slot_count };
+        let cells = if exact { info.context_length } else { options.cells(info.context_length) };
+        let kept = if exact { Ok(None) } else { Kept::new(options) };
         let number = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
         Ok(Self {
             context: Context::new(options, weights, cells, sequences)?,
@@ -101,14 +91,14 @@ impl<'a> Thread<'a> {
             context_length: info.context_length,
             slots,
             can_cut,
-            cells: Cells::new(number(cells), number(sequences), can_cut),
+            cells: Cells::new(number(cells), number(sequences), can_cut && !exact),
             flows: Flows::default(),
             queue: Queue::default(),
             running: Vec::with_capacity(slots),
-            budget: Budget::new(batch),
-            kept: Kept::new(options).map_err(|error| Error::Engine(format!("the prefix cache cannot be kept: {error}")))?,
+            budget: if exact { Budget::fixed(EXACT_STEP.min(batch)) } else { Budget::new(batch) },
+            kept: kept.map_err(|error| Error::Engine(format!("the prefix cache cannot be kept: {error}")))?,
             unsaved: false,
-            jobs,
+            lane,
             shared,
             scores: Vec::new(),
             piece: Vec::with_capacity(64),
@@ -123,7 +113,7 @@ impl<'a> Thread<'a> {
 
     /// Pulls the weights into memory and measures what a step costs, so that the first request is served
     /// like any other.
-    fn warm_up(&mut self) -> Result<(), Error> {
+    pub(super) fn warm_up(&mut self) -> Result<(), Error> {
         // The first step only pages the weights in.
         for (step, tokens) in [1, 1, 16, 16, 1].into_iter().enumerate() {
             self.context.begin_step();
@@ -139,58 +129,45 @@ impl<'a> Thread<'a> {
         Ok(())
     }
 
-    fn serve(&mut self) -> Result<(), Error> {
-        while self.receive() {
-            if self.shared.halted.load(Relaxed) {
-                self.give_up("the worker stops");
-                return Ok(());
-            }
-            self.queue.forget_cancelled();
-            self.drop_cancelled();
-            let waiting = self.queue.iter().map(|work| (work.flow(), work.weight()));
-            self.flows.present(waiting.chain(self.running.iter().map(|sequence| (&sequence.flow, sequence.weight))));
-            self.admit()?;
-            // First the numbers, so that whoever hears of its place finds it in the status.
+    /// Something runs or waits.
+    pub(super) fn has_work(&self) -> bool {
+        !self.running.is_empty() || !self.queue.is_empty()
+    }
+
+    pub(super) fn push(&mut self, job: Box<Job>) {
+        self.queue.push(Work::New(job));
+    }
+
+    /// Lets in who may run and makes a step.
+    pub(super) fn turn(&mut self) -> Result<(), Error> {
+        self.queue.forget_cancelled();
+        self.drop_cancelled();
+        let waiting = self.queue.iter().map(|work| (work.flow(), work.weight()));
+        self.flows.present(waiting.chain(self.running.iter().map(|sequence| (&sequence.flow, sequence.weight))));
+        self.admit()?;
+        // First the numbers, so that whoever hears of its place finds it in the status.
+        self.publish();
+        self.queue.announce(&self.flows);
+        if !self.running.is_empty() {
+            self.step()?;
+            self.unsaved = true;
+            // Before the thread may go to sleep.
             self.publish();
-            self.queue.announce(&self.flows);
-            if !self.running.is_empty() {
-                self.step()?;
-                self.unsaved = true;
-                // Before the thread may go to sleep.
-                self.publish();
-            }
         }
         Ok(())
     }
 
-    /// Takes in what has arrived; sleeps if there is nothing to do. False when there never will be again.
-    fn receive(&mut self) -> bool {
-        let mut message = if self.running.is_empty() && self.queue.is_empty() {
-            if self.unsaved && self.kept.is_some() {
-                match self.jobs.recv_timeout(QUIET) {
-                    Ok(message) => Some(message),
-                    Err(mpsc::RecvTimeoutError::Timeout) => {
-                        self.save();
-                        None
-                    }
-                    Err(mpsc::RecvTimeoutError::Disconnected) => return false,
-                }
-            } else {
-                match self.jobs.recv() {
-                    Ok(message) => Some(message),
-                    Err(mpsc::RecvError) => return false,
-                }
-            }
-        } else {
-            self.jobs.try_recv().ok()
-        };
-        while let Some(received) = message {
-            if let Message::Job(job) = received {
-                self.queue.push(Work::New(job));
-            }
-            message = self.jobs.try_recv().ok();
+    /// There is something to keep that was not kept yet.
+    pub(super) fn is_unsaved(&self) -> bool {
+        self.unsaved && self.kept.is_some()
+    }
+
+    /// Takes in what was kept over a restart.
+    pub(super) fn load(&mut self) -> Result<(), Error> {
+        match &self.kept {
+            Some(kept) => kept.load(&mut self.context, &mut self.cells),
+            None => Ok(()),
         }
-        true
     }
 
     fn drop_cancelled(&mut self) {
@@ -201,7 +178,7 @@ impl<'a> Thread<'a> {
     }
 
     /// Keeps the prefix cache. What cannot be kept is computed again; that is no reason to fail.
-    fn save(&mut self) {
+    pub(super) fn save(&mut self) {
         let Some(kept) = self.kept.as_ref().filter(|_| self.unsaved) else { return };
         if let Err(error) = kept.save(&self.context, &self.cells) {
             tracing::warn!(%error, "the prefix cache is not kept");
@@ -211,9 +188,12 @@ impl<'a> Thread<'a> {
 
     fn publish(&self) {
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        self.shared.busy.store(number(self.running.len()), Relaxed);
-        self.shared.queued.store(number(self.queue.len()), Relaxed);
-        self.shared.totals.evicted_cells.store(self.cells.evicted(), Relaxed);
+        let lane = self.lane as usize;
+        self.shared.busy[lane].store(number(self.running.len()), Relaxed);
+        self.shared.queued[lane].store(number(self.queue.len()), Relaxed);
+        if self.lane == Lane::Shared {
+            self.shared.totals.evicted_cells.store(self.cells.evicted(), Relaxed);
+        }
     }
 
     /// A step failed: its sequences are lost and the cells unknown. Once may be bad luck (memory), again
@@ -229,7 +209,7 @@ impl<'a> Thread<'a> {
         if self.failures < MOST_FAILURES { Ok(()) } else { Err(error) }
     }
 
-    fn give_up(&mut self, why: &str) {
+    pub(super) fn give_up(&mut self, why: &str) {
         for sequence in self.running.drain(..) {
             sequence.fail(FailCode::Engine, why.to_owned());
         }

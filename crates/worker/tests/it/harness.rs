@@ -1,5 +1,6 @@
 //! A worker in this process, and a client that reads its events.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::sync::mpsc;
@@ -11,7 +12,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use worker::Options;
-use worker_protocol::{ChatMessage, ChatRole, Event, FailCode, Finish, Generate, State, Status, TokenLogprob, Usage};
+use worker_protocol::{ChatMessage, ChatRole, Embed, Event, FailCode, Finish, Generate, State, Status, TokenLogprob, ToolCall, Usage};
 
 /// Answers sensibly.
 pub const CLEVER: &str = "qwen2.5-coder-0.5b-instruct";
@@ -125,6 +126,12 @@ async fn alone(worker: &'static LazyLock<Worker>, model: &'static str) -> Alone 
     Alone { client, _turn: turn }
 }
 
+/// The client insists on it even where nothing is encrypted.
+fn provide_tls() {
+    // The first one stays.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 /// A caller like the pool.
 #[derive(Clone)]
 pub struct Pool {
@@ -135,6 +142,7 @@ pub struct Pool {
 
 impl Pool {
     pub fn new(addr: String, model: &'static str) -> Self {
+        provide_tls();
         let http = Client::builder().http2_prior_knowledge().no_proxy().build().unwrap();
         Self { http, base: format!("http://{addr}"), model }
     }
@@ -174,6 +182,16 @@ impl Pool {
         let response = self.http.post(format!("{}/generate", self.base)).bearer_auth(TOKEN).json(&request).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         Reply { body: response.bytes_stream().boxed(), buffer: Vec::new() }
+    }
+
+    /// Makes vectors or scores; a request that names no model gets this worker's.
+    pub async fn embed(&self, mut request: Embed) -> Ended {
+        if request.model.is_empty() {
+            request.model = self.model.into();
+        }
+        let response = self.http.post(format!("{}/embed", self.base)).bearer_auth(TOKEN).json(&request).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        Reply { body: response.bytes_stream().boxed(), buffer: Vec::new() }.rest().await
     }
 
     /// Makes a completion to its end.
@@ -216,11 +234,19 @@ impl Reply {
         while let Some(event) = self.next().await {
             assert!(ended.last.is_none(), "{event:?} after the end");
             match &event {
-                Event::Text { text, completion_tokens, logprobs } => {
+                Event::Text { choice, text, completion_tokens, logprobs } => {
                     assert!(!text.is_empty());
                     ended.logprobs.extend(logprobs.iter().cloned());
                     ended.pieces.push((text.clone(), *completion_tokens));
+                    ended.choices.entry(*choice).or_default().push_str(text);
                 }
+                Event::ToolCall { call, .. } => ended.calls.push(call.clone()),
+                Event::Reasoning { .. } => {}
+                Event::Vectors { first, vectors } => {
+                    assert_eq!(*first as usize, ended.vectors.len(), "in order");
+                    ended.vectors.extend(vectors.iter().cloned());
+                }
+                Event::Ended { choice, finish } => ended.ends.push((*choice, *finish)),
                 Event::Started { prompt_tokens, cached_tokens } => ended.started = Some((*prompt_tokens, *cached_tokens)),
                 Event::Queued { place, .. } => ended.places.push(*place),
                 Event::Done { .. } | Event::Failed { .. } => ended.last = Some(event),
@@ -239,6 +265,12 @@ pub struct Ended {
     pub started: Option<(u32, u32)>,
     pub pieces: Vec<(String, u32)>,
     pub logprobs: Vec<TokenLogprob>,
+    /// The text of each of several completions.
+    pub choices: BTreeMap<u32, String>,
+    /// Completions that ended while others went on.
+    pub ends: Vec<(u32, Finish)>,
+    pub calls: Vec<ToolCall>,
+    pub vectors: Vec<Vec<f32>>,
     pub last: Option<Event>,
     pub at: Option<Instant>,
 }
@@ -278,7 +310,7 @@ pub fn ask(question: &str, max_tokens: u32) -> Generate {
 }
 
 pub fn message(role: ChatRole, content: &str) -> ChatMessage {
-    ChatMessage { role, content: content.into() }
+    ChatMessage::new(role, content)
 }
 
 /// About `tokens` tokens of unremarkable text.

@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests find the models by the environment, and their tasks may be lost")]
 
 mod answers;
+mod bert;
 mod cache;
 mod fair;
 mod harness;
@@ -13,3 +14,5 @@ mod speculation;
 mod start;
 mod structure;
 mod together;
+mod tools;
+mod vectors;

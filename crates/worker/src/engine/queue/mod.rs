@@ -48,7 +48,10 @@ impl Work {
 
     fn tell(&self, event: Event) {
         // One that has begun never hears of places again; its reader sees a pause, not a queue.
-        if let Self::New(job) = self {
+        // Nor do the further completions of a prompt, whose reader hears of the first one.
+        if let Self::New(job) = self
+            && job.number.unwrap_or(0) == 0
+        {
             // A closed channel is a cancellation, seen before the next step.
             drop(job.events.send(event));
         }
@@ -214,6 +217,8 @@ mod tests {
             pinned: 0,
             params: Params::resolve(&Sampling::default(), &Defaults::default(), 0).unwrap(),
             choice: crate::engine::Choice::default(),
+            exact: false,
+            number: None,
             stop: Vec::new(),
             events,
             arrived: Instant::now(),

@@ -1,0 +1,97 @@
+//! Which member computed what a request begins with.
+//!
+//! A worker reuses beginnings that it has computed (system prompt, document, earlier turns), so a conversation does
+//! best where it was before. As in SGLang's cache-aware router, the pool remembers what it sent where; what a worker
+//! has given up meanwhile costs one computation, nothing else. Beginnings are told apart by keyed hashes within a
+//! partition, cut at message borders.
+
+use super::MemberId;
+use moka::sync::Cache;
+use std::{
+    collections::hash_map::RandomState,
+    hash::{BuildHasher, Hash, Hasher},
+    time::Duration,
+};
+use worker_protocol::Generate;
+
+/// Beginnings to remember: some 10 MB.
+const MOST: u64 = 100_000;
+/// Nobody goes on after so long; if so, it is computed again.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(60 * 60);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Affinity {
+    known: Cache<u64, MemberId>,
+    hashes: RandomState,
+}
+
+/// The beginnings of one request, shortest first.
+#[derive(Debug)]
+pub(super) struct Beginnings(Vec<u64>);
+
+impl Default for Affinity {
+    fn default() -> Self {
+        Self { known: Cache::builder().max_capacity(MOST).time_to_idle(FORGOTTEN_AFTER).build(), hashes: RandomState::new() }
+    }
+}
+
+impl Affinity {
+    pub(super) fn beginnings(&self, request: &Generate) -> Beginnings {
+        let mut hasher = self.hashes.build_hasher();
+        (&request.model, &request.partition).hash(&mut hasher);
+        for tool in &request.tools {
+            tool.name.hash(&mut hasher);
+        }
+        let hashes = request.messages.iter().map(|message| {
+            (message.role as u8).hash(&mut hasher);
+            message.content.hash(&mut hasher);
+            hasher.finish()
+        });
+        Beginnings(hashes.collect())
+    }
+
+    /// Who computed the longest of them.
+    pub(super) fn best(&self, beginnings: &Beginnings) -> Option<MemberId> {
+        beginnings.0.iter().rev().find_map(|hash| self.known.get(hash))
+    }
+
+    /// `member` computes all of them now.
+    pub(super) fn remember(&self, beginnings: &Beginnings, member: MemberId) {
+        for hash in &beginnings.0 {
+            self.known.insert(*hash, member);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Affinity;
+    use worker_protocol::{ChatMessage, ChatRole, Generate};
+
+    fn request(partition: &str, texts: &[&str]) -> Generate {
+        let messages = texts.iter().map(|text| ChatMessage::new(ChatRole::User, *text)).collect();
+        Generate { model: "m".into(), partition: partition.into(), messages, ..Generate::default() }
+    }
+
+    #[test]
+    fn a_conversation_goes_where_its_longest_beginning_is() {
+        let affinity = Affinity::default();
+        affinity.remember(&affinity.beginnings(&request("t", &["system", "a"])), 1);
+        affinity.remember(&affinity.beginnings(&request("t", &["system", "b"])), 2);
+        assert_eq!(affinity.best(&affinity.beginnings(&request("t", &["system", "a", "more"]))), Some(1));
+        assert_eq!(affinity.best(&affinity.beginnings(&request("t", &["system", "new"]))), Some(2));
+        assert_eq!(affinity.best(&affinity.beginnings(&request("t", &["other"]))), None);
+    }
+
+    #[test]
+    fn another_tenant_learns_nothing() {
+        let affinity = Affinity::default();
+        affinity.remember(&affinity.beginnings(&request("a", &["secret"])), 1);
+        assert_eq!(
+            affinity.best(&affinity.beginnings(&request("b", &["secret"]))),
+            None,
+            "If you are here because this failed: where a request goes tells one tenant what another one asked."
+        );
+    }
+}

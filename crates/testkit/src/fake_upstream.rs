@@ -1,0 +1,146 @@
+//! A server that speaks the OpenAI protocol over a real socket and does what a test says.
+
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use domain::secret::Secret;
+use futures::{StreamExt, stream};
+use inference::{Upstream, UpstreamModel};
+use serde_json::{Value, json};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::net::TcpListener;
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+
+/// What a fake upstream does with the next requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mood {
+    /// Answers "one two three": 20 prompt tokens, 8 of them cached, 3 completion tokens.
+    Answers,
+    /// Refuses with this status and an error of this code.
+    Refuses(u16, &'static str),
+    /// Says "one " and then nothing more.
+    FallsSilent,
+    /// Says "one " and closes the connection.
+    BreaksOff,
+    /// Never answers at all.
+    Hangs,
+}
+
+/// See the module. Dropping it ends its server.
+pub struct FakeUpstream {
+    addr: SocketAddr,
+    inner: Arc<Mutex<Inner>>,
+    _stop: DropGuard,
+}
+
+struct Inner {
+    mood: Mood,
+    requests: Vec<Value>,
+    keys: Vec<String>,
+}
+
+impl FakeUpstream {
+    /// One that answers.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let addr = listener.local_addr().expect("bound");
+        let inner = Arc::new(Mutex::new(Inner { mood: Mood::Answers, requests: Vec::new(), keys: Vec::new() }));
+        let routes = Router::new().route("/v1/models", get(models)).route("/v1/chat/completions", post(complete)).with_state(inner.clone());
+        let stop = CancellationToken::new();
+        TaskTracker::new().spawn(stop.clone().run_until_cancelled_owned(axum::serve(listener, routes).into_future()));
+        Self { addr, inner, _stop: stop.drop_guard() }
+    }
+
+    /// How a pool is told of it: it runs `model` as *their-model*, with little patience.
+    #[must_use]
+    pub fn config(&self, name: &str, model: &str) -> Upstream {
+        Upstream {
+            name: name.into(),
+            base_url: format!("http://{}/v1", self.addr),
+            key: Some(Secret::new("sk-upstream".to_owned())),
+            ca_pem: None,
+            order: 1,
+            slots: 8,
+            models: vec![UpstreamModel { id: model.into(), upstream_id: "their-model".into(), context_length: 4096 }],
+            connect: Duration::from_secs(1),
+            first: Duration::from_millis(500),
+            idle: Duration::from_millis(300),
+        }
+    }
+
+    /// What it does from now on.
+    pub fn set(&self, mood: Mood) {
+        self.inner().mood = mood;
+    }
+
+    /// Bodies of the completions asked for, oldest first.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Value> {
+        self.inner().requests.clone()
+    }
+
+    /// The `Authorization` headers of those.
+    #[must_use]
+    pub fn keys(&self) -> Vec<String> {
+        self.inner().keys.clone()
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn models() -> Json<Value> {
+    Json(json!({"object": "list", "data": [{"id": "their-model", "object": "model"}]}))
+}
+
+async fn complete(State(inner): State<Arc<Mutex<Inner>>>, headers: axum::http::HeaderMap, Json(body): Json<Value>) -> Response {
+    let mood = {
+        let mut inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.requests.push(body);
+        let key = headers.get(header::AUTHORIZATION).map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned());
+        inner.keys.push(key.unwrap_or_default());
+        inner.mood
+    };
+    let piece = |text: &str, finish: Value| json!({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": finish}]});
+    let usage = json!({"choices": [], "usage": {
+        "prompt_tokens": 20, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 8}
+    }});
+    let event = |value: Value| Ok::<_, io::Error>(Bytes::from(format!("data: {value}\n\n")));
+    let first = event(piece("one ", Value::Null));
+    let chunks = match mood {
+        Mood::Refuses(status, code) => {
+            let status = StatusCode::from_u16(status).expect("a status");
+            return (status, Json(json!({"error": {"message": "as the test wants it", "code": code}}))).into_response();
+        }
+        Mood::Hangs => std::future::pending().await,
+        Mood::Answers => {
+            let rest = [event(piece("two ", Value::Null)), event(piece("three", "stop".into())), event(usage)];
+            let done = Ok(Bytes::from_static(b"data: [DONE]\n\n"));
+            stream::iter([first].into_iter().chain(rest).chain([done])).boxed()
+        }
+        Mood::FallsSilent => stream::iter([first]).chain(stream::pending()).boxed(),
+        Mood::BreaksOff => {
+            let breaks = stream::once(async {
+                // What was written before must have left, as it has when a server dies later.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                Err(io::Error::other("as the test wants it"))
+            });
+            stream::iter([first]).chain(breaks).boxed()
+        }
+    };
+    ([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(chunks)).into_response()
+}

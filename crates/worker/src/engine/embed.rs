@@ -1,0 +1,246 @@
+//! The loop of embedding models and rerankers: inputs of many requests go through the model together.
+//!
+//! There is nothing to keep between steps, so a step is simply filled with whole inputs, whose turn it is by the
+//! same virtual token counters as completions.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use llama_cpp_2::token::LlamaToken;
+use tokio::sync::mpsc::UnboundedSender;
+use uuid::Uuid;
+use worker_protocol::{Event, FailCode, Finish, ModelKind, Timings, Usage};
+
+use super::Message;
+use super::context::Context;
+use super::queue::flows::{Flow, Flows};
+use crate::error::Error;
+use crate::model::Model;
+use crate::options::Options;
+use crate::shared::{Admission, Shared};
+
+/// Tokens of a step. Attention is computed over all of a step's tokens, its masked parts included, so larger steps
+/// soon cost more than they save.
+const STEP_TOKENS: u32 = 1024;
+/// Inputs in a step.
+const STEP_INPUTS: u32 = 64;
+
+/// Inputs to be turned into vectors; each is known to fit.
+pub struct EmbedJob {
+    pub id: Uuid,
+    pub flow: Flow,
+    pub weight: u16,
+    /// Never empty.
+    pub inputs: Vec<Vec<LlamaToken>>,
+    /// Closed by the other side to cancel.
+    pub events: UnboundedSender<Event>,
+    pub arrived: Instant,
+    /// Held until the job ends.
+    pub _admission: Admission,
+}
+
+/// A job and how far it has come.
+struct Pending {
+    job: EmbedJob,
+    /// Inputs that were computed or are in this step.
+    taken: usize,
+    started: Option<Instant>,
+    first: Option<Instant>,
+}
+
+/// Serves until every handle is gone or a halt is asked for.
+pub(super) fn run(options: &Options, shared: &Arc<Shared>, model: Model, jobs: &mpsc::Receiver<Message>) -> Result<(), Error> {
+    let weights = Arc::clone(&model.weights);
+    let tokens = STEP_TOKENS.max(model.info.context_length);
+    let context = Context::pooling(options, &weights, tokens, STEP_INPUTS)?;
+    let kind = model.info.kind;
+    tracing::info!(model = model.info.id, ?kind, context_length = model.info.context_length, "model ready");
+    if shared.model.set(model).is_err() {
+        return Err(Error::Engine("the model was loaded twice".into()));
+    }
+    let tokens = usize::try_from(STEP_TOKENS).unwrap_or(usize::MAX);
+    Embedder { context, kind, tokens, pending: VecDeque::new(), flows: Flows::default(), shared }.serve(jobs)
+}
+
+struct Embedder<'a> {
+    context: Context<'a>,
+    kind: ModelKind,
+    /// Tokens of a step, unless one input alone has more.
+    tokens: usize,
+    /// In order of arrival.
+    pending: VecDeque<Pending>,
+    flows: Flows,
+    shared: &'a Shared,
+}
+
+impl Embedder<'_> {
+    fn serve(&mut self, jobs: &mpsc::Receiver<Message>) -> Result<(), Error> {
+        while self.receive(jobs) {
+            if self.shared.halted.load(Relaxed) {
+                for pending in self.pending.drain(..) {
+                    pending.fail("the worker stops");
+                }
+                return Ok(());
+            }
+            self.pending.retain(|pending| !pending.job.events.is_closed());
+            self.flows.present(self.pending.iter().map(|pending| (&pending.job.flow, pending.job.weight)));
+            let step = self.plan();
+            self.publish(step.len());
+            if !step.is_empty() {
+                self.step(&step)?;
+                self.publish(0);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what has arrived; sleeps if there is nothing to do. False when there never will be again.
+    fn receive(&mut self, jobs: &mpsc::Receiver<Message>) -> bool {
+        let mut message = if self.pending.is_empty() {
+            match jobs.recv() {
+                Ok(message) => Some(message),
+                Err(mpsc::RecvError) => return false,
+            }
+        } else {
+            jobs.try_recv().ok()
+        };
+        while let Some(received) = message {
+            if let Message::Embed(job) = received {
+                self.pending.push_back(Pending { job: *job, taken: 0, started: None, first: None });
+            }
+            message = jobs.try_recv().ok();
+        }
+        true
+    }
+
+    /// The inputs of the next step: which job's, and which of its.
+    fn plan(&mut self) -> Vec<(usize, usize)> {
+        let mut step = Vec::new();
+        let mut room = self.tokens;
+        let most = usize::try_from(STEP_INPUTS).unwrap_or(usize::MAX);
+        while step.len() < most {
+            let open = (0..self.pending.len()).filter(|at| self.pending[*at].taken < self.pending[*at].job.inputs.len());
+            let served = |at: &usize| self.flows.served(&self.pending[*at].job.flow);
+            let Some(at) = open.min_by(|a, b| served(a).total_cmp(&served(b))) else { break };
+            let pending = &mut self.pending[at];
+            let length = pending.job.inputs[pending.taken].len();
+            if length > room && !step.is_empty() {
+                break;
+            }
+            step.push((at, pending.taken));
+            pending.taken += 1;
+            room = room.saturating_sub(length);
+            self.flows.charge(&pending.job.flow, length, 0);
+        }
+        step
+    }
+
+    fn step(&mut self, step: &[(usize, usize)]) -> Result<(), Error> {
+        self.context.clear();
+        self.context.begin_step();
+        let mut total = 0_u64;
+        for (seq, (at, input)) in step.iter().enumerate() {
+            let pending = &mut self.pending[*at];
+            pending.start(self.shared);
+            for (position, token) in pending.job.inputs[*input].iter().enumerate() {
+                self.context.add(*token, position, seq, true)?;
+                total += 1;
+            }
+        }
+        self.context.decode()?;
+        self.shared.totals.evaluated_tokens.fetch_add(total, Relaxed);
+        for (seq, (at, input)) in step.iter().enumerate() {
+            let vector = self.context.pooled(seq)?;
+            let vector = if self.kind == ModelKind::Embedding { normalised(vector) } else { vector[..1].to_vec() };
+            self.pending[*at].tell(*input, vector);
+        }
+        // In order, so that the places of the others stay right.
+        let done = |pending: &Pending| pending.taken == pending.job.inputs.len();
+        for pending in std::mem::take(&mut self.pending) {
+            if done(&pending) { pending.finish() } else { self.pending.push_back(pending) }
+        }
+        Ok(())
+    }
+
+    fn publish(&self, busy: usize) {
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        self.shared.busy[0].store(number(busy), Relaxed);
+        self.shared.queued[0].store(number(self.pending.len().saturating_sub(busy)), Relaxed);
+    }
+}
+
+impl Pending {
+    fn prompt_tokens(&self) -> u32 {
+        u32::try_from(self.job.inputs.iter().map(Vec::len).sum::<usize>()).unwrap_or(u32::MAX)
+    }
+
+    fn usage(&self) -> Usage {
+        Usage { prompt_tokens: self.prompt_tokens(), ..Usage::default() }
+    }
+
+    fn start(&mut self, shared: &Shared) {
+        if self.started.is_none() {
+            self.started = Some(Instant::now());
+            shared.totals.started(self.prompt_tokens(), 0);
+            self.send(Event::Started { prompt_tokens: self.prompt_tokens(), cached_tokens: 0 });
+        }
+    }
+
+    fn tell(&mut self, input: usize, vector: Vec<f32>) {
+        self.first.get_or_insert_with(Instant::now);
+        let first = u32::try_from(input).unwrap_or(u32::MAX);
+        self.send(Event::Vectors { first, vectors: vec![vector] });
+    }
+
+    fn finish(self) {
+        let now = Instant::now();
+        let (started, first) = (self.started.unwrap_or(now), self.first.unwrap_or(now));
+        let timings = Timings {
+            queued_ms: millis(started - self.job.arrived),
+            prefill_ms: millis(now - started),
+            ttft_ms: millis(first - self.job.arrived),
+            decode_ms: 0,
+        };
+        tracing::debug!(id = %self.job.id, inputs = self.job.inputs.len(), ?timings, "vectors made");
+        self.send(Event::Done { finish: Finish::Stop, usage: self.usage(), timings });
+    }
+
+    fn fail(self, why: &str) {
+        let usage = if self.started.is_some() { self.usage() } else { Usage::default() };
+        self.send(Event::Failed { code: FailCode::Engine, message: why.to_owned(), usage });
+    }
+
+    fn send(&self, event: Event) {
+        // A closed channel is a cancellation; it is looked at before each step.
+        drop(self.job.events.send(event));
+    }
+}
+
+/// The vector with length 1; a vector of zeros stays.
+fn normalised(vector: &[f32]) -> Vec<f32> {
+    let length = vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
+    if length == 0.0 {
+        return vector.to_vec();
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "back to the precision that it came in")]
+    let scale = |x: &f32| (f64::from(*x) / length) as f32;
+    vector.iter().map(scale).collect()
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::normalised;
+
+    #[test]
+    fn vectors_have_length_one() {
+        let vector = normalised(&[3.0, -4.0]);
+        assert!((vector[0] - 0.6).abs() < 1e-6 && (vector[1] + 0.8).abs() < 1e-6, "{vector:?}");
+        assert_eq!(normalised(&[0.0, 0.0]), [0.0, 0.0]);
+    }
+}

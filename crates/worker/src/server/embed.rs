@@ -1,0 +1,67 @@
+//! `POST /embed`: checks a request, tokenises its inputs and hands them to the engine.
+
+use std::time::Instant;
+
+use llama_cpp_2::token::LlamaToken;
+use tokio::sync::mpsc::UnboundedSender;
+use worker_protocol::{Embed, Event, FailCode};
+
+use super::{Refusal, Worker, model};
+use crate::engine::embed::EmbedJob;
+use crate::engine::queue::flows::Flow;
+use crate::model::Model;
+use crate::shared::{Admission, Shared};
+
+/// Most inputs of one request, as OpenAI has it.
+const MAX_INPUTS: usize = 2048;
+
+impl Worker {
+    pub(super) async fn embed(&self, request: Embed, events: UnboundedSender<Event>) -> Result<(), Refusal> {
+        let arrived = Instant::now();
+        self.is_open()?;
+        let admission = Admission::acquire(&self.shared, self.limit).ok_or_else(|| self.full())?;
+        let shared = self.shared.clone();
+        let prepare = move || prepare(&shared, request, events, admission, arrived);
+        let job = tokio::task::spawn_blocking(prepare).await.map_err(|error| Refusal(FailCode::Engine, error.to_string()))??;
+        self.engine.submit_embed(job).map_err(|_| Refusal(FailCode::Engine, "the engine has ended".into()))
+    }
+}
+
+fn prepare(
+    shared: &Shared,
+    request: Embed,
+    events: UnboundedSender<Event>,
+    admission: Admission,
+    arrived: Instant,
+) -> Result<EmbedJob, Refusal> {
+    let model = model(shared, &request.model)?;
+    if request.inputs.is_empty() || request.inputs.len() > MAX_INPUTS {
+        return Err(Refusal(FailCode::Invalid, format!("there must be 1 to {MAX_INPUTS} inputs, there are {}", request.inputs.len())));
+    }
+    let tokenise = |(at, input)| {
+        let tokens = model.input(input).map_err(|message| Refusal(FailCode::Invalid, message))?;
+        fit(model, at, tokens, request.truncate)
+    };
+    let inputs = request.inputs.iter().enumerate().map(tokenise).collect::<Result<Vec<_>, _>>()?;
+    let flow = Flow { tenant: request.tenant, priority: request.priority };
+    Ok(EmbedJob { id: request.id, flow, weight: request.weight.max(1), inputs, events, arrived, _admission: admission })
+}
+
+/// The tokens if they fit, or as many as do if that is wished.
+fn fit(model: &Model, at: usize, mut tokens: Vec<LlamaToken>, truncate: bool) -> Result<Vec<LlamaToken>, Refusal> {
+    let most = usize::try_from(model.info.context_length).unwrap_or(usize::MAX);
+    if tokens.is_empty() {
+        return Err(Refusal(FailCode::Invalid, format!("input {at} is empty")));
+    }
+    if tokens.len() > most && !truncate {
+        let message = format!("input {at} has {} tokens, at most {most} fit into this model's context", tokens.len());
+        return Err(Refusal(FailCode::ContextLengthExceeded, message));
+    }
+    if tokens.len() > most {
+        // What ends an input stays: models are trained with it.
+        let end = tokens[tokens.len() - 1];
+        tokens.truncate(most - 1);
+        tokens.push(end);
+    }
+    Ok(tokens)
+}

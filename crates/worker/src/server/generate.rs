@@ -1,0 +1,147 @@
+//! `POST /generate`: checks a request, tokenises its prompt and hands it to the engine.
+
+use std::time::Instant;
+
+use llama_cpp_2::token::LlamaToken;
+use tokio::sync::mpsc::UnboundedSender;
+use worker_protocol::{Event, FailCode, Generate, ModelKind, Tool, ToolChoice};
+
+use super::{Refusal, Worker, model};
+use crate::engine::kept::transient;
+use crate::engine::queue::flows::Flow;
+use crate::engine::{Choice, Job};
+use crate::model::Model;
+use crate::sampling::Params;
+use crate::shared::{Admission, Shared};
+use crate::template::Conversation;
+use crate::tools::{Parser, after_thoughts, forced};
+
+const MAX_STOPS: usize = 16;
+const MAX_STOP_BYTES: usize = 256;
+/// Most completions of one prompt.
+const MAX_CHOICES: u32 = 16;
+/// Most alternatives told for a token.
+const MAX_LOGPROBS: u8 = 20;
+
+impl Worker {
+    /// Checks the request, tokenises its prompt and hands it to the engine.
+    pub(super) async fn generate(&self, request: Generate, events: UnboundedSender<Event>) -> Result<(), Refusal> {
+        let arrived = Instant::now();
+        self.is_open()?;
+        if request.n > MAX_CHOICES {
+            return Err(Refusal(FailCode::Invalid, format!("n must be at most {MAX_CHOICES}")));
+        }
+        let admit = |_| Admission::acquire(&self.shared, self.limit);
+        let admissions = (0..request.n.max(1)).map(admit).collect::<Option<Vec<_>>>();
+        let admissions = admissions.ok_or_else(|| self.full())?;
+        let (shared, speculate) = (self.shared.clone(), self.speculate);
+        // A long prompt takes milliseconds; the engine's steps and other connections go on meanwhile.
+        let prepare = move || prepare(&shared, speculate, &request, &events, admissions, arrived);
+        let jobs = tokio::task::spawn_blocking(prepare).await.map_err(|error| Refusal(FailCode::Engine, error.to_string()))??;
+        jobs.into_iter().try_for_each(|job| self.engine.submit(job)).map_err(|_| Refusal(FailCode::Engine, "the engine has ended".into()))
+    }
+}
+
+/// The jobs of a request, one for each completion.
+fn prepare(
+    shared: &Shared,
+    speculate: bool,
+    request: &Generate,
+    events: &UnboundedSender<Event>,
+    admissions: Vec<Admission>,
+    arrived: Instant,
+) -> Result<Vec<Job>, Refusal> {
+    let invalid = |message: String| Refusal(FailCode::Invalid, message);
+    let model = model(shared, &request.model)?;
+    if model.info.kind != ModelKind::Chat {
+        return Err(invalid(format!("{:?} makes vectors, no completions", request.model)));
+    }
+    if request.partition.is_empty() || request.partition.contains('\0') {
+        return Err(invalid("partition must not be empty and hold no NUL".into()));
+    }
+    if request.stop.len() > MAX_STOPS || request.stop.iter().any(|stop| stop.len() > MAX_STOP_BYTES) {
+        return Err(invalid(format!("at most {MAX_STOPS} stop texts of {MAX_STOP_BYTES} bytes each")));
+    }
+    // What must not be called is not mentioned.
+    let tools = if request.tool_choice == ToolChoice::None { &[] } else { request.tools.as_slice() };
+    let Generate { messages, continue_last, think, .. } = request;
+    let conversation = Conversation { messages, tools, continue_last: *continue_last, think: *think };
+    let (prompt, thinking) = model.prompt(&conversation).map_err(invalid)?;
+    fits(model, &prompt)?;
+    let pinned = usize::try_from(request.pinned_messages).unwrap_or(usize::MAX).min(messages.len());
+    let beginning = Conversation { messages: &messages[..pinned], continue_last: false, ..conversation };
+    let pinned = if pinned > 0 { model.beginning(&prompt, &beginning) } else { 0 };
+    let tenant = if request.tenant.is_empty() { request.partition.clone() } else { request.tenant.clone() };
+    let partition = if request.transient { transient(&request.partition) } else { request.partition.clone() };
+    let several = admissions.len() > 1;
+    let jobs = (0..).zip(admissions).map(|(number, admission)| {
+        let mut params = Params::resolve(&request.sampling, &model.defaults, rand::random()).map_err(invalid)?;
+        params.seed = params.seed.wrapping_add(number);
+        Ok(Job {
+            id: request.id,
+            partition: partition.clone(),
+            flow: Flow { tenant: tenant.clone(), priority: request.priority },
+            weight: request.weight.max(1),
+            prompt: prompt.clone(),
+            pinned,
+            params,
+            choice: choice(model, request, tools, thinking, speculate).map_err(invalid)?,
+            exact: request.sampling.seed.is_some(),
+            number: several.then_some(number),
+            stop: request.stop.clone(),
+            events: events.clone(),
+            arrived,
+            admission,
+        })
+    });
+    jobs.collect()
+}
+
+/// One token at least must fit behind the prompt.
+fn fits(model: &Model, prompt: &[LlamaToken]) -> Result<(), Refusal> {
+    let most = usize::try_from(model.info.context_length).unwrap_or(usize::MAX).saturating_sub(1);
+    if prompt.is_empty() {
+        return Err(Refusal(FailCode::Invalid, "the prompt is empty".into()));
+    }
+    if prompt.len() > most {
+        let message = format!("the prompt has {} tokens, at most {most} fit into this model's context", prompt.len());
+        return Err(Refusal(FailCode::ContextLengthExceeded, message));
+    }
+    Ok(())
+}
+
+/// Checks what a request asks of its tokens.
+fn choice(model: &Model, request: &Generate, tools: &[Tool], thinking: bool, speculate: bool) -> Result<Choice, String> {
+    let vocabulary = model.weights.n_vocab();
+    if let Some((token, _)) =
+        request.logit_bias.iter().find(|(token, bias)| !(0..vocabulary).contains(*token) || !(-100.0..=100.0).contains(*bias))
+    {
+        return Err(format!("logit_bias of token {token}: tokens are 0 to {}, values -100 to 100", vocabulary - 1));
+    }
+    if let Some(logprobs) = request.logprobs.filter(|logprobs| *logprobs > MAX_LOGPROBS) {
+        return Err(format!("logprobs must be at most {MAX_LOGPROBS}, is {logprobs}"));
+    }
+    let forced = forced(model.family(), tools, &request.tool_choice, request.single_tool_call, thinking);
+    let (family, format, thinks) = match (forced, &request.format) {
+        (Some((family, format)), _) => (family, Some(format), model.thinks()),
+        (None, Some(format)) => {
+            let after = if thinking { after_thoughts(format) } else { None };
+            // Where the thoughts cannot be let through, what is written is the answer.
+            let thinks = after.is_some();
+            (model.family(), Some(after.unwrap_or_else(|| format.clone())), thinks)
+        }
+        (None, None) => (model.family(), None, model.thinks()),
+    };
+    let constraint = format.map(|format| model.grammars.as_ref().map_err(Clone::clone)?.constraint(&format)).transpose()?;
+    let parser = (!tools.is_empty() || thinks).then(|| Parser::new(Some(family), tools.to_vec(), thinks, thinks && thinking));
+    Ok(Choice {
+        bias: request.logit_bias.iter().map(|(token, bias)| (LlamaToken(*token), *bias)).collect(),
+        logprobs: request.logprobs.map(usize::from),
+        constraint,
+        ignore_end: request.ignore_end,
+        // A guess changes the last digits of the scores, and a seed is asked for so that nothing changes.
+        speculate: request.speculate.unwrap_or(speculate && request.sampling.seed.is_none()),
+        parser,
+        single_call: request.single_tool_call,
+    })
+}
