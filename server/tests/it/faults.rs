@@ -186,7 +186,7 @@ async fn a_full_cache_delays_and_the_ledger_says_what_the_worker_counted() {
     let world = world(1, &["--context-length", "1024", "--slots", "4", "--cells", "1024"]).await;
     let mut streams = Vec::new();
     for n in 0..4 {
-        streams.push(tokio::spawn(read(world.ask(&format!("{}Number {n}. Tell a story.", words(280)), 150).await)));
+        streams.push(tokio::spawn(read(world.ask(&format!("Number {n}. {}Tell a story.", words(280)), 150).await)));
     }
     let mut gone = world.ask(&format!("{}Nobody waits for this.", words(600)), 20).await;
     loop {

@@ -64,7 +64,7 @@ impl Thread<'_> {
         let missing = tokens.len() - self.cells.known(partition, tokens);
         // What those that run have still to compute is spoken for.
         let promised: usize = self.running.iter().map(|running| running.tokens().len() - running.done()).sum();
-        self.running.is_empty() || missing + promised + HEADROOM <= self.cells.available()
+        self.running.is_empty() || missing + promised + HEADROOM <= self.cells.available(partition, tokens)
     }
 
     fn start(&mut self, work: Work) -> Result<(), Error> {

@@ -120,9 +120,9 @@ impl Cells {
         self.tree.find(partition, tokens).map_or(0, |known| known.length).min(tokens.len().saturating_sub(1))
     }
 
-    /// Cells that could be had without touching what is being computed.
-    pub fn available(&self) -> usize {
-        self.capacity.saturating_sub(self.used()) + self.tree.evictable(&self.idle)
+    /// Cells that `tokens` could have beside what is known of them, without touching what is being computed.
+    pub fn available(&self, partition: &str, tokens: &[LlamaToken]) -> usize {
+        self.capacity.saturating_sub(self.used()) + self.tree.evictable(&self.idle, partition, tokens)
     }
 
     /// A sequence for `tokens`, which takes over what is known of them. `None` if all are busy.

@@ -165,9 +165,11 @@ impl Tree {
         Some(Leaf { start, holders: leaf.holders })
     }
 
-    /// Cells that could be given up if everything in `idle` went.
-    pub fn evictable(&self, idle: &SeqSet) -> usize {
-        self.nodes.iter().filter(|(_, node)| !node.pinned && node.holders.is_within(idle)).map(|(_, node)| node.tokens.len()).sum()
+    /// Cells that could be given up if everything in `idle` went but what is known of `tokens`.
+    pub fn evictable(&self, idle: &SeqSet, partition: &str, tokens: &[LlamaToken]) -> usize {
+        let kept = self.walk(partition, tokens).map(|walk| walk.path).unwrap_or_default();
+        let may_go = |(at, node): &(usize, &Node)| !node.pinned && node.holders.is_within(idle) && !kept.contains(at);
+        self.nodes.iter().filter(may_go).map(|(_, node)| node.tokens.len()).sum()
     }
 
     /// A sequence of `idle` without which nothing would be lost: all that it has, another one has, too.
@@ -376,8 +378,8 @@ mod tests {
         tree.touch("p", &tokens("system: old"), 3);
         idle.insert(1);
         assert_eq!(tree.oldest_leaf(&idle).unwrap().holders, SeqSet::of(1));
-        assert_eq!(tree.evictable(&idle), 14);
-        assert_eq!(tree.evictable(&SeqSet::of(0)), 3, "the beginning belongs to a busy one as well");
+        assert_eq!(tree.evictable(&idle, "", &[]), 14);
+        assert_eq!(tree.evictable(&SeqSet::of(0), "", &[]), 3, "the beginning belongs to a busy one as well");
     }
 
     #[test]
@@ -390,7 +392,7 @@ mod tests {
         let leaf = tree.oldest_leaf(&idle).unwrap();
         assert_eq!(leaf.start, 8);
         tree.release("p", 0, leaf.start);
-        assert_eq!((tree.oldest_leaf(&idle), tree.evictable(&idle)), (None, 0));
+        assert_eq!((tree.oldest_leaf(&idle), tree.evictable(&idle, "", &[])), (None, 0));
         assert!(tree.unpin_oldest() && !tree.unpin_oldest());
         assert_eq!((tree.pinned(), tree.oldest_leaf(&idle).is_some()), (0, true));
     }
