@@ -29,6 +29,9 @@ pub(crate) struct Member {
     pub(super) name: String,
     /// Members of a higher number are asked only if none of a lower one can be.
     pub(super) order: u32,
+    /// Failed completions are counted against it. Not with workers: a worker's own engine gives up after three failed
+    /// steps and is started anew.
+    breaks: bool,
     /// The model that it will have once it is up; `None` if only its status tells.
     expects: Option<String>,
     seat: Mutex<Seat>,
@@ -47,8 +50,8 @@ struct Seat {
 }
 
 impl Member {
-    pub(super) fn new(id: MemberId, name: String, order: u32, expects: Option<String>, changed: watch::Sender<u64>) -> Self {
-        Self { id, name, order, expects, seat: Mutex::default(), in_flight: AtomicU32::new(0), poll: Notify::new(), changed }
+    pub(super) fn new(id: MemberId, name: String, order: u32, breaks: bool, expects: Option<String>, changed: watch::Sender<u64>) -> Self {
+        Self { id, name, order, breaks, expects, seat: Mutex::default(), in_flight: AtomicU32::new(0), poll: Notify::new(), changed }
     }
 
     fn seat(&self) -> MutexGuard<'_, Seat> {
@@ -198,7 +201,7 @@ impl Lease {
 
     /// What this completion says about the backend, for its circuit breaker.
     pub(super) fn judge(&mut self, well: bool) {
-        if std::mem::replace(&mut self.judged, true) {
+        if std::mem::replace(&mut self.judged, true) || !self.member.breaks {
             return;
         }
         let mut seat = self.member.seat();

@@ -110,7 +110,7 @@ impl Pool {
 
     /// Adds a backend that somebody else runs. Needs a tokio runtime: its health is polled from now on.
     pub fn add(&self, name: &str, backend: Arc<dyn Backend>) {
-        self.join(name, 0, None).attach(backend);
+        self.join(name, 0, false, None).attach(backend);
     }
 
     /// Adds a server that speaks the OpenAI protocol. Needs a tokio runtime.
@@ -120,13 +120,13 @@ impl Pool {
     pub fn add_upstream(&self, upstream: Upstream) -> Result<(), BackendError> {
         let (name, order) = (upstream.name.clone(), upstream.order);
         let backend = Arc::new(upstream::UpstreamBackend::new(upstream)?);
-        self.join(&name, order, None).attach(backend);
+        self.join(&name, order, true, None).attach(backend);
         Ok(())
     }
 
     /// Starts a worker process and keeps it running. Needs a tokio runtime.
     pub fn supervise(&self, process: WorkerProcess) {
-        let member = self.join(&process.name, 0, Some(process.model.clone()));
+        let member = self.join(&process.name, 0, false, Some(process.model.clone()));
         self.inner.tasks.spawn(supervisor::supervise(process, member, self.inner.stop.clone()));
     }
 
@@ -157,9 +157,9 @@ impl Pool {
         self.inner.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn join(&self, name: &str, order: u32, expects: Option<String>) -> Arc<Member> {
+    fn join(&self, name: &str, order: u32, breaks: bool, expects: Option<String>) -> Arc<Member> {
         let mut members = self.members();
-        let member = Arc::new(Member::new(members.len(), name.to_owned(), order, expects, self.inner.changed.clone()));
+        let member = Arc::new(Member::new(members.len(), name.to_owned(), order, breaks, expects, self.inner.changed.clone()));
         members.push(member.clone());
         self.inner.tasks.spawn(member.clone().watch(self.inner.timing, self.inner.stop.clone()));
         member
