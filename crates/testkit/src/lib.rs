@@ -7,6 +7,7 @@ pub mod clock;
 pub mod db;
 pub mod fake_upstream;
 pub mod fake_worker;
+pub mod generation;
 pub mod ledger;
 
 pub use actors::{TestTenant, tenant, user};

@@ -126,15 +126,7 @@ fn sum<'a>(rows: impl IntoIterator<Item = &'a LedgerRow>) -> (u64, u64, u64) {
 }
 
 async fn read(mut generation: Generation) -> (String, Ended) {
-    let mut text = String::new();
-    while let Some(output) = generation.next().await {
-        match output {
-            Output::Text { text: more, .. } => text.push_str(&more),
-            Output::End(ended) => return (text, ended),
-            _ => {}
-        }
-    }
-    panic!("the generation had no end");
+    testkit::generation::read(&mut generation).await
 }
 
 async fn eventually<F: Future<Output = bool>>(what: &str, seconds: u64, mut check: impl FnMut() -> F) {

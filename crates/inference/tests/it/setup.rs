@@ -2,8 +2,9 @@
 
 use contract::{account::Role, model::Sampling, usage::Purpose};
 use domain::Actor;
-use inference::{ChatMessage, ChatRole, Ended, Generation, Inference, Options, Output, Request};
+use inference::{ChatMessage, ChatRole, Generation, Inference, Options, Output, Request};
 use std::{future::Future, time::Duration};
+pub use testkit::generation::read;
 use testkit::{
     TestDb,
     fake_worker::{self, FakeWorker},
@@ -61,19 +62,6 @@ impl Setup {
         eventually("the use is settled", || async { self.only_use().await.state == "settled" }).await;
         self.only_use().await
     }
-}
-
-/// Everything up to the end: the texts put together, and the end.
-pub async fn read(generation: &mut Generation) -> (String, Ended) {
-    let mut text = String::new();
-    while let Some(output) = generation.next().await {
-        match output {
-            Output::Text { text: more, .. } => text.push_str(&more),
-            Output::End(ended) => return (text, ended),
-            _ => {}
-        }
-    }
-    panic!("the generation had no end");
 }
 
 /// Reads up to the first text.
