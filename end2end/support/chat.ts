@@ -1,5 +1,6 @@
 // What people do in a chat, in words.
 import { expect, type Page } from "@playwright/test";
+import { ok } from "./calls";
 import { answers, lastAnswer, message, send, stop, textOf } from "./names";
 
 /** A question whose answer is long enough to interrupt, on any machine. */
@@ -45,6 +46,24 @@ export async function askAndWait(page: Page, question: string): Promise<string> 
 export async function answerText(page: Page): Promise<string> {
     const text = textOf(lastAnswer(page));
     return (await text.count()) === 0 ? "" : (await text.innerText()).trim();
+}
+
+/**
+ * Waits until the newest answer reads like `text`, which {@link answerText} gave. Not `toHaveText`: that compares
+ * with the text without line breaks between blocks, and an answer may have several paragraphs.
+ */
+export async function showsAnswer(page: Page, text: string): Promise<void> {
+    await expect.poll(() => answerText(page)).toBe(text);
+}
+
+interface View {
+    messages: { messages: { role: string; content: string; status: string }[] };
+}
+
+/** The messages of the conversation shown, as the server has them: their content is the Markdown source. */
+export async function storedMessages(page: Page): Promise<View["messages"]["messages"]> {
+    const view = await ok<View>(page, "open_conversation", { conversation: conversationId(page) });
+    return view.messages.messages;
 }
 
 /** The conversation's id out of the address. */

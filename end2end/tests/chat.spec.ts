@@ -1,13 +1,9 @@
 // First sign-in → question → streamed answer → reload in mid-stream → the same text.
 import { expect, hydrated, signIn, test } from "../support/fixtures";
-import { ANSWER_TIMEOUT, LONG_QUESTION, SHORT_QUESTION, answered, answering, answerText, ask, askAndWait, conversationId } from "../support/chat";
+import { ANSWER_TIMEOUT, LONG_QUESTION, SHORT_QUESTION, answered, answering, answerText, ask, askAndWait, conversationId, showsAnswer, storedMessages } from "../support/chat";
 import { ok } from "../support/calls";
-import { answers, conversations, lastAnswer, message, newChat, questions, send, stop, textOf } from "../support/names";
+import { answers, conversations, lastAnswer, message, newChat, questions, send, stop } from "../support/names";
 import { PASSWORD } from "../support/product";
-
-interface View {
-    messages: { messages: { role: string; content: string; status: string }[] };
-}
 
 test("the first sign-in leads to a streamed answer", async ({ page, guard }) => {
     void guard;
@@ -61,11 +57,11 @@ test("a reload in mid-stream and a second tab show the same final text", async (
     const [first, other] = [await answerText(page), await answerText(second)];
     expect(other).toBe(first);
     expect(first.startsWith(before.slice(0, -20))).toBe(true);
-    const view = await ok<View>(page, "open_conversation", { conversation: id });
-    const stored = view.messages.messages.at(-1)!;
-    expect(stored.status).toBe("complete");
-    // Rendering changes line breaks and nothing else: the words are the stored ones.
-    expect(first.split(/\s+/)).toEqual(stored.content.trim().split(/\s+/));
+    expect((await storedMessages(page)).at(-1)!.status).toBe("complete");
+    // What was put together from pieces reads like what is stored.
+    await page.reload();
+    await hydrated(page);
+    await showsAnswer(page, first);
     await second.close();
 });
 
@@ -80,10 +76,10 @@ test.describe("with the network complaining", () => {
         await page.waitForTimeout(2_000);
         await context.setOffline(false);
         await answered(page);
-        const id = conversationId(page);
         const shown = await answerText(page);
-        const view = await ok<View>(page, "open_conversation", { conversation: id });
-        expect(shown.split(/\s+/)).toEqual(view.messages.messages.at(-1)!.content.trim().split(/\s+/));
+        await page.reload();
+        await hydrated(page);
+        await showsAnswer(page, shown);
     });
 
     test("a question that could not be sent is not lost", async ({ signedIn: page, context }) => {
@@ -109,7 +105,7 @@ test("an edited question makes a branch, and there is a way back", async ({ sign
     await expect(questions(page).last()).toContainText("banana");
     await questions(page).last().getByRole("button", { name: "Previous branch" }).click();
     await expect(questions(page).last()).toContainText("apple");
-    await expect(textOf(lastAnswer(page))).toHaveText(first);
+    await showsAnswer(page, first);
     await questions(page).last().getByRole("button", { name: "Next branch" }).click();
     await expect(questions(page).last()).toContainText("banana");
 });
@@ -128,8 +124,7 @@ test("an answer can be copied, rated and looked into", async ({ signedIn: page, 
     await askAndWait(page, "Count from 1 to 10."); // one token alone has no speed
     const answer = lastAnswer(page);
     await answer.getByRole("button", { name: "Copy as Markdown", exact: true }).click();
-    const view = await ok<View>(page, "open_conversation", { conversation: conversationId(page) });
-    expect(await page.evaluate(() => navigator.clipboard.readText())).toBe(view.messages.messages.at(-1)!.content);
+    expect(await page.evaluate(() => navigator.clipboard.readText())).toBe((await storedMessages(page)).at(-1)!.content);
     await answer.getByRole("button", { name: "Good answer" }).click();
     await expect(answer.getByRole("button", { name: "Good answer" })).toHaveAttribute("aria-pressed", "true");
     await page.reload();
@@ -172,5 +167,32 @@ test("a new chat starts empty, and the old one is one click away", async ({ sign
     await expect(answers(page)).toHaveCount(0);
     await expect(page).toHaveURL(/\/$/);
     await conversations(page).getByRole("link").filter({ hasNotText: "New chat" }).first().click();
-    await expect(textOf(lastAnswer(page))).toHaveText(first);
+    await showsAnswer(page, first);
+});
+
+test("who goes on while a chat is being loaded ends up where they went", async ({ signedIn: page }) => {
+    const first = await askAndWait(page, SHORT_QUESTION);
+    const old = conversations(page).getByRole("link").first();
+    await newChat(page).click();
+    await expect(answers(page)).toHaveCount(0);
+    // The server takes its time for every chat that is opened from now on.
+    let opened = 0;
+    await page.route("**/ui/open_conversation", async (route) => {
+        await new Promise((resolve) => setTimeout(resolve, 1_500));
+        await route.continue();
+        opened += 1;
+    });
+    await old.click();
+    await expect(page).toHaveURL(/\/c\//);
+    await newChat(page).click();
+    await expect.poll(() => opened).toBe(1);
+    await page.waitForTimeout(500);
+    await expect(answers(page)).toHaveCount(0);
+    await expect(message(page)).toBeVisible();
+    // There and back and there again: the chat, not a skeleton for ever.
+    await old.click();
+    await newChat(page).click();
+    await old.click();
+    await expect(answers(page)).toHaveCount(1);
+    await showsAnswer(page, first);
 });

@@ -1,7 +1,7 @@
 // The server ends, politely or not, and starts again: history and sessions are intact.
 import { expect, hydrated, test } from "../support/fixtures";
-import { LONG_QUESTION, SHORT_QUESTION, answered, answering, answerText, ask, askAndWait } from "../support/chat";
-import { answers, conversations, lastAnswer, message, textOf } from "../support/names";
+import { LONG_QUESTION, SHORT_QUESTION, answered, answering, answerText, ask, askAndWait, showsAnswer } from "../support/chat";
+import { answers, conversations, lastAnswer, message } from "../support/names";
 
 for (const signal of ["SIGTERM", "SIGKILL"] as const) {
     test(`after ${signal} and a restart the history is intact`, async ({ signedIn: page, product, guard }) => {
@@ -12,7 +12,7 @@ for (const signal of ["SIGTERM", "SIGKILL"] as const) {
         await page.reload();
         await hydrated(page);
         await expect(answers(page)).toHaveCount(1);
-        await expect(textOf(lastAnswer(page))).toHaveText(text);
+        await showsAnswer(page, text);
         await expect(conversations(page).getByRole("link").first()).toBeVisible();
         await message(page).fill(SHORT_QUESTION);
         await page.keyboard.press("Enter");

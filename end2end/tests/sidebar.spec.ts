@@ -2,9 +2,9 @@
 import { readFile } from "node:fs/promises";
 import type { Locator, Page } from "@playwright/test";
 import { ok } from "../support/calls";
-import { SHORT_QUESTION, askAndWait, conversationId } from "../support/chat";
+import { SHORT_QUESTION, answerText, askAndWait, conversationId, showsAnswer, storedMessages } from "../support/chat";
 import { expect, hydrated, signIn, test } from "../support/fixtures";
-import { answers, chatEntry, conversations, lastAnswer, textOf } from "../support/names";
+import { answers, chatEntry, conversations } from "../support/names";
 
 /** Opens the menu of a chat in the side bar and chooses an entry. */
 async function choose(page: Page, title: string, action: string): Promise<void> {
@@ -101,10 +101,11 @@ test("search finds words in all own messages and leads to them", async ({ signed
 
 test("a chat is exported as Markdown and JSON, and the JSON comes back by import", async ({ signedIn: page, newPage, newPerson }) => {
     const id = await chat(page, "Travelling chat");
-    const text = await textOf(lastAnswer(page)).innerText();
+    const text = await answerText(page);
+    const source = (await storedMessages(page)).at(-1)!.content;
     const markdown = await (await page.request.get(`/ui/export/conversations/${id}/markdown`)).text();
     expect(markdown).toContain("Travelling chat");
-    expect(markdown).toContain(text.trim());
+    expect(markdown).toContain(source.trim());
 
     const entry = chatEntry(page, "Travelling chat");
     await entry.hover();
@@ -121,7 +122,7 @@ test("a chat is exported as Markdown and JSON, and the JSON comes back by import
     await expect(other.getByText("Imported. Chats: 1, messages: 2")).toBeVisible();
     await expect(chatEntry(other, "Travelling chat")).toBeVisible();
     await chatEntry(other, "Travelling chat").getByRole("link").click();
-    await expect(textOf(lastAnswer(other))).toHaveText(text);
+    await showsAnswer(other, text);
 });
 
 test("everything is exported as a ZIP", async ({ signedIn: page }) => {

@@ -151,7 +151,7 @@ fn follow_address(actions: Actions, composer: Composer, wanted: Memo<Wanted>) {
     Effect::new(move |before: Option<Wanted>| {
         let now = wanted.get();
         if before.is_some_and(|before| before != now) {
-            open(actions, composer, now.clone());
+            open(actions, composer, wanted);
         }
         now
     });
@@ -159,23 +159,25 @@ fn follow_address(actions: Actions, composer: Composer, wanted: Memo<Wanted>) {
     Effect::new(move |before: Option<u32>| {
         let count = fresh.get();
         if before.is_some_and(|before| before != count) && wanted.get_untracked().conversation.is_none() {
-            open(actions, composer, Wanted::default());
+            open(actions, composer, wanted);
         }
         count
     });
 }
 
-fn open(actions: Actions, composer: Composer, wanted: Wanted) {
+fn open(actions: Actions, composer: Composer, address: Memo<Wanted>) {
     let chat = actions.chat;
+    let wanted = address.get_untracked();
     let Some(id) = wanted.conversation else {
         stream::stop_following();
         temporary::forget();
+        chat.loading.set(false);
         chat.reset();
         composer.focus();
         return;
     };
     // A chat that just got its address, or a message that is on the page already.
-    let loaded = wanted.message.is_none_or(|message| chat.index_of(message).is_some());
+    let loaded = !chat.loading.get_untracked() && wanted.message.is_none_or(|message| chat.index_of(message).is_some());
     if chat.id.get_untracked() == Some(id) && loaded && chat.refused.with_untracked(Option::is_none) {
         chat.target.set(wanted.message);
         return;
@@ -186,6 +188,10 @@ fn open(actions: Actions, composer: Composer, wanted: Wanted) {
     chat.loading.set(true);
     spawn_local(async move {
         let result = load(wanted.clone()).await;
+        // Meanwhile the reader may have gone on to another chat or page.
+        if address.try_get_untracked().as_ref() != Some(&wanted) {
+            return;
+        }
         chat.loading.set(false);
         match result {
             Ok(Some(view)) => {
