@@ -127,22 +127,10 @@ pub fn fail(error: Error) -> UiError {
     let mut problem = error.problem();
     problem.request_id = Some(request.to_string());
     if let Error::Internal(source) = &error {
-        tracing::error!(request = %request, error = %chain(source.as_ref()), "a server function failed");
+        tracing::error!(request = %request, error = %contract::chain(source.as_ref()), "a server function failed");
     }
     set_status(problem.kind.status());
     UiError(problem)
-}
-
-/// The error and all its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut out = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        out.push_str(": ");
-        out.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    out
 }
 
 /// Sets the status of the response being made. Has no effect once a page has begun to stream.

@@ -23,8 +23,18 @@ pub enum Command {
         #[arg(long)]
         no_jobs: bool,
     },
-    /// One inference worker; its token is the first line on standard input, and it ends when that closes.
-    Worker(WorkerArgs),
+    /// One inference worker. Without --join its token is the first line on standard input, and it ends when that
+    /// closes.
+    Worker(Box<WorkerArgs>),
+    /// Make certificates with which workers of other machines and this pool know each other.
+    Certificates {
+        /// Where they are put; what is there stays, above all the authority.
+        #[arg(long)]
+        out: PathBuf,
+        /// Name of a worker; lower-case letters, digits and hyphens. May be given more than once.
+        #[arg(long = "worker")]
+        workers: Vec<String>,
+    },
     /// Background jobs alone.
     Jobs,
     /// Bring the database's schema up to date.
@@ -53,8 +63,42 @@ pub struct WorkerArgs {
     /// The model's name in requests.
     #[arg(long)]
     pub model_id: String,
+    /// The pool that it belongs to, on another machine: host and port.
+    #[arg(long, requires_all = ["name", "cert_file", "key_file", "ca_file"])]
+    pub join: Option<String>,
+    /// With --join: the name in its certificate.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// With --join: host and port where the pool reaches it; default: where it listens.
+    #[arg(long)]
+    pub advertise: Option<String>,
+    /// With --join: its certificate, as PEM.
+    #[arg(long)]
+    pub cert_file: Option<PathBuf>,
+    /// With --join: the key of that.
+    #[arg(long)]
+    pub key_file: Option<PathBuf>,
+    /// With --join: the authority of pool and workers.
+    #[arg(long)]
+    pub ca_file: Option<PathBuf>,
+    /// With --join: how long running answers may take to end after SIGTERM.
+    #[arg(long, default_value_t = 600)]
+    pub drain_seconds: u64,
+    /// A further model, as JSON: id, path and optionally pinned, context_length, slots, state_dir. May be given more
+    /// than once.
+    #[arg(long = "more", value_name = "JSON", hide = true)]
+    pub more: Vec<String>,
+    /// The model never makes room for another.
+    #[arg(long, hide = true)]
+    pub pinned: bool,
+    /// Memory that several models may take together, in MiB.
+    #[arg(long, hide = true)]
+    pub memory_mib: Option<u64>,
+    /// How long a model stays at least before it makes room for another.
+    #[arg(long, hide = true)]
+    pub residence_seconds: Option<u64>,
     /// Where to listen; port 0 takes a free one.
-    #[arg(long, default_value = "127.0.0.1:0", hide = true)]
+    #[arg(long, default_value = "127.0.0.1:0")]
     pub addr: std::net::SocketAddr,
     /// Tokens of context for one conversation; default: 8192 or what the model was trained for.
     #[arg(long, hide = true)]
@@ -65,7 +109,8 @@ pub struct WorkerArgs {
     /// Threads; default: what the machine has.
     #[arg(long, hide = true)]
     pub threads: Option<u32>,
-    /// Tokens that the context holds, prefix cache included; default: four conversations of full length.
+    /// Tokens that the context holds, prefix cache included; default: two conversations of full length, four on a
+    /// graphics card.
     #[arg(long, hide = true)]
     pub cells: Option<u32>,
     /// How the context stores keys and values: f16, q8_0 or q4_0.

@@ -30,15 +30,16 @@ pub type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 async fn dispatch(cli: Cli) -> Result<ExitCode, AnyError> {
     let command = cli.command.unwrap_or(Command::Serve { no_jobs: false });
-    match command {
+    let command = match command {
         // A worker reads no configuration: its parent decided everything.
-        Command::Worker(args) => return commands::worker::run(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Worker(args) => return commands::worker::run(*args).await.map(|()| ExitCode::SUCCESS),
+        Command::Certificates { out, workers } => return commands::certificates::run(&out, &workers).map(|()| ExitCode::SUCCESS),
         Command::Check { print_config: true } => {
             commands::print(config::DEFAULT_TOML);
             return Ok(ExitCode::SUCCESS);
         }
-        _ => {}
-    }
+        other => other,
+    };
     let config = config::Config::load(&config::Sources::of_process(cli.config))?;
     match command {
         Command::Serve { no_jobs } => commands::serve::run(config, !no_jobs).await?,
@@ -46,7 +47,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, AnyError> {
         Command::Migrate => commands::migrate::run(&config).await?,
         Command::Check { .. } => return commands::check::run(&config).await,
         Command::Admin { json, command } => commands::admin::run(&config, command, json).await?,
-        Command::Worker(_) => {}
+        Command::Worker(_) | Command::Certificates { .. } => {}
     }
     Ok(ExitCode::SUCCESS)
 }

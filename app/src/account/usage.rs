@@ -269,6 +269,8 @@ fn purpose_text(t: &AccountTexts, purpose: Purpose) -> &'static str {
         Purpose::Chat => t.purpose_chat,
         Purpose::TemporaryChat => t.purpose_temporary,
         Purpose::Title => t.purpose_title,
+        Purpose::Embedding => t.purpose_embedding,
+        Purpose::Rerank => t.purpose_rerank,
     }
 }
 

@@ -5,12 +5,15 @@
 //! a calendar to read the other.
 
 pub mod account;
+mod chain;
 pub mod chat;
 pub mod ids;
 pub mod model;
 pub mod page;
 pub mod problem;
 pub mod usage;
+
+pub use chain::chain;
 
 /// An instant: milliseconds since 1970-01-01T00:00:00Z.
 pub type Millis = i64;

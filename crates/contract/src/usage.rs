@@ -13,6 +13,27 @@ pub enum Purpose {
     TemporaryChat,
     /// The title of a chat.
     Title,
+    /// Vectors of texts, for retrieval.
+    Embedding,
+    /// Documents put in order for a query.
+    Rerank,
+}
+
+impl Purpose {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Chat, Self::TemporaryChat, Self::Title, Self::Embedding, Self::Rerank];
+
+    /// Its name in the ledger and in exports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::TemporaryChat => "temporary_chat",
+            Self::Title => "title",
+            Self::Embedding => "embedding",
+            Self::Rerank => "rerank",
+        }
+    }
 }
 
 /// Days are calendar days in UTC, both ends included, `YYYY-MM-DD`.

@@ -5,7 +5,8 @@ use crate::{
     catalogue::ModelConfig,
     drive::Driver,
     generation::Generation,
-    meter::{self, Reservation},
+    meter::{self, Reservation, Ticket},
+    work::Work,
 };
 use contract::{model::Sampling, usage::Purpose};
 use domain::{Actor, Error, Result};
@@ -72,20 +73,39 @@ impl Inference {
     /// [`Error::NotFound`] for a model that is not granted, [`Error::Invalid`] for a request that makes no
     /// sense, [`Error::Unavailable`] if the use cannot be metered or the process is shutting down.
     pub async fn admit(&self, actor: &Actor, request: Request) -> Result<Generation> {
+        let model = self.inner.catalogue.grant(actor, request.model.as_deref(), request.purpose)?.clone();
+        check(&request)?;
+        let reservation = Reservation::of(&model, &request);
+        self.begin(actor, model, reservation, |ticket, model| Work::Completion(Box::new(generate(ticket, model, request)))).await
+    }
+
+    /// Opens the use and starts its driver.
+    pub(crate) async fn begin(
+        &self,
+        actor: &Actor,
+        model: ModelConfig,
+        reservation: Reservation,
+        work: impl FnOnce(&Ticket, String) -> Work + Send + 'static,
+    ) -> Result<Generation> {
         if self.inner.tracker.is_closed() {
             return Err(Error::unavailable("model", Some(meter::RETRY_AFTER_S)));
         }
-        let model = self.inner.catalogue.grant(actor, request.model.as_deref(), request.purpose)?.clone();
-        check(&request)?;
         let (tell, told) = oneshot::channel();
         // Spawned before the ledger is touched: a caller that goes away between the two must not leave an
         // open use behind.
-        self.inner.tracker.spawn(self.clone().start(actor.clone(), model, request, tell));
+        self.inner.tracker.spawn(self.clone().start(actor.clone(), model, reservation, work, tell));
         told.await.unwrap_or_else(|_| Err(Error::internal("the admission task ended without a result")))
     }
 
-    async fn start(self, actor: Actor, model: ModelConfig, request: Request, tell: oneshot::Sender<Result<Generation>>) {
-        let reservation = Reservation::of(&model, &request);
+    async fn start(
+        self,
+        actor: Actor,
+        model: ModelConfig,
+        reservation: Reservation,
+        work: impl FnOnce(&Ticket, String) -> Work,
+        tell: oneshot::Sender<Result<Generation>>,
+    ) {
+        let purpose = reservation.purpose();
         let ticket = match self.inner.meter.open(actor, reservation).await {
             Ok(ticket) => ticket,
             Err(error) => {
@@ -96,36 +116,41 @@ impl Inference {
         };
         let cancel = CancellationToken::new();
         let (generation, outputs) = Generation::new(ticket.id(), model.id.clone(), cancel.clone());
-        let fallbacks = self.inner.catalogue.fallbacks(ticket.actor(), &model, request.purpose);
-        let Options { stop, format, logit_bias, logprobs, tools, tool_choice, single_tool_call, think, n, priority, pinned_messages } =
-            request.options;
-        let generate = Generate {
-            id: ticket.id().0,
-            model: model.id,
-            weight: 1,
-            priority,
-            pinned_messages,
-            stop,
-            format,
-            logit_bias,
-            logprobs,
-            ignore_end: false,
-            speculate: None,
-            tools,
-            tool_choice,
-            single_tool_call,
-            think,
-            n,
-            partition: ticket.partition(),
-            tenant: ticket.tenant(),
-            transient: request.transient,
-            messages: request.messages,
-            continue_last: request.continue_last,
-            sampling: request.sampling,
-        };
+        let fallbacks = self.inner.catalogue.fallbacks(ticket.actor(), &model, purpose);
+        let work = work(&ticket, model.id);
         // If the caller is gone, the generation is dropped here and the driver sees that at once.
         let _ = tell.send(Ok(generation));
-        Driver { pool: self.inner.pool.clone(), ticket, request: generate, fallbacks, outputs, cancel }.run().await;
+        Driver { pool: self.inner.pool.clone(), ticket, work, fallbacks, outputs, cancel }.run().await;
+    }
+}
+
+/// What the worker is told.
+fn generate(ticket: &Ticket, model: String, request: Request) -> Generate {
+    let Options { stop, format, logit_bias, logprobs, tools, tool_choice, single_tool_call, think, n, priority, pinned_messages } =
+        request.options;
+    Generate {
+        id: ticket.id().0,
+        model,
+        weight: 1,
+        priority,
+        pinned_messages,
+        stop,
+        format,
+        logit_bias,
+        logprobs,
+        ignore_end: false,
+        speculate: None,
+        tools,
+        tool_choice,
+        single_tool_call,
+        think,
+        n,
+        partition: ticket.partition(),
+        tenant: ticket.tenant(),
+        transient: request.transient,
+        messages: request.messages,
+        continue_last: request.continue_last,
+        sampling: request.sampling,
     }
 }
 

@@ -4,6 +4,7 @@ use contract::{ids::TenantId, model::ModelInfo, usage::Purpose};
 use domain::{Actor, Error, Result};
 use serde::Deserialize;
 use std::collections::{BTreeSet, HashSet};
+use worker_protocol::ModelKind;
 
 /// One model as the configuration describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -16,6 +17,9 @@ pub struct ModelConfig {
     /// One line on what it is good at; may be empty.
     #[serde(default)]
     pub description: String,
+    /// What it makes: completions, vectors or scores.
+    #[serde(default)]
+    pub kind: ModelKind,
     /// Tokens of context for one conversation, prompt and answer together.
     pub context_length: u32,
     /// Models to take, in this order, where this one cannot be had; the actor must be granted them as well.
@@ -38,7 +42,16 @@ impl ModelConfig {
     }
 
     fn serves(&self, purpose: Purpose) -> bool {
-        self.purposes.is_empty() || self.purposes.contains(&purpose)
+        self.kind == kind_for(purpose) && (self.purposes.is_empty() || self.purposes.contains(&purpose))
+    }
+}
+
+/// The kind of model that can do it.
+fn kind_for(purpose: Purpose) -> ModelKind {
+    match purpose {
+        Purpose::Chat | Purpose::TemporaryChat | Purpose::Title => ModelKind::Chat,
+        Purpose::Embedding => ModelKind::Embedding,
+        Purpose::Rerank => ModelKind::Reranker,
     }
 }
 
@@ -47,7 +60,7 @@ impl ModelConfig {
 #[error("{}", .0.join("; "))]
 pub struct CatalogueError(pub Vec<String>);
 
-/// The models of this installation: at least one, distinct ids, exactly one default.
+/// The models of this installation: at least one, distinct ids, exactly one default among those that chat.
 #[derive(Clone, Debug)]
 pub struct Catalogue {
     models: Vec<ModelConfig>,
@@ -72,19 +85,28 @@ impl Catalogue {
             }
         }
         for model in &models {
-            let unknown = |name: &&String| **name == model.id || !seen.contains(name.as_str());
+            let kind = |name: &str| models.iter().find(|model| model.id == name).map(|model| model.kind);
+            let unknown = |name: &&String| **name == model.id || kind(name) != Some(model.kind);
             wrong.extend(
-                model.fallback.iter().filter(unknown).map(|name| format!("`{}` falls back to `{name}`, which is no other model", model.id)),
+                model
+                    .fallback
+                    .iter()
+                    .filter(unknown)
+                    .map(|name| format!("`{}` falls back to `{name}`, which is no other model of its kind", model.id)),
             );
+        }
+        for model in models.iter().filter(|model| model.default && model.kind != ModelKind::Chat) {
+            wrong.push(format!("`{}` cannot be the default: it makes no answers", model.id));
         }
         let defaults = models.iter().filter(|model| model.default).count();
         if defaults > 1 {
             wrong.push("more than one model is the default".to_owned());
         }
-        match models.first_mut() {
-            None => wrong.push("no model is configured".to_owned()),
-            Some(first) if defaults == 0 => first.default = true,
-            Some(_) => {}
+        if models.is_empty() {
+            wrong.push("no model is configured".to_owned());
+        }
+        if let Some(first) = models.iter_mut().find(|model| model.kind == ModelKind::Chat).filter(|_| defaults == 0) {
+            first.default = true;
         }
         if wrong.is_empty() { Ok(Self { models }) } else { Err(CatalogueError(wrong)) }
     }
@@ -138,7 +160,7 @@ impl Catalogue {
 
 #[cfg(test)]
 mod tests {
-    use super::{Catalogue, ModelConfig};
+    use super::{Catalogue, ModelConfig, ModelKind};
     use contract::{
         ids::{RequestId, TenantId},
         usage::Purpose,
@@ -151,6 +173,7 @@ mod tests {
             id: id.into(),
             name: id.to_uppercase(),
             description: String::new(),
+            kind: ModelKind::Chat,
             context_length: 4096,
             fallback: Vec::new(),
             default: false,
@@ -201,7 +224,13 @@ mod tests {
     fn a_fallback_must_exist_and_be_granted() {
         let falls_back = |names: &[&str]| ModelConfig { fallback: names.iter().map(|name| (*name).to_owned()).collect(), ..model("a") };
         let wrong = Catalogue::new(vec![falls_back(&["a", "nowhere"]), model("b")]).expect_err("two mistakes").0;
-        assert_eq!(wrong, ["`a` falls back to `a`, which is no other model", "`a` falls back to `nowhere`, which is no other model"]);
+        assert_eq!(
+            wrong,
+            [
+                "`a` falls back to `a`, which is no other model of its kind",
+                "`a` falls back to `nowhere`, which is no other model of its kind"
+            ]
+        );
         let theirs = ModelConfig { tenants: Some([actor().tenant()].into()), ..model("theirs") };
         let catalogue = Catalogue::new(vec![falls_back(&["theirs", "b"]), model("b"), theirs]).expect("valid");
         let a = catalogue.models()[0].clone();
@@ -210,6 +239,19 @@ mod tests {
             ["b"],
             "If you are here because this failed: a fallback leads to a model that the tenant was not granted."
         );
+    }
+
+    #[test]
+    fn a_kind_serves_its_own_purposes_alone() {
+        let vectors = ModelConfig { kind: ModelKind::Embedding, ..model("vectors") };
+        let wrong = Catalogue::new(vec![ModelConfig { default: true, ..vectors.clone() }]).expect_err("no chat model").0;
+        assert_eq!(wrong, ["`vectors` cannot be the default: it makes no answers"]);
+        let catalogue = Catalogue::new(vec![vectors, model("chat")]).expect("valid");
+        let granted = |wanted, purpose| catalogue.grant(&actor(), wanted, purpose).map(|model| model.id.clone()).ok();
+        assert_eq!(granted(None, Purpose::Embedding).as_deref(), Some("vectors"));
+        assert_eq!(granted(None, Purpose::Chat).as_deref(), Some("chat"));
+        assert_eq!((granted(Some("vectors"), Purpose::Chat), granted(None, Purpose::Rerank)), (None, None));
+        assert_eq!(catalogue.picker(&actor(), |_| true).iter().map(|model| model.id.as_str()).collect::<Vec<_>>(), ["chat"]);
     }
 
     #[test]

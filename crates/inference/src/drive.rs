@@ -1,4 +1,4 @@
-//! The driver: one task for each completion, from the ledger's row to its settlement.
+//! The driver: one task for each use, from the ledger's row to its settlement.
 //!
 //! It owns the ticket and the worker's stream; the consumer has only the far end of a bounded channel. So
 //! whatever happens to the consumer, the use is settled, once, with the worker's latest counters.
@@ -7,6 +7,7 @@ use crate::{
     generation::{Ended, Outcome, Output},
     meter::{Figures, RETRY_AFTER_S, Ticket},
     pool::{BackendError, DispatchError, Dispatched, MemberId, Pool},
+    work::Work,
 };
 use contract::chat::AnswerStats;
 use domain::Error;
@@ -17,7 +18,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use worker_protocol::{Event, FailCode, Finish, Generate, Usage};
+use worker_protocol::{Event, FailCode, Finish, Usage};
 
 /// No completion runs longer; also what the sweeper relies on.
 pub const LONGEST_GENERATION: Duration = Duration::from_secs(60 * 60);
@@ -31,7 +32,7 @@ const MOST_RETRIES: u32 = 2;
 pub(crate) struct Driver {
     pub pool: Pool,
     pub ticket: Ticket,
-    pub request: Generate,
+    pub work: Work,
     /// Models to fall back to, in this order, where the requested one cannot be had.
     pub fallbacks: Vec<String>,
     pub outputs: mpsc::Sender<Output>,
@@ -61,8 +62,10 @@ enum Attempt {
 struct Progress {
     began: Instant,
     announced: bool,
-    /// When the first output came; from then on no other member can take over.
-    first_text: Option<Instant>,
+    /// When the first output came.
+    first_output: Option<Instant>,
+    /// A part of a completion came out; from then on no other member can take over. Vectors come out the same anywhere.
+    committed: bool,
     retries: u32,
     /// The model that is asked now.
     model: String,
@@ -72,8 +75,8 @@ impl Driver {
     /// Runs to the end, settles, tells the consumer.
     pub(crate) async fn run(self) {
         self.pool.count_request();
-        let model = self.request.model.clone();
-        let mut progress = Progress { began: Instant::now(), announced: false, first_text: None, retries: 0, model };
+        let model = self.work.model().to_owned();
+        let mut progress = Progress { began: Instant::now(), announced: false, first_output: None, committed: false, retries: 0, model };
         let end = self.until_end(&mut progress).await;
         let Self { ticket, outputs, .. } = self;
         let (outcome, finish_reason, error) = match end {
@@ -85,7 +88,7 @@ impl Driver {
             End::Failed(error) => (Outcome::Failed, "", Some(error)),
         };
         let usage = ticket.reported();
-        let ttft_ms = progress.first_text.map(|at| millis(at - progress.began));
+        let ttft_ms = progress.first_output.map(|at| millis(at - progress.began));
         let duration_ms = millis(progress.began.elapsed());
         let model = progress.model;
         let figures = Figures { outcome, usage, model: Some(model.clone()), ttft_ms, duration_ms: Some(duration_ms) };
@@ -122,8 +125,8 @@ impl Driver {
     /// Tries the model that was asked for, then those to fall back to.
     async fn attempts(&self, progress: &mut Progress) -> End {
         let mut last = unavailable();
-        for model in std::iter::once(&self.request.model).chain(&self.fallbacks) {
-            progress.model.clone_from(model);
+        for model in std::iter::once(self.work.model()).chain(self.fallbacks.iter().map(String::as_str)) {
+            model.clone_into(&mut progress.model);
             self.ticket.report(Usage::default());
             match self.attempts_with(progress).await {
                 Ok(end) => return end,
@@ -139,14 +142,15 @@ impl Driver {
     /// # Errors
     /// Nobody could; another model may.
     async fn attempts_with(&self, progress: &mut Progress) -> Result<End, Error> {
-        let request = Generate { model: progress.model.clone(), ..self.request.clone() };
+        let other = (progress.model != self.work.model()).then(|| self.work.clone().with_model(&progress.model));
+        let work = other.as_ref().unwrap_or(&self.work);
         let mut avoid = Vec::new();
         loop {
-            match self.attempt(&request, progress, &avoid).await {
+            match self.attempt(work, progress, &avoid).await {
                 Attempt::Ended(end) => return Ok(end),
                 Attempt::Nobody(error) => return Err(error),
                 Attempt::Full(member) => avoid.push(member),
-                Attempt::Lost(_, error) if progress.first_text.is_some() => {
+                Attempt::Lost(_, error) if progress.committed => {
                     tracing::warn!(usage = %self.ticket.id(), %error, "a completion was interrupted");
                     return Ok(End::Failed(unavailable()));
                 }
@@ -164,8 +168,8 @@ impl Driver {
         }
     }
 
-    async fn attempt(&self, request: &Generate, progress: &mut Progress, avoid: &[MemberId]) -> Attempt {
-        match self.pool.dispatch(&self.ticket, request, avoid).await {
+    async fn attempt(&self, work: &Work, progress: &mut Progress, avoid: &[MemberId]) -> Attempt {
+        match self.pool.dispatch(&self.ticket, work, avoid).await {
             Ok(dispatched) => self.follow(dispatched, progress).await,
             Err(DispatchError::NoWorker(error)) => Attempt::Nobody(error),
             // A worker that died comes back, and then it may have the request.
@@ -185,7 +189,7 @@ impl Driver {
                     tracing::debug!(usage = %self.ticket.id(), ?timings, "worker's timings");
                     return Attempt::Ended(End::Done(finish));
                 }
-                Ok(Event::Failed { code: FailCode::Overloaded, .. }) if progress.first_text.is_none() => {
+                Ok(Event::Failed { code: FailCode::Overloaded, .. }) if !progress.committed => {
                     return Attempt::Full(dispatched.member());
                 }
                 Ok(Event::Failed { code, message, usage }) => {
@@ -221,7 +225,8 @@ impl Driver {
     fn output(&self, event: Event, progress: &mut Progress) -> Option<Output> {
         let mut produced = |completion_tokens| {
             self.ticket.report(Usage { completion_tokens, ..self.ticket.reported() });
-            progress.first_text.get_or_insert_with(Instant::now);
+            progress.first_output.get_or_insert_with(Instant::now);
+            progress.committed = true;
         };
         match event {
             Event::Queued { place, wait_ms } => Some(Output::Queued { place, wait_ms }),
@@ -243,7 +248,7 @@ impl Driver {
                 Some(Output::ToolCall { choice, index, call })
             }
             Event::Vectors { first, vectors } => {
-                progress.first_text.get_or_insert_with(Instant::now);
+                progress.first_output.get_or_insert_with(Instant::now);
                 Some(Output::Vectors { first, vectors })
             }
             Event::Ended { choice, finish } => Some(Output::Ended { choice, finish }),
@@ -254,9 +259,12 @@ impl Driver {
 
     fn failure(&self, code: FailCode, message: String) -> Error {
         match code {
-            FailCode::ContextLengthExceeded => {
-                Error::invalid("messages", "context_length_exceeded", "The conversation is longer than the model's context.")
-            }
+            FailCode::ContextLengthExceeded => match self.work {
+                Work::Completion(_) => {
+                    Error::invalid("messages", "context_length_exceeded", "The conversation is longer than the model's context.")
+                }
+                Work::Vectors(_) => Error::invalid("input", "context_length_exceeded", message),
+            },
             // What only the model's side can judge, such as a schema or the template's demands; a sentence for the caller.
             FailCode::Invalid => Error::invalid("request", "model_refused", message),
             FailCode::Overloaded | FailCode::Engine => {

@@ -14,13 +14,17 @@ pub mod generation;
 pub mod meter;
 pub mod pool;
 mod sweep;
+mod vectors;
+mod work;
 
 pub use admit::{Options, Request};
 pub use catalogue::{Catalogue, CatalogueError, ModelConfig};
 pub use drive::LONGEST_GENERATION;
 pub use generation::{Ended, Generation, Outcome, Output};
-pub use pool::{Pool, PoolTiming, Upstream, UpstreamModel, WorkerProcess};
-pub use worker_protocol::{ChatMessage, ChatRole, Finish, Format, Priority, TokenLogprob, Tool, ToolCall, ToolChoice};
+pub use pool::{Pool, PoolTiming, RegisterError, Upstream, UpstreamModel, WorkerProcess};
+pub use vectors::{VectorRequest, Vectors};
+pub use work::Work;
+pub use worker_protocol::{ChatMessage, ChatRole, Finish, Format, ModelKind, Priority, TokenLogprob, Tool, ToolCall, ToolChoice};
 
 use contract::model::ModelInfo;
 use domain::{Actor, Clock};
@@ -56,6 +60,10 @@ impl Inference {
     #[must_use]
     pub fn models(&self, actor: &Actor) -> Vec<ModelInfo> {
         self.inner.catalogue.picker(actor, |model| self.inner.pool.is_ready(model))
+    }
+
+    pub(crate) fn catalogue(&self) -> &Catalogue {
+        &self.inner.catalogue
     }
 
     /// At least one model of the catalogue answers.

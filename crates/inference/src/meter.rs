@@ -48,6 +48,17 @@ impl Reservation {
         let tokens = most_tokens(&request.messages, &request.sampling, &request.options, model.context_length);
         Self { model: model.id.clone(), purpose: request.purpose, tokens }
     }
+
+    /// For inputs of an embedding model or a reranker, of so many bytes each.
+    pub(crate) fn of_inputs(model: &ModelConfig, purpose: Purpose, inputs: impl IntoIterator<Item = usize>) -> Self {
+        let most = |bytes: usize| u32::try_from(bytes + TOKENS_AROUND_A_MESSAGE).unwrap_or(u32::MAX).min(model.context_length);
+        let tokens = inputs.into_iter().map(most).fold(0, u32::saturating_add);
+        Self { model: model.id.clone(), purpose, tokens }
+    }
+
+    pub(crate) fn purpose(&self) -> Purpose {
+        self.purpose
+    }
 }
 
 /// An upper bound of what the request can use: a token covers at least one byte, and prompt and answer

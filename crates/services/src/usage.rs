@@ -1,7 +1,7 @@
 //! What a person used, as the ledger has it.
 
 use crate::{check, shared::Shared};
-use contract::usage::{Purpose, UsageRange, UsageReport, UsageRow};
+use contract::usage::{UsageRange, UsageReport, UsageRow};
 use domain::{Action, Actor, Error, Result};
 use std::sync::Arc;
 use time::{Date, format_description::FormatItem, macros::format_description};
@@ -71,7 +71,7 @@ pub(crate) fn table(rows: &[UsageRow]) -> Result<String> {
         csv.write_record([
             cell(&row.day),
             cell(&row.model),
-            purpose(row.purpose).to_owned(),
+            row.purpose.name().to_owned(),
             row.requests.to_string(),
             row.prompt_tokens.to_string(),
             row.cached_tokens.to_string(),
@@ -88,18 +88,11 @@ fn cell(text: &str) -> String {
     if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) { format!("'{text}") } else { text.to_owned() }
 }
 
-fn purpose(purpose: Purpose) -> &'static str {
-    match purpose {
-        Purpose::Chat => "chat",
-        Purpose::TemporaryChat => "temporary_chat",
-        Purpose::Title => "title",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::{days, table};
-    use contract::usage::{Purpose, UsageRange, UsageRow};
+    use contract::usage::Purpose;
+    use contract::usage::{UsageRange, UsageRow};
 
     #[test]
     fn a_model_name_is_no_formula() {

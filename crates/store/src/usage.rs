@@ -97,7 +97,7 @@ impl<'a> Usage<'a> {
                 new.id.0.into(),
                 new.user.map(|user| user.0).into(),
                 new.model.as_str().into(),
-                purpose_text(new.purpose).into(),
+                new.purpose.name().into(),
                 int(new.reserved_tokens).into(),
                 new.request.0.into(),
                 instant(new.created_at)?.into(),
@@ -228,19 +228,7 @@ fn midnight(day: Date) -> OffsetDateTime {
     day.midnight().assume_utc()
 }
 
-fn purpose_text(purpose: Purpose) -> &'static str {
-    match purpose {
-        Purpose::Chat => "chat",
-        Purpose::TemporaryChat => "temporary_chat",
-        Purpose::Title => "title",
-    }
-}
-
 fn purpose(text: &str) -> Result<Purpose> {
-    match text {
-        "chat" => Ok(Purpose::Chat),
-        "temporary_chat" => Ok(Purpose::TemporaryChat),
-        "title" => Ok(Purpose::Title),
-        other => Err(Error::internal(format!("unknown purpose {other:?} in the ledger"))),
-    }
+    let known = Purpose::ALL.into_iter().find(|purpose| purpose.name() == text);
+    known.ok_or_else(|| Error::internal(format!("unknown purpose {text:?} in the ledger")))
 }

@@ -58,7 +58,12 @@ impl FakeUpstream {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let addr = listener.local_addr().expect("bound");
         let inner = Arc::new(Mutex::new(Inner { mood: Mood::Answers, requests: Vec::new(), keys: Vec::new() }));
-        let routes = Router::new().route("/v1/models", get(models)).route("/v1/chat/completions", post(complete)).with_state(inner.clone());
+        let routes = Router::new()
+            .route("/v1/models", get(models))
+            .route("/v1/chat/completions", post(complete))
+            .route("/v1/embeddings", post(embed))
+            .route("/v1/rerank", post(rerank))
+            .with_state(inner.clone());
         let stop = CancellationToken::new();
         TaskTracker::new().spawn(stop.clone().run_until_cancelled_owned(axum::serve(listener, routes).into_future()));
         Self { addr, inner, _stop: stop.drop_guard() }
@@ -105,6 +110,22 @@ impl FakeUpstream {
 
 async fn models() -> Json<Value> {
     Json(json!({"object": "list", "data": [{"id": "their-model", "object": "model"}]}))
+}
+
+/// Vectors of length 2, last input first.
+async fn embed(State(inner): State<Arc<Mutex<Inner>>>, Json(body): Json<Value>) -> Json<Value> {
+    let count = body["input"].as_array().map_or(0, Vec::len);
+    inner.lock().unwrap_or_else(PoisonError::into_inner).requests.push(body);
+    let data: Vec<Value> = (0..count).rev().map(|index| json!({"index": index, "embedding": [2.0, 0.0]})).collect();
+    Json(json!({"data": data, "usage": {"prompt_tokens": 7, "total_tokens": 7}}))
+}
+
+/// Best first, which is the last document.
+async fn rerank(State(inner): State<Arc<Mutex<Inner>>>, Json(body): Json<Value>) -> Json<Value> {
+    let count = body["documents"].as_array().map_or(0, Vec::len);
+    inner.lock().unwrap_or_else(PoisonError::into_inner).requests.push(body);
+    let results: Vec<Value> = (0..count).rev().map(|index| json!({"index": index, "relevance_score": index})).collect();
+    Json(json!({"results": results, "usage": {"total_tokens": 9}}))
 }
 
 async fn complete(State(inner): State<Arc<Mutex<Inner>>>, headers: axum::http::HeaderMap, Json(body): Json<Value>) -> Response {

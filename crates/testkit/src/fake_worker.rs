@@ -30,7 +30,9 @@ use tokio_util::{
     task::TaskTracker,
 };
 use uuid::Uuid;
-use worker_protocol::{Event, FailCode, Finish, Generate, LoadedModel, PROTOCOL, State, Status, Timings, Totals, Usage};
+use worker_protocol::{
+    Embed, EmbedInput, Event, FailCode, Finish, Generate, LoadedModel, ModelKind, PROTOCOL, State, Status, Timings, Totals, Usage,
+};
 
 /// The model that a fake worker has loaded.
 pub const FAKE_MODEL: &str = "fake-model";
@@ -171,6 +173,7 @@ struct Inner {
     scripts: VecDeque<Script>,
     otherwise: Script,
     requests: Vec<Generate>,
+    embedded: Vec<Embed>,
     running: u32,
     /// When requests were cancelled by closing their stream.
     cancelled: Vec<Instant>,
@@ -195,6 +198,7 @@ impl FakeWorker {
             scripts: VecDeque::new(),
             otherwise: Script::answer("Hello from the fake worker."),
             requests: Vec::new(),
+            embedded: Vec::new(),
             running: 0,
             cancelled: Vec::new(),
             totals: Totals::default(),
@@ -202,6 +206,7 @@ impl FakeWorker {
         let routes = Router::new()
             .route("/status", get(status))
             .route("/generate", post(generate))
+            .route("/embed", post(embed))
             .layer(middleware::from_fn_with_state(inner.clone(), authorise))
             .with_state(inner.clone());
         let stop = CancellationToken::new();
@@ -246,6 +251,12 @@ impl FakeWorker {
     #[must_use]
     pub fn requests(&self) -> Vec<Generate> {
         self.inner().requests.clone()
+    }
+
+    /// Everything of which it was asked for vectors, oldest first.
+    #[must_use]
+    pub fn embedded(&self) -> Vec<Embed> {
+        self.inner().embedded.clone()
     }
 
     /// Requests that it works on now.
@@ -307,6 +318,32 @@ async fn generate(Shared(inner): Shared<Arc<Mutex<Inner>>>, Json(request): Json<
     };
     let play = Play { steps: script.steps(), script, spent: Usage::default(), inner, over: false };
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(play.stream())).into_response()
+}
+
+/// Whatever the script says of texts, vectors come as soon as the prompt was reported: for input number `i` of `n`
+/// bytes `[i, n]`.
+async fn embed(Shared(inner): Shared<Arc<Mutex<Inner>>>, Json(request): Json<Embed>) -> Response {
+    let script = {
+        let mut inner = lock(&inner);
+        inner.running += 1;
+        inner.embedded.push(request.clone());
+        inner.scripts.pop_front().unwrap_or_else(|| Script { tokens: Vec::new(), ..inner.otherwise.clone() })
+    };
+    let mut steps = script.steps();
+    if !script.is_refusal() {
+        steps.push_back((script.delay, Event::Vectors { first: 0, vectors: vectors_of(&request) }));
+    }
+    let play = Play { steps, script, spent: Usage::default(), inner, over: false };
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(play.stream())).into_response()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "small numbers")]
+fn vectors_of(request: &Embed) -> Vec<Vec<f32>> {
+    let bytes = |input: &EmbedInput| match input {
+        EmbedInput::Text(text) => text.len(),
+        EmbedInput::Pair { query, document } => query.len() + document.len(),
+    };
+    request.inputs.iter().enumerate().map(|(at, input)| vec![at as f32, bytes(input) as f32]).collect()
 }
 
 /// One request being answered.
@@ -384,6 +421,7 @@ pub fn fake_model() -> ModelConfig {
         id: FAKE_MODEL.into(),
         name: "Fake model".into(),
         description: "Says what a test scripted.".into(),
+        kind: ModelKind::Chat,
         context_length: FAKE_CONTEXT,
         fallback: Vec::new(),
         default: true,

@@ -1,8 +1,9 @@
 //! Messages between the pool and a worker.
 //!
 //! Transport: HTTP/2, JSON bodies. Every call carries `Authorization: Bearer <token>`; the token is
-//! random per worker process and handed over through its standard input, never through arguments or the
-//! environment.
+//! random per worker process. A worker beside its pool gets it through its standard input, never through arguments or
+//! the environment; one on another machine tells it when it registers ([`registration`]), and both sides authenticate
+//! each other with certificates ([`tls`]).
 //!
 //! | call | answer |
 //! |---|---|
@@ -15,6 +16,9 @@
 #[cfg(target_family = "wasm")]
 compile_error!("`worker-protocol` is server-only");
 
+pub mod registration;
+pub mod tls;
+
 use std::collections::BTreeMap;
 
 use contract::model::Sampling;
@@ -22,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// Version of this protocol; a pool refuses a worker with another one.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// First line that a worker prints on standard output, as JSON, once it listens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,7 +41,7 @@ pub struct Hello {
 pub struct Status {
     pub protocol: u32,
     pub state: State,
-    /// What can be asked for now; empty while loading.
+    /// What can be asked for, loaded or not.
     pub models: Vec<LoadedModel>,
     /// Sequences decoding or prefilling now.
     pub busy: u32,
@@ -69,6 +73,21 @@ pub enum ModelKind {
     Reranker,
 }
 
+/// Where a model is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelState {
+    /// On disk; is loaded when it is asked for.
+    Absent,
+    Loading,
+    #[default]
+    Ready,
+    /// Ends its running answers and makes room for another; is loaded again when it is asked for.
+    Draining,
+    /// It could not be loaded; is tried again later.
+    Failed,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LoadedModel {
     pub id: String,
@@ -81,6 +100,14 @@ pub struct LoadedModel {
     pub context_length: u32,
     /// Sequences that run at the same time.
     pub slots: u32,
+    #[serde(default)]
+    pub state: ModelState,
+    /// Why it could not be loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// Bytes that it takes, or would take: estimated, and measured once it was loaded. 0 if nobody knows.
+    #[serde(default)]
+    pub memory: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +125,8 @@ pub struct Totals {
     pub evicted_cells: u64,
     /// Completions that made room for others for a while.
     pub pauses: u64,
+    /// Models that were loaded.
+    pub loads: u64,
 }
 
 /// What somebody waits for.

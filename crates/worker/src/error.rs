@@ -15,6 +15,8 @@ pub enum Error {
     Listen { addr: std::net::SocketAddr, source: std::io::Error },
     #[error("cannot announce the address on standard output: {0}")]
     Announce(std::io::Error),
+    #[error(transparent)]
+    Tls(#[from] worker_protocol::tls::TlsError),
     #[error("the worker's HTTP server failed: {0}")]
     Serve(std::io::Error),
     /// llama.cpp failed in a way that leaves the context unusable.

@@ -1,4 +1,4 @@
-//! The inference worker: one process that runs one model with llama.cpp and speaks `worker-protocol`.
+//! The inference worker: one process that runs models with llama.cpp and speaks `worker-protocol`.
 //!
 //! ```text
 //! server/      HTTP: /status, /generate, /embed   model.rs     load, tokenise
@@ -12,6 +12,8 @@
 //!   drafts.rs      tokens guessed ahead
 //!   kept.rs        the prefix cache over a restart
 //!   embed.rs       the loop of embedding models and rerankers
+//! join.rs      belonging to a pool on another machine
+//! residence/   which models are in memory: loaded when asked for, one engine each
 //! ```
 //!
 //! llama.cpp ends the process on a failed assertion, so nothing else runs in a worker; whoever starts one
@@ -24,8 +26,10 @@ mod choices;
 mod constraint;
 mod engine;
 mod error;
+mod join;
 mod model;
 mod options;
+mod residence;
 mod sampling;
 mod server;
 mod shared;
@@ -33,19 +37,22 @@ mod template;
 mod text;
 mod tools;
 
+use std::future::IntoFuture;
 use std::io::Write;
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 
 use axum::serve::ListenerExt;
+use futures::future::Either;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use worker_protocol::tls::{POOL, TlsListener};
 use worker_protocol::{Hello, PROTOCOL};
 
-use engine::{Ended, Engine};
 pub use error::Error;
-pub use options::{CacheType, FlashAttention, MIN_TOKEN_CHARS, Options};
-use shared::Shared;
+pub use join::Join;
+pub use options::{CacheType, FlashAttention, MIN_TOKEN_CHARS, ModelOptions, Options};
+use residence::{Residents, Steward};
 
 /// `tracing` target of llama.cpp's own messages. They are many; a log filter should show only warnings of it.
 pub const LLAMA_LOG: &str = "llama-cpp-2";
@@ -79,54 +86,77 @@ pub async fn run_with(
     options.validate()?;
     let fail = |source| Error::Listen { addr: options.addr, source };
     let listener = TcpListener::bind(options.addr).await.map_err(fail)?;
-    let hello = Hello { protocol: PROTOCOL, addr: listener.local_addr().map_err(fail)?.to_string() };
+    let local = listener.local_addr().map_err(fail)?;
+    let hello = Hello { protocol: PROTOCOL, addr: local.to_string() };
     announce(&hello).map_err(Error::Announce)?;
     tracing::info!(addr = hello.addr, ?options, "worker listens");
 
-    let shared = Arc::new(Shared::default());
-    let (engine, mut ended) = Engine::start(options.clone(), shared.clone())?;
-    let router = server::router(&options, shared.clone(), engine.clone());
-    let outcome = serve(listener, router, &options, &shared, shutdown, &mut ended).await;
-    if outcome.is_ok() {
-        engine.halt(&shared);
-        drop(engine);
-        return ended.wait().await;
+    let residents = Residents::new(&options);
+    let router = server::router(&options, residents.clone());
+    let stop = CancellationToken::new();
+    let steward = Steward::new(&options, residents.clone()).run(stop.clone());
+    let drained = CancellationToken::new();
+    let keeping = keep(&options, local, drained.clone());
+    tokio::pin!(steward, keeping);
+    tokio::select! {
+        ended = &mut steward => return ended,
+        () = &mut keeping => {}
+        served = serve(listener, router, &options, &residents, shutdown) => served?,
     }
-    outcome
+    drained.cancel();
+    keeping.await;
+    stop.cancel();
+    steward.await
 }
 
-/// Serves until shutdown and drained, or until the engine ends, which it should not.
+/// Stays in the pool of another machine, if it belongs to one, until all is drained.
+async fn keep(options: &Options, local: SocketAddr, drained: CancellationToken) {
+    let models = options.models.iter().map(|model| model.id.clone()).collect();
+    match options.join.clone() {
+        Some(join) => join.keep(local, options.token.clone(), models, drained).await,
+        None => drained.cancelled().await,
+    }
+}
+
+/// Serves until shutdown and drained.
 async fn serve(
     listener: TcpListener,
     router: axum::Router,
     options: &Options,
-    shared: &Arc<Shared>,
+    residents: &Residents,
     shutdown: CancellationToken,
-    ended: &mut Ended,
 ) -> Result<(), Error> {
-    // Tokens are small and must not wait for company.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY");
-        }
-    });
     let drain = {
-        let (shared, shutdown) = (shared.clone(), shutdown.clone());
+        let (house, shutdown) = (residents.house.clone(), shutdown.clone());
         async move {
             shutdown.cancelled().await;
-            shared.draining.store(true, Relaxed);
+            house.draining.store(true, Relaxed);
+            house.changed.notify_one();
         }
     };
-    let server = axum::serve(listener, router).with_graceful_shutdown(drain);
+    let server = match &options.join {
+        Some(join) => {
+            let listener = TlsListener::new(listener, &join.identity, Some(POOL))?;
+            Either::Left(axum::serve(listener, router).with_graceful_shutdown(drain).into_future())
+        }
+        None => {
+            // Tokens are small and must not wait for company.
+            let listener = listener.tap_io(|stream| {
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "TCP_NODELAY");
+                }
+            });
+            Either::Right(axum::serve(listener, router).with_graceful_shutdown(drain).into_future())
+        }
+    };
     let too_long = async {
         shutdown.cancelled().await;
         tokio::time::sleep(options.drain_limit).await;
     };
     tokio::select! {
         served = server => served.map_err(Error::Serve),
-        result = ended.wait() => Err(result.err().unwrap_or(Error::EnginePanicked)),
         () = too_long => {
-            tracing::warn!(limit = ?options.drain_limit, busy = shared.status().busy, "answers did not end in time and are cut off");
+            tracing::warn!(limit = ?options.drain_limit, busy = residents.status().busy, "answers did not end in time and are cut off");
             Ok(())
         }
     }

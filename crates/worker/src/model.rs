@@ -10,11 +10,11 @@ use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::vocab::{LlamaVocab, VocabType};
 use llama_cpp_2::{LogOptions, send_logs_to_tracing};
-use worker_protocol::{EmbedInput, LoadedModel, ModelKind};
+use worker_protocol::{EmbedInput, LoadedModel, ModelKind, ModelState};
 
 use crate::constraint::Grammars;
 use crate::error::Error;
-use crate::options::Options;
+use crate::options::ModelOptions;
 use crate::sampling::Defaults;
 use crate::template::{Conversation, Piece, Template, begins_thoughts};
 use crate::tools::Family;
@@ -38,6 +38,8 @@ pub struct Model {
     pub weights: Arc<LlamaModel>,
     pub info: LoadedModel,
     pub defaults: Defaults,
+    /// Guess tokens ahead where a request does not say.
+    pub speculate: bool,
     /// `Err`: why completions of this model cannot be made to match anything.
     pub grammars: Result<Grammars, String>,
     template: Template,
@@ -45,11 +47,11 @@ pub struct Model {
 
 impl Model {
     /// Reads the file. Seconds for a large one.
-    pub fn load(options: &Options) -> Result<Self, Error> {
-        let fail = |problem: String| Error::Model { path: options.model_path.clone(), problem };
-        check_file(&options.model_path).map_err(fail)?;
+    pub fn load(options: &ModelOptions) -> Result<Self, Error> {
+        let fail = |problem: String| Error::Model { path: options.path.clone(), problem };
+        check_file(&options.path).map_err(fail)?;
         let params = LlamaModelParams::default().with_n_gpu_layers(options.gpu_layers);
-        let weights = LlamaModel::load_from_file(backend()?, &options.model_path, &params).map_err(|error| {
+        let weights = LlamaModel::load_from_file(backend()?, &options.path, &params).map_err(|error| {
             fail(format!("llama.cpp refuses the file ({error}): it is incomplete, damaged or of an unknown architecture; its own message is in the log"))
         })?;
         let template = Template::new(
@@ -58,13 +60,23 @@ impl Model {
             token_text(&weights.vocab(), weights.vocab().eos()),
         )
         .map_err(|error| fail(format!("its chat template is broken: {error}")))?;
+        if let Some(asked) = options.context_length.filter(|asked| *asked > weights.n_ctx_train()) {
+            tracing::warn!(
+                asked,
+                trained = weights.n_ctx_train(),
+                "the context is longer than the model was trained for; answers may degrade"
+            );
+        }
         let kind = kind(|key| weights.meta_val_str(key).ok());
         let info = LoadedModel {
-            id: options.model_id.clone(),
+            id: options.id.clone(),
             kind,
             dimensions: if kind == ModelKind::Embedding { u32::try_from(weights.n_embd_out()).unwrap_or(0) } else { 0 },
             context_length: context_length(options, weights.n_ctx_train()),
             slots: options.slots,
+            state: ModelState::Ready,
+            problem: None,
+            memory: 0,
         };
         let defaults = Defaults::from_metadata(|key| weights.meta_val_str(key).ok());
         let grammars = match kind {
@@ -76,7 +88,7 @@ impl Model {
         {
             tracing::warn!(error, "llguidance does not accept the vocabulary; schemas and grammars will be refused");
         }
-        Ok(Self { weights: Arc::new(weights), info, defaults, grammars, template })
+        Ok(Self { weights: Arc::new(weights), info, defaults, speculate: options.speculate, grammars, template })
     }
 
     /// The tokens of a conversation, and whether they begin the model's thoughts.
@@ -121,8 +133,8 @@ impl Model {
     }
 }
 
-/// From the way in which the model's outputs are pooled; chat models pool nothing.
-fn kind(value: impl Fn(&str) -> Option<String>) -> ModelKind {
+/// What a file is for, from the way in which the model's outputs are pooled; chat models pool nothing.
+pub fn kind(value: impl Fn(&str) -> Option<String>) -> ModelKind {
     let architecture = value("general.architecture").unwrap_or_default();
     // llama.cpp's numbers: 0 none, 1 mean, 2 first, 3 last, 4 rank.
     match value(&format!("{architecture}.pooling_type")).as_deref() {
@@ -132,16 +144,9 @@ fn kind(value: impl Fn(&str) -> Option<String>) -> ModelKind {
     }
 }
 
-fn context_length(options: &Options, trained: u32) -> u32 {
-    match options.context_length {
-        Some(asked) => {
-            if asked > trained {
-                tracing::warn!(asked, trained, "the context is longer than the model was trained for; answers may degrade");
-            }
-            asked
-        }
-        None => DEFAULT_CONTEXT.min(trained),
-    }
+/// Tokens for one sequence.
+pub fn context_length(options: &ModelOptions, trained: u32) -> u32 {
+    options.context_length.unwrap_or_else(|| DEFAULT_CONTEXT.min(trained))
 }
 
 /// Catches the usual mistakes with a message that says more than llama.cpp's null pointer.

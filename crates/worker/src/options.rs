@@ -1,11 +1,15 @@
 //! What a worker is started with.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use crate::error::Error;
+use crate::join::Join;
 
 /// Shortest acceptable token: 32 characters of hex are 128 random bits.
 pub const MIN_TOKEN_CHARS: usize = 32;
@@ -17,17 +21,36 @@ const MAX_SLOTS: u32 = 64;
 const CARD_CELLS: u32 = 4;
 const PROCESSOR_CELLS: u32 = 2;
 
-/// How a worker runs. [`Options::new`] gives the defaults, the fields are open to change.
+/// How a worker process runs. [`Options::new`] gives the defaults, the fields are open to change.
 #[derive(Clone)]
 pub struct Options {
-    /// A GGUF file.
-    pub model_path: PathBuf,
-    /// The name that requests use for it.
-    pub model_id: String,
     /// Where to listen; port 0 takes a free one, which `Hello` then names.
     pub addr: SocketAddr,
     /// What callers present as `Authorization: Bearer …`.
     pub token: String,
+    /// The pool on another machine that it belongs to: it registers there and takes mutual TLS alone. `None`: whoever
+    /// started it is beside it and has the token.
+    pub join: Option<Join>,
+    /// At least one. A single one is loaded at once and for good, and the worker ends if it cannot be.
+    pub models: Vec<ModelOptions>,
+    /// Bytes that several models may take together; `None`: no limit.
+    pub memory: Option<u64>,
+    /// How long a model stays at least before it makes room for another.
+    pub residence: Duration,
+    /// How long running answers may take to end after shutdown was asked for.
+    pub drain_limit: Duration,
+}
+
+/// How one model runs. [`ModelOptions::new`] gives the defaults, the fields are open to change.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "Partial")]
+pub struct ModelOptions {
+    /// The name that requests use for it.
+    pub id: String,
+    /// A GGUF file.
+    pub path: PathBuf,
+    /// Never makes room for another.
+    pub pinned: bool,
     /// Tokens of context for one sequence; `None`: 8192, or the model's training length if that is smaller.
     pub context_length: Option<u32>,
     /// Completions that run at the same time.
@@ -52,8 +75,6 @@ pub struct Options {
     pub gpu_layers: u32,
     /// Requests that may wait for a slot.
     pub queue_limit: u32,
-    /// How long running answers may take to end after shutdown was asked for.
-    pub drain_limit: Duration,
 }
 
 /// How the context stores keys and values. Fewer bits hold more tokens in the same memory and cost a little
@@ -102,20 +123,38 @@ impl std::str::FromStr for CacheType {
     }
 }
 
-impl Options {
-    /// Tokens that the context holds, for completions of `context_length` tokens at most.
-    pub(crate) fn cells(&self, context_length: u32) -> u32 {
-        let contexts = if self.gpu_layers > 0 { CARD_CELLS } else { PROCESSOR_CELLS };
-        self.cells.unwrap_or_else(|| context_length.saturating_mul(contexts)).max(context_length)
-    }
+/// What may be said of a model in JSON; the rest are the defaults.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Partial {
+    id: String,
+    path: PathBuf,
+    pinned: Option<bool>,
+    context_length: Option<u32>,
+    slots: Option<u32>,
+    state_dir: Option<PathBuf>,
+}
 
-    /// The defaults: 127.0.0.1 with a free port, 4 slots, all processors, 64 waiting requests.
-    pub fn new(model_path: impl Into<PathBuf>, model_id: impl Into<String>, token: impl Into<String>) -> Self {
+impl From<Partial> for ModelOptions {
+    fn from(given: Partial) -> Self {
+        let defaults = Self::new(given.path, given.id);
         Self {
-            model_path: model_path.into(),
-            model_id: model_id.into(),
-            addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            token: token.into(),
+            pinned: given.pinned.unwrap_or(defaults.pinned),
+            context_length: given.context_length,
+            slots: given.slots.unwrap_or(defaults.slots),
+            state_dir: given.state_dir,
+            ..defaults
+        }
+    }
+}
+
+impl ModelOptions {
+    /// The defaults: 4 slots, all processors, 64 waiting requests.
+    pub fn new(path: impl Into<PathBuf>, id: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            path: path.into(),
+            pinned: false,
             context_length: None,
             slots: 4,
             cells: None,
@@ -128,17 +167,18 @@ impl Options {
             batch: 256,
             gpu_layers: 0,
             queue_limit: 64,
-            drain_limit: Duration::from_secs(30),
         }
     }
 
-    /// Refuses what cannot work, before anything is loaded.
-    pub(crate) fn validate(&self) -> Result<(), Error> {
+    /// Tokens that the context holds, for completions of `context_length` tokens at most.
+    pub(crate) fn cells(&self, context_length: u32) -> u32 {
+        let contexts = if self.gpu_layers > 0 { CARD_CELLS } else { PROCESSOR_CELLS };
+        self.cells.unwrap_or_else(|| context_length.saturating_mul(contexts)).max(context_length)
+    }
+
+    fn validate(&self) -> Result<(), Error> {
         let fail = |name, problem: String| Err(Error::Option { name, problem });
-        if self.token.chars().count() < MIN_TOKEN_CHARS {
-            return fail("token", format!("must have at least {MIN_TOKEN_CHARS} characters"));
-        }
-        if self.model_id.is_empty() {
+        if self.id.is_empty() {
             return fail("model_id", "must not be empty".into());
         }
         if self.slots == 0 || self.slots > MAX_SLOTS {
@@ -160,25 +200,47 @@ impl Options {
     }
 }
 
+impl Options {
+    /// The defaults: 127.0.0.1 with a free port, a minute's residence, no limit of memory.
+    pub fn new(token: impl Into<String>, models: impl IntoIterator<Item = ModelOptions>) -> Self {
+        Self {
+            addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            token: token.into(),
+            join: None,
+            models: models.into_iter().collect(),
+            memory: None,
+            residence: Duration::from_secs(60),
+            drain_limit: Duration::from_secs(30),
+        }
+    }
+
+    /// Refuses what cannot work, before anything is loaded.
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        let fail = |name, problem: String| Err(Error::Option { name, problem });
+        if self.token.chars().count() < MIN_TOKEN_CHARS {
+            return fail("token", format!("must have at least {MIN_TOKEN_CHARS} characters"));
+        }
+        if self.models.is_empty() {
+            return fail("models", "must not be empty".into());
+        }
+        let mut ids = BTreeSet::new();
+        if let Some(twice) = self.models.iter().find(|model| !ids.insert(&model.id)) {
+            return fail("models", format!("{} occurs twice", twice.id));
+        }
+        self.join.iter().try_for_each(Join::validate)?;
+        self.models.iter().try_for_each(ModelOptions::validate)
+    }
+}
+
 /// Without the token, so that options can be logged.
 impl std::fmt::Debug for Options {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Options")
-            .field("model_path", &self.model_path)
-            .field("model_id", &self.model_id)
             .field("addr", &self.addr)
-            .field("context_length", &self.context_length)
-            .field("slots", &self.slots)
-            .field("cells", &self.cells)
-            .field("cache_type", &self.cache_type)
-            .field("speculate", &self.speculate)
-            .field("flash_attention", &self.flash_attention)
-            .field("state_dir", &self.state_dir)
-            .field("state_limit", &self.state_limit)
-            .field("threads", &self.threads)
-            .field("batch", &self.batch)
-            .field("gpu_layers", &self.gpu_layers)
-            .field("queue_limit", &self.queue_limit)
+            .field("join", &self.join)
+            .field("models", &self.models)
+            .field("memory", &self.memory)
+            .field("residence", &self.residence)
             .field("drain_limit", &self.drain_limit)
             .finish_non_exhaustive()
     }
@@ -189,7 +251,7 @@ mod tests {
     use super::*;
 
     fn options() -> Options {
-        Options::new("model.gguf", "m", "0123456789abcdef0123456789abcdef")
+        Options::new("0123456789abcdef0123456789abcdef", [ModelOptions::new("model.gguf", "m")])
     }
 
     #[test]
@@ -200,12 +262,14 @@ mod tests {
     #[test]
     fn each_bad_option_is_named() {
         type Spoil = fn(&mut Options);
-        let bad: [(&str, Spoil); 5] = [
+        let bad: [(&str, Spoil); 7] = [
             ("token", |o| o.token = "short".into()),
-            ("slots", |o| o.slots = 0),
-            ("threads", |o| o.threads = 0),
-            ("batch", |o| o.batch = 8),
-            ("context_length", |o| o.context_length = Some(1)),
+            ("models", |o| o.models.clear()),
+            ("twice", |o| o.models.push(o.models[0].clone())),
+            ("slots", |o| o.models[0].slots = 0),
+            ("threads", |o| o.models[0].threads = 0),
+            ("batch", |o| o.models[0].batch = 8),
+            ("context_length", |o| o.models[0].context_length = Some(1)),
         ];
         for (name, spoil) in bad {
             let mut options = options();

@@ -8,6 +8,7 @@ use crate::{
 };
 use std::{net::SocketAddr, process::ExitCode};
 use tokio::net::TcpListener;
+use worker_protocol::tls::Identity;
 
 /// Prints one line for each thing checked; the exit code tells whether all is well. Changes nothing but that it
 /// starts the embedded Postgres for the time of the check.
@@ -23,6 +24,10 @@ pub async fn run(config: &Config) -> Result<ExitCode, AnyError> {
     report.add("web address", free(config.server.addr).await);
     if config.metrics.enabled {
         report.add("metrics address", free(config.metrics.addr).await);
+    }
+    if let Some(port) = config.pool.port() {
+        report.add("address for workers", free(port.addr).await);
+        report.add("certificates", Identity::read(port.cert, port.key, port.ca).map(|_| "readable".into()).map_err(Into::into));
     }
     report.add("data folder", writable(config));
     report.add("database", database(config).await);

@@ -1,6 +1,7 @@
 //! One file for each command of the binary.
 
 pub mod admin;
+pub mod certificates;
 pub mod check;
 pub mod jobs;
 pub mod migrate;

@@ -17,8 +17,9 @@ use app::edge::CookiePolicy;
 use axum::Router;
 use inference::Pool;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, signal::unix::Signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use worker_protocol::tls::Identity;
 
 /// Starts everything, serves until a signal comes, ends everything.
 ///
@@ -35,6 +36,11 @@ pub async fn run(config: Config, jobs: bool) -> Result<(), AnyError> {
     }
     let listener = bind(config.server.addr, "the web server").await?;
     let metrics_listener = if config.metrics.enabled { Some(bind(config.metrics.addr, "metrics").await?) } else { None };
+
+    let workers_port = match config.pool.port() {
+        Some(port) => Some((bind(port.addr, "the port for workers").await?, Identity::read(port.cert, port.key, port.ca)?)),
+        None => None,
+    };
 
     // The workers load their models while Postgres starts.
     let pool = Pool::default();
@@ -58,7 +64,7 @@ pub async fn run(config: Config, jobs: bool) -> Result<(), AnyError> {
             product.inference.sweep(0).await?;
         }
         let first_login = bootstrap::run(&config, &product.identity).await?;
-        let listeners = Listeners { web: listener, metrics: metrics_listener };
+        let listeners = Listeners { web: listener, metrics: metrics_listener, workers: workers_port };
         serve(&config, &site, &product, &pool, listeners, first_login, jobs, stop).await
     }
     .await;
@@ -72,6 +78,8 @@ pub async fn run(config: Config, jobs: bool) -> Result<(), AnyError> {
 struct Listeners {
     web: TcpListener,
     metrics: Option<TcpListener>,
+    /// Where workers of other machines register, and as whom we talk to them.
+    workers: Option<(TcpListener, Identity)>,
 }
 
 /// From *all parts are there* to *all parts are quiet again*.
@@ -105,6 +113,11 @@ async fn serve(
     if let Some(listener) = listeners.metrics {
         tasks.spawn(answer(listener, http::metrics::router(state.metrics.clone(), pool.clone()), stop.clone()));
     }
+    if let Some((listener, identity)) = listeners.workers {
+        tasks.spawn(http::registry::serve(listener, identity, pool.clone(), stop.clone())?);
+    }
+    let (hang_up, restarting) = (signals::hang_ups()?, pool.clone());
+    tasks.spawn(stop.clone().run_until_cancelled_owned(restart_workers(hang_up, restarting)));
     announce(config, first_login.as_ref());
     tasks.spawn(answer(listeners.web, web, stop.clone()));
     tasks.close();
@@ -112,6 +125,15 @@ async fn serve(
     stop.cancelled().await;
     wind_down(config.server.shutdown(), product, &tasks).await;
     Ok(())
+}
+
+/// SIGHUP: new worker processes in the place of the old ones, without an interruption.
+async fn restart_workers(mut hang_up: Signal, pool: Pool) {
+    while hang_up.recv().await.is_some() {
+        tracing::info!("worker processes are replaced, one after the other");
+        pool.restart_workers().await;
+        tracing::info!("worker processes are replaced");
+    }
 }
 
 /// Ends what runs, in the order in which one thing needs the other, and not longer than allowed.

@@ -6,36 +6,85 @@ use std::{
     time::Duration,
 };
 use tokio_util::sync::CancellationToken;
-use worker::Options;
+use worker::{Join, ModelOptions, Options};
+use worker_protocol::tls::Identity;
 
 /// How long running answers may take to end. The parent gives us five seconds, and has ended all turns by then.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// Reads the token from standard input, then serves until standard input closes (the parent is gone or wants
-/// it) or a signal comes.
+/// Serves until standard input closes (the parent is gone or wants it) or a signal comes. One that belongs to a pool of
+/// another machine serves until a signal comes.
 ///
 /// # Errors
-/// There is no token, the model cannot be loaded, or the engine fails.
+/// There is no token, a certificate is of no use, the model cannot be loaded, or the engine fails.
 pub async fn run(args: WorkerArgs) -> Result<(), AnyError> {
     log::install_for_worker(&args.log)?;
     let shutdown = startup::signals::stop_on_signal()?;
-    let token = tokio::task::spawn_blocking(read_token).await??;
-    end_with_input(shutdown.clone())?;
-    let mut options = Options::new(args.model, args.model_id, token);
+    let mut options = match join(&args)? {
+        Some(join) => {
+            let mut options = Options::new(new_token(), models(&args)?);
+            options.join = Some(join);
+            options.drain_limit = Duration::from_secs(args.drain_seconds);
+            options
+        }
+        None => {
+            let token = tokio::task::spawn_blocking(read_token).await??;
+            end_with_input(shutdown.clone())?;
+            let mut options = Options::new(token, models(&args)?);
+            options.drain_limit = DRAIN;
+            options
+        }
+    };
     options.addr = args.addr;
-    options.context_length = args.context_length;
-    options.cells = args.cells;
-    set(&mut options.slots, args.slots);
-    set(&mut options.threads, args.threads);
-    set(&mut options.cache_type, args.cache_type);
-    set(&mut options.flash_attention, args.flash_attention);
-    set(&mut options.batch, args.batch);
-    set(&mut options.gpu_layers, args.gpu_layers);
-    set(&mut options.queue_limit, args.queue_limit);
-    options.state_dir = args.state_dir;
-    options.speculate = !args.no_speculation;
-    options.drain_limit = DRAIN;
+    options.memory = args.memory_mib.map(|mib| mib << 20);
+    set(&mut options.residence, args.residence_seconds.map(Duration::from_secs));
     Ok(worker::run(options, shutdown).await?)
+}
+
+/// The pool of another machine, if it belongs to one.
+fn join(args: &WorkerArgs) -> Result<Option<Join>, AnyError> {
+    let WorkerArgs { join, name, cert_file, key_file, ca_file, .. } = args;
+    match (join, name, cert_file, key_file, ca_file) {
+        (Some(pool), Some(name), Some(cert), Some(key), Some(ca)) => Ok(Some(Join {
+            pool: pool.clone(),
+            name: name.clone(),
+            advertise: args.advertise.clone(),
+            identity: Identity::read(cert, key, ca)?,
+        })),
+        _ => Ok(None),
+    }
+}
+
+/// 256 bits from the operating system, in hexadecimal.
+fn new_token() -> String {
+    let bytes: [u8; 32] = rand::random();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The first model and all further ones, which differ in what their JSON says.
+fn models(args: &WorkerArgs) -> Result<Vec<ModelOptions>, AnyError> {
+    let first = ModelOptions {
+        pinned: args.pinned,
+        context_length: args.context_length,
+        state_dir: args.state_dir.clone(),
+        ..ModelOptions::new(&args.model, &args.model_id)
+    };
+    let mut models = vec![first];
+    for more in &args.more {
+        models.push(serde_json::from_str(more).map_err(|error| format!("--more {more}: {error}"))?);
+    }
+    for model in &mut models {
+        model.cells = args.cells;
+        set(&mut model.threads, args.threads);
+        set(&mut model.cache_type, args.cache_type);
+        set(&mut model.flash_attention, args.flash_attention);
+        set(&mut model.batch, args.batch);
+        set(&mut model.gpu_layers, args.gpu_layers);
+        set(&mut model.queue_limit, args.queue_limit);
+        model.speculate = !args.no_speculation;
+    }
+    set(&mut models[0].slots, args.slots);
+    Ok(models)
 }
 
 /// What was not given stays as it is.

@@ -11,6 +11,7 @@ mod layers;
 mod log;
 mod metrics;
 mod models;
+mod pool;
 mod server;
 mod sources;
 mod upstreams;
@@ -22,6 +23,7 @@ pub use identity::Identity;
 pub use log::{Log, LogFormat};
 pub use metrics::Metrics;
 pub use models::{Model, Models};
+pub use pool::{Pool, PoolPort};
 pub use server::Server;
 pub use sources::{Sources, foreign_variable};
 pub use upstreams::Upstream;
@@ -48,6 +50,7 @@ pub struct Config {
     pub log: Log,
     pub bootstrap: Bootstrap,
     pub workers: Workers,
+    pub pool: Pool,
     pub models: Models,
     #[serde(default)]
     pub upstreams: Vec<Upstream>,
@@ -64,6 +67,7 @@ impl Config {
         config.database.check(&mut wrong);
         config.server.check(&mut wrong);
         config.workers.check(&mut wrong);
+        config.pool.check(&mut wrong);
         config.bootstrap.check(&mut wrong);
         config.log.check(&mut wrong);
         config.models.complete(&config.cache_dir, &config.workers, &mut wrong);

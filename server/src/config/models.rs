@@ -1,6 +1,7 @@
 //! Which models are offered.
 
 use super::Workers;
+use inference::ModelKind;
 use serde::Deserialize;
 use std::{
     collections::BTreeSet,
@@ -10,12 +11,15 @@ use std::{
 /// The model of the cache that is offered when nothing is configured.
 const DEFAULT_FILE: &str = "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf";
 
+/// Tokens that the usual embedding models and rerankers were trained for.
+const OTHER_CONTEXT: u32 = 512;
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Models {
     /// The file to offer when `offered` is empty.
     pub default_path: Option<PathBuf>,
-    /// After loading never empty, with exactly one default.
+    /// After loading never empty, with exactly one default if any is for chats.
     pub offered: Vec<Model>,
 }
 
@@ -30,12 +34,18 @@ pub struct Model {
     /// One line on what it is good at.
     #[serde(default)]
     pub description: String,
+    /// What it makes: `chat`, `embedding` or `reranker`.
+    #[serde(default)]
+    pub kind: ModelKind,
     /// The GGUF file that a worker of ours loads; `None`: an upstream runs it.
     pub path: Option<PathBuf>,
-    /// Tokens of context for one conversation; `None`: `workers.context_length`.
+    /// Tokens of context for one conversation; `None`: `workers.context_length`, 512 if it is not for chats.
     pub context_length: Option<u32>,
     /// Conversations at the same time; `None`: `workers.slots`.
     pub slots: Option<u32>,
+    /// Where models share a worker: it never makes room for another.
+    #[serde(default)]
+    pub pinned: bool,
     /// What a new chat takes; the first model if none says so.
     #[serde(default)]
     pub default: bool,
@@ -48,7 +58,8 @@ impl Model {
     /// Tokens of context for one conversation.
     #[must_use]
     pub fn context_length(&self, workers: &Workers) -> u32 {
-        self.context_length.unwrap_or(workers.context_length)
+        let usual = if self.kind == ModelKind::Chat { workers.context_length } else { OTHER_CONTEXT };
+        self.context_length.unwrap_or(usual)
     }
 
     /// Conversations at the same time.
@@ -65,7 +76,18 @@ impl Model {
             _ => stem,
         };
         let (name, description) = describe(&id);
-        Self { id, name, description, path: Some(path), context_length: None, slots: None, default: true, fallback: Vec::new() }
+        Self {
+            id,
+            name,
+            description,
+            kind: ModelKind::Chat,
+            path: Some(path),
+            context_length: None,
+            slots: None,
+            pinned: false,
+            default: true,
+            fallback: Vec::new(),
+        }
     }
 }
 
@@ -103,7 +125,11 @@ impl Models {
             }
         }
         match self.offered.iter().filter(|model| model.default).count() {
-            0 => self.offered[0].default = true,
+            0 => {
+                if let Some(first) = self.offered.iter_mut().find(|model| model.kind == ModelKind::Chat) {
+                    first.default = true;
+                }
+            }
             1 => {}
             _ => wrong.push("`models.offered`: more than one model is the default".into()),
         }

@@ -5,8 +5,12 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Workers {
-    /// Start and supervise one worker for each offered model.
+    /// Start and supervise workers for the offered models.
     pub enabled: bool,
+    /// 0: a worker for each model. Else one for all, which keeps as many loaded as fit into so many MiB.
+    pub memory_mib: u64,
+    /// How long a model stays loaded at least before it makes room for another, in seconds.
+    pub residence_seconds: u32,
     /// Conversations decoded at the same time.
     pub slots: u32,
     /// Tokens of context for one conversation.

@@ -9,7 +9,7 @@ use axum::{
 };
 use inference::{
     Pool,
-    pool::{Totals, WorkerLoad},
+    pool::{LoadedModel, ModelState, Totals, WorkerLoad},
 };
 use prometheus_client::{
     encoding::text::encode,
@@ -39,7 +39,9 @@ pub struct Metrics {
     ready: Family<Labels, Gauge>,
     busy: Family<Labels, Gauge>,
     queued: Family<Labels, Gauge>,
-    slots: Family<Labels, Gauge>,
+    model_ready: Family<Labels, Gauge>,
+    model_slots: Family<Labels, Gauge>,
+    model_memory: Family<Labels, Gauge>,
     /// Part of the prompt tokens that the prefix cache had, since the worker's start.
     hits: Family<Labels, Gauge<f64, AtomicU64>>,
     /// In the order of [`TOTALS`].
@@ -50,7 +52,7 @@ pub struct Metrics {
 type Total = (&'static str, &'static str, fn(&Totals) -> u64);
 
 /// Counters that the workers keep themselves. They begin at 0 with each start of a worker, as Prometheus expects.
-const TOTALS: [Total; 9] = [
+const TOTALS: [Total; 10] = [
     ("worker_completions", "Completions begun", |totals| totals.requests),
     ("worker_prompt_tokens", "Tokens of prompts", |totals| totals.prompt_tokens),
     ("worker_cached_tokens", "Tokens of prompts that the prefix cache had", |totals| totals.cached_tokens),
@@ -59,6 +61,7 @@ const TOTALS: [Total; 9] = [
     ("worker_drafted_tokens", "Tokens guessed ahead", |totals| totals.drafted_tokens),
     ("worker_accepted_tokens", "Tokens guessed ahead that were right", |totals| totals.accepted_tokens),
     ("worker_evicted_cells", "Cells of the prefix cache given up for room", |totals| totals.evicted_cells),
+    ("worker_loads", "Models loaded", |totals| totals.loads),
     ("worker_pauses", "Completions that made room for others for a while", |totals| totals.pauses),
 ];
 
@@ -68,14 +71,17 @@ impl Default for Metrics {
         let requests = Family::<Labels, Counter>::default();
         let durations = Family::<Labels, Histogram>::new_with_constructor(|| Histogram::new(SECONDS));
         let resident = Gauge::default();
-        let [ready, busy, queued, slots] = std::array::from_fn(|_| Family::<Labels, Gauge>::default());
+        let [ready, busy, queued, model_ready, model_slots, model_memory] = std::array::from_fn(|_| Family::<Labels, Gauge>::default());
         registry.register("http_requests", "Requests answered, by route, method and status", requests.clone());
         registry.register_with_unit("http_request_duration", "Time to the response's head, by route", Unit::Seconds, durations.clone());
         registry.register_with_unit("process_resident_memory", "Resident memory of this process", Unit::Bytes, resident.clone());
         registry.register("worker_ready", "1 if the worker takes requests", ready.clone());
         registry.register("worker_busy", "Conversations being decoded", busy.clone());
         registry.register("worker_queued", "Requests waiting for a slot", queued.clone());
-        registry.register("worker_slots", "Conversations that the worker decodes at the same time", slots.clone());
+        registry.register("worker_model_ready", "1 if the model is loaded", model_ready.clone());
+        registry.register("worker_model_slots", "Conversations that the model's engine decodes at the same time", model_slots.clone());
+        let memory = "Memory that the model takes, or is estimated to take";
+        registry.register_with_unit("worker_model_memory", memory, Unit::Bytes, model_memory.clone());
         let hits = Family::<Labels, Gauge<f64, AtomicU64>>::default();
         registry.register("worker_prefix_hit_ratio", "Part of the prompt tokens that the prefix cache had", hits.clone());
         let totals = TOTALS.map(|(name, help, _)| {
@@ -83,7 +89,7 @@ impl Default for Metrics {
             registry.register(name, help, counter.clone());
             counter
         });
-        Self { registry, requests, durations, resident, ready, busy, queued, slots, hits, totals }
+        Self { registry, requests, durations, resident, ready, busy, queued, model_ready, model_slots, model_memory, hits, totals }
     }
 }
 
@@ -104,11 +110,11 @@ impl Metrics {
             self.resident.set(bytes);
         }
         for worker in workers {
-            let labels = vec![("worker", worker.name.clone()), ("model", worker.model.clone())];
+            let labels = vec![("worker", worker.name.clone())];
             self.ready.get_or_create(&labels).set(i64::from(worker.ready));
             self.busy.get_or_create(&labels).set(i64::from(worker.busy));
             self.queued.get_or_create(&labels).set(i64::from(worker.queued));
-            self.slots.get_or_create(&labels).set(i64::from(worker.slots));
+            worker.models.iter().for_each(|model| self.model(&worker.name, model));
             for (family, (.., read)) in self.totals.iter().zip(TOTALS) {
                 family.get_or_create(&labels).inner().store(read(&worker.totals), Ordering::Relaxed);
             }
@@ -119,6 +125,13 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
+    }
+
+    fn model(&self, worker: &str, model: &LoadedModel) {
+        let labels = vec![("worker", worker.to_owned()), ("model", model.id.clone())];
+        self.model_ready.get_or_create(&labels).set(i64::from(model.state == ModelState::Ready));
+        self.model_slots.get_or_create(&labels).set(i64::from(model.slots));
+        self.model_memory.get_or_create(&labels).set(i64::try_from(model.memory).unwrap_or(i64::MAX));
     }
 }
 

@@ -9,6 +9,7 @@ pub mod limits;
 pub mod metrics;
 pub mod pages;
 pub mod problem;
+pub mod registry;
 pub mod request_id;
 pub mod router;
 pub mod session;

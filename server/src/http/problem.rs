@@ -30,7 +30,7 @@ impl IntoResponse for Failure {
     /// Renders, and logs what is our fault: here and nowhere else for plain routes.
     fn into_response(self) -> Response {
         if let domain::Error::Internal(source) = &self.error {
-            tracing::error!(request = %self.request, error = %chain(source.as_ref()), "a request failed");
+            tracing::error!(request = %self.request, error = %contract::chain(source.as_ref()), "a request failed");
         }
         let mut problem = self.error.problem();
         problem.request_id = Some(self.request.to_string());
@@ -57,16 +57,4 @@ pub fn refuse(status: StatusCode, kind: ProblemKind, code: &str, message: &str, 
     let mut problem = Problem::new(kind, code, message);
     problem.request_id = Some(request.to_string());
     render(status, &problem)
-}
-
-/// An error with its causes on one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -1,8 +1,13 @@
-//! The configured models as the funnel wants them: catalogue, and one worker process for each.
+//! The configured models as the funnel wants them: catalogue, and worker processes.
 
 use crate::config::{Config, Model, foreign_variable};
 use inference::{Catalogue, CatalogueError, ModelConfig, Pool, Upstream, UpstreamModel, pool::WorkerProcess};
-use std::{ffi::OsString, path::Path, time::Duration};
+use serde_json::json;
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// Variables of our own environment that a worker needs: where libraries and temporary files are. No secrets.
 const PASSED_ON: [&str; 4] = ["PATH", "LD_LIBRARY_PATH", "TMPDIR", "HOME"];
@@ -22,6 +27,7 @@ pub fn catalogue(config: &Config) -> Result<Catalogue, CatalogueError> {
         id: model.id.clone(),
         name: model.name.clone(),
         description: model.description.clone(),
+        kind: model.kind,
         context_length: model.context_length(&config.workers),
         fallback: model.fallback.clone(),
         default: model.default,
@@ -31,8 +37,8 @@ pub fn catalogue(config: &Config) -> Result<Catalogue, CatalogueError> {
     Catalogue::new(config.models.offered.iter().map(model).collect())
 }
 
-/// Starts one worker for each model: this very executable with `worker`. Returns at once; the models load
-/// while everything else starts.
+/// Starts one worker for each model, or one for all that share their memory: this very executable with `worker`.
+/// Returns at once; the models load while everything else starts.
 ///
 /// # Errors
 /// The path of the executable is unknown.
@@ -41,13 +47,14 @@ pub fn start_workers(config: &Config, pool: &Pool) -> std::io::Result<()> {
         return Ok(());
     }
     let program = std::env::current_exe()?;
-    let ours = config.models.offered.iter().filter_map(|model| Some((model, model.path.as_deref()?)));
-    for (index, (model, path)) in ours.enumerate() {
+    let ours: Vec<&Model> = config.models.offered.iter().filter(|model| model.path.is_some()).collect();
+    let at_a_time = if config.workers.memory_mib > 0 { ours.len().max(1) } else { 1 };
+    for (index, models) in ours.chunks(at_a_time).enumerate() {
         pool.supervise(WorkerProcess {
             name: format!("worker-{}", index + 1),
-            model: model.id.clone(),
+            models: models.iter().map(|model| model.id.clone()).collect(),
             program: program.clone(),
-            args: arguments(model, path, config),
+            args: arguments(models, config),
             env: environment(),
         });
     }
@@ -94,29 +101,53 @@ fn environment() -> Vec<(OsString, OsString)> {
     passed_on.chain([spin]).collect()
 }
 
-fn arguments(model: &Model, path: &Path, config: &Config) -> Vec<OsString> {
+fn arguments(models: &[&Model], config: &Config) -> Vec<OsString> {
     let workers = &config.workers;
-    let mut arguments: Vec<OsString> = vec!["worker".into(), "--model".into(), path.into()];
-    let mut option = |name: &str, value: String| arguments.extend([OsString::from(name), OsString::from(value)]);
-    option("--model-id", model.id.clone());
-    option("--context-length", model.context_length(workers).to_string());
-    option("--slots", model.slots(workers).to_string());
-    option("--log", config.log.level.clone());
-    option("--cache-type", workers.cache_type.clone());
-    option("--gpu-layers", workers.gpu_layers.to_string());
+    let mut arguments: Vec<OsString> = vec!["worker".into()];
+    let mut option = |name: &str, value: OsString| arguments.extend([OsString::from(name), value]);
+    for (at, model) in models.iter().enumerate() {
+        let path = model.path.as_deref().unwrap_or(Path::new(""));
+        let (length, slots) = (model.context_length(workers), model.slots(workers));
+        let state_dir = workers.keep_cache.then(|| state_dir(model, config));
+        if at > 0 {
+            let more = json!({
+                "id": model.id, "path": path, "pinned": model.pinned, "context_length": length, "slots": slots, "state_dir": state_dir,
+            });
+            option("--more", more.to_string().into());
+            continue;
+        }
+        option("--model", path.into());
+        option("--model-id", model.id.clone().into());
+        option("--context-length", length.to_string().into());
+        option("--slots", slots.to_string().into());
+        if let Some(folder) = state_dir {
+            option("--state-dir", folder.into());
+        }
+    }
+    option("--log", config.log.level.clone().into());
+    option("--cache-type", workers.cache_type.clone().into());
+    option("--gpu-layers", workers.gpu_layers.to_string().into());
+    if workers.memory_mib > 0 {
+        option("--memory-mib", workers.memory_mib.to_string().into());
+        option("--residence-seconds", workers.residence_seconds.to_string().into());
+    }
     if workers.threads > 0 {
-        option("--threads", workers.threads.to_string());
+        option("--threads", workers.threads.to_string().into());
     }
     if workers.cells > 0 {
-        option("--cells", workers.cells.to_string());
-    }
-    if workers.keep_cache {
-        // A model's name may hold anything, a folder's not.
-        let name: String = model.id.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
-        arguments.extend(["--state-dir".into(), config.data_dir.join("prefix-cache").join(name).into_os_string()]);
+        option("--cells", workers.cells.to_string().into());
     }
     if !workers.speculation {
         arguments.push("--no-speculation".into());
     }
+    if models.first().is_some_and(|model| model.pinned) {
+        arguments.push("--pinned".into());
+    }
     arguments
+}
+
+/// Where a model's prefix cache is kept. The model's name may hold anything, a folder's not.
+fn state_dir(model: &Model, config: &Config) -> PathBuf {
+    let name: String = model.id.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
+    config.data_dir.join("prefix-cache").join(name)
 }

@@ -1,6 +1,6 @@
 //! Ends on request: SIGTERM from a service manager, SIGINT from a terminal.
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// A token that is cancelled by the first SIGTERM or SIGINT. A second one ends the process at once, for people
@@ -28,4 +28,12 @@ pub fn stop_on_signal() -> std::io::Result<CancellationToken> {
         }
     });
     Ok(stop)
+}
+
+/// Each SIGHUP, which from now on does not end the process any more.
+///
+/// # Errors
+/// The handler cannot be installed.
+pub fn hang_ups() -> std::io::Result<Signal> {
+    signal(SignalKind::hangup())
 }

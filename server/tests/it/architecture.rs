@@ -22,7 +22,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     ("app", &["contract", "domain", "identity", "services"]),
     ("frontend", &["app"]),
     ("testkit", &["contract", "domain", "migrations", "store", "identity", "inference", "services", "worker-protocol"]),
-    ("server", &["app", "contract", "domain", "identity", "inference", "migrations", "services", "store", "worker"]),
+    ("server", &["app", "contract", "domain", "identity", "inference", "migrations", "services", "store", "worker", "worker-protocol"]),
 ];
 
 /// Libraries that have one home each.
@@ -32,7 +32,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("sqlx", &["store", "testkit"]),
     ("llama-cpp-2", &["worker"]),
     ("llama-cpp-sys-2", &["worker"]),
-    ("reqwest", &["inference", "bench"]),
+    ("reqwest", &["inference", "bench", "worker", "worker-protocol"]),
     ("argon2", &["identity"]),
     ("figment", &["server"]),
     ("clap", &["server", "bench"]),

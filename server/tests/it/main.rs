@@ -7,4 +7,7 @@ mod bootstrap;
 mod config;
 mod faults;
 mod funnel;
+mod remote;
+mod residence;
 mod routes;
+mod world;

@@ -6,6 +6,7 @@
 //! partition, cut at message borders.
 
 use super::MemberId;
+use crate::work::Work;
 use moka::sync::Cache;
 use std::{
     collections::hash_map::RandomState,
@@ -37,7 +38,15 @@ impl Default for Affinity {
 }
 
 impl Affinity {
-    pub(super) fn beginnings(&self, request: &Generate) -> Beginnings {
+    /// Vectors have no beginnings that anybody keeps.
+    pub(super) fn beginnings(&self, work: &Work) -> Beginnings {
+        match work {
+            Work::Completion(request) => self.of_conversation(request),
+            Work::Vectors(_) => Beginnings(Vec::new()),
+        }
+    }
+
+    fn of_conversation(&self, request: &Generate) -> Beginnings {
         let mut hasher = self.hashes.build_hasher();
         (&request.model, &request.partition).hash(&mut hasher);
         for tool in &request.tools {
@@ -66,12 +75,12 @@ impl Affinity {
 
 #[cfg(test)]
 mod tests {
-    use super::Affinity;
+    use super::{Affinity, Work};
     use worker_protocol::{ChatMessage, ChatRole, Generate};
 
-    fn request(partition: &str, texts: &[&str]) -> Generate {
+    fn request(partition: &str, texts: &[&str]) -> Work {
         let messages = texts.iter().map(|text| ChatMessage::new(ChatRole::User, *text)).collect();
-        Generate { model: "m".into(), partition: partition.into(), messages, ..Generate::default() }
+        Work::Completion(Box::new(Generate { model: "m".into(), partition: partition.into(), messages, ..Generate::default() }))
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! What the pool can ask for a completion.
 
-use crate::meter::Ticket;
+use crate::{meter::Ticket, work::Work};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use std::fmt::Debug;
-use worker_protocol::{Event, Generate, Status};
+use worker_protocol::{Event, Status};
 
-/// Events of one completion, the last of which is `Done` or `Failed`. Dropping the stream cancels.
+/// Events of one use, the last of which is `Done` or `Failed`. Dropping the stream cancels.
 pub type EventStream = BoxStream<'static, Result<Event, BackendError>>;
 
 /// Something that runs models: a worker, or any server that speaks the OpenAI protocol.
@@ -18,11 +18,11 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// If it does not answer.
     async fn status(&self) -> Result<Status, BackendError>;
 
-    /// Starts a completion. Takes a ticket, so nothing is computed that is not metered.
+    /// Starts work. Takes a ticket, so nothing is computed that is not metered.
     ///
     /// # Errors
     /// If it does not answer or refuses the call as such; a refusal of the request is an event.
-    async fn generate(&self, ticket: &Ticket, request: Generate) -> Result<EventStream, BackendError>;
+    async fn start(&self, ticket: &Ticket, work: &Work) -> Result<EventStream, BackendError>;
 }
 
 /// Why a backend gave no (further) answer. For the log; a client sees *unavailable* or *internal*.

@@ -1,7 +1,7 @@
 //! What the pool believes about a backend, from its answers. No I/O.
 
 use super::backend::BackendError;
-use worker_protocol::{PROTOCOL, State, Status};
+use worker_protocol::{LoadedModel, ModelState, PROTOCOL, State, Status};
 
 /// Failed polls in a row after which a backend counts as down.
 const DOWN_AFTER: u32 = 3;
@@ -52,12 +52,10 @@ impl Health {
         &self.reason
     }
 
-    /// The models it runs; none if it may not be used.
-    pub(crate) fn ready_models(&self) -> &[worker_protocol::LoadedModel] {
-        match &self.status {
-            Some(status) if self.phase == Phase::Ready => &status.models,
-            _ => &[],
-        }
+    /// The models it can be asked for, some of which it may have to load first; none if it may not be used.
+    pub(crate) fn ready_models(&self) -> impl Iterator<Item = &LoadedModel> {
+        let usable = self.status.iter().filter(|_| self.phase == Phase::Ready);
+        usable.flat_map(|status| &status.models).filter(|model| model.state != ModelState::Failed)
     }
 
     /// Takes the answer to a poll into account.
@@ -138,7 +136,7 @@ mod tests {
         health.observe(Ok(status(State::Loading)));
         assert_eq!(health.phase(), Phase::Starting);
         health.observe(Ok(status(State::Ready)));
-        assert_eq!(health.ready_models()[0].id, "m");
+        assert_eq!(health.ready_models().map(|model| model.id.as_str()).collect::<Vec<_>>(), ["m"]);
 
         health.observe(lost());
         health.observe(lost());
@@ -160,7 +158,7 @@ mod tests {
         health.observe(Ok(status(State::Ready)));
         health.suspect();
         assert_eq!(health.phase(), Phase::Suspect);
-        assert!(health.ready_models().is_empty());
+        assert_eq!(health.ready_models().count(), 0);
         health.observe(Ok(status(State::Ready)));
         assert_eq!(health.phase(), Phase::Ready);
     }

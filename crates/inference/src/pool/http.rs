@@ -1,8 +1,9 @@
 //! What all HTTP clients of the pool have in common.
 
 use super::backend::BackendError;
+use contract::chain;
 use reqwest::{Client, ClientBuilder, redirect::Policy};
-use std::{error::Error as StdError, time::Duration};
+use std::time::Duration;
 
 /// A client that goes nowhere but where it is sent.
 pub(super) fn builder(connect: Duration) -> ClientBuilder {
@@ -20,16 +21,4 @@ pub(super) fn builder(connect: Duration) -> ClientBuilder {
 pub(super) fn lost(error: reqwest::Error) -> BackendError {
     // The address may hold a secret; nothing of it belongs into a log.
     BackendError::Lost(chain(&error.without_url()))
-}
-
-/// The error with its causes: reqwest's own text says only *error sending request*.
-pub(super) fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text.push_str(": ");
-        text.push_str(&next.to_string());
-        cause = next.source();
-    }
-    text
 }

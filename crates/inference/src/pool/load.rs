@@ -3,23 +3,21 @@
 use super::{Pool, member::Member};
 use futures::future::join_all;
 use std::sync::Arc;
-use worker_protocol::Totals;
+use worker_protocol::{LoadedModel, Status, Totals};
 
 /// One backend at this moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct WorkerLoad {
     /// Its name in the pool, e.g. `worker-1`.
     pub name: String,
-    /// The loaded models; the one it was started for as long as nothing is loaded, else empty.
-    pub model: String,
+    /// What it can be asked for, loaded or not; empty as long as it does not answer.
+    pub models: Vec<LoadedModel>,
     /// It takes requests.
     pub ready: bool,
     /// Sequences that it decodes now.
     pub busy: u32,
     /// Requests that wait for a slot.
     pub queued: u32,
-    /// Sequences that it can decode at the same time; 0 as long as nothing is loaded.
-    pub slots: u32,
     /// Its counters since its start.
     pub totals: Totals,
 }
@@ -36,20 +34,9 @@ impl Pool {
             Some(backend) => tokio::time::timeout(self.inner.timing.answer, backend.status()).await.ok().and_then(Result::ok),
             None => None,
         };
-        let expected = member.expected_model().unwrap_or_default().to_owned();
-        let absent = WorkerLoad {
-            name: member.name.clone(),
-            model: expected,
-            ready: false,
-            busy: 0,
-            queued: 0,
-            slots: 0,
-            totals: Totals::default(),
-        };
-        let Some(status) = status else { return absent };
-        let model = status.models.iter().map(|model| model.id.as_str()).collect::<Vec<_>>().join(" ");
-        let slots = status.models.iter().map(|model| model.slots).sum();
-        let model = if model.is_empty() { absent.model } else { model };
-        WorkerLoad { model, slots, ready: member.is_ready(), busy: status.busy, queued: status.queued, totals: status.totals, ..absent }
+        let absent =
+            WorkerLoad { name: member.name.clone(), models: Vec::new(), ready: false, busy: 0, queued: 0, totals: Totals::default() };
+        let Some(Status { models, busy, queued, totals, .. }) = status else { return absent };
+        WorkerLoad { models, busy, queued, totals, ready: member.is_ready(), ..absent }
     }
 }

@@ -15,6 +15,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
+use worker_protocol::{LoadedModel, ModelState};
 
 /// Identifies a member within its pool.
 pub(crate) type MemberId = usize;
@@ -32,12 +33,14 @@ pub(crate) struct Member {
     /// Failed completions are counted against it. Not with workers: a worker's own engine gives up after three failed
     /// steps and is started anew.
     breaks: bool,
-    /// The model that it will have once it is up; `None` if only its status tells.
-    expects: Option<String>,
+    /// The models that it will have once it is up; empty if only its status tells.
+    expects: Vec<String>,
     seat: Mutex<Seat>,
     /// Completions of this process that run on it now.
     in_flight: AtomicU32,
     poll: Notify,
+    /// It has left the pool: nobody polls it any more.
+    pub(super) left: CancellationToken,
     /// Wakes those who wait for a backend of any member.
     changed: watch::Sender<u64>,
 }
@@ -50,8 +53,19 @@ struct Seat {
 }
 
 impl Member {
-    pub(super) fn new(id: MemberId, name: String, order: u32, breaks: bool, expects: Option<String>, changed: watch::Sender<u64>) -> Self {
-        Self { id, name, order, breaks, expects, seat: Mutex::default(), in_flight: AtomicU32::new(0), poll: Notify::new(), changed }
+    pub(super) fn new(id: MemberId, name: String, order: u32, breaks: bool, expects: Vec<String>, changed: watch::Sender<u64>) -> Self {
+        Self {
+            id,
+            name,
+            order,
+            breaks,
+            expects,
+            seat: Mutex::default(),
+            in_flight: AtomicU32::new(0),
+            poll: Notify::new(),
+            left: CancellationToken::new(),
+            changed,
+        }
     }
 
     fn seat(&self) -> MutexGuard<'_, Seat> {
@@ -109,7 +123,7 @@ impl Member {
                 let _ = tokio::time::timeout(timing.poll, self.poll.notified()).await;
             }
         };
-        let _: Option<()> = stop.run_until_cancelled(polling).await;
+        let _: Option<Option<()>> = stop.run_until_cancelled(self.left.run_until_cancelled(polling)).await;
     }
 
     async fn poll_once(&self, timing: &PoolTiming) {
@@ -126,27 +140,29 @@ impl Member {
         });
     }
 
-    /// A ready backend with the model, and how loaded it is (thousandths of its slots).
+    /// A ready backend with the model, and how loaded it is (thousandths of its slots). One that has to load the model
+    /// first counts as busier than one that is full: somewhere else it may be at hand.
     pub(super) fn offer(&self, model: &str) -> Option<(u64, Arc<dyn Backend>)> {
         let seat = self.seat();
-        let loaded = seat.health.ready_models().iter().find(|loaded| loaded.id == model)?;
+        let loaded = seat.health.ready_models().find(|loaded| loaded.id == model)?;
         if !seat.breaker.admits(Instant::now()) {
             return None;
         }
         // Its own figures are up to one poll old, ours are exact but ours alone.
         let reported = seat.health.status().map_or(0, |status| status.busy + status.queued);
         let load = u64::from(reported.max(self.in_flight.load(Ordering::Relaxed)));
-        Some((load * FULL / u64::from(loaded.slots.max(1)), seat.backend.clone()?))
+        let absent = if loaded.state == ModelState::Ready { 0 } else { 2 * FULL };
+        Some((load * FULL / u64::from(loaded.slots.max(1)) + absent, seat.backend.clone()?))
     }
 
     /// It may have the model soon.
     pub(super) fn is_hopeful(&self, model: &str) -> bool {
         let seat = self.seat();
         let known = seat.health.status().map_or(&[][..], |status| &status.models);
-        let may_have = match &self.expects {
-            _ if !known.is_empty() => known.iter().any(|loaded| loaded.id == model),
-            Some(expected) => expected == model,
-            None => true,
+        let may_have = if known.is_empty() {
+            self.expects.is_empty() || self.expects.iter().any(|expected| expected == model)
+        } else {
+            known.iter().any(|known| known.id == model)
         };
         may_have && matches!(seat.health.phase(), Phase::Starting | Phase::Suspect)
     }
@@ -156,25 +172,32 @@ impl Member {
         self.seat().backend.clone()
     }
 
-    /// The model it was started for.
-    pub(super) fn expected_model(&self) -> Option<&str> {
-        self.expects.as_deref()
-    }
-
     pub(super) fn is_ready(&self) -> bool {
-        !self.seat().health.ready_models().is_empty()
+        self.seat().health.ready_models().next().is_some()
     }
 
     /// For people: `worker-1: loading its model`.
     pub(super) fn describe(&self) -> String {
         let seat = self.seat();
-        let models = seat.health.ready_models().iter().map(|model| model.id.as_str()).collect::<Vec<_>>().join(", ");
+        let known = seat.health.status().filter(|_| seat.health.phase() == Phase::Ready);
+        let models = known.iter().flat_map(|status| &status.models).map(described).collect::<Vec<_>>().join(", ");
         match seat.health.phase() {
             Phase::Ready if !seat.breaker.admits(Instant::now()) => format!("{}: left alone after failures", self.name),
             Phase::Ready if models.is_empty() => format!("{}: ready without a model", self.name),
             Phase::Ready => format!("{}: ready with {models}", self.name),
             _ => format!("{}: {}", self.name, seat.health.reason()),
         }
+    }
+}
+
+/// For people: `llama-8b`, and more where it would have to be loaded first.
+fn described(model: &LoadedModel) -> String {
+    let LoadedModel { id, state, problem, .. } = model;
+    match state {
+        ModelState::Ready => id.clone(),
+        ModelState::Loading => format!("{id} (loading)"),
+        ModelState::Absent | ModelState::Draining => format!("{id} (loaded when asked for)"),
+        ModelState::Failed => format!("{id} (cannot be loaded: {})", problem.as_deref().unwrap_or("see the log")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The pool: which backend runs a completion.
+//! The pool: which backend runs what.
 
 mod affinity;
 mod backend;
@@ -8,6 +8,8 @@ mod http;
 mod lines;
 mod load;
 mod member;
+mod process;
+mod registry;
 pub mod supervisor;
 pub mod upstream;
 mod worker;
@@ -15,18 +17,28 @@ mod worker;
 pub use backend::{Backend, BackendError, EventStream};
 pub use load::WorkerLoad;
 pub(crate) use member::MemberId;
-pub use supervisor::WorkerProcess;
+pub use process::WorkerProcess;
+pub use registry::RegisterError;
+use supervisor::Restart;
 pub use upstream::{Upstream, UpstreamModel};
 pub use worker::WorkerBackend;
-pub use worker_protocol::Totals;
+pub use worker_protocol::{LoadedModel, ModelState, Totals};
 
-use crate::meter::{RETRY_AFTER_S, Ticket};
+use crate::{
+    meter::{RETRY_AFTER_S, Ticket},
+    work::Work,
+};
 use affinity::{Affinity, Beginnings};
 use domain::Error;
+use health::Phase;
 use member::{FULL, Lease, Member};
+use registry::Registry;
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -38,7 +50,6 @@ use tokio_util::{
     task::TaskTracker,
 };
 use tower::retry::budget::{Budget, TpsBudget};
-use worker_protocol::Generate;
 
 /// Second tries: a fifth of the requests of so long, and in any case so many per second.
 const RETRY_WINDOW: Duration = Duration::from_secs(10);
@@ -77,6 +88,10 @@ struct Inner {
     /// Counts changes of any member's phase.
     changed: watch::Sender<u64>,
     affinity: Affinity,
+    registry: Registry,
+    /// Of processes of our own.
+    restarts: Mutex<Vec<Arc<Restart>>>,
+    next: AtomicUsize,
     /// What may be tried a second time, so that a failing installation is not asked twice as much.
     retries: TpsBudget,
     tasks: TaskTracker,
@@ -100,6 +115,9 @@ impl Pool {
             members: Mutex::default(),
             changed: watch::Sender::new(0),
             affinity: Affinity::default(),
+            registry: Registry::default(),
+            restarts: Mutex::default(),
+            next: AtomicUsize::new(0),
             retries: TpsBudget::new(RETRY_WINDOW, RETRIES_PER_SECOND, RETRY_PART),
             tasks: TaskTracker::new(),
             _stop_at_drop: stop.clone().drop_guard(),
@@ -110,7 +128,7 @@ impl Pool {
 
     /// Adds a backend that somebody else runs. Needs a tokio runtime: its health is polled from now on.
     pub fn add(&self, name: &str, backend: Arc<dyn Backend>) {
-        self.join(name, 0, false, None).attach(backend);
+        self.join(name, 0, false, Vec::new()).attach(backend);
     }
 
     /// Adds a server that speaks the OpenAI protocol. Needs a tokio runtime.
@@ -120,14 +138,26 @@ impl Pool {
     pub fn add_upstream(&self, upstream: Upstream) -> Result<(), BackendError> {
         let (name, order) = (upstream.name.clone(), upstream.order);
         let backend = Arc::new(upstream::UpstreamBackend::new(upstream)?);
-        self.join(&name, order, true, None).attach(backend);
+        self.join(&name, order, true, Vec::new()).attach(backend);
         Ok(())
     }
 
     /// Starts a worker process and keeps it running. Needs a tokio runtime.
     pub fn supervise(&self, process: WorkerProcess) {
-        let member = self.join(&process.name, 0, false, Some(process.model.clone()));
-        self.inner.tasks.spawn(supervisor::supervise(process, member, self.inner.stop.clone()));
+        let member = self.join(&process.name, 0, false, process.models.clone());
+        let restart = Arc::new(Restart::default());
+        self.inner.restarts.lock().unwrap_or_else(PoisonError::into_inner).push(restart.clone());
+        self.inner.tasks.spawn(supervisor::supervise(process, member, restart, self.inner.stop.clone()));
+    }
+
+    /// Replaces each worker process of our own by a new one, one after the other. The new one takes over when it is
+    /// ready, so for a while both hold the model; the old one ends when its running answers have. Where the new one does
+    /// not start, the old one stays.
+    pub async fn restart_workers(&self) {
+        let restarts = self.inner.restarts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for restart in restarts {
+            let _: Option<()> = self.inner.stop.run_until_cancelled(restart.ask()).await;
+        }
     }
 
     /// Ends all child processes and polls, and waits for that. Completions that still run are cut off.
@@ -157,12 +187,19 @@ impl Pool {
         self.inner.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn join(&self, name: &str, order: u32, breaks: bool, expects: Option<String>) -> Arc<Member> {
+    fn join(&self, name: &str, order: u32, breaks: bool, expects: Vec<String>) -> Arc<Member> {
         let mut members = self.members();
-        let member = Arc::new(Member::new(members.len(), name.to_owned(), order, breaks, expects, self.inner.changed.clone()));
+        let id = self.inner.next.fetch_add(1, Ordering::Relaxed);
+        let member = Arc::new(Member::new(id, name.to_owned(), order, breaks, expects, self.inner.changed.clone()));
         members.push(member.clone());
         self.inner.tasks.spawn(member.clone().watch(self.inner.timing, self.inner.stop.clone()));
         member
+    }
+
+    fn part(&self, member: &Arc<Member>) {
+        self.members().retain(|other| !Arc::ptr_eq(other, member));
+        member.left.cancel();
+        member.detach(Phase::Down, "has left");
     }
 
     /// A request is tried for the first time.
@@ -175,12 +212,12 @@ impl Pool {
         self.inner.retries.withdraw()
     }
 
-    /// Picks a backend and starts the completion on it. `avoid` are members that could not take it just now.
-    pub(crate) async fn dispatch(&self, ticket: &Ticket, request: &Generate, avoid: &[MemberId]) -> Result<Dispatched, DispatchError> {
-        let beginnings = self.inner.affinity.beginnings(request);
-        let mut lease = self.lease(&request.model, &beginnings, avoid).await.map_err(DispatchError::NoWorker)?;
+    /// Picks a backend and starts the work on it. `avoid` are members that could not take it just now.
+    pub(crate) async fn dispatch(&self, ticket: &Ticket, work: &Work, avoid: &[MemberId]) -> Result<Dispatched, DispatchError> {
+        let beginnings = self.inner.affinity.beginnings(work);
+        let mut lease = self.lease(work.model(), &beginnings, avoid).await.map_err(DispatchError::NoWorker)?;
         let member = lease.member.id;
-        match lease.backend.generate(ticket, request.clone()).await {
+        match lease.backend.start(ticket, work).await {
             Ok(events) => {
                 self.inner.affinity.remember(&beginnings, member);
                 Ok(Dispatched { events, lease })

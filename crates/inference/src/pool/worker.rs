@@ -1,18 +1,19 @@
-//! A worker over `worker-protocol`: HTTP/2 with prior knowledge, JSON, a bearer token.
+//! A worker over `worker-protocol`: HTTP/2 with prior knowledge, JSON, a bearer token; mutual TLS with other machines.
 
 use super::{
     backend::{Backend, BackendError, EventStream},
-    http::{self, chain, lost},
+    http::{self, lost},
     lines::Lines,
 };
-use crate::meter::Ticket;
+use crate::{meter::Ticket, work::Work};
 use async_trait::async_trait;
 use bytes::Bytes;
+use contract::chain;
 use domain::secret::Secret;
 use futures::{Stream, StreamExt, stream};
-use reqwest::{Client, RequestBuilder, Response};
-use std::{collections::VecDeque, time::Duration};
-use worker_protocol::{Event, Generate, Status};
+use reqwest::{Client, RequestBuilder, Response, redirect::Policy};
+use std::{collections::VecDeque, net::SocketAddr, time::Duration};
+use worker_protocol::{Event, Status, tls::Identity};
 
 /// For a connection to be made. Workers are near.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -43,6 +44,22 @@ impl WorkerBackend {
         Ok(Self { client, base: format!("http://{addr}"), token })
     }
 
+    /// A worker of another machine: mutual TLS with whoever holds the certificate for `name`.
+    ///
+    /// # Errors
+    /// [`BackendError::Protocol`] if no HTTP client can be made.
+    pub(super) fn remote(name: &str, addr: SocketAddr, token: Secret, identity: &Identity) -> Result<Self, BackendError> {
+        let client = identity.client(name, addr).map_err(|error| BackendError::Protocol(error.to_string()))?;
+        let client = client
+            .connect_timeout(CONNECT)
+            .redirect(Policy::none())
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .http2_keep_alive_timeout(KEEP_ALIVE)
+            .build()
+            .map_err(|error| BackendError::Protocol(chain(&error)))?;
+        Ok(Self { client, base: format!("https://{name}:{}", addr.port()), token })
+    }
+
     async fn send(&self, call: RequestBuilder) -> Result<Response, BackendError> {
         let response = call.bearer_auth(self.token.reveal()).send().await.map_err(lost)?;
         if response.status().is_success() { Ok(response) } else { Err(BackendError::Refused(response.status().as_u16())) }
@@ -57,9 +74,13 @@ impl Backend for WorkerBackend {
         serde_json::from_slice(&body).map_err(|error| BackendError::Protocol(error.to_string()))
     }
 
-    async fn generate(&self, ticket: &Ticket, request: Generate) -> Result<EventStream, BackendError> {
+    async fn start(&self, ticket: &Ticket, work: &Work) -> Result<EventStream, BackendError> {
         tracing::debug!(usage = %ticket.id(), worker = self.base, "dispatch");
-        let response = self.send(self.client.post(format!("{}/generate", self.base)).json(&request)).await?;
+        let call = match work {
+            Work::Completion(generate) => self.client.post(format!("{}/generate", self.base)).json(generate),
+            Work::Vectors(embed) => self.client.post(format!("{}/embed", self.base)).json(embed),
+        };
+        let response = self.send(call).await?;
         let chunks = response.bytes_stream().map(|chunk| chunk.map_err(lost));
         Ok(events(chunks).boxed())
     }

@@ -4,7 +4,7 @@ use crate::setup::{eventually, first_text, read, request, setup};
 use async_trait::async_trait;
 use domain::{Error, SystemClock};
 use inference::{
-    Catalogue, Inference, Outcome, Output,
+    Catalogue, Inference, Outcome, Output, Work,
     meter::Ticket,
     pool::{Backend, BackendError, EventStream},
 };
@@ -16,7 +16,7 @@ use testkit::{
     fake_worker::{FAKE_CONTEXT, FAKE_MODEL, Script, fake_model, quick_pool},
     ledger::{LedgerRow, execute_as_owner, ledger},
 };
-use worker_protocol::{FailCode, Generate, Status};
+use worker_protocol::{FailCode, Status};
 
 /// Fails with a hint at the rule if the row is not settled like this.
 fn assert_settled(row: &LedgerRow, outcome: &str, (prompt, cached, completion): (i32, i32, i32)) {
@@ -218,7 +218,7 @@ impl Backend for Bomb {
         self.0.status().await
     }
 
-    async fn generate(&self, _: &Ticket, _: Generate) -> Result<EventStream, BackendError> {
+    async fn start(&self, _: &Ticket, _: &Work) -> Result<EventStream, BackendError> {
         panic!("as the test wants it");
     }
 }

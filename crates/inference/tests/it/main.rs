@@ -7,3 +7,4 @@ mod pool;
 mod setup;
 mod supervisor;
 mod upstreams;
+mod vectors;

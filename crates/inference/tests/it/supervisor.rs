@@ -16,7 +16,7 @@ fn process(folder: &Path, script: &str) -> WorkerProcess {
     fs::write(&file, script).expect("written");
     WorkerProcess {
         name: "child".into(),
-        model: FAKE_MODEL.into(),
+        models: vec![FAKE_MODEL.into()],
         program: "/bin/sh".into(),
         args: vec![file.into(), folder.into()],
         env: vec![("PATH".into(), "/usr/bin:/bin".into())],

@@ -1,10 +1,9 @@
 //! A backend cannot be asked without a ticket.
 
-use inference::pool::Backend;
-use worker_protocol::Generate;
+use inference::{Work, pool::Backend};
 
-async fn free_lunch(backend: &dyn Backend, request: Generate) {
-    let _ = backend.generate(request).await;
+async fn free_lunch(backend: &dyn Backend, work: &Work) {
+    let _ = backend.start(work).await;
 }
 
 fn main() {}

@@ -82,7 +82,7 @@ impl Thread<'_> {
                 recent.into_iter().for_each(|token| sequence.sampler.remember(token.0));
                 let usage = sequence.usage();
                 if sequence.is_first() {
-                    self.shared.totals.started(usage.prompt_tokens, usage.cached_tokens);
+                    self.shared.house.totals.started(usage.prompt_tokens, usage.cached_tokens);
                 }
                 tracing::debug!(id = %sequence.id, seq = sequence.seq, ?usage, "prefill begins");
                 sequence
@@ -122,7 +122,7 @@ impl Thread<'_> {
     pub(super) fn pause(&mut self, at: usize) {
         let sequence = self.running.remove(at);
         self.cells.end(sequence.seq);
-        self.shared.totals.pauses.fetch_add(1, Relaxed);
+        self.shared.house.totals.pauses.fetch_add(1, Relaxed);
         tracing::debug!(id = %sequence.id, done = sequence.done(), "makes room");
         self.queue.push(Work::Paused(Box::new(sequence)));
     }

@@ -12,17 +12,19 @@ use llama_cpp_2::token::LlamaToken;
 use super::cells::Op;
 use crate::error::Error;
 use crate::model::backend;
-use crate::options::{CacheType, FlashAttention, Options};
+use crate::options::{CacheType, FlashAttention, ModelOptions};
+use crate::shared::Shared;
 
 /// See the module.
 pub struct Context<'a> {
     inner: LlamaContext<'a>,
+    shared: &'a Shared,
     batch: LlamaBatch<'static>,
 }
 
 impl<'a> Context<'a> {
     /// A context of `cells` cells for `sequences` sequences.
-    pub fn new(options: &Options, weights: &'a LlamaModel, cells: u32, sequences: u32) -> Result<Self, Error> {
+    pub fn new(options: &ModelOptions, weights: &'a LlamaModel, shared: &'a Shared, cells: u32, sequences: u32) -> Result<Self, Error> {
         let threads = i32::try_from(options.threads).unwrap_or(1);
         let cache = match options.cache_type {
             CacheType::F16 => KvCacheType::F16,
@@ -46,11 +48,17 @@ impl<'a> Context<'a> {
         let inner = weights
             .new_context(backend()?, params)
             .map_err(|error| Error::Engine(format!("no context of {cells} tokens: {error}; is there enough memory?")))?;
-        Ok(Self { inner, batch: LlamaBatch::new(usize::try_from(options.batch).unwrap_or(usize::MAX), 1) })
+        Ok(Self { inner, shared, batch: LlamaBatch::new(usize::try_from(options.batch).unwrap_or(usize::MAX), 1) })
     }
 
     /// A context that pools: `tokens` in a step, of at most `sequences` inputs.
-    pub fn pooling(options: &Options, weights: &'a LlamaModel, tokens: u32, sequences: u32) -> Result<Self, Error> {
+    pub fn pooling(
+        options: &ModelOptions,
+        weights: &'a LlamaModel,
+        shared: &'a Shared,
+        tokens: u32,
+        sequences: u32,
+    ) -> Result<Self, Error> {
         let threads = i32::try_from(options.threads).unwrap_or(1);
         let params = LlamaContextParams::default()
             .with_n_ctx(std::num::NonZero::new(tokens))
@@ -66,7 +74,7 @@ impl<'a> Context<'a> {
             .with_n_threads_batch(threads);
         let inner =
             weights.new_context(backend()?, params).map_err(|error| Error::Engine(format!("no context of {tokens} tokens: {error}")))?;
-        Ok(Self { inner, batch: LlamaBatch::new(usize::try_from(tokens).unwrap_or(usize::MAX), 1) })
+        Ok(Self { inner, shared, batch: LlamaBatch::new(usize::try_from(tokens).unwrap_or(usize::MAX), 1) })
     }
 
     /// What the inputs of sequence `seq` were pooled to in the last step.
@@ -124,6 +132,7 @@ impl<'a> Context<'a> {
 
     /// Computes the step.
     pub fn decode(&mut self) -> Result<Duration, Error> {
+        let _turn = self.shared.house.turn.lock();
         let began = Instant::now();
         self.inner.decode(&mut self.batch).map_err(engine)?;
         // Some back ends only queue the work in `decode`.
@@ -140,7 +149,7 @@ impl<'a> Context<'a> {
 /// On processors llama.cpp's flash attention is slow unless 64 tokens are computed at once: an answer behind 512
 /// tokens is written one and a half times as fast without it, behind 2,048 twice (docs/PERFORMANCE.md). Quantised
 /// values need it.
-fn flash_attention(options: &Options) -> llama_cpp_sys_2::llama_flash_attn_type {
+fn flash_attention(options: &ModelOptions) -> llama_cpp_sys_2::llama_flash_attn_type {
     let plain = options.gpu_layers == 0 && options.cache_type == CacheType::F16;
     match options.flash_attention {
         FlashAttention::Auto if plain => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_DISABLED,

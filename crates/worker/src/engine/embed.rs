@@ -18,7 +18,7 @@ use super::context::Context;
 use super::queue::flows::{Flow, Flows};
 use crate::error::Error;
 use crate::model::Model;
-use crate::options::Options;
+use crate::options::ModelOptions;
 use crate::shared::{Admission, Shared};
 
 /// Tokens of a step. Attention is computed over all of a step's tokens, its masked parts included, so larger steps
@@ -51,15 +51,13 @@ struct Pending {
 }
 
 /// Serves until every handle is gone or a halt is asked for.
-pub(super) fn run(options: &Options, shared: &Arc<Shared>, model: Model, jobs: &mpsc::Receiver<Message>) -> Result<(), Error> {
+pub(super) fn run(options: &ModelOptions, shared: &Arc<Shared>, model: Model, jobs: &mpsc::Receiver<Message>) -> Result<(), Error> {
     let weights = Arc::clone(&model.weights);
     let tokens = STEP_TOKENS.max(model.info.context_length);
-    let context = Context::pooling(options, &weights, tokens, STEP_INPUTS)?;
+    let context = Context::pooling(options, &weights, shared, tokens, STEP_INPUTS)?;
     let kind = model.info.kind;
     tracing::info!(model = model.info.id, ?kind, context_length = model.info.context_length, "model ready");
-    if shared.model.set(model).is_err() {
-        return Err(Error::Engine("the model was loaded twice".into()));
-    }
+    shared.loaded(model)?;
     let tokens = usize::try_from(STEP_TOKENS).unwrap_or(usize::MAX);
     Embedder { context, kind, tokens, pending: VecDeque::new(), flows: Flows::default(), shared }.serve(jobs)
 }
@@ -150,7 +148,7 @@ impl Embedder<'_> {
             }
         }
         self.context.decode()?;
-        self.shared.totals.evaluated_tokens.fetch_add(total, Relaxed);
+        self.shared.house.totals.evaluated_tokens.fetch_add(total, Relaxed);
         for (seq, (at, input)) in step.iter().enumerate() {
             let vector = self.context.pooled(seq)?;
             let vector = if self.kind == ModelKind::Embedding { normalised(vector) } else { vector[..1].to_vec() };
@@ -165,9 +163,7 @@ impl Embedder<'_> {
     }
 
     fn publish(&self, busy: usize) {
-        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        self.shared.busy[0].store(number(busy), Relaxed);
-        self.shared.queued[0].store(number(self.pending.len().saturating_sub(busy)), Relaxed);
+        self.shared.publish(0, busy, self.pending.len().saturating_sub(busy));
     }
 }
 
@@ -183,7 +179,7 @@ impl Pending {
     fn start(&mut self, shared: &Shared) {
         if self.started.is_none() {
             self.started = Some(Instant::now());
-            shared.totals.started(self.prompt_tokens(), 0);
+            shared.house.totals.started(self.prompt_tokens(), 0);
             self.send(Event::Started { prompt_tokens: self.prompt_tokens(), cached_tokens: 0 });
         }
     }

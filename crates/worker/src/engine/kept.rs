@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::cells::Cells;
 use super::context::Context;
 use crate::error::Error;
-use crate::options::Options;
+use crate::options::ModelOptions;
 
 const INDEX: &str = "index.json";
 /// Shorter beginnings are computed as fast as they are loaded.
@@ -61,9 +61,9 @@ struct Entry {
 
 impl Kept {
     /// `None` if nothing is to be kept.
-    pub fn new(options: &Options) -> io::Result<Option<Self>> {
+    pub fn new(options: &ModelOptions) -> io::Result<Option<Self>> {
         let Some(folder) = options.state_dir.clone() else { return Ok(None) };
-        let file = fs::metadata(&options.model_path)?;
+        let file = fs::metadata(&options.path)?;
         let fingerprint = Fingerprint {
             model_bytes: file.len(),
             model_changed: file.mtime(),

@@ -16,14 +16,14 @@ use super::thread::{Lane, Thread};
 use super::{Job, Message, embed};
 use crate::error::Error;
 use crate::model::Model;
-use crate::options::Options;
+use crate::options::ModelOptions;
 use crate::shared::Shared;
 
 /// After so long without work the prefix cache is saved.
 const QUIET: Duration = Duration::from_secs(20);
 
 /// Loads the model and serves until every handle is gone or a halt is asked for.
-pub fn run(options: &Options, shared: &Arc<Shared>, jobs: mpsc::Receiver<Message>) -> Result<(), Error> {
+pub fn run(options: &ModelOptions, shared: &Arc<Shared>, jobs: mpsc::Receiver<Message>) -> Result<(), Error> {
     let began = Instant::now();
     let model = Model::load(options)?;
     let weights = Arc::clone(&model.weights);
@@ -35,9 +35,7 @@ pub fn run(options: &Options, shared: &Arc<Shared>, jobs: mpsc::Receiver<Message
     common.warm_up()?;
     common.load()?;
     tracing::info!(model = info.id, context_length = info.context_length, slots = info.slots, took = ?began.elapsed(), "model ready");
-    if shared.model.set(model).is_err() {
-        return Err(Error::Engine("the model was loaded twice".into()));
-    }
+    shared.loaded(model)?;
     let mut lanes = Lanes { common, exact: None, options, weights: &weights, info: &info, shared, jobs };
     lanes.serve()?;
     lanes.common.save();
@@ -47,7 +45,7 @@ pub fn run(options: &Options, shared: &Arc<Shared>, jobs: mpsc::Receiver<Message
 struct Lanes<'a> {
     common: Thread<'a>,
     exact: Option<Thread<'a>>,
-    options: &'a Options,
+    options: &'a ModelOptions,
     weights: &'a LlamaModel,
     info: &'a LoadedModel,
     shared: &'a Shared,

@@ -24,7 +24,7 @@ use uuid::Uuid;
 use worker_protocol::Event;
 
 use crate::error::Error;
-use crate::options::Options;
+use crate::options::ModelOptions;
 use crate::sampling::Params;
 use crate::shared::{Admission, Shared};
 pub use choice::Choice;
@@ -72,7 +72,7 @@ pub struct Ended(oneshot::Receiver<Result<(), Error>>);
 
 impl Engine {
     /// Starts the thread, which first loads the model.
-    pub fn start(options: Options, shared: Arc<Shared>) -> Result<(Self, Ended), Error> {
+    pub fn start(options: ModelOptions, shared: Arc<Shared>) -> Result<(Self, Ended), Error> {
         let (sender, receiver) = mpsc::channel();
         let (report, ended) = oneshot::channel();
         let run = move || {

@@ -42,7 +42,7 @@ impl Thread<'_> {
             Err(error) => return self.recover(error),
         }
         self.failures = 0;
-        self.shared.totals.evaluated_tokens.fetch_add(u64::try_from(total).unwrap_or_default(), Relaxed);
+        self.shared.house.totals.evaluated_tokens.fetch_add(u64::try_from(total).unwrap_or_default(), Relaxed);
         self.pass_on(parts)
     }
 
@@ -144,8 +144,8 @@ impl Thread<'_> {
         let chosen = part.scores.map_or(0, |_| right + 1);
         self.flows.charge(&sequence.flow, part.tokens.saturating_sub(usize::from(chosen > 0)), chosen);
         let number = |n: usize| u64::try_from(n).unwrap_or_default();
-        self.shared.totals.drafted_tokens.fetch_add(number(part.guess.len()), Relaxed);
-        self.shared.totals.accepted_tokens.fetch_add(number(right), Relaxed);
+        self.shared.house.totals.drafted_tokens.fetch_add(number(part.guess.len()), Relaxed);
+        self.shared.house.totals.accepted_tokens.fetch_add(number(right), Relaxed);
         if part.tokens > 1 {
             // Others that begin alike can go on from here while this one is not finished yet.
             self.cells.publish(sequence.seq);
@@ -197,7 +197,7 @@ impl Thread<'_> {
         self.piece.clear();
         // Some families mark calls with control tokens.
         self.vocab.token_to_piece_into(token, &mut self.piece, sequence.choice.parser.is_some(), None);
-        self.shared.totals.produced_one();
+        self.shared.house.totals.produced_one();
         Ok((token, sequence.accept(&Next::Token(token, &self.piece), self.context_length)?))
     }
 

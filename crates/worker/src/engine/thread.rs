@@ -16,7 +16,7 @@ use super::queue::flows::Flows;
 use super::queue::{Queue, Work};
 use super::sequence::Sequence;
 use crate::error::Error;
-use crate::options::Options;
+use crate::options::ModelOptions;
 use crate::shared::Shared;
 
 /// Which context.
@@ -67,7 +67,7 @@ pub(super) struct Thread<'a> {
 
 impl<'a> Thread<'a> {
     pub(super) fn new(
-        options: &Options,
+        options: &ModelOptions,
         weights: &'a LlamaModel,
         info: &LoadedModel,
         shared: &'a Shared,
@@ -84,7 +84,7 @@ impl<'a> Thread<'a> {
         let kept = if exact { Ok(None) } else { Kept::new(options) };
         let number = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
         Ok(Self {
-            context: Context::new(options, weights, cells, sequences)?,
+            context: Context::new(options, weights, shared, cells, sequences)?,
             vocab: weights.vocab(),
             ends: weights.vocab().tokens().filter(|token| weights.vocab().is_eog(*token)).collect(),
             batch_limit: batch,
@@ -186,14 +186,9 @@ impl<'a> Thread<'a> {
         self.unsaved = false;
     }
 
-    fn publish(&self) {
-        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let lane = self.lane as usize;
-        self.shared.busy[lane].store(number(self.running.len()), Relaxed);
-        self.shared.queued[lane].store(number(self.queue.len()), Relaxed);
-        if self.lane == Lane::Shared {
-            self.shared.totals.evicted_cells.store(self.cells.evicted(), Relaxed);
-        }
+    fn publish(&mut self) {
+        self.shared.publish(self.lane as usize, self.running.len(), self.queue.len());
+        self.shared.house.totals.evicted_cells.fetch_add(self.cells.take_evicted(), Relaxed);
     }
 
     /// A step failed: its sequences are lost and the cells unknown. Once may be bad luck (memory), again

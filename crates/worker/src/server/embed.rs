@@ -6,10 +6,11 @@ use llama_cpp_2::token::LlamaToken;
 use tokio::sync::mpsc::UnboundedSender;
 use worker_protocol::{Embed, Event, FailCode};
 
-use super::{Refusal, Worker, model};
+use super::{Refusal, Worker, gone};
 use crate::engine::embed::EmbedJob;
 use crate::engine::queue::flows::Flow;
 use crate::model::Model;
+use crate::residence::Guest;
 use crate::shared::{Admission, Shared};
 
 /// Most inputs of one request, as OpenAI has it.
@@ -18,12 +19,12 @@ const MAX_INPUTS: usize = 2048;
 impl Worker {
     pub(super) async fn embed(&self, request: Embed, events: UnboundedSender<Event>) -> Result<(), Refusal> {
         let arrived = Instant::now();
-        self.is_open()?;
-        let admission = Admission::acquire(&self.shared, self.limit).ok_or_else(|| self.full())?;
-        let shared = self.shared.clone();
+        let Guest { stay, mut admissions } = self.enter(&request.model, 1, &events).await?;
+        let Some(admission) = admissions.pop() else { return Err(gone()) };
+        let shared = stay.shared.clone();
         let prepare = move || prepare(&shared, request, events, admission, arrived);
         let job = tokio::task::spawn_blocking(prepare).await.map_err(|error| Refusal(FailCode::Engine, error.to_string()))??;
-        self.engine.submit_embed(job).map_err(|_| Refusal(FailCode::Engine, "the engine has ended".into()))
+        stay.engine.submit_embed(job).map_err(|_| gone())
     }
 }
 
@@ -34,7 +35,7 @@ fn prepare(
     admission: Admission,
     arrived: Instant,
 ) -> Result<EmbedJob, Refusal> {
-    let model = model(shared, &request.model)?;
+    let model = shared.model.get().ok_or_else(gone)?;
     if request.inputs.is_empty() || request.inputs.len() > MAX_INPUTS {
         return Err(Refusal(FailCode::Invalid, format!("there must be 1 to {MAX_INPUTS} inputs, there are {}", request.inputs.len())));
     }

@@ -6,11 +6,12 @@ use llama_cpp_2::token::LlamaToken;
 use tokio::sync::mpsc::UnboundedSender;
 use worker_protocol::{Event, FailCode, Generate, ModelKind, Tool, ToolChoice};
 
-use super::{Refusal, Worker, model};
+use super::{Refusal, Worker, gone};
 use crate::engine::kept::transient;
 use crate::engine::queue::flows::Flow;
 use crate::engine::{Choice, Job};
 use crate::model::Model;
+use crate::residence::Guest;
 use crate::sampling::Params;
 use crate::shared::{Admission, Shared};
 use crate::template::Conversation;
@@ -27,32 +28,28 @@ impl Worker {
     /// Checks the request, tokenises its prompt and hands it to the engine.
     pub(super) async fn generate(&self, request: Generate, events: UnboundedSender<Event>) -> Result<(), Refusal> {
         let arrived = Instant::now();
-        self.is_open()?;
         if request.n > MAX_CHOICES {
             return Err(Refusal(FailCode::Invalid, format!("n must be at most {MAX_CHOICES}")));
         }
-        let admit = |_| Admission::acquire(&self.shared, self.limit);
-        let admissions = (0..request.n.max(1)).map(admit).collect::<Option<Vec<_>>>();
-        let admissions = admissions.ok_or_else(|| self.full())?;
-        let (shared, speculate) = (self.shared.clone(), self.speculate);
+        let Guest { stay, admissions } = self.enter(&request.model, request.n, &events).await?;
+        let shared = stay.shared.clone();
         // A long prompt takes milliseconds; the engine's steps and other connections go on meanwhile.
-        let prepare = move || prepare(&shared, speculate, &request, &events, admissions, arrived);
+        let prepare = move || prepare(&shared, &request, &events, admissions, arrived);
         let jobs = tokio::task::spawn_blocking(prepare).await.map_err(|error| Refusal(FailCode::Engine, error.to_string()))??;
-        jobs.into_iter().try_for_each(|job| self.engine.submit(job)).map_err(|_| Refusal(FailCode::Engine, "the engine has ended".into()))
+        jobs.into_iter().try_for_each(|job| stay.engine.submit(job)).map_err(|_| gone())
     }
 }
 
 /// The jobs of a request, one for each completion.
 fn prepare(
     shared: &Shared,
-    speculate: bool,
     request: &Generate,
     events: &UnboundedSender<Event>,
     admissions: Vec<Admission>,
     arrived: Instant,
 ) -> Result<Vec<Job>, Refusal> {
     let invalid = |message: String| Refusal(FailCode::Invalid, message);
-    let model = model(shared, &request.model)?;
+    let model = shared.model.get().ok_or_else(gone)?;
     if model.info.kind != ModelKind::Chat {
         return Err(invalid(format!("{:?} makes vectors, no completions", request.model)));
     }
@@ -85,7 +82,7 @@ fn prepare(
             prompt: prompt.clone(),
             pinned,
             params,
-            choice: choice(model, request, tools, thinking, speculate).map_err(invalid)?,
+            choice: choice(model, request, tools, thinking).map_err(invalid)?,
             exact: request.sampling.seed.is_some(),
             number: several.then_some(number),
             stop: request.stop.clone(),
@@ -111,7 +108,7 @@ fn fits(model: &Model, prompt: &[LlamaToken]) -> Result<(), Refusal> {
 }
 
 /// Checks what a request asks of its tokens.
-fn choice(model: &Model, request: &Generate, tools: &[Tool], thinking: bool, speculate: bool) -> Result<Choice, String> {
+fn choice(model: &Model, request: &Generate, tools: &[Tool], thinking: bool) -> Result<Choice, String> {
     let vocabulary = model.weights.n_vocab();
     if let Some((token, _)) =
         request.logit_bias.iter().find(|(token, bias)| !(0..vocabulary).contains(*token) || !(-100.0..=100.0).contains(*bias))
@@ -140,7 +137,7 @@ fn choice(model: &Model, request: &Generate, tools: &[Tool], thinking: bool, spe
         constraint,
         ignore_end: request.ignore_end,
         // A guess changes the last digits of the scores, and a seed is asked for so that nothing changes.
-        speculate: request.speculate.unwrap_or(speculate && request.sampling.seed.is_none()),
+        speculate: request.speculate.unwrap_or(model.speculate && request.sampling.seed.is_none()),
         parser,
         single_call: request.single_tool_call,
     })

@@ -5,7 +5,6 @@ mod generate;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -15,18 +14,16 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{Stream, StreamExt, stream};
 use subtle::ConstantTimeEq;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use uuid::Uuid;
 use worker_protocol::{Embed, Event, FailCode, Generate, Status, Usage};
 
 use crate::choices::Choices;
-use crate::engine::Engine;
-use crate::model::Model;
 use crate::options::Options;
-use crate::shared::Shared;
+use crate::residence::{Guest, NoEntry, Residents};
 
 /// Longest request body in bytes. Far more text than any context holds.
 const MAX_BODY: usize = 16 << 20;
@@ -34,12 +31,7 @@ const MAX_BODY: usize = 16 << 20;
 /// What the handlers need.
 #[derive(Clone)]
 struct Worker {
-    shared: Arc<Shared>,
-    engine: Engine,
-    /// Requests that may be inside: the running and the waiting ones.
-    limit: u32,
-    /// Guess tokens ahead where a request does not say.
-    speculate: bool,
+    residents: Residents,
     authorization: Arc<[u8]>,
 }
 
@@ -47,14 +39,8 @@ struct Worker {
 struct Refusal(FailCode, String);
 
 /// The router of a worker.
-pub fn router(options: &Options, shared: Arc<Shared>, engine: Engine) -> Router {
-    let worker = Worker {
-        shared,
-        engine,
-        limit: options.slots.saturating_add(options.queue_limit),
-        speculate: options.speculate,
-        authorization: format!("Bearer {}", options.token).into_bytes().into(),
-    };
+pub fn router(options: &Options, residents: Residents) -> Router {
+    let worker = Worker { residents, authorization: format!("Bearer {}", options.token).into_bytes().into() };
     Router::new()
         .route("/status", get(status))
         .route("/generate", post(generate))
@@ -75,62 +61,61 @@ async fn authorise(State(worker): State<Worker>, request: Request, next: Next) -
 }
 
 async fn status(State(worker): State<Worker>) -> Json<Status> {
-    Json(worker.shared.status())
+    Json(worker.residents.status())
 }
 
 async fn generate(State(worker): State<Worker>, Json(request): Json<Generate>) -> Response {
     let (id, n) = (request.id, request.n);
-    worker.answer(id, n, async |events| worker.generate(request, events).await).await
+    answer(id, n, |events| async move { worker.generate(request, events).await })
 }
 
 async fn embed(State(worker): State<Worker>, Json(request): Json<Embed>) -> Response {
     let id = request.id;
-    worker.answer(id, 1, async |events| worker.embed(request, events).await).await
+    answer(id, 1, |events| async move { worker.embed(request, events).await })
+}
+
+/// The events of `n` completions or of one other use, which `submit` hands to an engine or refuses. The answer begins
+/// at once: there may be a model to wait for.
+fn answer<F>(id: Uuid, n: u32, submit: impl FnOnce(UnboundedSender<Event>) -> F) -> Response
+where
+    F: Future<Output = Result<(), Refusal>> + Send + 'static,
+{
+    let (events, receiver) = unbounded_channel();
+    let submitted = submit(events.clone());
+    // Part of the answer: if nobody waits for it any more, it ends.
+    let submitting = stream::once(async move {
+        if let Err(Refusal(code, message)) = submitted.await {
+            tracing::debug!(%id, ?code, message, "refused");
+            // Fails only if nobody listens any more.
+            drop(events.send(Event::Failed { code, message, usage: Usage::default() }));
+        }
+    });
+    let nothing = submitting.filter_map(|()| std::future::ready(None));
+    lines(stream::select(UnboundedReceiverStream::new(receiver), nothing), n)
 }
 
 impl Worker {
-    /// The events of `n` completions or of one other use, which `submit` hands to the engine or refuses.
-    async fn answer(&self, id: Uuid, n: u32, submit: impl AsyncFnOnce(UnboundedSender<Event>) -> Result<(), Refusal>) -> Response {
-        let (events, receiver) = unbounded_channel();
-        if let Err(Refusal(code, message)) = submit(events.clone()).await {
-            tracing::debug!(%id, ?code, message, "refused");
-            // The receiver is here, so this arrives.
-            drop(events.send(Event::Failed { code, message, usage: Usage::default() }));
-        }
-        drop(events);
-        lines(receiver, n)
-    }
-
-    /// Takes nothing new while shutting down, and nothing before the model is loaded.
-    fn is_open(&self) -> Result<(), Refusal> {
-        if self.shared.draining.load(Relaxed) {
-            return Err(Refusal(FailCode::Overloaded, "the worker is shutting down".into()));
-        }
-        if self.shared.model.get().is_none() {
-            return Err(Refusal(FailCode::Overloaded, "the model is still loading".into()));
-        }
-        Ok(())
-    }
-
-    fn full(&self) -> Refusal {
-        Refusal(FailCode::Overloaded, format!("{} requests are running or waiting already", self.limit))
+    /// Waits for the model; tells so if it takes time.
+    async fn enter(&self, model: &str, count: u32, events: &UnboundedSender<Event>) -> Result<Guest, Refusal> {
+        // Should it fail, nobody listens any more.
+        let waits = |place| drop(events.send(Event::Queued { place, wait_ms: None }));
+        self.residents.enter(model, count, waits).await.map_err(|refused| match refused {
+            NoEntry::Unknown => Refusal(FailCode::Invalid, format!("this worker has no model {model:?}")),
+            NoEntry::Full(limit) => Refusal(FailCode::Overloaded, format!("{limit} requests are running or waiting already")),
+            NoEntry::Unavailable(why) => Refusal(FailCode::Overloaded, why),
+        })
     }
 }
 
-/// The model, if it is the one that is asked for.
-fn model<'a>(shared: &'a Shared, wanted: &str) -> Result<&'a Model, Refusal> {
-    let model = shared.model.get().ok_or_else(|| Refusal(FailCode::Overloaded, "the model is still loading".into()))?;
-    if model.info.id == wanted {
-        Ok(model)
-    } else {
-        Err(Refusal(FailCode::Invalid, format!("this worker runs {:?}, not {wanted:?}", model.info.id)))
-    }
+/// The engine has ended between the way in and the first step.
+fn gone() -> Refusal {
+    Refusal(FailCode::Engine, "the engine has ended".into())
 }
 
 /// The events as lines of JSON. Dropping the body closes the channel, which the engine takes as cancellation.
-fn lines(events: UnboundedReceiver<Event>, n: u32) -> Response {
+fn lines(events: impl Stream<Item = Event> + Send + 'static, n: u32) -> Response {
     let mut choices = (n > 1).then(|| Choices::new(usize::try_from(n).unwrap_or(usize::MAX)));
-    let events = UnboundedReceiverStream::new(events).filter_map(move |event| {
+    let events = events.filter_map(move |event| {
         let told = match &mut choices {
             Some(choices) => choices.tell(event),
             None => Some(event),

@@ -11,7 +11,7 @@ use reqwest::{Client, StatusCode};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use worker::Options;
+use worker::{ModelOptions, Options};
 use worker_protocol::{ChatMessage, ChatRole, Embed, Event, FailCode, Finish, Generate, State, Status, TokenLogprob, ToolCall, Usage};
 
 /// Answers sensibly.
@@ -28,8 +28,8 @@ static QUICK_WORKER: LazyLock<Worker> = LazyLock::new(|| Worker::start(options("
 static TURN: Mutex<()> = Mutex::const_new(());
 
 /// Options for a model of the cache, with a short context so that tests reach its end.
-pub fn options(file: &str, id: &str) -> Options {
-    let mut options = Options::new(model_file(file), id, TOKEN);
+pub fn options(file: &str, id: &str) -> ModelOptions {
+    let mut options = ModelOptions::new(model_file(file), id);
     options.context_length = Some(CONTEXT);
     options.queue_limit = 2;
     // Two threads wait for each other after every operation; beside a compiler that is slower than one.
@@ -54,7 +54,12 @@ pub struct Worker {
 
 impl Worker {
     /// Starts it on a thread with a runtime of its own, since each test's runtime ends with the test.
-    pub fn start(options: Options) -> Self {
+    pub fn start(model: ModelOptions) -> Self {
+        Self::start_with(Options::new(TOKEN, [model]))
+    }
+
+    /// [`Worker::start`] with everything that can be said of a process.
+    pub fn start_with(options: Options) -> Self {
         let (report, ended) = mpsc::channel();
         let (announce, hello) = mpsc::channel();
         let shutdown = CancellationToken::new();
@@ -108,7 +113,7 @@ impl Own {
 }
 
 /// See [`Own`].
-pub async fn own(change: impl FnOnce(&mut Options)) -> Own {
+pub async fn own(change: impl FnOnce(&mut ModelOptions)) -> Own {
     let turn = quick().await;
     let mut options = options("smollm2-135m-instruct-q4_1.gguf", QUICK);
     change(&mut options);

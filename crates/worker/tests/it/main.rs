@@ -10,6 +10,7 @@ mod cache;
 mod fair;
 mod harness;
 mod limits;
+mod residence;
 mod speculation;
 mod start;
 mod structure;

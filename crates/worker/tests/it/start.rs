@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
-use worker::{Error, Options};
+use worker::{Error, ModelOptions, Options};
 use worker_protocol::State;
 
 use crate::harness::{Pool, QUICK, TOKEN, Worker, ask, model_file, options, quick};
@@ -12,7 +12,7 @@ use crate::harness::{Pool, QUICK, TOKEN, Worker, ask, model_file, options, quick
 async fn start_with(bytes: &[u8]) -> String {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(bytes).unwrap();
-    let result = worker::run_with(Options::new(file.path(), "m", TOKEN), CancellationToken::new(), |_| Ok(())).await;
+    let result = worker::run_with(Options::new(TOKEN, [ModelOptions::new(file.path(), "m")]), CancellationToken::new(), |_| Ok(())).await;
     match result {
         Err(error @ Error::Model { .. }) => error.to_string(),
         other => panic!("{other:?}"),
@@ -33,7 +33,8 @@ async fn a_bad_file_ends_the_worker_with_the_reason() {
 
 #[tokio::test]
 async fn a_missing_file_is_named() {
-    let result = worker::run_with(Options::new("/nowhere/model.gguf", "m", TOKEN), CancellationToken::new(), |_| Ok(())).await;
+    let result =
+        worker::run_with(Options::new(TOKEN, [ModelOptions::new("/nowhere/model.gguf", "m")]), CancellationToken::new(), |_| Ok(())).await;
     assert!(result.unwrap_err().to_string().contains("/nowhere/model.gguf"));
 }
 

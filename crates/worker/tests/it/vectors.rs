@@ -16,7 +16,7 @@ async fn worker(pooling: Pooling) -> (Own, Bert, NamedTempFile) {
     bert.write(file.path());
     let path = file.path().to_owned();
     let own = own(|options| {
-        options.model_path = path;
+        options.path = path;
         options.context_length = None;
     })
     .await;

@@ -16,7 +16,8 @@ async fn requests_are_counted_by_pattern_and_workers_are_seen() {
     for line in [
         "kontor_http_requests_total{route=\"/healthz\",method=\"GET\",status=\"200\"} 1",
         "kontor_http_requests_total{route=\"/ui/turns/{id}/events\",method=\"GET\",status=\"401\"} 1",
-        "kontor_worker_slots{worker=\"fake worker\",model=\"fake-model\"}",
+        "kontor_worker_busy{worker=\"fake worker\"}",
+        "kontor_worker_model_ready{worker=\"fake worker\",model=\"fake-model\"} 1",
         "kontor_process_resident_memory_bytes ",
     ] {
         assert!(text.contains(line), "{line} is missing in\n{text}");

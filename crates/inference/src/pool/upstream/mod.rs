@@ -4,21 +4,24 @@
 //! answer; until then its figures are estimates, which settle an answer that is cut short.
 
 mod answer;
+mod vectors;
 mod wire;
 
 use super::{
     backend::{Backend, BackendError, EventStream},
-    http::{self, chain, lost},
+    http::{self, lost},
 };
-use crate::meter::Ticket;
+use crate::{meter::Ticket, work::Work};
 use async_trait::async_trait;
+use contract::chain;
 use domain::secret::Secret;
 use futures::{StreamExt, stream};
 use reqwest::{Certificate, Client, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
-use std::time::Duration;
+use serde_json::Value;
+use std::{convert::identity, time::Duration};
 use tokio::time::timeout;
-use worker_protocol::{Event, FailCode, Generate, LoadedModel, PROTOCOL, State, Status, Totals, Usage};
+use worker_protocol::{Event, FailCode, LoadedModel, PROTOCOL, State, Status, Totals, Usage};
 
 /// Longest error answer that is looked at, in bytes.
 const LONGEST_ERROR: usize = 64 * 1024;
@@ -120,23 +123,41 @@ impl Backend for UpstreamBackend {
         Ok(Status { protocol: PROTOCOL, state, models, busy: 0, queued: 0, totals: Totals::default() })
     }
 
-    async fn generate(&self, ticket: &Ticket, request: Generate) -> Result<EventStream, BackendError> {
-        let Some(model) = self.model(&request.model) else {
-            return Err(BackendError::Protocol(format!("{} is not a model of {}", request.model, self.config.name)));
-        };
-        let body = match wire::body(&request, &model.upstream_id) {
-            Ok(body) => body,
-            Err(message) => return Ok(failed(FailCode::Invalid, message)),
+    async fn start(&self, ticket: &Ticket, work: &Work) -> Result<EventStream, BackendError> {
+        let Some(model) = self.model(work.model()) else {
+            return Err(BackendError::Protocol(format!("{} is not a model of {}", work.model(), self.config.name)));
         };
         tracing::debug!(usage = %ticket.id(), upstream = self.config.name, "dispatch");
-        let call = self.call(self.client.post(format!("{}/chat/completions", self.config.base_url))).json(&body).send();
+        match work {
+            Work::Completion(request) => match wire::body(request, &model.upstream_id) {
+                Ok(body) => {
+                    let answered = self.post("chat/completions", &body).await?;
+                    Ok(answered.map_or_else(identity, |answer| answer::events(answer, wire::estimate(request), &self.config)))
+                }
+                Err(message) => Ok(failed(FailCode::Invalid, message)),
+            },
+            Work::Vectors(request) => {
+                let (call, body) = vectors::body(request, &model.upstream_id);
+                match self.post(call, &body).await? {
+                    Ok(answer) => vectors::events(answer, request, self.config.first).await,
+                    Err(refused) => Ok(refused),
+                }
+            }
+        }
+    }
+}
+
+impl UpstreamBackend {
+    /// Makes a call; the inner error is a refusal of the request, as its events.
+    async fn post(&self, call: &str, body: &Value) -> Result<Result<Response, EventStream>, BackendError> {
+        let call = self.call(self.client.post(format!("{}/{call}", self.config.base_url))).json(body).send();
         let response = match timeout(self.config.first, call).await {
             Ok(response) => response.map_err(lost)?,
             Err(_) => return Err(BackendError::Failing(format!("no answer within {:?}", self.config.first))),
         };
         match response.status() {
-            status if status.is_success() => Ok(answer::events(response, wire::estimate(&request), &self.config)),
-            status => self.refusal(status, response).await,
+            status if status.is_success() => Ok(Ok(response)),
+            status => self.refusal(status, response).await.map(Err),
         }
     }
 }

@@ -103,6 +103,11 @@ pub(super) fn estimate(request: &Generate) -> u32 {
     u32::try_from(bytes.div_ceil(BYTES_PER_TOKEN)).unwrap_or(u32::MAX)
 }
 
+/// About how many tokens a text has.
+pub(super) fn tokens_in(text: &str) -> u32 {
+    u32::try_from(text.len().div_ceil(BYTES_PER_TOKEN)).unwrap_or(u32::MAX)
+}
+
 /// An error answer complains of the prompt's length.
 pub(super) fn is_too_long(text: &str) -> bool {
     let text = text.to_ascii_lowercase();

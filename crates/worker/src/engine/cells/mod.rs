@@ -107,8 +107,8 @@ impl Cells {
     }
 
     /// Cells given up for room since the start.
-    pub fn evicted(&self) -> u64 {
-        self.evicted
+    pub fn take_evicted(&mut self) -> u64 {
+        std::mem::take(&mut self.evicted)
     }
 
     /// Tokens of `tokens` that need no computation if they came now. The last one is always computed, because

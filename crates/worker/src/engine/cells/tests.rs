@@ -91,7 +91,7 @@ fn room_is_made_from_what_is_unused_for_longest() {
     assert_eq!(cells.known("a", &tokens("system: old")), 8);
     assert!(cells.make_room(16));
     assert!(!cells.make_room(17), "not at the cost of one that is being computed");
-    assert_eq!((cells.used(), cells.computed(busy.seq), cells.evicted()), (4, 4, 14));
+    assert_eq!((cells.used(), cells.computed(busy.seq), cells.take_evicted()), (4, 4, 14));
 }
 
 #[test]

@@ -1,0 +1,118 @@
+//! Embeddings and reranking in the words of upstreams.
+//!
+//! Sources: OpenAI's embeddings reference; for reranking Jina's, which vLLM, llama-server and text-embeddings-router
+//! follow.
+
+use super::{
+    super::{
+        backend::{BackendError, EventStream},
+        http,
+    },
+    wire::tokens_in,
+};
+use futures::{StreamExt, stream};
+use reqwest::Response;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::timeout;
+use worker_protocol::{Embed, EmbedInput, Event, Finish, Timings, Usage};
+
+#[derive(Deserialize)]
+struct Answer {
+    /// Of embeddings.
+    #[serde(default)]
+    data: Vec<Embedding>,
+    /// Of reranking.
+    #[serde(default)]
+    results: Vec<Score>,
+    usage: Option<WireUsage>,
+}
+
+#[derive(Deserialize)]
+struct Embedding {
+    index: usize,
+    embedding: Vec<f32>,
+}
+
+#[derive(Deserialize)]
+struct Score {
+    index: usize,
+    relevance_score: f32,
+}
+
+#[derive(Deserialize)]
+struct WireUsage {
+    prompt_tokens: Option<u32>,
+    total_tokens: Option<u32>,
+}
+
+/// The call below the base address, and its body. All pairs of a request have the same query.
+pub(super) fn body(request: &Embed, model: &str) -> (&'static str, Value) {
+    let mut texts = Vec::new();
+    let mut query = None;
+    for input in &request.inputs {
+        match input {
+            EmbedInput::Text(text) => texts.push(text.as_str()),
+            EmbedInput::Pair { query: asked, document } => {
+                query = Some(asked.as_str());
+                texts.push(document.as_str());
+            }
+        }
+    }
+    match query {
+        Some(query) => ("rerank", json!({"model": model, "query": query, "documents": texts, "return_documents": false})),
+        None => ("embeddings", json!({"model": model, "input": texts, "encoding_format": "float"})),
+    }
+}
+
+/// The events of an answer that has begun.
+pub(super) async fn events(response: Response, request: &Embed, patience: Duration) -> Result<EventStream, BackendError> {
+    let late = |_| BackendError::Failing(format!("no whole answer within {patience:?}"));
+    let body = timeout(patience, response.bytes()).await.map_err(late)?.map_err(http::lost)?;
+    let answer: Answer = serde_json::from_slice(&body).map_err(|error| BackendError::Protocol(error.to_string()))?;
+    let usage = Usage { prompt_tokens: prompt_tokens(&answer, request), ..Usage::default() };
+    let vectors = in_order(answer, request.inputs.len())?;
+    let told = [
+        Event::Started { prompt_tokens: usage.prompt_tokens, cached_tokens: 0 },
+        Event::Vectors { first: 0, vectors },
+        Event::Done { finish: Finish::Stop, usage, timings: Timings::default() },
+    ];
+    Ok(stream::iter(told.map(Ok)).boxed())
+}
+
+fn prompt_tokens(answer: &Answer, request: &Embed) -> u32 {
+    let told = answer.usage.as_ref().and_then(|usage| usage.prompt_tokens.or(usage.total_tokens));
+    told.unwrap_or_else(|| {
+        let texts = request.inputs.iter().map(|input| match input {
+            EmbedInput::Text(text) => tokens_in(text),
+            EmbedInput::Pair { query, document } => tokens_in(query).saturating_add(tokens_in(document)),
+        });
+        texts.fold(0, u32::saturating_add)
+    })
+}
+
+/// One vector for each input, with length 1 whatever the server makes of it; scores as they are.
+fn in_order(answer: Answer, count: usize) -> Result<Vec<Vec<f32>>, BackendError> {
+    let mut vectors = vec![Vec::new(); count];
+    let embeddings = answer.data.into_iter().map(|Embedding { index, embedding }| (index, normalised(embedding)));
+    let scores = answer.results.into_iter().map(|Score { index, relevance_score }| (index, vec![relevance_score]));
+    for (index, vector) in embeddings.chain(scores) {
+        match vectors.get_mut(index) {
+            Some(place) => *place = vector,
+            None => return Err(BackendError::Protocol(format!("a vector for input {index} of {count}"))),
+        }
+    }
+    match vectors.iter().position(Vec::is_empty) {
+        Some(missing) => Err(BackendError::Protocol(format!("no vector for input {missing} of {count}"))),
+        None => Ok(vectors),
+    }
+}
+
+fn normalised(mut vector: Vec<f32>) -> Vec<f32> {
+    let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+    if length > 0.0 {
+        vector.iter_mut().for_each(|x| *x /= length);
+    }
+    vector
+}

@@ -1,0 +1,99 @@
+//! Vectors of texts and scores of documents: the funnel's other product.
+
+use crate::{
+    Inference,
+    generation::{Ended, Generation, Output},
+    meter::Reservation,
+    work::Work,
+};
+use contract::{chat::AnswerStats, usage::Purpose};
+use domain::{Actor, Error, Result};
+use worker_protocol::{Embed, EmbedInput, Priority};
+
+/// Inputs of one request, as OpenAI has it.
+const MOST_INPUTS: usize = 2048;
+
+/// What somebody wants turned into vectors or scores.
+#[derive(Clone, Debug, Default)]
+pub struct VectorRequest {
+    /// `None` takes the first one that is granted.
+    pub model: Option<String>,
+    /// Cut what is longer than the model's context instead of refusing it.
+    pub truncate: bool,
+    pub priority: Priority,
+}
+
+/// The result, and what it took.
+#[derive(Clone, Debug)]
+pub struct Vectors {
+    /// For each input, in order: its vector of length 1, or for a reranker one number, the better the higher.
+    pub vectors: Vec<Vec<f32>>,
+    pub stats: AnswerStats,
+}
+
+impl Inference {
+    /// Vectors of texts.
+    ///
+    /// # Errors
+    /// As [`Inference::admit`]; also [`Error::Invalid`] for a text that is longer than the model's context.
+    pub async fn embed(&self, actor: &Actor, texts: Vec<String>, request: VectorRequest) -> Result<Vectors> {
+        let inputs = texts.into_iter().map(EmbedInput::Text).collect();
+        self.vectors(actor, Purpose::Embedding, inputs, request).await
+    }
+
+    /// How well each document answers a query; comparable only with each other.
+    ///
+    /// # Errors
+    /// As [`Inference::embed`].
+    pub async fn rerank(&self, actor: &Actor, query: &str, documents: Vec<String>, request: VectorRequest) -> Result<Vectors> {
+        let pair = |document| EmbedInput::Pair { query: query.to_owned(), document };
+        self.vectors(actor, Purpose::Rerank, documents.into_iter().map(pair).collect(), request).await
+    }
+
+    async fn vectors(&self, actor: &Actor, purpose: Purpose, inputs: Vec<EmbedInput>, request: VectorRequest) -> Result<Vectors> {
+        let model = self.catalogue().grant(actor, request.model.as_deref(), purpose)?.clone();
+        if inputs.is_empty() || inputs.len() > MOST_INPUTS {
+            return Err(Error::invalid("input", "out_of_range", format!("There must be 1 to {MOST_INPUTS} inputs.")));
+        }
+        if let Some(at) = inputs.iter().position(|input| bytes(input) == 0) {
+            return Err(Error::invalid("input", "empty", format!("Input {at} is empty.")));
+        }
+        let (count, reservation) = (inputs.len(), Reservation::of_inputs(&model, purpose, inputs.iter().map(bytes)));
+        let VectorRequest { truncate, priority, .. } = request;
+        let work = move |ticket: &crate::meter::Ticket, model| {
+            Work::Vectors(Embed { id: ticket.id().0, model, tenant: ticket.tenant(), weight: 1, priority, inputs, truncate })
+        };
+        collect(self.begin(actor, model, reservation, work).await?, count).await
+    }
+}
+
+async fn collect(mut generation: Generation, count: usize) -> Result<Vectors> {
+    let mut vectors = vec![Vec::new(); count];
+    while let Some(output) = generation.next().await {
+        match output {
+            // A second worker that took over begins anew.
+            Output::Vectors { first, vectors: some } => {
+                let first = usize::try_from(first).unwrap_or(usize::MAX);
+                vectors.iter_mut().skip(first).zip(some).for_each(|(place, vector)| *place = vector);
+            }
+            Output::End(Ended { error: Some(error), .. }) => return Err(error),
+            Output::End(Ended { stats, .. }) if vectors.iter().all(|vector| !vector.is_empty()) => return Ok(Vectors { vectors, stats }),
+            Output::End(_) => break,
+            _ => {}
+        }
+    }
+    Err(Error::internal("a model ended without a vector for each input"))
+}
+
+fn bytes(input: &EmbedInput) -> usize {
+    match input {
+        EmbedInput::Text(text) => text.len(),
+        EmbedInput::Pair { query, document } => {
+            if document.is_empty() {
+                0
+            } else {
+                query.len() + document.len()
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What a model file says of itself before it is loaded, and what it will need.
+
+use std::path::Path;
+
+use llama_cpp_2::gguf::GgufContext;
+use llama_cpp_2::{LlamaBackendDeviceType, list_llama_ggml_backend_devices};
+use worker_protocol::{LoadedModel, ModelKind, ModelState};
+
+use crate::model::{context_length, kind};
+use crate::options::{CacheType, ModelOptions};
+
+/// Buffers that are there whatever the model: llama.cpp's own, vocabulary, template, grammar tables.
+const ALWAYS: u64 = 48 << 20;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Its `memory` is an estimate of what weights, cells and buffers will take.
+    pub info: LoadedModel,
+}
+
+impl Facts {
+    /// Reads the file's header; `None` if there is none. Loading will say why.
+    pub fn read(options: &ModelOptions) -> Option<Self> {
+        let file = std::fs::metadata(&options.path).ok()?.len();
+        let header = Header::open(&options.path)?;
+        let kind = kind(|key| header.text(key));
+        let length = context_length(options, header.number("context_length").unwrap_or(u32::MAX));
+        let width = header.number("embedding_length").unwrap_or(0);
+        let mut info = LoadedModel {
+            id: options.id.clone(),
+            kind,
+            dimensions: if kind == ModelKind::Embedding { width } else { 0 },
+            context_length: length,
+            slots: options.slots,
+            state: ModelState::Absent,
+            problem: None,
+            memory: 0,
+        };
+        info.memory = file + working_memory(options, &header, &info, width) + ALWAYS;
+        Some(Self { info })
+    }
+}
+
+/// Cells of the cache, scores of a step, and what a step is computed in.
+fn working_memory(options: &ModelOptions, header: &Header, info: &LoadedModel, width: u32) -> u64 {
+    let product = |factors: &[u32]| factors.iter().map(|factor| u64::from(*factor)).fold(1, u64::saturating_mul);
+    let heads = header.number("attention.head_count").unwrap_or(1).max(1);
+    let layers = header.number("block_count").unwrap_or(0);
+    let cells = match info.kind {
+        ModelKind::Chat => options.cells(info.context_length),
+        ModelKind::Embedding | ModelKind::Reranker => 0,
+    };
+    // Not told by models whose layers differ; then every head has its own.
+    let kept = header.number("attention.head_count_kv").unwrap_or(heads);
+    let key = header.number("attention.key_length").unwrap_or(width / heads);
+    let value = header.number("attention.value_length").unwrap_or(width / heads);
+    // Of an f16 in bits, in blocks of 32 with their scale.
+    let bits = match options.cache_type {
+        CacheType::F16 => 512,
+        CacheType::Q8_0 => 272,
+        CacheType::Q4_0 => 144,
+    };
+    let cache = product(&[layers, kept, key + value, cells]) / 32 * bits / 8;
+    let attention = product(&[options.batch, heads, cells.max(info.context_length), 4]);
+    let feed = header.number("feed_forward_length").unwrap_or(width * 4);
+    let step = product(&[options.batch, (feed * 2 + width * 4).max(header.vocabulary), 4]);
+    cache + attention + step
+}
+
+/// The key-value pairs at a file's beginning.
+struct Header {
+    context: GgufContext,
+    architecture: String,
+    vocabulary: u32,
+}
+
+impl Header {
+    fn open(path: &Path) -> Option<Self> {
+        let context = GgufContext::from_file(path)?;
+        let mut header = Self { context, architecture: String::new(), vocabulary: 0 };
+        header.architecture = header.text("general.architecture")?;
+        header.vocabulary = header.number("vocab_size").unwrap_or(160_000);
+        Some(header)
+    }
+
+    fn find(&self, key: &str, of_type: llama_cpp_sys_2::gguf_type) -> Option<i64> {
+        // llama.cpp ends the process if a value is read as another type than it is.
+        Some(self.context.find_key(key)).filter(|at| *at >= 0 && self.context.kv_type(*at) == of_type)
+    }
+
+    /// A number of the model's architecture, e.g. `block_count`.
+    fn number(&self, key: &str) -> Option<u32> {
+        self.whole(&format!("{}.{key}", self.architecture))
+    }
+
+    fn whole(&self, key: &str) -> Option<u32> {
+        self.find(key, llama_cpp_sys_2::GGUF_TYPE_UINT32).map(|at| self.context.val_u32(at))
+    }
+
+    /// A value as text, as llama.cpp gives them once a model is loaded.
+    fn text(&self, key: &str) -> Option<String> {
+        let at = self.find(key, llama_cpp_sys_2::GGUF_TYPE_STRING);
+        at.and_then(|at| self.context.val_str(at).map(str::to_owned)).or_else(|| self.whole(key).map(|number| number.to_string()))
+    }
+}
+
+/// Bytes in use where models lie: of the graphics cards if there are any, else of this process.
+pub fn in_use(on_card: bool) -> u64 {
+    if on_card {
+        let cards = list_llama_ggml_backend_devices();
+        let cards =
+            cards.iter().filter(|device| matches!(device.device_type, LlamaBackendDeviceType::Gpu | LlamaBackendDeviceType::IntegratedGpu));
+        return cards.map(|card| u64::try_from(card.memory_total.saturating_sub(card.memory_free)).unwrap_or(u64::MAX)).sum();
+    }
+    resident().unwrap_or_else(|| {
+        tracing::warn!("the memory of this process cannot be read; estimates are not corrected");
+        0
+    })
+}
+
+/// Weights are pages of their files, so what counts is what is resident, not what was allocated.
+fn resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
+}

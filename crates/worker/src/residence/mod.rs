@@ -1,0 +1,211 @@
+//! Which models are in memory, and the way in to one.
+//!
+//! A model that is asked for and is not there is loaded; if there is no room, others go first. They take nothing new,
+//! what runs in them ends, then their memory is given back. Loads happen one after the other, against memory that is
+//! reserved before ([`facts`]) and corrected by what was measured; who goes is decided in [`plan`]; `steward` does it.
+
+mod facts;
+mod plan;
+mod steward;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use worker_protocol::{LoadedModel, ModelState, PROTOCOL, State, Status};
+
+use crate::engine::Engine;
+use crate::options::{ModelOptions, Options};
+use crate::shared::{Admission, House, Shared};
+use facts::Facts;
+pub use steward::Steward;
+
+/// All models of this process. Clones share them.
+#[derive(Clone)]
+pub struct Residents {
+    places: Arc<[Place]>,
+    pub house: Arc<House>,
+}
+
+/// A model's place, taken or not.
+struct Place {
+    options: ModelOptions,
+    /// What the file's header tells; `None` if it tells nothing.
+    facts: Option<Facts>,
+    seat: Mutex<Seat>,
+    phase: watch::Sender<Phase>,
+}
+
+#[derive(Default)]
+struct Seat {
+    stay: Option<Arc<Stay>>,
+    /// Requests that wait until it is loaded, and since when there are any.
+    waiting: u32,
+    waiting_since: Option<Instant>,
+    used: Option<Instant>,
+    /// Bytes that it took when it was loaded last.
+    measured: Option<u64>,
+}
+
+/// A model in memory.
+pub struct Stay {
+    pub shared: Arc<Shared>,
+    pub engine: Engine,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Absent,
+    Loading,
+    Ready,
+    /// Takes nothing new.
+    Draining,
+    /// It cannot be loaded now, and why.
+    Failed(String),
+}
+
+/// The right to ask a loaded model.
+pub struct Guest {
+    pub stay: Arc<Stay>,
+    /// One for each completion.
+    pub admissions: Vec<Admission>,
+}
+
+/// Why there is no way in.
+#[derive(Debug, PartialEq, Eq)]
+pub enum NoEntry {
+    /// It is none of this worker's.
+    Unknown,
+    /// So many requests run or wait already.
+    Full(u32),
+    /// It cannot be loaded, or the worker ends.
+    Unavailable(String),
+}
+
+impl Residents {
+    pub fn new(options: &Options) -> Self {
+        let place = |model: &ModelOptions| Place {
+            facts: Facts::read(model),
+            options: model.clone(),
+            seat: Mutex::default(),
+            // A single one is loaded whether anybody asks or not.
+            phase: watch::Sender::new(if options.models.len() == 1 { Phase::Loading } else { Phase::Absent }),
+        };
+        Self { places: options.models.iter().map(place).collect(), house: Arc::default() }
+    }
+
+    /// Waits until the model is loaded. `waits` hears how many wait for it, once, if it is not.
+    pub async fn enter(&self, model: &str, count: u32, waits: impl FnOnce(u32)) -> Result<Guest, NoEntry> {
+        let place = self.places.iter().find(|place| place.options.id == model).ok_or(NoEntry::Unknown)?;
+        let mut waits = Some(waits);
+        let mut phase = place.phase.subscribe();
+        let mut demand = None;
+        loop {
+            if self.house.draining.load(Relaxed) {
+                return Err(NoEntry::Unavailable("the worker is shutting down".into()));
+            }
+            match phase.borrow_and_update().clone() {
+                Phase::Ready => {
+                    if let Some(guest) = place.admit(count)? {
+                        return Ok(guest);
+                    }
+                }
+                Phase::Failed(why) => return Err(NoEntry::Unavailable(why)),
+                Phase::Absent | Phase::Loading | Phase::Draining => {
+                    if demand.is_none() {
+                        demand = Some(Demand::new(place)?);
+                        self.house.changed.notify_one();
+                    }
+                    if let Some(waits) = waits.take() {
+                        waits(place.seat.lock().waiting - 1);
+                    }
+                }
+            }
+            if phase.changed().await.is_err() {
+                return Err(NoEntry::Unavailable("the worker has ended".into()));
+            }
+        }
+    }
+
+    pub fn status(&self) -> Status {
+        let models: Vec<LoadedModel> = self.places.iter().map(Place::info).collect();
+        let loads = |model: &LoadedModel| model.state == ModelState::Loading;
+        let answers = |model: &LoadedModel| matches!(model.state, ModelState::Ready | ModelState::Draining);
+        let state = if self.house.draining.load(Relaxed) {
+            State::Draining
+        } else if models.iter().any(loads) && !models.iter().any(answers) {
+            State::Loading
+        } else {
+            State::Ready
+        };
+        let (mut busy, mut queued) = (0, 0);
+        for seat in self.places.iter().map(|place| place.seat.lock()) {
+            let (runs, waits) = seat.stay.as_ref().map_or((0, 0), |stay| stay.shared.load());
+            busy += runs;
+            queued += waits + seat.waiting;
+        }
+        Status { protocol: PROTOCOL, state, models, busy, queued, totals: self.house.totals.read() }
+    }
+}
+
+impl Place {
+    /// Only under the seat's lock is it certain that nobody who comes in is sent away with the model.
+    fn admit(&self, count: u32) -> Result<Option<Guest>, NoEntry> {
+        let mut seat = self.seat.lock();
+        let Some(stay) = seat.stay.clone().filter(|_| *self.phase.borrow() == Phase::Ready) else { return Ok(None) };
+        let limit = self.options.slots.saturating_add(self.options.queue_limit);
+        let admissions = (0..count.max(1)).map(|_| Admission::acquire(&stay.shared, limit)).collect::<Option<Vec<_>>>();
+        seat.used = Some(Instant::now());
+        Ok(Some(Guest { stay, admissions: admissions.ok_or(NoEntry::Full(limit))? }))
+    }
+
+    fn info(&self) -> LoadedModel {
+        let (state, problem) = match &*self.phase.borrow() {
+            Phase::Absent => (ModelState::Absent, None),
+            Phase::Loading => (ModelState::Loading, None),
+            Phase::Ready => (ModelState::Ready, None),
+            Phase::Draining => (ModelState::Draining, None),
+            Phase::Failed(why) => (ModelState::Failed, Some(why.clone())),
+        };
+        let loaded = self.seat.lock().stay.as_ref().and_then(|stay| stay.shared.model.get().map(|model| model.info.clone()));
+        let memory = self.bytes();
+        let known = loaded.or_else(|| self.facts.as_ref().map(|facts| facts.info.clone()));
+        let unknown = || LoadedModel { id: self.options.id.clone(), ..LoadedModel::default() };
+        LoadedModel { state, problem, memory, ..known.unwrap_or_else(unknown) }
+    }
+
+    /// What it takes: measured if it was loaded once, else estimated.
+    fn bytes(&self) -> u64 {
+        let estimate = || self.facts.as_ref().map_or(0, |facts| facts.info.memory);
+        self.seat.lock().measured.unwrap_or_else(estimate)
+    }
+}
+
+/// Somebody waits for a model.
+struct Demand<'a>(&'a Place);
+
+impl<'a> Demand<'a> {
+    fn new(place: &'a Place) -> Result<Self, NoEntry> {
+        let mut seat = place.seat.lock();
+        if seat.waiting >= place.options.queue_limit {
+            return Err(NoEntry::Full(place.options.queue_limit));
+        }
+        seat.waiting += 1;
+        seat.waiting_since.get_or_insert_with(Instant::now);
+        drop(seat);
+        Ok(Self(place))
+    }
+}
+
+impl Drop for Demand<'_> {
+    fn drop(&mut self) {
+        let mut seat = self.0.seat.lock();
+        seat.waiting -= 1;
+        if seat.waiting == 0 {
+            seat.waiting_since = None;
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Several models in one worker. What depends on measured memory is tested with a process of its own, see the
+//! server's tests.
+
+use std::io::Write;
+
+use futures::future::join_all;
+use tempfile::NamedTempFile;
+use uuid::Uuid;
+use worker::{ModelOptions, Options};
+use worker_protocol::{Embed, EmbedInput, FailCode, Generate, ModelKind, ModelState, Status};
+
+use crate::bert::{Bert, Pooling};
+use crate::harness::{Alone, Pool, TOKEN, Worker, ask, options, quick};
+
+/// A worker with models of these names, all of the same file.
+struct Shared {
+    client: Pool,
+    worker: Worker,
+    _turn: Alone,
+}
+
+impl Shared {
+    async fn start(models: impl IntoIterator<Item = ModelOptions>) -> Self {
+        let turn = quick().await;
+        let options = Options::new(TOKEN, models);
+        let worker = tokio::task::spawn_blocking(|| Worker::start_with(options)).await.unwrap();
+        let client = Pool::new(worker.addr.clone(), "a");
+        Self { client, worker, _turn: turn }
+    }
+
+    async fn stop(self) {
+        self.worker.shutdown.cancel();
+        tokio::task::spawn_blocking(move || self.worker.wait_for_end()).await.unwrap().unwrap();
+    }
+
+    async fn until_ready(&self, models: &[&str]) {
+        self.client.until(|status| models.iter().all(|id| state(status, id) == ModelState::Ready)).await;
+    }
+}
+
+fn model(id: &str) -> ModelOptions {
+    let mut model = options("smollm2-135m-instruct-q4_1.gguf", id);
+    model.slots = 2;
+    model.queue_limit = 32;
+    model
+}
+
+fn state(status: &Status, id: &str) -> ModelState {
+    status.models.iter().find(|model| model.id == id).unwrap().state
+}
+
+fn of(model: &str, request: Generate) -> Generate {
+    Generate { model: model.into(), ..request }
+}
+
+#[tokio::test]
+async fn a_bad_file_and_an_unknown_name_are_nobody_elses_business() {
+    let mut broken = NamedTempFile::new().unwrap();
+    broken.write_all(b"<html>404</html>").unwrap();
+    let shared = Shared::start([model("a"), ModelOptions { path: broken.path().into(), ..model("broken") }]).await;
+    shared.until_ready(&["a"]).await;
+    let (code, message) = shared.client.run(of("broken", ask("hello", 4))).await.failed();
+    assert!(code == FailCode::Overloaded && message.contains("not a GGUF file"), "{message}");
+    let (code, message) = shared.client.run(of("nowhere", ask("hello", 4))).await.failed();
+    assert!(code == FailCode::Invalid && message.contains("nowhere"), "{message}");
+    assert_eq!(shared.client.run(of("a", ask("hello", 4))).await.done().1.completion_tokens, 4);
+    shared.stop().await;
+}
+
+#[tokio::test]
+async fn kinds_live_together() {
+    let (bert, file) = (Bert::new(Pooling::Mean), NamedTempFile::new().unwrap());
+    bert.write(file.path());
+    let vectors = ModelOptions { path: file.path().into(), context_length: None, ..model("vectors") };
+    let shared = Shared::start([model("a"), vectors]).await;
+    let known = shared.client.status().await.models;
+    assert_eq!((known[1].kind, known[1].dimensions > 0), (ModelKind::Embedding, true), "known from the header alone");
+    shared.until_ready(&["a", "vectors"]).await;
+
+    let embed = |text: &str| Embed {
+        id: Uuid::now_v7(),
+        model: "vectors".into(),
+        tenant: "t".into(),
+        inputs: vec![EmbedInput::Text(text.into())],
+        ..Embed::default()
+    };
+    let mut endless = of("a", ask("Tell me about the sea.", 60));
+    endless.ignore_end = true;
+    let answer = shared.client.run(endless);
+    let embedded = join_all((0..20).map(|_| shared.client.embed(embed("the kontor trades in salt"))));
+    let (answer, embedded) = tokio::join!(answer, embedded);
+    assert_eq!(answer.done().1.completion_tokens, 60);
+    let expected = bert.embed("the kontor trades in salt");
+    for vectors in embedded.iter().map(|ended| &ended.vectors) {
+        let similarity: f32 = vectors[0].iter().zip(&expected).map(|(a, b)| a * b).sum();
+        assert!(similarity > 0.9999, "{vectors:?}");
+    }
+    let (code, message) = shared.client.run(of("vectors", ask("hello", 4))).await.failed();
+    assert!(code == FailCode::Invalid && message.contains("no completions"), "{message}");
+    shared.stop().await;
+}

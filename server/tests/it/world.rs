@@ -1,0 +1,166 @@
+//! Real worker processes under a real pool, for tests of what happens to them.
+
+#![expect(clippy::disallowed_methods, reason = "tests find the model by the environment, and wait for their tasks themselves")]
+
+use contract::{account::Role, model::Sampling, usage::Purpose};
+use domain::{Actor, SystemClock};
+use inference::{
+    Catalogue, ChatMessage, ChatRole, Ended, Generation, Inference, ModelConfig, Options, Output, Pool, PoolTiming, Request, WorkerProcess,
+    pool::Totals,
+};
+use std::{future::Future, path::PathBuf, process::Command, sync::Arc, time::Duration};
+use testkit::{
+    TestDb,
+    fake_worker::fake_model,
+    ledger::{LedgerRow, ledger},
+};
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    time::{Instant, sleep},
+};
+
+pub const MODEL: &str = "smollm2-135m-instruct";
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_kontor");
+/// Threads that spin would keep the tests' own from running.
+pub const SHORT_SPIN: [&str; 2] = ["GOMP_SPINCOUNT", "1000"];
+/// Two engines at a time would only slow each other down.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+pub struct World {
+    pub db: TestDb,
+    pub actor: Actor,
+    pub pool: Pool,
+    pub inference: Inference,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// `workers` real worker processes with these arguments, ready.
+pub async fn world(workers: usize, arguments: &[&str]) -> World {
+    let world = empty().await;
+    for n in 1..=workers {
+        let mut args = vec!["worker", "--model-id", MODEL, "--model"];
+        let file = model_file().display().to_string();
+        args.extend([file.as_str(), "--threads", "2", "--log", "info"]);
+        args.extend(arguments);
+        world.pool.supervise(WorkerProcess {
+            name: format!("worker-{n}"),
+            models: vec![MODEL.into()],
+            program: PROGRAM.into(),
+            args: args.into_iter().map(Into::into).collect(),
+            env: vec![SHORT_SPIN.map(Into::into).into()],
+        });
+    }
+    eventually("all workers are ready", 60, || async { world.ready() == workers }).await;
+    world
+}
+
+/// A pool without workers.
+pub async fn empty() -> World {
+    offering(&[MODEL]).await
+}
+
+/// A pool without workers, and a catalogue of models of these names.
+pub async fn offering(ids: &[&str]) -> World {
+    let turn = TURN.lock().await;
+    let db = TestDb::new().await;
+    let tenant = testkit::tenant(&db, "a").await;
+    let actor = testkit::user(&db, &tenant, &[Role::User]).await;
+    let pool = Pool::new(PoolTiming { wait: Duration::from_secs(60), ..PoolTiming::default() });
+    let model = |id: &&str| ModelConfig { id: (*id).into(), context_length: 1024, default: false, ..fake_model() };
+    let catalogue = Catalogue::new(ids.iter().map(model).collect()).expect("valid");
+    let inference = Inference::new(db.db.clone(), catalogue, pool.clone(), Arc::new(SystemClock));
+    World { db, actor, pool, inference, _turn: turn }
+}
+
+pub fn model_file() -> PathBuf {
+    let cache = std::env::var_os("KONTOR_CACHE").map(PathBuf::from);
+    let cache = cache.or_else(|| std::env::home_dir().map(|home| home.join(".cache/kontor"))).expect("a cache");
+    cache.join("models/smollm2-135m-instruct-q4_1.gguf")
+}
+
+pub fn request(text: String, max_tokens: u32) -> Request {
+    Request {
+        purpose: Purpose::Chat,
+        model: None,
+        messages: vec![ChatMessage::new(ChatRole::User, text)],
+        continue_last: false,
+        sampling: Sampling { max_tokens: Some(max_tokens), temperature: Some(0.0), ..Sampling::default() },
+        transient: false,
+        options: Options::default(),
+    }
+}
+
+pub fn words(n: usize) -> String {
+    "the quick brown fox ".repeat(n / 4)
+}
+
+impl World {
+    pub async fn ask(&self, text: &str, max_tokens: u32) -> Generation {
+        self.ask_of(None, text, max_tokens).await
+    }
+
+    pub async fn ask_of(&self, model: Option<&str>, text: &str, max_tokens: u32) -> Generation {
+        let request = Request { model: model.map(Into::into), ..request(text.into(), max_tokens) };
+        self.inference.admit(&self.actor, request).await.expect("admitted")
+    }
+
+    /// How many workers are ready.
+    pub fn ready(&self) -> usize {
+        self.pool.describe().matches("ready with").count()
+    }
+
+    /// Process ids of the workers, by name.
+    pub fn pids(&self) -> Vec<u32> {
+        let me = std::process::id().to_string();
+        let children = Command::new("pgrep").args(["-P", &me, "-f", "worker --model-id"]).output().expect("pgrep runs");
+        String::from_utf8_lossy(&children.stdout).split_whitespace().map(|pid| pid.parse().expect("a pid")).collect()
+    }
+
+    pub async fn totals(&self) -> Totals {
+        let loads = self.pool.load().await;
+        loads.iter().fold(Totals::default(), |sum, load| Totals {
+            requests: sum.requests + load.totals.requests,
+            prompt_tokens: sum.prompt_tokens + load.totals.prompt_tokens,
+            cached_tokens: sum.cached_tokens + load.totals.cached_tokens,
+            completion_tokens: sum.completion_tokens + load.totals.completion_tokens,
+            pauses: sum.pauses + load.totals.pauses,
+            ..Totals::default()
+        })
+    }
+
+    /// The ledger, once nothing is open any more.
+    pub async fn settled(&self) -> Vec<LedgerRow> {
+        eventually("everything is settled", 20, || async { ledger(&self.db).await.iter().all(|row| row.state == "settled") }).await;
+        ledger(&self.db).await
+    }
+}
+
+pub fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status().expect("kill runs");
+    assert!(status.success(), "{name} to {pid}");
+}
+
+/// Prompt, cached and completion tokens of the rows together.
+pub fn sum<'a>(rows: impl IntoIterator<Item = &'a LedgerRow>) -> (u64, u64, u64) {
+    let number = |n: i32| u64::try_from(n).expect("not negative");
+    rows.into_iter().fold((0, 0, 0), |(prompt, cached, completion), row| {
+        (prompt + number(row.prompt_tokens), cached + number(row.cached_tokens), completion + number(row.completion_tokens))
+    })
+}
+
+pub async fn read(mut generation: Generation) -> (String, Ended) {
+    testkit::generation::read(&mut generation).await
+}
+
+pub async fn eventually<F: Future<Output = bool>>(what: &str, seconds: u64, mut check: impl FnMut() -> F) {
+    let begin = Instant::now();
+    while !check().await {
+        assert!(begin.elapsed() < Duration::from_secs(seconds), "did not happen within {seconds} s: {what}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Reads up to the first text.
+pub async fn first_text(generation: &mut Generation) {
+    while !matches!(generation.next().await, Some(Output::Text { .. })) {}
+}
