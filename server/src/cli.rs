@@ -125,6 +125,9 @@ pub struct WorkerArgs {
     /// Layers on the graphics card.
     #[arg(long, hide = true)]
     pub gpu_layers: Option<u32>,
+    /// Graphics cards to use, by number, e.g. 0,1; default: all.
+    #[arg(long, value_delimiter = ',', hide = true)]
+    pub cards: Vec<usize>,
     /// Requests that may wait.
     #[arg(long, hide = true)]
     pub queue_limit: Option<u32>,

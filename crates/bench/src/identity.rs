@@ -36,7 +36,7 @@ pub async fn run(launcher: &Launcher) -> Result<(Vec<Figure>, Vec<Figure>)> {
 }
 
 async fn answers(launcher: &Launcher, kind: Kind) -> Result<Vec<String>> {
-    let engine = launcher.start(kind, Needs { clients: 1, context: 2048, slots: Some(1), speculate: false }).await?;
+    let engine = launcher.start(kind, Needs { clients: 1, context: 2048, slots: Some(1), speculate: false, keep: false }).await?;
     let mut answers = Vec::with_capacity(PROMPTS);
     for number in 0..PROMPTS {
         let ask = Ask { tenant: format!("{number}"), ..Ask::question(question(number), TOKENS) };

@@ -306,6 +306,7 @@ async fn status(Shared(inner): Shared<Arc<Mutex<Inner>>>) -> Json<Status> {
         busy: inner.running,
         queued: 0,
         totals: inner.totals,
+        devices: Vec::new(),
     })
 }
 

@@ -49,6 +49,20 @@ pub struct Status {
     pub queued: u32,
     /// Since start; for reconciliation with the ledger.
     pub totals: Totals,
+    /// What the worker's machine draws, as far as its drivers tell; other workers of that machine tell the same.
+    #[serde(default)]
+    pub devices: Vec<Device>,
+}
+
+/// A processor or graphics card with a meter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// As its driver calls it.
+    pub name: String,
+    /// Draw now, in milliwatts.
+    pub power_mw: Option<u64>,
+    /// Energy in millijoules since some moment before now; never falls while the worker lives.
+    pub energy_mj: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

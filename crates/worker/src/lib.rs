@@ -13,6 +13,7 @@
 //!   kept.rs        the prefix cache over a restart
 //!   embed.rs       the loop of embedding models and rerankers
 //! join.rs      belonging to a pool on another machine
+//! cards.rs     graphics cards; power.rs what the machine draws
 //! residence/   which models are in memory: loaded when asked for, one engine each
 //! ```
 //!
@@ -22,6 +23,7 @@
 #[cfg(target_family = "wasm")]
 compile_error!("`worker` is server-only");
 
+mod cards;
 mod choices;
 mod constraint;
 mod engine;
@@ -29,6 +31,7 @@ mod error;
 mod join;
 mod model;
 mod options;
+mod power;
 mod residence;
 mod sampling;
 mod server;

@@ -12,6 +12,7 @@ use llama_cpp_2::vocab::{LlamaVocab, VocabType};
 use llama_cpp_2::{LogOptions, send_logs_to_tracing};
 use worker_protocol::{EmbedInput, LoadedModel, ModelKind, ModelState};
 
+use crate::cards;
 use crate::constraint::Grammars;
 use crate::error::Error;
 use crate::options::ModelOptions;
@@ -50,7 +51,13 @@ impl Model {
     pub fn load(options: &ModelOptions) -> Result<Self, Error> {
         let fail = |problem: String| Error::Model { path: options.path.clone(), problem };
         check_file(&options.path).map_err(fail)?;
-        let params = LlamaModelParams::default().with_n_gpu_layers(options.gpu_layers);
+        let mut params = LlamaModelParams::default().with_n_gpu_layers(options.gpu_layers);
+        if !options.cards.is_empty() {
+            let devices = cards::devices(&options.cards).map_err(fail)?;
+            params = params.with_devices(&devices).map_err(|error| fail(error.to_string()))?;
+        } else if options.gpu_layers > 0 && cards::all().is_empty() {
+            tracing::warn!(layers = options.gpu_layers, "there is no graphics card to put layers on; the processor computes all of them");
+        }
         let weights = LlamaModel::load_from_file(backend()?, &options.path, &params).map_err(|error| {
             fail(format!("llama.cpp refuses the file ({error}): it is incomplete, damaged or of an unknown architecture; its own message is in the log"))
         })?;

@@ -73,6 +73,8 @@ pub struct ModelOptions {
     pub batch: u32,
     /// Layers on the graphics card; has a meaning only with the feature `cuda` or `vulkan`.
     pub gpu_layers: u32,
+    /// Graphics cards to use, by their number; the layers are divided among them. Empty: all.
+    pub cards: Vec<usize>,
     /// Requests that may wait for a slot.
     pub queue_limit: u32,
 }
@@ -166,6 +168,7 @@ impl ModelOptions {
             threads: std::thread::available_parallelism().map_or(1, NonZero::get).try_into().unwrap_or(u32::MAX),
             batch: 256,
             gpu_layers: 0,
+            cards: Vec::new(),
             queue_limit: 64,
         }
     }

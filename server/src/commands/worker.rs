@@ -75,6 +75,7 @@ fn models(args: &WorkerArgs) -> Result<Vec<ModelOptions>, AnyError> {
     }
     for model in &mut models {
         model.cells = args.cells;
+        model.cards.clone_from(&args.cards);
         set(&mut model.threads, args.threads);
         set(&mut model.cache_type, args.cache_type);
         set(&mut model.flash_attention, args.flash_attention);

@@ -27,6 +27,8 @@ pub struct Workers {
     pub keep_cache: bool,
     /// Layers on the graphics card; needs a build with the feature `cuda` or `vulkan`.
     pub gpu_layers: u32,
+    /// For each group of cards workers of their own; empty: one worker for a model, which uses all cards.
+    pub cards: Vec<Vec<usize>>,
 }
 
 impl Workers {

@@ -9,7 +9,7 @@ use axum::{
 };
 use inference::{
     Pool,
-    pool::{LoadedModel, ModelState, Totals, WorkerLoad},
+    pool::{Device, LoadedModel, ModelState, Totals, WorkerLoad},
 };
 use prometheus_client::{
     encoding::text::encode,
@@ -42,6 +42,8 @@ pub struct Metrics {
     model_ready: Family<Labels, Gauge>,
     model_slots: Family<Labels, Gauge>,
     model_memory: Family<Labels, Gauge>,
+    power: Family<Labels, Gauge<f64, AtomicU64>>,
+    energy: Family<Labels, Gauge<f64, AtomicU64>>,
     /// Part of the prompt tokens that the prefix cache had, since the worker's start.
     hits: Family<Labels, Gauge<f64, AtomicU64>>,
     /// In the order of [`TOTALS`].
@@ -78,6 +80,11 @@ impl Default for Metrics {
         registry.register("worker_ready", "1 if the worker takes requests", ready.clone());
         registry.register("worker_busy", "Conversations being decoded", busy.clone());
         registry.register("worker_queued", "Requests waiting for a slot", queued.clone());
+        let [power, energy] = std::array::from_fn(|_| Family::<Labels, Gauge<f64, AtomicU64>>::default());
+        let watts = Unit::Other("watts".into());
+        registry.register_with_unit("worker_device_power", "Draw of a processor or card of the worker's machine", watts, power.clone());
+        let help = "Energy that it has taken since some moment before now; falls only when the worker restarts";
+        registry.register_with_unit("worker_device_energy", help, Unit::Joules, energy.clone());
         registry.register("worker_model_ready", "1 if the model is loaded", model_ready.clone());
         registry.register("worker_model_slots", "Conversations that the model's engine decodes at the same time", model_slots.clone());
         let memory = "Memory that the model takes, or is estimated to take";
@@ -89,7 +96,22 @@ impl Default for Metrics {
             registry.register(name, help, counter.clone());
             counter
         });
-        Self { registry, requests, durations, resident, ready, busy, queued, model_ready, model_slots, model_memory, hits, totals }
+        Self {
+            registry,
+            requests,
+            durations,
+            resident,
+            ready,
+            busy,
+            queued,
+            model_ready,
+            model_slots,
+            model_memory,
+            power,
+            energy,
+            hits,
+            totals,
+        }
     }
 }
 
@@ -115,6 +137,7 @@ impl Metrics {
             self.busy.get_or_create(&labels).set(i64::from(worker.busy));
             self.queued.get_or_create(&labels).set(i64::from(worker.queued));
             worker.models.iter().for_each(|model| self.model(&worker.name, model));
+            worker.devices.iter().for_each(|device| self.device(&worker.name, device));
             for (family, (.., read)) in self.totals.iter().zip(TOTALS) {
                 family.get_or_create(&labels).inner().store(read(&worker.totals), Ordering::Relaxed);
             }
@@ -125,6 +148,15 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
+    }
+
+    fn device(&self, worker: &str, device: &Device) {
+        let labels = vec![("worker", worker.to_owned()), ("device", device.name.clone())];
+        for (family, thousandths) in [(&self.power, device.power_mw), (&self.energy, device.energy_mj)] {
+            if let Some(thousandths) = thousandths {
+                family.get_or_create(&labels).set(ratio(thousandths, 1000));
+            }
+        }
     }
 
     fn model(&self, worker: &str, model: &LoadedModel) {

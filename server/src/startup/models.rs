@@ -49,12 +49,15 @@ pub fn start_workers(config: &Config, pool: &Pool) -> std::io::Result<()> {
     let program = std::env::current_exe()?;
     let ours: Vec<&Model> = config.models.offered.iter().filter(|model| model.path.is_some()).collect();
     let at_a_time = if config.workers.memory_mib > 0 { ours.len().max(1) } else { 1 };
-    for (index, models) in ours.chunks(at_a_time).enumerate() {
+    let everywhere = [Vec::new()];
+    let groups = if config.workers.cards.is_empty() { &everywhere[..] } else { &config.workers.cards };
+    let workers = groups.iter().flat_map(|cards| ours.chunks(at_a_time).map(move |models| (cards, models)));
+    for (number, (cards, models)) in (1..).zip(workers) {
         pool.supervise(WorkerProcess {
-            name: format!("worker-{}", index + 1),
+            name: format!("worker-{number}"),
             models: models.iter().map(|model| model.id.clone()).collect(),
             program: program.clone(),
-            args: arguments(models, config),
+            args: arguments(models, cards, config),
             env: environment(),
         });
     }
@@ -101,14 +104,14 @@ fn environment() -> Vec<(OsString, OsString)> {
     passed_on.chain([spin]).collect()
 }
 
-fn arguments(models: &[&Model], config: &Config) -> Vec<OsString> {
+fn arguments(models: &[&Model], cards: &[usize], config: &Config) -> Vec<OsString> {
     let workers = &config.workers;
     let mut arguments: Vec<OsString> = vec!["worker".into()];
     let mut option = |name: &str, value: OsString| arguments.extend([OsString::from(name), value]);
     for (at, model) in models.iter().enumerate() {
         let path = model.path.as_deref().unwrap_or(Path::new(""));
         let (length, slots) = (model.context_length(workers), model.slots(workers));
-        let state_dir = workers.keep_cache.then(|| state_dir(model, config));
+        let state_dir = workers.keep_cache.then(|| state_dir(model, cards, config));
         if at > 0 {
             let more = json!({
                 "id": model.id, "path": path, "pinned": model.pinned, "context_length": length, "slots": slots, "state_dir": state_dir,
@@ -127,6 +130,9 @@ fn arguments(models: &[&Model], config: &Config) -> Vec<OsString> {
     option("--log", config.log.level.clone().into());
     option("--cache-type", workers.cache_type.clone().into());
     option("--gpu-layers", workers.gpu_layers.to_string().into());
+    if !cards.is_empty() {
+        option("--cards", cards.iter().map(usize::to_string).collect::<Vec<_>>().join(",").into());
+    }
     if workers.memory_mib > 0 {
         option("--memory-mib", workers.memory_mib.to_string().into());
         option("--residence-seconds", workers.residence_seconds.to_string().into());
@@ -146,8 +152,9 @@ fn arguments(models: &[&Model], config: &Config) -> Vec<OsString> {
     arguments
 }
 
-/// Where a model's prefix cache is kept. The model's name may hold anything, a folder's not.
-fn state_dir(model: &Model, config: &Config) -> PathBuf {
+/// Where a worker's prefix cache of a model is kept. The model's name may hold anything, a folder's not.
+fn state_dir(model: &Model, cards: &[usize], config: &Config) -> PathBuf {
+    let cards: String = cards.iter().map(|card| format!("-card{card}")).collect();
     let name: String = model.id.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
-    config.data_dir.join("prefix-cache").join(name)
+    config.data_dir.join("prefix-cache").join(name + &cards)
 }

@@ -1,5 +1,6 @@
 //! Our worker, spoken to as the pool does.
 
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Instant;
 
@@ -15,6 +16,11 @@ use crate::Result;
 
 const TOKEN: &str = "the-token-of-the-worker-that-is-measured";
 const MODEL: &str = "model";
+
+/// Where what was computed is kept over a restart.
+pub fn state_dir() -> PathBuf {
+    std::env::temp_dir().join(format!("kontor-bench-state-{}", std::process::id()))
+}
 
 pub struct Kontor {
     child: Child,
@@ -32,6 +38,9 @@ impl Kontor {
         let slots = needs.slots.unwrap_or(needs.clients).clamp(1, 16);
         command.args(["--slots", &slots.to_string(), "--queue-limit", "256"]);
         command.args(["--cells", &needs.context.saturating_mul(slots.max(4)).to_string()]);
+        if needs.keep {
+            command.arg("--state-dir").arg(state_dir());
+        }
         if !needs.speculate {
             command.arg("--no-speculation");
         }
@@ -50,6 +59,11 @@ impl Kontor {
 
     async fn status(&self) -> Result<Status> {
         Ok(self.http.get(format!("{}/status", self.base)).bearer_auth(TOKEN).send().await?.json().await?)
+    }
+
+    pub async fn is_busy(&self) -> Result<bool> {
+        let status = self.status().await?;
+        Ok(status.busy + status.queued > 0)
     }
 
     pub async fn ask(&self, ask: Ask, told: Option<mpsc::UnboundedSender<Instant>>) -> Result<Answer> {

@@ -28,6 +28,11 @@ struct Chunk {
 }
 
 #[derive(Debug, Deserialize)]
+struct Slot {
+    is_processing: bool,
+}
+
+#[derive(Debug, Deserialize)]
 struct Choice {
     delta: Delta,
 }
@@ -68,6 +73,11 @@ impl LlamaServer {
         let health = format!("{}/health", server.base);
         ready("llama-server", async || server.http.get(&health).send().await.is_ok_and(|response| response.status().is_success())).await?;
         Ok(server)
+    }
+
+    pub async fn is_busy(&self) -> Result<bool> {
+        let slots: Vec<Slot> = self.http.get(format!("{}/slots", self.base)).send().await?.error_for_status()?.json().await?;
+        Ok(slots.iter().any(|slot| slot.is_processing))
     }
 
     pub async fn ask(&self, ask: Ask, told: Option<mpsc::UnboundedSender<Instant>>) -> Result<Answer> {

@@ -13,6 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
 use crate::Result;
+pub use kontor::state_dir;
 
 /// Which engine to start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub struct Needs {
     pub slots: Option<u32>,
     /// Guess tokens ahead.
     pub speculate: bool,
+    /// Keep what was computed over a restart. The peer cannot by itself.
+    pub keep: bool,
 }
 
 /// Where the programs are.
@@ -131,6 +134,14 @@ impl Engine {
         match self {
             Self::Ours(engine) => engine.ask(ask, told).await,
             Self::Peer(engine) => engine.ask(ask, told).await,
+        }
+    }
+
+    /// Something runs or waits.
+    pub async fn is_busy(&self) -> Result<bool> {
+        match self {
+            Self::Ours(engine) => engine.is_busy().await,
+            Self::Peer(engine) => engine.is_busy().await,
         }
     }
 

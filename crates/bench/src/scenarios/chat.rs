@@ -12,7 +12,7 @@ const COMPLETION: u32 = 96;
 pub async fn run(launcher: &Launcher, kind: Kind) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for clients in [1, 8, 16_u32] {
-        let engine = launcher.start(kind, Needs { clients, context: 2048, slots: None, speculate: false }).await?;
+        let engine = launcher.start(kind, Needs { clients, context: 2048, slots: None, speculate: false, keep: false }).await?;
         warm_up(&engine).await?;
         let asks = (0..usize::try_from(clients)?).map(|n| Ask { ignore_end: true, ..Ask::question(question(n), COMPLETION) }).collect();
         let (answers, seconds) = together(&engine, asks).await?;

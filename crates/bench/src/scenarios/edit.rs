@@ -9,7 +9,7 @@ use crate::texts::{question, source};
 pub async fn run(launcher: &Launcher, kind: Kind) -> Result<Vec<Figure>> {
     let mut speeds = Vec::new();
     for speculate in [false, true] {
-        let engine = launcher.start(kind, Needs { clients: 1, context: 4096, slots: None, speculate }).await?;
+        let engine = launcher.start(kind, Needs { clients: 1, context: 4096, slots: None, speculate, keep: false }).await?;
         warm_up(&engine).await?;
         let code = source(5);
         let edit = engine

@@ -13,7 +13,7 @@ use crate::texts::{prose, question};
 const FLOOD: usize = 50;
 
 pub async fn run(launcher: &Launcher, kind: Kind) -> Result<Vec<Figure>> {
-    let engine = launcher.start(kind, Needs { clients: 4, context: 2048, slots: None, speculate: false }).await?;
+    let engine = launcher.start(kind, Needs { clients: 4, context: 2048, slots: None, speculate: false, keep: false }).await?;
     warm_up(&engine).await?;
     let single = |seed| Ask { tenant: "quiet".into(), ..Ask::question(format!("{}\nWhat is this about?", prose(seed, 200)), 8) };
     let alone = engine.ask(single(41)).await?.ttft();

@@ -1,9 +1,11 @@
 //! What is measured. Each scenario starts the engine afresh and returns its figures.
 
+mod cancel;
 mod chat;
 mod edit;
 mod fairness;
 mod multi_turn;
+mod restart;
 mod shared_prefix;
 mod stall;
 mod structured;
@@ -26,12 +28,14 @@ pub enum Scenario {
     Fairness,
     Structured,
     Edit,
+    Cancel,
+    Restart,
 }
 
 /// All, in the order in which they run.
-pub fn all() -> [Scenario; 7] {
-    use Scenario::{Chat, Edit, Fairness, MultiTurn, SharedPrefix, Stall, Structured};
-    [Chat, SharedPrefix, Stall, MultiTurn, Fairness, Structured, Edit]
+pub fn all() -> [Scenario; 9] {
+    use Scenario::{Cancel, Chat, Edit, Fairness, MultiTurn, Restart, SharedPrefix, Stall, Structured};
+    [Chat, SharedPrefix, Stall, MultiTurn, Fairness, Structured, Edit, Cancel, Restart]
 }
 
 impl Scenario {
@@ -44,12 +48,14 @@ impl Scenario {
             Self::Fairness => "fairness",
             Self::Structured => "structured",
             Self::Edit => "edit",
+            Self::Cancel => "cancel",
+            Self::Restart => "restart",
         }
     }
 
     /// It makes a difference how the peer is tuned.
     pub fn suits(self, tuning: Tuning) -> bool {
-        tuning == Tuning::Default || matches!(self, Self::Chat | Self::SharedPrefix | Self::Stall | Self::Fairness)
+        tuning == Tuning::Default || matches!(self, Self::Chat | Self::SharedPrefix | Self::Stall | Self::Fairness | Self::Cancel)
     }
 
     pub async fn run(self, launcher: &Launcher, kind: Kind) -> Result<Vec<Figure>> {
@@ -61,6 +67,8 @@ impl Scenario {
             Self::Fairness => fairness::run(launcher, kind).await,
             Self::Structured => structured::run(launcher, kind).await,
             Self::Edit => edit::run(launcher, kind).await,
+            Self::Cancel => cancel::run(launcher, kind).await,
+            Self::Restart => restart::run(launcher, kind).await,
         }
     }
 }

@@ -17,7 +17,7 @@ pub async fn run(launcher: &Launcher, kind: Kind) -> Result<Vec<Figure>> {
 }
 
 async fn one(launcher: &Launcher, kind: Kind) -> Result<Vec<Figure>> {
-    let engine = launcher.start(kind, Needs { clients: 1, context: 4096, slots: None, speculate: false }).await?;
+    let engine = launcher.start(kind, Needs { clients: 1, context: 4096, slots: None, speculate: false, keep: false }).await?;
     warm_up(&engine).await?;
     let mut chat = vec![format!("{}\nWhat is this about?", prose(21, 1_000))];
     let mut warm = Vec::new();
@@ -32,7 +32,7 @@ async fn one(launcher: &Launcher, kind: Kind) -> Result<Vec<Figure>> {
 }
 
 async fn many(launcher: &Launcher, kind: Kind) -> Result<Vec<Figure>> {
-    let engine = launcher.start(kind, Needs { clients: 4, context: 4096, slots: Some(4), speculate: false }).await?;
+    let engine = launcher.start(kind, Needs { clients: 4, context: 4096, slots: Some(4), speculate: false, keep: false }).await?;
     warm_up(&engine).await?;
     let mut chats: Vec<Vec<String>> =
         (0..CHATS).map(|n| vec![format!("{}\nWhat is this about?", prose(30 + u64::try_from(n).unwrap_or(0), BEGINNING))]).collect();

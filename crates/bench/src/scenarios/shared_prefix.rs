@@ -12,7 +12,7 @@ pub async fn run(launcher: &Launcher, kind: Kind) -> Result<Vec<Figure>> {
     let document = prose(11, DOCUMENT);
     let mut figures = Vec::new();
     for clients in [4, 16_u32] {
-        let engine = launcher.start(kind, Needs { clients, context: 4096, slots: None, speculate: false }).await?;
+        let engine = launcher.start(kind, Needs { clients, context: 4096, slots: None, speculate: false, keep: false }).await?;
         warm_up(&engine).await?;
         let ask = |n: u64| Ask {
             system: Some(format!("Answer from this document.\n\n{document}")),

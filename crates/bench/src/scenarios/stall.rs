@@ -14,7 +14,7 @@ use crate::texts::{prose, question};
 const LONG: usize = 4_000;
 
 pub async fn run(launcher: &Launcher, kind: Kind) -> Result<Vec<Figure>> {
-    let engine = launcher.start(kind, Needs { clients: 2, context: 8192, slots: None, speculate: false }).await?;
+    let engine = launcher.start(kind, Needs { clients: 2, context: 8192, slots: None, speculate: false, keep: false }).await?;
     warm_up(&engine).await?;
     let (told, mut hears) = mpsc::unbounded_channel();
     let reader = engine.ask_told(Ask { ignore_end: true, ..Ask::question(question(1), 2_000) }, Some(told));

@@ -11,7 +11,7 @@ use crate::texts::prose;
 const QUESTIONS: u64 = 6;
 
 pub async fn run(launcher: &Launcher, kind: Kind) -> Result<Vec<Figure>> {
-    let engine = launcher.start(kind, Needs { clients: 1, context: 2048, slots: None, speculate: false }).await?;
+    let engine = launcher.start(kind, Needs { clients: 1, context: 2048, slots: None, speculate: false, keep: false }).await?;
     warm_up(&engine).await?;
     let mut speeds = (0.0, 0.0);
     let mut valid = 0;

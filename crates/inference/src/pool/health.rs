@@ -123,7 +123,7 @@ mod tests {
 
     fn status(state: State) -> Status {
         let models = vec![LoadedModel { id: "m".into(), context_length: 4096, slots: 4, ..LoadedModel::default() }];
-        Status { protocol: PROTOCOL, state, models, busy: 0, queued: 0, totals: Totals::default() }
+        Status { protocol: PROTOCOL, state, models, busy: 0, queued: 0, totals: Totals::default(), devices: Vec::new() }
     }
 
     fn lost() -> Result<Status, BackendError> {

@@ -3,7 +3,7 @@
 use super::{Pool, member::Member};
 use futures::future::join_all;
 use std::sync::Arc;
-use worker_protocol::{LoadedModel, Status, Totals};
+use worker_protocol::{Device, LoadedModel, Status, Totals};
 
 /// One backend at this moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +20,8 @@ pub struct WorkerLoad {
     pub queued: u32,
     /// Its counters since its start.
     pub totals: Totals,
+    /// What its machine draws.
+    pub devices: Vec<Device>,
 }
 
 impl Pool {
@@ -34,9 +36,16 @@ impl Pool {
             Some(backend) => tokio::time::timeout(self.inner.timing.answer, backend.status()).await.ok().and_then(Result::ok),
             None => None,
         };
-        let absent =
-            WorkerLoad { name: member.name.clone(), models: Vec::new(), ready: false, busy: 0, queued: 0, totals: Totals::default() };
-        let Some(Status { models, busy, queued, totals, .. }) = status else { return absent };
-        WorkerLoad { models, busy, queued, totals, ready: member.is_ready(), ..absent }
+        let absent = WorkerLoad {
+            name: member.name.clone(),
+            models: Vec::new(),
+            ready: false,
+            busy: 0,
+            queued: 0,
+            totals: Totals::default(),
+            devices: Vec::new(),
+        };
+        let Some(Status { models, busy, queued, totals, devices, .. }) = status else { return absent };
+        WorkerLoad { models, busy, queued, totals, devices, ready: member.is_ready(), ..absent }
     }
 }

@@ -22,7 +22,7 @@ pub use registry::RegisterError;
 use supervisor::Restart;
 pub use upstream::{Upstream, UpstreamModel};
 pub use worker::WorkerBackend;
-pub use worker_protocol::{LoadedModel, ModelState, Totals};
+pub use worker_protocol::{Device, LoadedModel, ModelState, Totals};
 
 use crate::{
     meter::{RETRY_AFTER_S, Ticket},

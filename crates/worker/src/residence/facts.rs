@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use llama_cpp_2::gguf::GgufContext;
-use llama_cpp_2::{LlamaBackendDeviceType, list_llama_ggml_backend_devices};
 use worker_protocol::{LoadedModel, ModelKind, ModelState};
 
+use crate::cards;
 use crate::model::{context_length, kind};
 use crate::options::{CacheType, ModelOptions};
 
@@ -105,18 +105,15 @@ impl Header {
     }
 }
 
-/// Bytes in use where models lie: of the graphics cards if there are any, else of this process.
-pub fn in_use(on_card: bool) -> u64 {
-    if on_card {
-        let cards = list_llama_ggml_backend_devices();
-        let cards =
-            cards.iter().filter(|device| matches!(device.device_type, LlamaBackendDeviceType::Gpu | LlamaBackendDeviceType::IntegratedGpu));
-        return cards.map(|card| u64::try_from(card.memory_total.saturating_sub(card.memory_free)).unwrap_or(u64::MAX)).sum();
+/// Bytes in use where models lie: on these graphics cards, or with `None` in this process.
+pub fn in_use(on: Option<&[usize]>) -> u64 {
+    match on {
+        Some(numbers) => cards::in_use(numbers),
+        None => resident().unwrap_or_else(|| {
+            tracing::warn!("the memory of this process cannot be read; estimates are not corrected");
+            0
+        }),
     }
-    resident().unwrap_or_else(|| {
-        tracing::warn!("the memory of this process cannot be read; estimates are not corrected");
-        0
-    })
 }
 
 /// Weights are pages of their files, so what counts is what is resident, not what was allocated.

@@ -18,6 +18,7 @@ use worker_protocol::{LoadedModel, ModelState, PROTOCOL, State, Status};
 
 use crate::engine::Engine;
 use crate::options::{ModelOptions, Options};
+use crate::power::Meters;
 use crate::shared::{Admission, House, Shared};
 use facts::Facts;
 pub use steward::Steward;
@@ -147,7 +148,7 @@ impl Residents {
             busy += runs;
             queued += waits + seat.waiting;
         }
-        Status { protocol: PROTOCOL, state, models, busy, queued, totals: self.house.totals.read() }
+        Status { protocol: PROTOCOL, state, models, busy, queued, totals: self.house.totals.read(), devices: Meters::here().read() }
     }
 }
 

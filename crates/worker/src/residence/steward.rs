@@ -1,6 +1,6 @@
 //! Loads models and lets them go, one at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -29,7 +29,8 @@ pub struct Steward {
     residence: Duration,
     /// In use before anything was loaded.
     base: u64,
-    on_card: bool,
+    /// The cards whose memory counts; `None`: the processor's does.
+    on_card: Option<Vec<usize>>,
     /// Memory that did not come back.
     withheld: u64,
     /// Models that are loaded without anybody asking, as far as there is room.
@@ -67,7 +68,8 @@ enum Stage {
 
 impl Steward {
     pub fn new(options: &Options, residents: Residents) -> Self {
-        let on_card = options.models.iter().any(|model| model.gpu_layers > 0);
+        let cards: BTreeSet<usize> = options.models.iter().flat_map(|model| model.cards.iter().copied()).collect();
+        let on_card = options.models.iter().any(|model| model.gpu_layers > 0).then(|| cards.into_iter().collect::<Vec<_>>());
         let mut wished: Vec<usize> = (0..options.models.len()).collect();
         // From behind: the last one is next.
         wished.sort_by_key(|place| (options.models[*place].pinned, std::cmp::Reverse(*place)));
@@ -75,7 +77,7 @@ impl Steward {
             residents,
             memory: options.memory,
             residence: options.residence,
-            base: facts::in_use(on_card),
+            base: facts::in_use(on_card.as_deref()),
             on_card,
             withheld: 0,
             wished,
@@ -172,7 +174,7 @@ impl Steward {
 
     /// What is in use and reserved by nobody.
     fn unexplained(&self) -> u64 {
-        facts::in_use(self.on_card).saturating_sub(self.base).saturating_sub(self.reserved())
+        facts::in_use(self.on_card.as_deref()).saturating_sub(self.base).saturating_sub(self.reserved())
     }
 
     fn tenancies(&self) -> Vec<Tenancy> {
@@ -191,7 +193,7 @@ impl Steward {
     }
 
     fn load(&mut self, place: usize, bytes: u64) -> Result<(), Error> {
-        let before = facts::in_use(self.on_card);
+        let before = facts::in_use(self.on_card.as_deref());
         let shared = Arc::new(Shared::new(self.residents.house.clone()));
         let (engine, mut ended) = Engine::start(self.place(place).options.clone(), shared.clone())?;
         self.place(place).seat.lock().stay = Some(Arc::new(Stay { shared, engine }));
@@ -216,7 +218,7 @@ impl Steward {
         for (place, life) in self.lives.iter_mut().filter(|(_, life)| life.state == Stage::Draining) {
             let mut seat = self.residents.places[*place].seat.lock();
             if seat.stay.as_ref().is_none_or(|stay| stay.shared.is_idle()) {
-                life.state = Stage::Leaving { before: facts::in_use(self.on_card) };
+                life.state = Stage::Leaving { before: facts::in_use(self.on_card.as_deref()) };
                 // The engine ends when its last handle is gone.
                 seat.stay = None;
             }
@@ -233,11 +235,11 @@ impl Steward {
         let Some(place) = loaded.map(|(place, _)| *place) else { return };
         let Some(life) = self.lives.get_mut(&place) else { return };
         let Stage::Loading { began, before } = life.state else { return };
-        let measured = facts::in_use(self.on_card).saturating_sub(before);
+        let measured = facts::in_use(self.on_card.as_deref()).saturating_sub(before);
         let model = &self.residents.places[place].options.id;
         tracing::info!(model, reserved_mib = life.bytes >> 20, measured_mib = measured >> 20, took = ?began.elapsed(), "model is here");
         // A card's memory is allocated at once; a processor's counts when it is first touched, so more is to come.
-        if (self.on_card && measured > 0) || measured > life.bytes {
+        if (self.on_card.is_some() && measured > 0) || measured > life.bytes {
             life.bytes = measured;
             self.residents.places[place].seat.lock().measured = Some(measured);
         }
@@ -271,7 +273,7 @@ impl Steward {
     /// A model that is loaded into memory that is not free yet would be one too many.
     async fn await_release(&mut self, place: usize, before: u64, bytes: u64) {
         let (began, model) = (Instant::now(), self.place(place).options.id.clone());
-        let released = || before.saturating_sub(facts::in_use(self.on_card));
+        let released = || before.saturating_sub(facts::in_use(self.on_card.as_deref()));
         while released() < bytes / 2 && began.elapsed() < RELEASE {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -120,7 +120,7 @@ impl Backend for UpstreamBackend {
         });
         let models: Vec<LoadedModel> = models.collect();
         let state = if models.is_empty() { State::Loading } else { State::Ready };
-        Ok(Status { protocol: PROTOCOL, state, models, busy: 0, queued: 0, totals: Totals::default() })
+        Ok(Status { protocol: PROTOCOL, state, models, busy: 0, queued: 0, totals: Totals::default(), devices: Vec::new() })
     }
 
     async fn start(&self, ticket: &Ticket, work: &Work) -> Result<EventStream, BackendError> {
