@@ -5,9 +5,9 @@
 //! | call | answer |
 //! |---|---|
 //! | `PUT /workers/{name}` with [`Registration`] | [`Registered`]; repeated while the worker lives |
-//! | `DELETE /workers/{name}` | the worker has drained and ends |
+//! | `DELETE /workers/{name}` with the token as `Authorization: Bearer …` | the worker has drained and ends |
 //!
-//! `{name}` must be the one of the worker's certificate. A pool that was started anew, or one that lost the worker,
+//! `{name}` must be the one of the worker's certificate; the token tells one life of a worker from the next. A pool that was started anew, or one that lost the worker,
 //! has it back with the next repetition.
 
 use serde::{Deserialize, Serialize};

@@ -4,8 +4,10 @@
 //! worker [`worker_name`]. So addresses may change, and a worker's certificate does not make anybody the pool, nor
 //! another worker. TLS 1.3 alone.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,9 +30,10 @@ use tokio_rustls::server::TlsStream;
 /// What the pool's certificate is for.
 pub const POOL: &str = "pool.kontor.internal";
 /// For a handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Handshakes at the same time.
-const AT_ONCE: usize = 64;
+const HANDSHAKE: Duration = Duration::from_secs(3);
+/// Handshakes at the same time: in all, and with one address, so that nobody without a certificate keeps others out.
+const AT_ONCE: usize = 256;
+const WITH_ONE: u32 = 8;
 
 /// What a worker's certificate is for. `name` has 1 to 63 lower-case letters, digits and hyphens.
 #[must_use]
@@ -151,13 +154,18 @@ impl Connected<IncomingStream<'_, TlsListener>> for Peer {
     }
 }
 
+/// A connection, and who is at its other end.
+type Admitted = (TlsStream<TcpStream>, Peer);
+
 /// Takes connections of those who hold a certificate of our authority, and if `only` says so, of them alone whose
 /// certificate is for that name. Handshakes do not keep others waiting.
 pub struct TlsListener {
     listener: TcpListener,
     acceptor: TlsAcceptor,
     only: Option<Arc<str>>,
-    handshakes: JoinSet<Option<(TlsStream<TcpStream>, Peer)>>,
+    handshakes: JoinSet<(IpAddr, Option<Admitted>)>,
+    /// How many of them there are with each address.
+    with: HashMap<IpAddr, u32>,
 }
 
 impl TlsListener {
@@ -165,12 +173,12 @@ impl TlsListener {
     /// Certificate, key or authority cannot be used.
     pub fn new(listener: TcpListener, identity: &Identity, only: Option<&str>) -> Result<Self, TlsError> {
         let acceptor = TlsAcceptor::from(Arc::new(identity.server_config()?));
-        Ok(Self { listener, acceptor, only: only.map(Into::into), handshakes: JoinSet::new() })
+        Ok(Self { listener, acceptor, only: only.map(Into::into), handshakes: JoinSet::new(), with: HashMap::new() })
     }
 }
 
 /// Who it is, if that is in order and in time.
-async fn admit(stream: TcpStream, addr: SocketAddr, acceptor: TlsAcceptor, only: Option<Arc<str>>) -> Option<(TlsStream<TcpStream>, Peer)> {
+async fn admit(stream: TcpStream, addr: SocketAddr, acceptor: TlsAcceptor, only: Option<Arc<str>>) -> Option<Admitted> {
     match timeout(HANDSHAKE, shake_hands(stream, addr, &acceptor, only.as_deref())).await {
         Ok(Ok(connection)) => return Some(connection),
         Ok(Err(why)) => tracing::warn!(%addr, why, "a connection was refused"),
@@ -179,12 +187,7 @@ async fn admit(stream: TcpStream, addr: SocketAddr, acceptor: TlsAcceptor, only:
     None
 }
 
-async fn shake_hands(
-    stream: TcpStream,
-    addr: SocketAddr,
-    acceptor: &TlsAcceptor,
-    only: Option<&str>,
-) -> Result<(TlsStream<TcpStream>, Peer), String> {
+async fn shake_hands(stream: TcpStream, addr: SocketAddr, acceptor: &TlsAcceptor, only: Option<&str>) -> Result<Admitted, String> {
     // Tokens are small and must not wait for company.
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
     let stream = acceptor.accept(stream).await.map_err(|error| error.to_string())?;
@@ -205,12 +208,27 @@ impl Listener for TlsListener {
             tokio::select! {
                 // axum's own way: logs, and waits a little where descriptors have run out.
                 (stream, addr) = Listener::accept(&mut self.listener), if self.handshakes.len() < AT_ONCE => {
-                    self.handshakes.spawn(admit(stream, addr, self.acceptor.clone(), self.only.clone()));
+                    let with = self.with.entry(addr.ip()).or_default();
+                    if *with < WITH_ONE {
+                        *with += 1;
+                        let admitted = admit(stream, addr, self.acceptor.clone(), self.only.clone());
+                        self.handshakes.spawn(async move { (addr.ip(), admitted.await) });
+                    }
                 }
-                // What failed was logged.
-                Some(done) = self.handshakes.join_next() => if let Ok(Some(connection)) = done {
-                    return connection;
-                },
+                Some(done) = self.handshakes.join_next() => {
+                    // A handshake that panicked keeps its place; there is no other way to lose one.
+                    let Ok((ip, connection)) = done else { continue };
+                    if let Entry::Occupied(mut with) = self.with.entry(ip) {
+                        *with.get_mut() -= 1;
+                        if *with.get() == 0 {
+                            with.remove();
+                        }
+                    }
+                    // What failed was logged.
+                    if let Some(connection) = connection {
+                        return connection;
+                    }
+                }
             }
         }
     }

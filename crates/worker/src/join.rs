@@ -30,8 +30,16 @@ pub struct Join {
 }
 
 impl Join {
-    /// Keeps the worker registered until `drained`, then takes it out of the pool.
-    pub(crate) async fn keep(self, addr: SocketAddr, token: String, models: Vec<String>, drained: CancellationToken) {
+    /// Says that the worker is there until `shutdown`, and takes it out of the pool when it has `drained`. Not longer: its
+    /// successor may be there already.
+    pub(crate) async fn keep(
+        self,
+        addr: SocketAddr,
+        token: String,
+        models: Vec<String>,
+        shutdown: CancellationToken,
+        drained: CancellationToken,
+    ) {
         let addr = self.advertise.clone().unwrap_or_else(|| addr.to_string());
         let registration = Registration { protocol: PROTOCOL, addr, token, models };
         let mut known = false;
@@ -53,8 +61,9 @@ impl Join {
                 tokio::time::sleep(pause).await;
             }
         };
-        let _: Option<()> = drained.run_until_cancelled(repeating).await;
-        if let Err(error) = self.leave().await {
+        let _: Option<()> = shutdown.run_until_cancelled(repeating).await;
+        drained.cancelled().await;
+        if let Err(error) = self.leave(&registration.token).await {
             tracing::warn!(pool = self.pool, error, "the pool was not told that this worker ends; it will find out");
         }
     }
@@ -65,9 +74,9 @@ impl Join {
         answer.json().await.map_err(|error| chain(&error))
     }
 
-    async fn leave(&self) -> Result<(), String> {
+    async fn leave(&self, token: &str) -> Result<(), String> {
         let (client, url) = self.client().await?;
-        answered(client.delete(url).send().await).await.map(|_| ())
+        answered(client.delete(url).bearer_auth(token).send().await).await.map(|_| ())
     }
 
     /// A new one each time: the pool may have moved.

@@ -99,7 +99,7 @@ pub async fn run_with(
     let stop = CancellationToken::new();
     let steward = Steward::new(&options, residents.clone()).run(stop.clone());
     let drained = CancellationToken::new();
-    let keeping = keep(&options, local, drained.clone());
+    let keeping = keep(&options, local, shutdown.clone(), drained.clone());
     tokio::pin!(steward, keeping);
     tokio::select! {
         ended = &mut steward => return ended,
@@ -113,10 +113,10 @@ pub async fn run_with(
 }
 
 /// Stays in the pool of another machine, if it belongs to one, until all is drained.
-async fn keep(options: &Options, local: SocketAddr, drained: CancellationToken) {
+async fn keep(options: &Options, local: SocketAddr, shutdown: CancellationToken, drained: CancellationToken) {
     let models = options.models.iter().map(|model| model.id.clone()).collect();
     match options.join.clone() {
-        Some(join) => join.keep(local, options.token.clone(), models, drained).await,
+        Some(join) => join.keep(local, options.token.clone(), models, shutdown, drained).await,
         None => drained.cancelled().await,
     }
 }

@@ -79,7 +79,7 @@ impl Model {
             id: options.id.clone(),
             kind,
             dimensions: if kind == ModelKind::Embedding { u32::try_from(weights.n_embd_out()).unwrap_or(0) } else { 0 },
-            context_length: context_length(options, weights.n_ctx_train()),
+            context_length: context_length(options, kind, weights.n_ctx_train()),
             slots: options.slots,
             state: ModelState::Ready,
             problem: None,
@@ -152,8 +152,10 @@ pub fn kind(value: impl Fn(&str) -> Option<String>) -> ModelKind {
 }
 
 /// Tokens for one sequence.
-pub fn context_length(options: &ModelOptions, trained: u32) -> u32 {
-    options.context_length.unwrap_or_else(|| DEFAULT_CONTEXT.min(trained))
+pub fn context_length(options: &ModelOptions, kind: ModelKind, trained: u32) -> u32 {
+    let length = options.context_length.unwrap_or_else(|| DEFAULT_CONTEXT.min(trained));
+    // Such models have a place in a table for each position; beyond it llama.cpp ends the process.
+    if kind == ModelKind::Chat { length } else { length.min(trained) }
 }
 
 /// Catches the usual mistakes with a message that says more than llama.cpp's null pointer.

@@ -45,9 +45,9 @@ pub fn issue(out: &Path, workers: &[String]) -> Result<Vec<PathBuf>, AnyError> {
     let mut made = Vec::new();
     let authority = authority(out, &mut made)?;
     let pool = (String::from("pool"), POOL.to_owned());
-    let names = workers.iter().map(|name| (name.clone(), worker_name(name)));
+    let names = workers.iter().map(|name| (format!("worker-{name}"), worker_name(name)));
     for (file, name) in std::iter::once(pool).chain(names) {
-        let paths = (out.join(format!("{file}.pem")), out.join(format!("{file}-key.pem")));
+        let paths = (out.join(format!("{file}.pem")), out.join(format!("{file}.key")));
         if paths.0.exists() && paths.1.exists() {
             continue;
         }
@@ -67,7 +67,7 @@ pub fn issue(out: &Path, workers: &[String]) -> Result<Vec<PathBuf>, AnyError> {
 
 /// The one that is there, or a new one.
 fn authority(out: &Path, made: &mut Vec<PathBuf>) -> Result<Issuer<'static, KeyPair>, AnyError> {
-    let (certificate, key) = (out.join("ca.pem"), out.join("ca-key.pem"));
+    let (certificate, key) = (out.join("ca.pem"), out.join("ca.key"));
     if certificate.exists() {
         let read = |path: &Path| fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()));
         return Ok(Issuer::from_ca_cert_pem(&read(&certificate)?, KeyPair::from_pem(&read(&key)?)?)?);

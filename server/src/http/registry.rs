@@ -3,7 +3,7 @@
 use axum::{
     Json, Router,
     extract::{ConnectInfo, Path, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode, header},
     routing::put,
 };
 use inference::{Pool, RegisterError};
@@ -64,9 +64,11 @@ async fn leave(
     State((pool, _)): State<(Pool, Identity)>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     Path(name): Path<String>,
+    headers: HeaderMap,
 ) -> Result<StatusCode, Refused> {
     authorise(&peer, &name)?;
-    pool.leave(&name);
+    let presented = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    pool.leave(&name, presented.unwrap_or_default());
     Ok(StatusCode::NO_CONTENT)
 }
 

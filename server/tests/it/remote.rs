@@ -1,7 +1,7 @@
 //! Workers of other machines: they register, both sides prove who they are, and come back after an interruption.
 
 use crate::world::{MODEL, PROGRAM, SHORT_SPIN, World, empty, eventually, model_file, read, signal};
-use inference::Outcome;
+use inference::{Outcome, Pool};
 use server::{commands::certificates, http::registry};
 use std::{
     net::SocketAddr,
@@ -45,7 +45,7 @@ async fn remote() -> Remote {
 impl Remote {
     fn identity(&self, name: &str) -> Identity {
         let file = |name: String| self.certificates.path().join(name);
-        Identity::read(&file(format!("{name}.pem")), &file(format!("{name}-key.pem")), &file("ca.pem".into())).expect("readable")
+        Identity::read(&file(format!("{name}.pem")), &file(format!("{name}.key")), &file("ca.pem".into())).expect("readable")
     }
 
     /// The port for workers.
@@ -56,14 +56,21 @@ impl Remote {
         self.tasks.spawn(serving.expect("certificates of use"));
     }
 
+    async fn close(&mut self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        (self.stop, self.tasks) = (CancellationToken::new(), TaskTracker::new());
+    }
+
     /// A worker process of its own, as on another machine.
     fn start(&self, name: &str, addr: SocketAddr) -> Worker {
-        let file = |suffix: &str| self.certificates.path().join(format!("{name}{suffix}.pem"));
+        let file = |suffix: &str| self.certificates.path().join(format!("worker-{name}.{suffix}"));
         let child = Command::new(PROGRAM)
             .args(["worker", "--model-id", MODEL, "--threads", "2", "--context-length", "1024", "--slots", "4"])
             .args(["--name", name, "--join", &self.port.to_string(), "--addr", &addr.to_string(), "--drain-seconds", "60"])
-            .args([Path::new("--model"), &model_file(), Path::new("--cert-file"), &file("")])
-            .args([Path::new("--key-file"), &file("-key"), Path::new("--ca-file"), &self.certificates.path().join("ca.pem")])
+            .args([Path::new("--model"), &model_file(), Path::new("--cert-file"), &file("pem")])
+            .args([Path::new("--key-file"), &file("key"), Path::new("--ca-file"), &self.certificates.path().join("ca.pem")])
             .env_clear()
             .envs([SHORT_SPIN.into()])
             .stdin(Stdio::null())
@@ -108,13 +115,15 @@ async fn a_worker_registers_survives_a_cut_cable_and_leaves_when_it_has_drained(
     signal(pid, "CONT");
     remote.says("gpu-1: ready with").await;
 
-    // The pool's side is started anew: the worker comes by itself.
-    remote.stop.cancel();
-    remote.tasks.close();
-    remote.tasks.wait().await;
-    remote.world.pool.leave("gpu-1");
-    assert_eq!(remote.world.pool.describe(), "there is no worker");
-    (remote.stop, remote.tasks) = (CancellationToken::new(), TaskTracker::new());
+    // The pool is started anew: the worker comes by itself.
+    remote.close().await;
+    let anew = Pool::default();
+    let original = std::mem::replace(&mut remote.world.pool, anew.clone());
+    remote.open().await;
+    remote.says("gpu-1: ready with").await;
+    remote.close().await;
+    anew.shutdown().await;
+    remote.world.pool = original;
     remote.open().await;
     remote.says("gpu-1: ready with").await;
 
@@ -143,12 +152,12 @@ async fn nobody_is_let_in_without_the_right_certificate() {
     let plain = identity_free().get(format!("http://{addr}/status")).send().await;
     assert!(plain.is_err(), "a worker talks to whoever comes: {plain:?}");
     let client = |identity: Identity, name: &str, addr| identity.client(name, addr).expect("a client").build().expect("a client");
-    let other = client(remote.identity("gpu-2"), &worker_name("gpu-1"), addr).get(&status).send().await;
+    let other = client(remote.identity("worker-gpu-2"), &worker_name("gpu-1"), addr).get(&status).send().await;
     assert!(other.is_err(), "a worker talks to another worker as if it were the pool: {other:?}");
     let elsewhere = tempfile::tempdir().expect("a folder");
     certificates::issue(elsewhere.path(), &[]).expect("certificates");
     let file = |name: &str| elsewhere.path().join(name);
-    let foreign = Identity::read(&file("pool.pem"), &file("pool-key.pem"), &remote.certificates.path().join("ca.pem")).expect("readable");
+    let foreign = Identity::read(&file("pool.pem"), &file("pool.key"), &remote.certificates.path().join("ca.pem")).expect("readable");
     let stranger = client(foreign, &worker_name("gpu-1"), addr).get(&status).send().await;
     assert!(stranger.is_err(), "another authority's certificate is as good: {stranger:?}");
     let tokenless = client(remote.identity("pool"), &worker_name("gpu-1"), addr).get(&status).send().await.expect("an answer");
@@ -163,16 +172,17 @@ async fn nobody_is_let_in_without_the_right_certificate() {
         let call = client(identity, POOL, remote.port).put(format!("https://{POOL}:{}/workers/{name}", remote.port.port()));
         call.json(registration).send()
     };
-    let stolen = register(remote.identity("gpu-2"), "gpu-1", &registration).await.expect("an answer");
+    let stolen = register(remote.identity("worker-gpu-2"), "gpu-1", &registration).await.expect("an answer");
     assert_eq!(
         stolen.status(),
         403,
         "If you are here because this failed: one worker can take another one's place and read what is meant for it."
     );
     let newer = Registration { protocol: PROTOCOL + 1, ..registration };
-    let refused = register(remote.identity("gpu-2"), "gpu-2", &newer).await.expect("an answer");
+    let refused = register(remote.identity("worker-gpu-2"), "gpu-2", &newer).await.expect("an answer");
     assert_eq!(refused.status(), 409);
     assert!(refused.text().await.expect("text").contains("same version"));
+    remote.world.pool.leave("gpu-1", "the token of an earlier life");
     assert_eq!(remote.world.ready(), 1, "the real one is untouched: {}", remote.world.pool.describe());
     remote.stop.cancel();
 }
@@ -190,7 +200,7 @@ async fn certificates_are_made_once_and_keys_are_for_their_owner_alone() {
     let more = certificates::issue(folder.path(), &["a".into(), "b".into()]).expect("more");
     assert_eq!(more.len(), 2, "only what was missing: {more:?}");
     assert_eq!(std::fs::read(folder.path().join("ca.pem")).expect("readable"), authority);
-    for key in ["ca-key.pem", "pool-key.pem", "a-key.pem", "b-key.pem"] {
+    for key in ["ca.key", "pool.key", "worker-a.key", "worker-b.key"] {
         let mode = std::fs::metadata(folder.path().join(key)).expect("there").permissions().mode();
         assert_eq!(mode & 0o077, 0, "others can read {key}");
     }

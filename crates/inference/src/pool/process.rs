@@ -19,7 +19,7 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use worker_protocol::{Hello, PROTOCOL, State};
+use worker_protocol::{Hello, LoadedModel, ModelState, PROTOCOL, State, Status};
 
 /// From start to `Hello` (the worker listens before it loads its model).
 const HELLO: Duration = Duration::from_secs(30);
@@ -91,16 +91,25 @@ impl Running {
         Ok(Self { child, stdin: Some(stdin), backend, readers })
     }
 
-    /// Waits until it has loaded its models.
+    /// Waits until it has loaded what it can hold.
+    ///
+    /// # Errors
+    /// It ended, or a model cannot be loaded.
     pub(super) async fn until_ready(&mut self) -> io::Result<()> {
         let loading = async {
-            while !self.backend.status().await.is_ok_and(|status| status.state == State::Ready) {
+            loop {
+                // It may not answer while it loads.
+                if let Ok(status) = self.backend.status().await
+                    && let Some(outcome) = loaded(&status)
+                {
+                    return outcome;
+                }
                 tokio::time::sleep(LOOK).await;
             }
         };
         tokio::select! {
             status = self.child.wait() => Err(io::Error::other(format!("it ended with {}", status?))),
-            loaded = timeout(READY, loading) => loaded.map_err(io::Error::from),
+            outcome = timeout(READY, loading) => outcome.unwrap_or_else(|late| Err(io::Error::from(late))),
         }
     }
 
@@ -143,6 +152,16 @@ impl Running {
         self.last_words().await;
         status
     }
+}
+
+/// Whether a worker has loaded what it should; `None`: not yet.
+fn loaded(status: &Status) -> Option<io::Result<()>> {
+    let problem = |model: &LoadedModel| format!("{}: {}", model.id, model.problem.as_deref().unwrap_or("it cannot be loaded"));
+    if let Some(failed) = status.models.iter().find(|model| model.state == ModelState::Failed) {
+        return Some(Err(io::Error::other(problem(failed))));
+    }
+    let is_there = status.models.iter().any(|model| model.state == ModelState::Ready);
+    (status.state == State::Ready && is_there).then_some(Ok(()))
 }
 
 /// Reads the greeting; returns the address.

@@ -4,6 +4,7 @@ use super::{Pool, backend::BackendError, member::Member, worker::WorkerBackend};
 use domain::secret::Secret;
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -25,6 +26,8 @@ pub(super) struct Registry(Mutex<BTreeMap<String, Remote>>);
 struct Remote {
     member: Arc<Member>,
     registration: Registration,
+    /// Where its address leads.
+    at: SocketAddr,
     seen: Instant,
 }
 
@@ -55,13 +58,14 @@ impl Pool {
             return Err(RegisterError::Protocol { theirs: registration.protocol });
         }
         self.forget_silent();
-        if let Some(remote) = self.inner.registry.remotes().get_mut(name).filter(|remote| remote.is(&registration)) {
-            remote.seen = Instant::now();
-            return Ok(());
-        }
         let unreachable = |why: String| RegisterError::Unreachable(format!("{}: {why}", registration.addr));
         let found = lookup_host(&registration.addr).await.map_err(|error| unreachable(error.to_string()))?.next();
         let addr = found.ok_or_else(|| unreachable("no such name".into()))?;
+        // Looked up each time: a name may lead elsewhere by now.
+        if let Some(remote) = self.inner.registry.remotes().get_mut(name).filter(|remote| remote.is(&registration, addr)) {
+            remote.seen = Instant::now();
+            return Ok(());
+        }
         let token = Secret::new(registration.token.clone());
         let backend = Arc::new(WorkerBackend::remote(&worker_name(name), addr, token, identity).map_err(RegisterError::Client)?);
         tracing::info!(worker = name, ?registration, "a worker registered");
@@ -71,13 +75,16 @@ impl Pool {
             None => self.join(name, 0, false, registration.models.clone()),
         };
         member.attach(backend);
-        remotes.insert(name.to_owned(), Remote { member, registration, seen: Instant::now() });
+        remotes.insert(name.to_owned(), Remote { member, registration, at: addr, seen: Instant::now() });
         Ok(())
     }
 
-    /// A worker ends; what still runs on it is not touched.
-    pub fn leave(&self, name: &str) {
-        if let Some(remote) = self.inner.registry.remotes().remove(name) {
+    /// The worker's life with this token ends; what still runs on it is not touched. A later life is left alone.
+    pub fn leave(&self, name: &str, token: &str) {
+        let mut remotes = self.inner.registry.remotes();
+        if remotes.get(name).is_some_and(|remote| remote.registration.token == token)
+            && let Some(remote) = remotes.remove(name)
+        {
             tracing::info!(worker = name, "a worker left");
             self.part(&remote.member);
         }
@@ -97,7 +104,7 @@ impl Pool {
 
 impl Remote {
     /// The same life of the same worker.
-    fn is(&self, registration: &Registration) -> bool {
-        self.registration.token == registration.token && self.registration.addr == registration.addr
+    fn is(&self, registration: &Registration, at: SocketAddr) -> bool {
+        self.registration.token == registration.token && self.at == at
     }
 }

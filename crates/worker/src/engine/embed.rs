@@ -23,7 +23,7 @@ use crate::shared::{Admission, Shared};
 
 /// Tokens of a step. Attention is computed over all of a step's tokens, its masked parts included, so larger steps
 /// soon cost more than they save.
-const STEP_TOKENS: u32 = 1024;
+pub const STEP_TOKENS: u32 = 1024;
 /// Inputs in a step.
 const STEP_INPUTS: u32 = 64;
 

@@ -97,13 +97,13 @@ impl Kept {
         Ok(())
     }
 
-    /// Takes in what was saved, if it belongs to this model and context.
-    pub fn load(&self, context: &mut Context<'_>, cells: &mut Cells) -> Result<(), Error> {
+    /// Takes in what was saved, if it belongs to this model and context; returns how many sequences that were.
+    pub fn load(&self, context: &mut Context<'_>, cells: &mut Cells) -> Result<usize, Error> {
         let began = Instant::now();
-        let Some(index) = self.take_index().map_err(|error| failed(&self.folder, &error))? else { return Ok(()) };
+        let Some(index) = self.take_index().map_err(|error| failed(&self.folder, &error))? else { return Ok(0) };
         if index.fingerprint != self.fingerprint {
             tracing::info!("the saved prefix cache belongs to another model or version");
-            return Ok(());
+            return Ok(0);
         }
         let mut loaded = 0;
         // The latest last, so that it counts as used last.
@@ -125,7 +125,7 @@ impl Kept {
             }
         }
         tracing::info!(sequences = loaded, cells = cells.used(), took = ?began.elapsed(), "prefix cache loaded");
-        Ok(())
+        Ok(loaded)
     }
 
     /// The index, which is gone afterwards.

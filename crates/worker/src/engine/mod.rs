@@ -76,8 +76,11 @@ impl Engine {
         let (sender, receiver) = mpsc::channel();
         let (report, ended) = oneshot::channel();
         let run = move || {
+            let result = lanes::run(&options, &shared, receiver);
+            // Whoever hears of the end may count on the memory.
+            drop(shared);
             // Nobody listens any more when the worker gives up waiting; the log then still has the error.
-            if let Err(Err(error)) = report.send(lanes::run(&options, &shared, receiver)) {
+            if let Err(Err(error)) = report.send(result) {
                 tracing::error!(%error, "the engine ended after its worker");
             }
         };

@@ -164,10 +164,11 @@ impl<'a> Thread<'a> {
 
     /// Takes in what was kept over a restart.
     pub(super) fn load(&mut self) -> Result<(), Error> {
-        match &self.kept {
-            Some(kept) => kept.load(&mut self.context, &mut self.cells),
-            None => Ok(()),
+        if let Some(kept) = &self.kept {
+            // What was taken in is not on disk any more.
+            self.unsaved = kept.load(&mut self.context, &mut self.cells)? > 0;
         }
+        Ok(())
     }
 
     fn drop_cancelled(&mut self) {

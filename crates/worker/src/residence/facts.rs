@@ -6,6 +6,7 @@ use llama_cpp_2::gguf::GgufContext;
 use worker_protocol::{LoadedModel, ModelKind, ModelState};
 
 use crate::cards;
+use crate::engine::embed::STEP_TOKENS;
 use crate::model::{context_length, kind};
 use crate::options::{CacheType, ModelOptions};
 
@@ -17,6 +18,8 @@ const ALWAYS: u64 = 48 << 20;
 pub struct Facts {
     /// Its `memory` is an estimate of what weights, cells and buffers will take.
     pub info: LoadedModel,
+    /// The part of it that is taken only when it is needed: the context for requests with a seed.
+    pub later: u64,
 }
 
 impl Facts {
@@ -25,7 +28,7 @@ impl Facts {
         let file = std::fs::metadata(&options.path).ok()?.len();
         let header = Header::open(&options.path)?;
         let kind = kind(|key| header.text(key));
-        let length = context_length(options, header.number("context_length").unwrap_or(u32::MAX));
+        let length = context_length(options, kind, header.number("context_length").unwrap_or(u32::MAX));
         let width = header.number("embedding_length").unwrap_or(0);
         let mut info = LoadedModel {
             id: options.id.clone(),
@@ -37,35 +40,39 @@ impl Facts {
             problem: None,
             memory: 0,
         };
-        info.memory = file + working_memory(options, &header, &info, width) + ALWAYS;
-        Some(Self { info })
+        let (at_once, later) = working_memory(options, &header, &info, width);
+        info.memory = file + at_once + later + ALWAYS;
+        Some(Self { info, later })
     }
 }
 
-/// Cells of the cache, scores of a step, and what a step is computed in.
-fn working_memory(options: &ModelOptions, header: &Header, info: &LoadedModel, width: u32) -> u64 {
+/// Cells of the cache, scores of a step, and what a step is computed in; and the same of the context that is made when
+/// the first request with a seed comes.
+fn working_memory(options: &ModelOptions, header: &Header, info: &LoadedModel, width: u32) -> (u64, u64) {
     let product = |factors: &[u32]| factors.iter().map(|factor| u64::from(*factor)).fold(1, u64::saturating_mul);
     let heads = header.number("attention.head_count").unwrap_or(1).max(1);
-    let layers = header.number("block_count").unwrap_or(0);
-    let cells = match info.kind {
-        ModelKind::Chat => options.cells(info.context_length),
-        ModelKind::Embedding | ModelKind::Reranker => 0,
-    };
+    let feed = header.number("feed_forward_length").unwrap_or(width * 4) * 2 + width * 4;
+    if info.kind != ModelKind::Chat {
+        let step = STEP_TOKENS.max(info.context_length);
+        return (product(&[step, heads, step, 4]) + product(&[step, feed, 4]), 0);
+    }
     // Not told by models whose layers differ; then every head has its own.
     let kept = header.number("attention.head_count_kv").unwrap_or(heads);
     let key = header.number("attention.key_length").unwrap_or(width / heads);
     let value = header.number("attention.value_length").unwrap_or(width / heads);
-    // Of an f16 in bits, in blocks of 32 with their scale.
+    let layers = header.number("block_count").unwrap_or(0);
+    // Of 32 values with their scale, in bits.
     let bits = match options.cache_type {
         CacheType::F16 => 512,
         CacheType::Q8_0 => 272,
         CacheType::Q4_0 => 144,
     };
-    let cache = product(&[layers, kept, key + value, cells]) / 32 * bits / 8;
-    let attention = product(&[options.batch, heads, cells.max(info.context_length), 4]);
-    let feed = header.number("feed_forward_length").unwrap_or(width * 4);
-    let step = product(&[options.batch, (feed * 2 + width * 4).max(header.vocabulary), 4]);
-    cache + attention + step
+    let context = |cells: u32| {
+        let cache = product(&[layers, kept, key + value, cells]) / 32 * bits / 8;
+        let attention = product(&[options.batch, heads, cells, 4]);
+        cache + attention + product(&[options.batch, feed.max(header.vocabulary), 4])
+    };
+    (context(options.cells(info.context_length)), context(info.context_length))
 }
 
 /// The key-value pairs at a file's beginning.

@@ -108,7 +108,9 @@ impl Residents {
             if self.house.draining.load(Relaxed) {
                 return Err(NoEntry::Unavailable("the worker is shutting down".into()));
             }
-            match phase.borrow_and_update().clone() {
+            // A value of its own: a borrow that lasts would keep the steward waiting, who may hold the seat's lock.
+            let now = phase.borrow_and_update().clone();
+            match now {
                 Phase::Ready => {
                     if let Some(guest) = place.admit(count)? {
                         return Ok(guest);

@@ -46,6 +46,8 @@ pub struct Steward {
 /// A model in memory.
 struct Life {
     bytes: u64,
+    /// By how much memory in use had grown when it was loaded.
+    seen: u64,
     state: Stage,
 }
 
@@ -113,11 +115,12 @@ impl Steward {
         self.forgive();
         self.welcome();
         self.dismiss_idle();
+        if self.residents.house.draining.load(Relaxed) {
+            self.turn_away();
+            return Ok(None);
+        }
         if self.lives.values().any(|life| !matches!(life.state, Stage::Here { .. })) {
             return Ok(Some(LOOK));
-        }
-        if self.residents.house.draining.load(Relaxed) {
-            return Ok(None);
         }
         let Some((place, wanted)) = self.next() else {
             return Ok((!self.failures.is_empty()).then_some(LOOK));
@@ -130,6 +133,9 @@ impl Steward {
             }
             None => Step::Load,
         };
+        if self.wished.last() == Some(&place) && (!wanted || matches!(step, Step::Load | Step::Never)) {
+            self.wished.pop();
+        }
         match step {
             Step::Load => self.load(place, need)?,
             // Nobody asked, and it does not fit.
@@ -141,7 +147,13 @@ impl Steward {
                 self.dismiss_idle();
             }
             Step::Later(wait) => return Ok(Some(wait.min(LOOK))),
-            Step::Never => self.fail(place, format!("the model needs {} MiB of memory, more than the worker may give it", need >> 20)),
+            Step::Never => {
+                let problem = format!("the model needs {} MiB of memory, more than the worker may give it", need >> 20);
+                if self.residents.places.len() == 1 {
+                    return Err(Error::Model { path: self.place(place).options.path.clone(), problem });
+                }
+                self.fail(place, problem);
+            }
         }
         Ok(Some(LOOK))
     }
@@ -154,12 +166,23 @@ impl Steward {
         if let Some((_, place)) = asked {
             return Some((place, true));
         }
-        while let Some(place) = self.wished.pop() {
+        while let Some(place) = self.wished.last().copied() {
             if !self.lives.contains_key(&place) && !self.failures.contains_key(&place) {
-                return Some((place, self.place(place).options.pinned));
+                let only = self.residents.places.len() == 1;
+                return Some((place, only || self.place(place).options.pinned));
             }
+            self.wished.pop();
         }
         None
+    }
+
+    /// Nothing is loaded any more: who waits for a model may ask another worker.
+    fn turn_away(&self) {
+        for (number, place) in self.residents.places.iter().enumerate() {
+            if !self.lives.contains_key(&number) {
+                place.phase.send_replace(Phase::Failed("the worker is shutting down".into()));
+            }
+        }
     }
 
     /// What is neither reserved nor still occupied by somebody who has gone.
@@ -199,7 +222,7 @@ impl Steward {
         self.place(place).seat.lock().stay = Some(Arc::new(Stay { shared, engine }));
         self.place(place).phase.send_replace(Phase::Loading);
         tracing::info!(model = self.place(place).options.id, reserved_mib = bytes >> 20, "model loads");
-        self.lives.insert(place, Life { bytes, state: Stage::Loading { began: Instant::now(), before } });
+        self.lives.insert(place, Life { bytes, seen: 0, state: Stage::Loading { began: Instant::now(), before } });
         self.engines.spawn(async move { (place, ended.wait().await) });
         Ok(())
     }
@@ -213,14 +236,18 @@ impl Steward {
         }
     }
 
-    /// Ends the engines of those that drained.
+    /// Ends the engine of one that drained. One at a time, so that what comes back is known to be its memory.
     fn dismiss_idle(&mut self) {
+        if self.lives.values().any(|life| matches!(life.state, Stage::Leaving { .. })) {
+            return;
+        }
         for (place, life) in self.lives.iter_mut().filter(|(_, life)| life.state == Stage::Draining) {
             let mut seat = self.residents.places[*place].seat.lock();
             if seat.stay.as_ref().is_none_or(|stay| stay.shared.is_idle()) {
                 life.state = Stage::Leaving { before: facts::in_use(self.on_card.as_deref()) };
                 // The engine ends when its last handle is gone.
                 seat.stay = None;
+                return;
             }
         }
     }
@@ -239,10 +266,14 @@ impl Steward {
         let model = &self.residents.places[place].options.id;
         tracing::info!(model, reserved_mib = life.bytes >> 20, measured_mib = measured >> 20, took = ?began.elapsed(), "model is here");
         // A card's memory is allocated at once; a processor's counts when it is first touched, so more is to come.
-        if (self.on_card.is_some() && measured > 0) || measured > life.bytes {
-            life.bytes = measured;
-            self.residents.places[place].seat.lock().measured = Some(measured);
+        let later = self.residents.places[place].facts.as_ref().map_or(0, |facts| facts.later);
+        let corrected = if self.on_card.is_some() { measured + later } else { measured };
+        // A fraction cannot be true: somebody else's memory came back just then.
+        if (self.on_card.is_some() && measured > life.bytes / 4) || corrected > life.bytes {
+            life.bytes = corrected;
+            self.residents.places[place].seat.lock().measured = Some(corrected);
         }
+        life.seen = measured;
         life.state = Stage::Here { since: Instant::now() };
         self.residents.house.totals.loads.fetch_add(1, Relaxed);
         self.place(place).phase.send_replace(Phase::Ready);
@@ -252,15 +283,16 @@ impl Steward {
         let (place, result) = joined.map_err(|_| Error::EnginePanicked)?;
         let life = self.lives.remove(&place);
         self.place(place).seat.lock().stay = None;
-        match life.map(|life| (life.bytes, life.state)) {
-            Some((bytes, Stage::Leaving { before })) => {
+        let (bytes, seen) = life.as_ref().map_or((0, 0), |life| (life.bytes, life.seen));
+        match life.map(|life| life.state) {
+            Some(Stage::Leaving { before }) => {
                 result?;
-                self.await_release(place, before, bytes).await;
+                self.await_release(place, before, bytes, seen).await;
                 self.place(place).phase.send_replace(Phase::Absent);
                 Ok(())
             }
             // One that was never here says nothing against the others.
-            Some((_, Stage::Loading { .. })) if self.residents.places.len() > 1 => {
+            Some(Stage::Loading { .. }) if self.residents.places.len() > 1 => {
                 let why = result.err().map_or_else(|| "the model did not load".into(), |error| error.to_string());
                 self.fail(place, why);
                 Ok(())
@@ -271,17 +303,17 @@ impl Steward {
     }
 
     /// A model that is loaded into memory that is not free yet would be one too many.
-    async fn await_release(&mut self, place: usize, before: u64, bytes: u64) {
+    async fn await_release(&mut self, place: usize, before: u64, bytes: u64, seen: u64) {
         let (began, model) = (Instant::now(), self.place(place).options.id.clone());
         let released = || before.saturating_sub(facts::in_use(self.on_card.as_deref()));
-        while released() < bytes / 2 && began.elapsed() < RELEASE {
+        while released() < seen / 2 && began.elapsed() < RELEASE {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let released = released();
         tracing::info!(model, released_mib = released >> 20, took = ?began.elapsed(), "model has gone");
-        if released < bytes / 2 {
+        if released < seen / 2 {
             self.withheld = self.unexplained();
-            tracing::warn!(model, expected_mib = bytes >> 20, withheld_mib = self.withheld >> 20, "its memory did not come back");
+            tracing::warn!(model, expected_mib = seen >> 20, withheld_mib = self.withheld >> 20, "its memory did not come back");
         } else if released > bytes {
             // It had grown; the next time so much is reserved.
             self.place(place).seat.lock().measured = Some(released);

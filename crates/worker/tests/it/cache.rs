@@ -72,6 +72,8 @@ async fn a_restart_keeps_what_was_computed_unless_it_is_transient() {
     client.run(secret.clone()).await.done();
     assert!(client.run(secret.clone()).await.done().1.cached_tokens > 100, "within the worker's life it is reused");
     first.stop().await;
+    // Loaded and not used: it is still there the next time.
+    start().await.stop().await;
 
     let second = start().await;
     let client = &second.client;

@@ -2,11 +2,13 @@
 //! server's tests.
 
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use tempfile::NamedTempFile;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use worker::{ModelOptions, Options};
+use worker::{Error, ModelOptions, Options};
 use worker_protocol::{Embed, EmbedInput, FailCode, Generate, ModelKind, ModelState, Status};
 
 use crate::bert::{Bert, Pooling};
@@ -21,8 +23,12 @@ struct Shared {
 
 impl Shared {
     async fn start(models: impl IntoIterator<Item = ModelOptions>) -> Self {
+        Self::within(None, models).await
+    }
+
+    async fn within(memory: Option<u64>, models: impl IntoIterator<Item = ModelOptions>) -> Self {
         let turn = quick().await;
-        let options = Options::new(TOKEN, models);
+        let options = Options { memory, ..Options::new(TOKEN, models) };
         let worker = tokio::task::spawn_blocking(|| Worker::start_with(options)).await.unwrap();
         let client = Pool::new(worker.addr.clone(), "a");
         Self { client, worker, _turn: turn }
@@ -98,4 +104,32 @@ async fn kinds_live_together() {
     let (code, message) = shared.client.run(of("vectors", ask("hello", 4))).await.failed();
     assert!(code == FailCode::Invalid && message.contains("no completions"), "{message}");
     shared.stop().await;
+}
+
+#[tokio::test]
+async fn who_waits_for_a_model_is_told_when_the_worker_ends() {
+    // Room for one, and nobody makes room for a minute.
+    let shared = Shared::within(Some(500 << 20), ["a", "b"].map(model)).await;
+    shared.until_ready(&["a"]).await;
+    let waiting = shared.client.open(of("b", ask("hello", 4))).await;
+    shared.client.until(|status| status.queued == 1).await;
+    let began = Instant::now();
+    shared.worker.shutdown.cancel();
+    let (code, message) = waiting.rest().await.failed();
+    assert!(code == FailCode::Overloaded && message.contains("shutting down"), "{message}");
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "If you are here because this failed: who waits for a model holds the worker's end up, and does not ask another one."
+    );
+    shared.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_whose_only_model_does_not_fit_ends_with_the_reason() {
+    let _turn = quick().await;
+    let options = Options { memory: Some(50 << 20), ..Options::new(TOKEN, [model("a")]) };
+    match worker::run_with(options, CancellationToken::new(), |_| Ok(())).await {
+        Err(error @ Error::Model { .. }) => assert!(error.to_string().contains("MiB of memory"), "{error}"),
+        other => panic!("{other:?}"),
+    }
 }
