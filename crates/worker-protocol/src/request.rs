@@ -1,0 +1,185 @@
+//! What a worker is asked for.
+
+use crate::is_zero;
+use contract::model::Sampling;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// What somebody waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// A person or a program waits.
+    #[default]
+    Interactive,
+    /// Nobody waits; gets an eighth of a share where others want all.
+    Batch,
+}
+
+/// What a completion must look like.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "value", rename_all = "snake_case")]
+pub enum Format {
+    /// JSON that this schema (draft 2020-12, as far as llguidance knows it) admits.
+    JsonSchema(serde_json::Value),
+    /// Text that matches this regular expression from beginning to end.
+    Regex(String),
+    /// Text that this grammar in llguidance's dialect of Lark admits.
+    Lark(String),
+}
+
+/// Make one completion.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Generate {
+    /// The ledger's id of this use; appears in the worker's log.
+    pub id: Uuid,
+    pub model: String,
+    /// Prefixes are shared only between requests of the same partition (tenant and data class).
+    pub partition: String,
+    /// Nothing of it may be kept beyond the worker's life (the prefix cache may be saved otherwise).
+    #[serde(default)]
+    pub transient: bool,
+    /// Who is served fairly beside others; empty: the partition.
+    #[serde(default)]
+    pub tenant: String,
+    /// The tenant's share relative to others; 0 counts as 1.
+    #[serde(default)]
+    pub weight: u16,
+    #[serde(default)]
+    pub priority: Priority,
+    pub messages: Vec<ChatMessage>,
+    /// So many messages at the beginning are kept computed as long as there is room for pins (a quarter of
+    /// the context): an assistant's instructions, for example.
+    #[serde(default)]
+    pub pinned_messages: u32,
+    /// The last message is an unfinished answer that the completion goes on from.
+    #[serde(default)]
+    pub continue_last: bool,
+    #[serde(default)]
+    pub sampling: Sampling,
+    /// Texts that end the completion; not part of it.
+    #[serde(default)]
+    pub stop: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<Format>,
+    /// Added to the scores of tokens before anything else, -100 to 100.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub logit_bias: BTreeMap<i32, f32>,
+    /// Tell each token's log-probability and so many likely alternatives, at most 20.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logprobs: Option<u8>,
+    /// Do not end before `max_tokens`, for measurements.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ignore_end: bool,
+    /// Guess tokens ahead from what was said before (n-gram speculation); `None`: as the worker was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speculate: Option<bool>,
+    /// What the model may call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<Tool>,
+    #[serde(default)]
+    pub tool_choice: ToolChoice,
+    /// At most one call in an answer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub single_tool_call: bool,
+    /// Let a model that can think before it answers do so; `None`: as its template has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub think: Option<bool>,
+    /// So many completions of the same prompt, which is computed once; 0 counts as 1.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub n: u32,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChatMessage {
+    pub role: ChatRole,
+    pub content: String,
+    /// What an answer thought before it said its content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
+    /// What an answer called.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
+    /// The call that a tool's message answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
+}
+
+impl ChatMessage {
+    /// A message of nothing but text.
+    #[must_use]
+    pub fn new(role: ChatRole, content: impl Into<String>) -> Self {
+        Self { role, content: content.into(), ..Self::default() }
+    }
+}
+
+/// A function that a model may call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tool {
+    /// Letters, digits, `_`, `-` and `.`, at most 64.
+    pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// JSON schema of its arguments, an object.
+    pub parameters: serde_json::Value,
+}
+
+/// A function that a model called.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolCall {
+    pub id: String,
+    pub name: String,
+    /// JSON as the model wrote it. It need not match the schema unless the call was forced.
+    pub arguments: String,
+}
+
+/// Must tools be called?
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "name", rename_all = "snake_case")]
+pub enum ToolChoice {
+    #[default]
+    Auto,
+    None,
+    /// At least one; the answer is constrained to it.
+    Required,
+    Named(String),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChatRole {
+    System,
+    #[default]
+    User,
+    Assistant,
+    /// The result of a call.
+    Tool,
+}
+
+/// Turn texts into vectors, or pairs into scores.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Embed {
+    /// The ledger's id of this use; appears in the worker's log.
+    pub id: Uuid,
+    pub model: String,
+    /// Who is served fairly beside others.
+    pub tenant: String,
+    /// The tenant's share relative to others; 0 counts as 1.
+    #[serde(default)]
+    pub weight: u16,
+    #[serde(default)]
+    pub priority: Priority,
+    pub inputs: Vec<EmbedInput>,
+    /// Cut what is longer than the model's context instead of refusing it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncate: bool,
+}
+
+/// One text for an embedding model, or one pair for a reranker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum EmbedInput {
+    Text(String),
+    Pair { query: String, document: String },
+}
