@@ -7,6 +7,7 @@
 //! it still reaches its files is explained at [`Privileges`].
 
 use crate::error::map_sqlx;
+use domain::secret::Secret;
 use domain::{Error, Result};
 use sqlx::{Connection, PgConnection};
 use std::{
@@ -175,7 +176,7 @@ impl Tools {
         if path.exists() {
             return fs::read_to_string(&path).map_err(|error| at(&path, error));
         }
-        let password: String = rand::random::<[u8; 24]>().iter().map(|byte| format!("{byte:02x}")).collect();
+        let password = Secret::random::<24>().reveal().to_owned();
         write_private(&path, &password)?;
         Ok(password)
     }

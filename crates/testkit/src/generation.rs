@@ -17,3 +17,18 @@ pub async fn read(generation: &mut Generation) -> (String, Ended) {
     }
     panic!("the generation had no end");
 }
+
+/// Reads on up to the first text.
+///
+/// # Panics
+/// The end comes before.
+pub async fn first_text(generation: &mut Generation) -> String {
+    while let Some(output) = generation.next().await {
+        match output {
+            Output::Text { text, .. } => return text,
+            Output::End(ended) => panic!("ended before the first text: {ended:?}"),
+            _ => {}
+        }
+    }
+    panic!("the generation had no text");
+}

@@ -5,6 +5,7 @@
 pub mod actors;
 pub mod clock;
 pub mod db;
+mod eventually;
 pub mod fake_upstream;
 pub mod fake_worker;
 pub mod generation;
@@ -13,4 +14,5 @@ pub mod ledger;
 pub use actors::{TestTenant, tenant, user};
 pub use clock::TestClock;
 pub use db::TestDb;
+pub use eventually::eventually;
 pub use fake_worker::{FakeWorker, inference};

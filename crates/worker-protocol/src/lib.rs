@@ -21,10 +21,12 @@ pub mod registration;
 mod request;
 mod status;
 pub mod tls;
+mod vectors;
 
 pub use event::{Event, FailCode, Finish, Timings, TokenLogprob, Usage};
 pub use request::{ChatMessage, ChatRole, Embed, EmbedInput, Format, Generate, Priority, Tool, ToolCall, ToolChoice};
 pub use status::{Device, Hello, LoadedModel, ModelKind, ModelState, State, Status, Totals};
+pub use vectors::normalised;
 
 /// Version of this protocol; a pool refuses a worker with another one.
 pub const PROTOCOL: u32 = 4;

@@ -1,6 +1,7 @@
 //! `kontor worker`: one inference worker process.
 
 use crate::{AnyError, cli::WorkerArgs, log, startup};
+use domain::secret::Secret;
 use std::{
     io::{BufRead, Read},
     time::Duration,
@@ -22,7 +23,7 @@ pub async fn run(args: WorkerArgs) -> Result<(), AnyError> {
     let shutdown = startup::signals::stop_on_signal()?;
     let mut options = match join(&args)? {
         Some(join) => {
-            let mut options = Options::new(new_token(), models(&args)?);
+            let mut options = Options::new(Secret::random::<32>().reveal(), models(&args)?);
             options.join = Some(join);
             options.drain_limit = Duration::from_secs(args.drain_seconds);
             options
@@ -53,12 +54,6 @@ fn join(args: &WorkerArgs) -> Result<Option<Join>, AnyError> {
         })),
         _ => Ok(None),
     }
-}
-
-/// 256 bits from the operating system, in hexadecimal.
-fn new_token() -> String {
-    let bytes: [u8; 32] = rand::random();
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The first model and all further ones, which differ in what their JSON says.

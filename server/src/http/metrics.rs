@@ -11,6 +11,7 @@ use inference::{
     Pool,
     pool::{Device, LoadedModel, ModelState, Totals, WorkerLoad},
 };
+use memory_stats::memory_stats;
 use prometheus_client::{
     encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -128,8 +129,8 @@ impl Metrics {
     /// # Errors
     /// The text could not be written.
     pub fn render(&self, workers: &[WorkerLoad]) -> Result<String, std::fmt::Error> {
-        if let Some(bytes) = resident_bytes() {
-            self.resident.set(bytes);
+        if let Some(memory) = memory_stats() {
+            self.resident.set(i64::try_from(memory.physical_mem).unwrap_or(i64::MAX));
         }
         for worker in workers {
             let labels = vec![("worker", worker.name.clone())];
@@ -170,13 +171,6 @@ impl Metrics {
 #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
 fn ratio(part: u64, whole: u64) -> f64 {
     part as f64 / whole as f64
-}
-
-/// Resident memory in bytes, from `/proc`; `None` on systems without it.
-fn resident_bytes() -> Option<i64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix(" kB")?.parse::<i64>().ok().map(|kib| kib * 1024)
 }
 
 /// The router of the metrics port: `GET /metrics`.

@@ -114,13 +114,9 @@ impl Passwords {
         if let Some(passwords) = files::read(&path)? {
             return Ok(passwords);
         }
-        let passwords = Self { kontor_tenant: random_hex(), kontor_system: random_hex() };
+        let passwords =
+            Self { kontor_tenant: Secret::random::<24>().reveal().to_owned(), kontor_system: Secret::random::<24>().reveal().to_owned() };
         files::write(&path, &passwords)?;
         Ok(passwords)
     }
-}
-
-/// 192 random bits that need no quoting anywhere.
-fn random_hex() -> String {
-    rand::random::<[u8; 24]>().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,6 +1,6 @@
 //! Workers of other machines: they register, both sides prove who they are, and come back after an interruption.
 
-use crate::world::{MODEL, PROGRAM, SHORT_SPIN, World, empty, eventually, model_file, read, signal};
+use crate::world::{MODEL, PROGRAM, SHORT_SPIN, World, empty, eventually, first_text, model_file, read, signal};
 use inference::{Outcome, Pool};
 use server::{commands::certificates, http::registry};
 use std::{
@@ -129,7 +129,7 @@ async fn a_worker_registers_survives_a_cut_cable_and_leaves_when_it_has_drained(
 
     // It ends when its answers have.
     let mut long = remote.world.ask("Write a very long story about the sea.", 200).await;
-    crate::world::first_text(&mut long).await;
+    first_text(&mut long).await;
     signal(pid, "TERM");
     eventually("nothing new is sent to it", 10, || async { remote.world.ready() == 0 }).await;
     let (_, ended) = read(long).await;

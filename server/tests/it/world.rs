@@ -5,19 +5,17 @@
 use contract::{account::Role, model::Sampling, usage::Purpose};
 use domain::{Actor, SystemClock};
 use inference::{
-    Catalogue, ChatMessage, ChatRole, Ended, Generation, Inference, ModelConfig, Options, Output, Pool, PoolTiming, Request, WorkerProcess,
+    Catalogue, ChatMessage, ChatRole, Ended, Generation, Inference, ModelConfig, Options, Pool, PoolTiming, Request, WorkerProcess,
     pool::Totals,
 };
-use std::{future::Future, path::PathBuf, process::Command, sync::Arc, time::Duration};
+use std::{path::PathBuf, process::Command, sync::Arc, time::Duration};
 use testkit::{
     TestDb,
     fake_worker::fake_model,
     ledger::{LedgerRow, ledger},
 };
-use tokio::{
-    sync::{Mutex, MutexGuard},
-    time::{Instant, sleep},
-};
+pub use testkit::{eventually, generation::first_text};
+use tokio::sync::{Mutex, MutexGuard};
 
 pub const MODEL: &str = "smollm2-135m-instruct";
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_kontor");
@@ -150,17 +148,4 @@ pub fn sum<'a>(rows: impl IntoIterator<Item = &'a LedgerRow>) -> (u64, u64, u64)
 
 pub async fn read(mut generation: Generation) -> (String, Ended) {
     testkit::generation::read(&mut generation).await
-}
-
-pub async fn eventually<F: Future<Output = bool>>(what: &str, seconds: u64, mut check: impl FnMut() -> F) {
-    let begin = Instant::now();
-    while !check().await {
-        assert!(begin.elapsed() < Duration::from_secs(seconds), "did not happen within {seconds} s: {what}");
-        sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// Reads up to the first text.
-pub async fn first_text(generation: &mut Generation) {
-    while !matches!(generation.next().await, Some(Output::Text { .. })) {}
 }

@@ -80,9 +80,11 @@ async fn together(engine: &Engine, asks: Vec<Ask>) -> Result<(Vec<Answer>, f64)>
     Ok((answers, begin.elapsed().as_secs_f64()))
 }
 
-/// One answer before anything is measured: pages the weights in.
+/// One answer before anything is measured: pages the weights in. Its instructions are its own: with the template's the
+/// peer, which knows no tenants, would have computed the beginning of every prompt that is measured.
 async fn warm_up(engine: &Engine) -> Result<()> {
-    engine.ask(Ask { tenant: "warm-up".into(), ..Ask::question("Say hello.", 8) }).await.map(drop)
+    let system = Some("Greet whoever writes to you.".into());
+    engine.ask(Ask { tenant: "warm-up".into(), system, ..Ask::question("Say hello.", 8) }).await.map(drop)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "token counts are small")]

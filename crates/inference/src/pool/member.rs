@@ -39,7 +39,7 @@ pub(crate) struct Member {
     /// Completions of this process that run on it now.
     in_flight: AtomicU32,
     poll: Notify,
-    /// It has left the pool: nobody polls it any more.
+    /// Cancelled when it leaves the pool or the pool ends: nobody polls it any more.
     pub(super) left: CancellationToken,
     /// Wakes those who wait for a backend of any member.
     changed: watch::Sender<u64>,
@@ -53,19 +53,16 @@ struct Seat {
 }
 
 impl Member {
-    pub(super) fn new(id: MemberId, name: String, order: u32, breaks: bool, expects: Vec<String>, changed: watch::Sender<u64>) -> Self {
-        Self {
-            id,
-            name,
-            order,
-            breaks,
-            expects,
-            seat: Mutex::default(),
-            in_flight: AtomicU32::new(0),
-            poll: Notify::new(),
-            left: CancellationToken::new(),
-            changed,
-        }
+    pub(super) fn new(
+        id: MemberId,
+        name: String,
+        order: u32,
+        breaks: bool,
+        expects: Vec<String>,
+        left: CancellationToken,
+        changed: watch::Sender<u64>,
+    ) -> Self {
+        Self { id, name, order, breaks, expects, seat: Mutex::default(), in_flight: AtomicU32::new(0), poll: Notify::new(), left, changed }
     }
 
     fn seat(&self) -> MutexGuard<'_, Seat> {
@@ -115,7 +112,7 @@ impl Member {
     }
 
     /// Polls for ever, unless the pool ends.
-    pub(super) async fn watch(self: Arc<Self>, timing: PoolTiming, stop: CancellationToken) {
+    pub(super) async fn watch(self: Arc<Self>, timing: PoolTiming) {
         let polling = async {
             loop {
                 self.poll_once(&timing).await;
@@ -123,7 +120,7 @@ impl Member {
                 let _ = tokio::time::timeout(timing.poll, self.poll.notified()).await;
             }
         };
-        let _: Option<Option<()>> = stop.run_until_cancelled(self.left.run_until_cancelled(polling)).await;
+        let _: Option<()> = self.left.run_until_cancelled(polling).await;
     }
 
     async fn poll_once(&self, timing: &PoolTiming) {

@@ -190,9 +190,10 @@ impl Pool {
     fn join(&self, name: &str, order: u32, breaks: bool, expects: Vec<String>) -> Arc<Member> {
         let mut members = self.members();
         let id = self.inner.next.fetch_add(1, Ordering::Relaxed);
-        let member = Arc::new(Member::new(id, name.to_owned(), order, breaks, expects, self.inner.changed.clone()));
+        let member =
+            Arc::new(Member::new(id, name.to_owned(), order, breaks, expects, self.inner.stop.child_token(), self.inner.changed.clone()));
         members.push(member.clone());
-        self.inner.tasks.spawn(member.clone().watch(self.inner.timing, self.inner.stop.clone()));
+        self.inner.tasks.spawn(member.clone().watch(self.inner.timing));
         member
     }
 

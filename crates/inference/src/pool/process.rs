@@ -68,7 +68,7 @@ impl Running {
         };
         let mut readers = JoinSet::new();
         readers.spawn(forward(process.name.clone(), BufReader::new(stderr)));
-        let (token, mut stdout) = (new_token(), BufReader::new(stdout));
+        let (token, mut stdout) = (Secret::random::<32>(), BufReader::new(stdout));
         let greeting = async {
             stdin.write_all(format!("{}\n", token.reveal()).as_bytes()).await?;
             stdin.flush().await?;
@@ -199,10 +199,4 @@ fn pass_on(worker: &str, line: &str) {
         "TRACE" => tracing::trace!(target: "worker", worker, "{}", text.trim_start()),
         _ => tracing::warn!(target: "worker", worker, "{line}"),
     }
-}
-
-/// 256 bits from the operating system, in hexadecimal.
-fn new_token() -> Secret {
-    let bytes: [u8; 32] = rand::random();
-    Secret::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
 }

@@ -2,9 +2,9 @@
 
 use contract::{account::Role, model::Sampling, usage::Purpose};
 use domain::Actor;
-use inference::{ChatMessage, ChatRole, Generation, Inference, Options, Output, Request};
-use std::{future::Future, time::Duration};
-pub use testkit::generation::read;
+use inference::{ChatMessage, ChatRole, Generation, Inference, Options, Request};
+use std::future::Future;
+pub use testkit::generation::{first_text, read};
 use testkit::{
     TestDb,
     fake_worker::{self, FakeWorker},
@@ -64,25 +64,7 @@ impl Setup {
     }
 }
 
-/// Reads up to the first text.
-pub async fn first_text(generation: &mut Generation) -> String {
-    while let Some(output) = generation.next().await {
-        match output {
-            Output::Text { text, .. } => return text,
-            Output::End(ended) => panic!("ended before the first text: {ended:?}"),
-            _ => {}
-        }
-    }
-    panic!("the generation had no text");
-}
-
 /// Waits up to five seconds for something to become true.
-pub async fn eventually<F: Future<Output = bool>>(what: &str, mut check: impl FnMut() -> F) {
-    for _ in 0..100 {
-        if check().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("did not happen within five seconds: {what}");
+pub async fn eventually<F: Future<Output = bool>>(what: &str, check: impl FnMut() -> F) {
+    testkit::eventually(what, 5, check).await;
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use llama_cpp_2::token::LlamaToken;
 use tokio::sync::mpsc::UnboundedSender;
 use uuid::Uuid;
-use worker_protocol::{Event, FailCode, Finish, ModelKind, Timings, Usage};
+use worker_protocol::{Event, FailCode, Finish, ModelKind, Timings, Usage, normalised};
 
 use super::Message;
 use super::context::Context;
@@ -214,29 +214,6 @@ impl Pending {
     }
 }
 
-/// The vector with length 1; a vector of zeros stays.
-fn normalised(vector: &[f32]) -> Vec<f32> {
-    let length = vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
-    if length == 0.0 {
-        return vector.to_vec();
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "back to the precision that it came in")]
-    let scale = |x: &f32| (f64::from(*x) / length) as f32;
-    vector.iter().map(scale).collect()
-}
-
 fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::normalised;
-
-    #[test]
-    fn vectors_have_length_one() {
-        let vector = normalised(&[3.0, -4.0]);
-        assert!((vector[0] - 0.6).abs() < 1e-6 && (vector[1] + 0.8).abs() < 1e-6, "{vector:?}");
-        assert_eq!(normalised(&[0.0, 0.0]), [0.0, 0.0]);
-    }
 }

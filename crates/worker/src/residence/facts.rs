@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use llama_cpp_2::gguf::GgufContext;
+use memory_stats::memory_stats;
 use worker_protocol::{LoadedModel, ModelKind, ModelState};
 
 use crate::cards;
@@ -116,16 +117,13 @@ impl Header {
 pub fn in_use(on: Option<&[usize]>) -> u64 {
     match on {
         Some(numbers) => cards::in_use(numbers),
-        None => resident().unwrap_or_else(|| {
-            tracing::warn!("the memory of this process cannot be read; estimates are not corrected");
-            0
-        }),
+        // Weights are pages of their files, so what counts is what is resident, not what was allocated.
+        None => match memory_stats() {
+            Some(memory) => u64::try_from(memory.physical_mem).unwrap_or(u64::MAX),
+            None => {
+                tracing::warn!("the memory of this process cannot be read; estimates are not corrected");
+                0
+            }
+        },
     }
-}
-
-/// Weights are pages of their files, so what counts is what is resident, not what was allocated.
-fn resident() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
 }

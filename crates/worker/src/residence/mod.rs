@@ -23,6 +23,9 @@ use crate::shared::{Admission, House, Shared};
 use facts::Facts;
 pub use steward::Steward;
 
+/// What those are told who ask a worker that ends.
+const ENDS: &str = "the worker is shutting down";
+
 /// All models of this process. Clones share them.
 #[derive(Clone)]
 pub struct Residents {
@@ -33,6 +36,8 @@ pub struct Residents {
 /// A model's place, taken or not.
 struct Place {
     options: ModelOptions,
+    /// The only one: it is loaded whether anybody asks or not, and without it the worker is of no use.
+    vital: bool,
     /// What the file's header tells; `None` if it tells nothing.
     facts: Option<Facts>,
     seat: Mutex<Seat>,
@@ -88,12 +93,13 @@ pub enum NoEntry {
 
 impl Residents {
     pub fn new(options: &Options) -> Self {
+        let vital = options.models.len() == 1;
         let place = |model: &ModelOptions| Place {
+            vital,
             facts: Facts::read(model),
             options: model.clone(),
             seat: Mutex::default(),
-            // A single one is loaded whether anybody asks or not.
-            phase: watch::Sender::new(if options.models.len() == 1 { Phase::Loading } else { Phase::Absent }),
+            phase: watch::Sender::new(if vital { Phase::Loading } else { Phase::Absent }),
         };
         Self { places: options.models.iter().map(place).collect(), house: Arc::default() }
     }
@@ -106,7 +112,7 @@ impl Residents {
         let mut demand = None;
         loop {
             if self.house.draining.load(Relaxed) {
-                return Err(NoEntry::Unavailable("the worker is shutting down".into()));
+                return Err(NoEntry::Unavailable(ENDS.into()));
             }
             // A value of its own: a borrow that lasts would keep the steward waiting, who may hold the seat's lock.
             let now = phase.borrow_and_update().clone();

@@ -9,7 +9,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::plan::{Step, Tenancy, make_room};
-use super::{Phase, Place, Residents, Stay, facts};
+use super::{ENDS, Phase, Place, Residents, Stay, facts};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::options::Options;
@@ -149,7 +149,7 @@ impl Steward {
             Step::Later(wait) => return Ok(Some(wait.min(LOOK))),
             Step::Never => {
                 let problem = format!("the model needs {} MiB of memory, more than the worker may give it", need >> 20);
-                if self.residents.places.len() == 1 {
+                if self.place(place).vital {
                     return Err(Error::Model { path: self.place(place).options.path.clone(), problem });
                 }
                 self.fail(place, problem);
@@ -168,8 +168,8 @@ impl Steward {
         }
         while let Some(place) = self.wished.last().copied() {
             if !self.lives.contains_key(&place) && !self.failures.contains_key(&place) {
-                let only = self.residents.places.len() == 1;
-                return Some((place, only || self.place(place).options.pinned));
+                let Place { vital, options, .. } = self.place(place);
+                return Some((place, *vital || options.pinned));
             }
             self.wished.pop();
         }
@@ -180,7 +180,7 @@ impl Steward {
     fn turn_away(&self) {
         for (number, place) in self.residents.places.iter().enumerate() {
             if !self.lives.contains_key(&number) {
-                place.phase.send_replace(Phase::Failed("the worker is shutting down".into()));
+                place.phase.send_replace(Phase::Failed(ENDS.into()));
             }
         }
     }
@@ -292,7 +292,7 @@ impl Steward {
                 Ok(())
             }
             // One that was never here says nothing against the others.
-            Some(Stage::Loading { .. }) if self.residents.places.len() > 1 => {
+            Some(Stage::Loading { .. }) if !self.place(place).vital => {
                 let why = result.err().map_or_else(|| "the model did not load".into(), |error| error.to_string());
                 self.fail(place, why);
                 Ok(())
@@ -345,7 +345,7 @@ impl Steward {
                 stay.engine.halt(&stay.shared);
             }
             // Whoever waits is told.
-            place.phase.send_replace(Phase::Failed("the worker is shutting down".into()));
+            place.phase.send_replace(Phase::Failed(ENDS.into()));
         }
         let mut outcome = Ok(());
         while let Some(ended) = self.engines.join_next().await {

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::timeout;
-use worker_protocol::{Embed, EmbedInput, Event, Finish, Timings, Usage};
+use worker_protocol::{Embed, EmbedInput, Event, Finish, Timings, Usage, normalised};
 
 #[derive(Deserialize)]
 struct Answer {
@@ -95,7 +95,7 @@ fn prompt_tokens(answer: &Answer, request: &Embed) -> u32 {
 /// One vector for each input, with length 1 whatever the server makes of it; scores as they are.
 fn in_order(answer: Answer, count: usize) -> Result<Vec<Vec<f32>>, BackendError> {
     let mut vectors = vec![Vec::new(); count];
-    let embeddings = answer.data.into_iter().map(|Embedding { index, embedding }| (index, normalised(embedding)));
+    let embeddings = answer.data.into_iter().map(|Embedding { index, embedding }| (index, normalised(&embedding)));
     let scores = answer.results.into_iter().map(|Score { index, relevance_score }| (index, vec![relevance_score]));
     for (index, vector) in embeddings.chain(scores) {
         match vectors.get_mut(index) {
@@ -107,12 +107,4 @@ fn in_order(answer: Answer, count: usize) -> Result<Vec<Vec<f32>>, BackendError>
         Some(missing) => Err(BackendError::Protocol(format!("no vector for input {missing} of {count}"))),
         None => Ok(vectors),
     }
-}
-
-fn normalised(mut vector: Vec<f32>) -> Vec<f32> {
-    let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
-    if length > 0.0 {
-        vector.iter_mut().for_each(|x| *x /= length);
-    }
-    vector
 }
