@@ -1,6 +1,7 @@
 //! A worker without a model: speaks `worker-protocol` over a real socket and does what a script says.
 
-use crate::TestDb;
+pub use crate::script::Script;
+use crate::{TestDb, script::ScriptEnd};
 use axum::{
     Json, Router,
     body::{Body, Bytes},
@@ -30,130 +31,12 @@ use tokio_util::{
     task::TaskTracker,
 };
 use uuid::Uuid;
-use worker_protocol::{
-    Embed, EmbedInput, Event, FailCode, Finish, Generate, LoadedModel, ModelKind, PROTOCOL, State, Status, Timings, Totals, Usage,
-};
+use worker_protocol::{Embed, EmbedInput, Event, Generate, LoadedModel, ModelKind, PROTOCOL, State, Status, Timings, Totals, Usage};
 
 /// The model that a fake worker has loaded.
 pub const FAKE_MODEL: &str = "fake-model";
 /// Context of [`FAKE_MODEL`] in tokens.
 pub const FAKE_CONTEXT: u32 = 4096;
-
-/// What a fake worker does with one request.
-#[derive(Clone, Debug)]
-pub struct Script {
-    places: Vec<u32>,
-    prompt_tokens: u32,
-    cached_tokens: u32,
-    tokens: Vec<String>,
-    delay: Duration,
-    end: ScriptEnd,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum ScriptEnd {
-    Done(Finish),
-    Failed(FailCode),
-    DropConnection,
-    Hang,
-}
-
-impl Script {
-    /// Answers with this text, one token for each word, then stops. 12 prompt tokens, 4 of them cached.
-    #[must_use]
-    pub fn answer(text: &str) -> Self {
-        Self {
-            places: Vec::new(),
-            prompt_tokens: 12,
-            cached_tokens: 4,
-            tokens: text.split_inclusive(' ').map(str::to_owned).collect(),
-            delay: Duration::ZERO,
-            end: ScriptEnd::Done(Finish::Stop),
-        }
-    }
-
-    /// Has no room.
-    #[must_use]
-    pub fn overloaded() -> Self {
-        Self::refuses(FailCode::Overloaded)
-    }
-
-    /// Refuses before anything is computed.
-    #[must_use]
-    pub fn refuses(code: FailCode) -> Self {
-        Self { end: ScriptEnd::Failed(code), prompt_tokens: 0, cached_tokens: 0, ..Self::answer("") }
-    }
-
-    /// Reports these places in the queue first.
-    #[must_use]
-    pub fn queued(self, places: &[u32]) -> Self {
-        Self { places: places.to_vec(), ..self }
-    }
-
-    /// Waits before each token.
-    #[must_use]
-    pub fn delay(self, delay: Duration) -> Self {
-        Self { delay, ..self }
-    }
-
-    /// Reports this prompt.
-    #[must_use]
-    pub fn prompt(self, prompt_tokens: u32, cached_tokens: u32) -> Self {
-        Self { prompt_tokens, cached_tokens, ..self }
-    }
-
-    /// Ends at `max_tokens` instead of a stop.
-    #[must_use]
-    pub fn ends_by_length(self) -> Self {
-        Self { end: ScriptEnd::Done(Finish::Length), ..self }
-    }
-
-    /// Reports a failure after `tokens` tokens.
-    #[must_use]
-    pub fn fails_after(self, tokens: usize, code: FailCode) -> Self {
-        self.cut(tokens, ScriptEnd::Failed(code))
-    }
-
-    /// Breaks the connection after `tokens` tokens, as a worker that died.
-    #[must_use]
-    pub fn drops_after(self, tokens: usize) -> Self {
-        self.cut(tokens, ScriptEnd::DropConnection)
-    }
-
-    /// Says nothing more after `tokens` tokens, until it is cancelled.
-    #[must_use]
-    pub fn hangs_after(self, tokens: usize) -> Self {
-        self.cut(tokens, ScriptEnd::Hang)
-    }
-
-    fn cut(mut self, tokens: usize, end: ScriptEnd) -> Self {
-        self.tokens.truncate(tokens);
-        Self { end, ..self }
-    }
-
-    fn is_refusal(&self) -> bool {
-        self.tokens.is_empty() && self.prompt_tokens == 0 && matches!(self.end, ScriptEnd::Failed(_))
-    }
-
-    /// The lines before the last one, with the pause before each.
-    fn steps(&self) -> VecDeque<(Duration, Event)> {
-        let mut steps: VecDeque<_> = self.places.iter().map(|place| (self.delay, Event::Queued { place: *place, wait_ms: None })).collect();
-        if !self.is_refusal() {
-            let (prompt_tokens, cached_tokens) = (self.prompt_tokens, self.cached_tokens);
-            steps.push_back((Duration::ZERO, Event::Started { prompt_tokens, cached_tokens }));
-        }
-        steps.extend((1..).zip(&self.tokens).map(|(completion_tokens, text)| {
-            let text = text.clone();
-            (self.delay, Event::Text { choice: 0, text, completion_tokens, logprobs: Vec::new() })
-        }));
-        steps
-    }
-
-    fn usage(&self) -> Usage {
-        let completion_tokens = u32::try_from(self.tokens.len()).unwrap_or(u32::MAX);
-        Usage { prompt_tokens: self.prompt_tokens, cached_tokens: self.cached_tokens, completion_tokens }
-    }
-}
 
 /// See the module. Dropping it ends its server.
 pub struct FakeWorker {
@@ -328,7 +211,7 @@ async fn embed(Shared(inner): Shared<Arc<Mutex<Inner>>>, Json(request): Json<Emb
         let mut inner = lock(&inner);
         inner.running += 1;
         inner.embedded.push(request.clone());
-        inner.scripts.pop_front().unwrap_or_else(|| Script { tokens: Vec::new(), ..inner.otherwise.clone() })
+        inner.scripts.pop_front().unwrap_or_else(|| inner.otherwise.clone().without_text())
     };
     let mut steps = script.steps();
     if !script.is_refusal() {

@@ -10,6 +10,7 @@ pub mod fake_upstream;
 pub mod fake_worker;
 pub mod generation;
 pub mod ledger;
+mod script;
 
 pub use actors::{TestTenant, tenant, user};
 pub use clock::TestClock;

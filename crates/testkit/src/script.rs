@@ -1,0 +1,125 @@
+//! What a fake worker is told to do.
+
+use std::{collections::VecDeque, time::Duration};
+use worker_protocol::{Event, FailCode, Finish, Usage};
+
+/// What a fake worker does with one request.
+#[derive(Clone, Debug)]
+pub struct Script {
+    places: Vec<u32>,
+    prompt_tokens: u32,
+    cached_tokens: u32,
+    tokens: Vec<String>,
+    pub(crate) delay: Duration,
+    pub(crate) end: ScriptEnd,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ScriptEnd {
+    Done(Finish),
+    Failed(FailCode),
+    DropConnection,
+    Hang,
+}
+
+impl Script {
+    /// Answers with this text, one token for each word, then stops. 12 prompt tokens, 4 of them cached.
+    #[must_use]
+    pub fn answer(text: &str) -> Self {
+        Self {
+            places: Vec::new(),
+            prompt_tokens: 12,
+            cached_tokens: 4,
+            tokens: text.split_inclusive(' ').map(str::to_owned).collect(),
+            delay: Duration::ZERO,
+            end: ScriptEnd::Done(Finish::Stop),
+        }
+    }
+
+    /// Has no room.
+    #[must_use]
+    pub fn overloaded() -> Self {
+        Self::refuses(FailCode::Overloaded)
+    }
+
+    /// Refuses before anything is computed.
+    #[must_use]
+    pub fn refuses(code: FailCode) -> Self {
+        Self { end: ScriptEnd::Failed(code), prompt_tokens: 0, cached_tokens: 0, ..Self::answer("") }
+    }
+
+    /// Reports these places in the queue first.
+    #[must_use]
+    pub fn queued(self, places: &[u32]) -> Self {
+        Self { places: places.to_vec(), ..self }
+    }
+
+    /// Waits before each token.
+    #[must_use]
+    pub fn delay(self, delay: Duration) -> Self {
+        Self { delay, ..self }
+    }
+
+    /// Reports this prompt.
+    #[must_use]
+    pub fn prompt(self, prompt_tokens: u32, cached_tokens: u32) -> Self {
+        Self { prompt_tokens, cached_tokens, ..self }
+    }
+
+    /// Ends at `max_tokens` instead of a stop.
+    #[must_use]
+    pub fn ends_by_length(self) -> Self {
+        Self { end: ScriptEnd::Done(Finish::Length), ..self }
+    }
+
+    /// Reports a failure after `tokens` tokens.
+    #[must_use]
+    pub fn fails_after(self, tokens: usize, code: FailCode) -> Self {
+        self.cut(tokens, ScriptEnd::Failed(code))
+    }
+
+    /// Breaks the connection after `tokens` tokens, as a worker that died.
+    #[must_use]
+    pub fn drops_after(self, tokens: usize) -> Self {
+        self.cut(tokens, ScriptEnd::DropConnection)
+    }
+
+    /// Says nothing more after `tokens` tokens, until it is cancelled.
+    #[must_use]
+    pub fn hangs_after(self, tokens: usize) -> Self {
+        self.cut(tokens, ScriptEnd::Hang)
+    }
+
+    fn cut(mut self, tokens: usize, end: ScriptEnd) -> Self {
+        self.tokens.truncate(tokens);
+        Self { end, ..self }
+    }
+
+    /// The same, saying nothing.
+    pub(crate) fn without_text(self) -> Self {
+        Self { tokens: Vec::new(), ..self }
+    }
+
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.tokens.is_empty() && self.prompt_tokens == 0 && matches!(self.end, ScriptEnd::Failed(_))
+    }
+
+    /// The lines before the last one, with the pause before each.
+    pub(crate) fn steps(&self) -> VecDeque<(Duration, Event)> {
+        let mut steps: VecDeque<_> = self.places.iter().map(|place| (self.delay, Event::Queued { place: *place, wait_ms: None })).collect();
+        if !self.is_refusal() {
+            let (prompt_tokens, cached_tokens) = (self.prompt_tokens, self.cached_tokens);
+            steps.push_back((Duration::ZERO, Event::Started { prompt_tokens, cached_tokens }));
+        }
+        steps.extend((1..).zip(&self.tokens).map(|(completion_tokens, text)| {
+            let text = text.clone();
+            (self.delay, Event::Text { choice: 0, text, completion_tokens, logprobs: Vec::new() })
+        }));
+        steps
+    }
+
+    pub(crate) fn usage(&self) -> Usage {
+        let completion_tokens = u32::try_from(self.tokens.len()).unwrap_or(u32::MAX);
+        Usage { prompt_tokens: self.prompt_tokens, cached_tokens: self.cached_tokens, completion_tokens }
+    }
+}
