@@ -12,7 +12,7 @@ const folder = resolve(dirname(fileURLToPath(import.meta.url)), "../../docs/imag
 test.use({ productModel: DEFAULT_MODEL });
 
 const QUESTIONS = [
-    "Compare three ways to store passwords in a Markdown table, and say in one sentence which to take.",
+    "Compare Rust and Go for a command line tool. Use a table with three rows, then give a short Rust example with code.",
     "Show a short Rust function that checks a password against an argon2 hash, with a sentence on how it works.",
 ];
 
@@ -55,7 +55,7 @@ test("pictures", async ({ page }) => {
     await page.waitForTimeout(5_000); // the last chat's title
     await open(table, "chat");
     await open("/account/usage", "usage");
-    await open("/search?q=password", "search");
+    await open("/search?q=rust", "search");
     await profile(page, "de", "dark");
     await open(code, "chat-dark-german");
     await page.setViewportSize({ width: 390, height: 844 });
