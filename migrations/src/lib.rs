@@ -14,10 +14,11 @@ mod step;
 use step::Step;
 
 /// All steps, oldest first. What is released is never changed, see `README.md`.
-const STEPS: [Step; 2] = [
+const STEPS: [Step; 3] = [
     // Tenants, people, chats, ledger, audit.
     Step { name: "m0001_ground_floor", sql: include_str!("m0001_ground_floor.sql") },
     Step { name: "m0002_served_model", sql: include_str!("m0002_served_model.sql") },
+    Step { name: "m0003_service_accounts", sql: include_str!("m0003_service_accounts.sql") },
 ];
 
 /// Key of the advisory lock: the bytes of `kontor_m`. Never change it, or two versions could migrate at once.

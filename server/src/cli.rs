@@ -197,6 +197,78 @@ pub enum AdminCommand {
         #[arg(long)]
         email: String,
     },
+    /// Create a service account: a program that uses models.
+    CreateServiceAccount {
+        /// The tenant's short name.
+        #[arg(long)]
+        tenant: String,
+        #[arg(long)]
+        name: String,
+        /// What it is for, in words.
+        #[arg(long)]
+        purpose: String,
+        #[arg(long, default_value = "")]
+        team: String,
+        #[arg(long, default_value = "")]
+        cost_center: String,
+        /// Only this model; may be given more than once.
+        #[arg(long = "model")]
+        models: Vec<String>,
+        /// Ends after so many days.
+        #[arg(long)]
+        days: Option<u32>,
+    },
+    /// List a tenant's service accounts with their keys.
+    ListServiceAccounts {
+        #[arg(long)]
+        tenant: String,
+    },
+    /// Close a service account with all its keys.
+    DisableServiceAccount {
+        #[arg(long)]
+        tenant: String,
+        #[arg(long)]
+        name: String,
+        /// Open it again instead.
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Make a key for a service account; it is printed once.
+    CreateKey {
+        #[arg(long)]
+        tenant: String,
+        /// The service account's name.
+        #[arg(long)]
+        account: String,
+        /// What the key is called, to tell it from others.
+        #[arg(long, default_value = "")]
+        name: String,
+        /// Only this model; may be given more than once.
+        #[arg(long = "model")]
+        models: Vec<String>,
+        /// Only from this network, like 10.1.0.0/16; may be given more than once.
+        #[arg(long = "network")]
+        networks: Vec<String>,
+        /// Ends after so many days.
+        #[arg(long)]
+        days: Option<u32>,
+    },
+    /// Close a key everywhere within two seconds.
+    DisableKey {
+        #[arg(long)]
+        id: contract::ids::ApiKeyId,
+        /// Open it again instead.
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Make a successor for a key, with the same rights; it is printed once.
+    RotateKey {
+        #[arg(long)]
+        id: contract::ids::ApiKeyId,
+        /// Hours that the old key goes on.
+        #[arg(long, default_value_t = 24)]
+        overlap_hours: u32,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -271,6 +271,7 @@ fn purpose_text(t: &AccountTexts, purpose: Purpose) -> &'static str {
         Purpose::Title => t.purpose_title,
         Purpose::Embedding => t.purpose_embedding,
         Purpose::Rerank => t.purpose_rerank,
+        Purpose::Api => t.purpose_api,
     }
 }
 

@@ -86,6 +86,7 @@ crate::texts! {
         purpose_title: "Chat title" | "Chat-Titel",
         purpose_embedding: "Indexing of documents" | "Erschließen von Dokumenten",
         purpose_rerank: "Ordering of search results" | "Ordnen von Suchtreffern",
+        purpose_api: "Requests of programs" | "Anfragen von Programmen",
         usage_empty_title: "Nothing used" | "Nichts verbraucht",
         usage_empty_text: "There is no usage in this period. Choose a longer one, or ask something." | "In diesem Zeitraum gibt es keinen Verbrauch. Wählen Sie einen längeren, oder stellen Sie eine Frage.",
         as_of: "As of" | "Stand",

@@ -51,4 +51,8 @@ id! {
     UsageId,
     /// One call from outside, as it appears in logs and problems.
     RequestId,
+    /// A program that uses models, with a purpose and somebody who answers for it.
+    ServiceAccountId,
+    /// A secret with which a service account authenticates.
+    ApiKeyId,
 }

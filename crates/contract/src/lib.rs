@@ -8,6 +8,7 @@ pub mod account;
 mod chain;
 pub mod chat;
 pub mod ids;
+pub mod key;
 pub mod model;
 pub mod page;
 pub mod problem;

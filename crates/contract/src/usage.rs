@@ -17,11 +17,13 @@ pub enum Purpose {
     Embedding,
     /// Documents put in order for a query.
     Rerank,
+    /// A completion for a program.
+    Api,
 }
 
 impl Purpose {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Chat, Self::TemporaryChat, Self::Title, Self::Embedding, Self::Rerank];
+    pub const ALL: [Self; 6] = [Self::Chat, Self::TemporaryChat, Self::Title, Self::Embedding, Self::Rerank, Self::Api];
 
     /// Its name in the ledger and in exports.
     #[must_use]
@@ -32,6 +34,7 @@ impl Purpose {
             Self::Title => "title",
             Self::Embedding => "embedding",
             Self::Rerank => "rerank",
+            Self::Api => "api",
         }
     }
 }

@@ -2,21 +2,35 @@
 
 use contract::{
     account::Role,
-    ids::{RequestId, SessionId, TenantId, UserId},
+    ids::{ApiKeyId, RequestId, ServiceAccountId, SessionId, TenantId, UserId},
+    key::Scope,
 };
+use std::{collections::BTreeSet, sync::Arc};
 
 /// Who made the call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
     /// A person in a browser.
     User { user: UserId, session: SessionId },
+    /// A program, by the key of a service account.
+    Program(Arc<Program>),
     /// A background job, by name.
     System(&'static str),
 }
 
+/// A service account as one of its keys opens it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    pub account: ServiceAccountId,
+    pub key: ApiKeyId,
+    pub scopes: Vec<Scope>,
+    /// The models that it may use, of those that its tenant may; `None`: all of them.
+    pub models: Option<BTreeSet<String>>,
+}
+
 /// The one proof of identity that every service method takes.
 ///
-/// Private fields: only `identity` (after authentication) and `testkit` make one for a person, and
+/// Private fields: only `identity` (after authentication) and `testkit` make one for a person or a program, and
 /// [`Actor::system`] one for a job. A test in `server/tests/architecture.rs` holds the callers of
 /// these constructors.
 #[derive(Clone, Debug)]
@@ -32,6 +46,12 @@ impl Actor {
     #[must_use]
     pub fn authenticated(tenant: TenantId, user: UserId, session: SessionId, roles: Vec<Role>, request: RequestId) -> Self {
         Self { caller: Caller::User { user, session }, tenant, roles, request }
+    }
+
+    /// A program whose key was checked. To be called by `identity` and `testkit` alone.
+    #[must_use]
+    pub fn program(tenant: TenantId, program: Arc<Program>, request: RequestId) -> Self {
+        Self { caller: Caller::Program(program), tenant, roles: Vec::new(), request }
     }
 
     /// A background job acting within one tenant.
@@ -50,21 +70,36 @@ impl Actor {
         self.tenant
     }
 
-    /// The person, or [`crate::Error::Forbidden`] for a job: jobs own no chats.
+    /// The person, or [`crate::Error::Forbidden`] for a program or a job: they own no chats.
     pub fn user(&self) -> crate::Result<UserId> {
         match self.caller {
             Caller::User { user, .. } => Ok(user),
-            Caller::System(_) => Err(crate::Error::forbidden("a background job has no personal data")),
+            Caller::Program(_) | Caller::System(_) => Err(crate::Error::forbidden("only a person has personal data")),
         }
     }
 
-    /// The session of a person; `None` for a job.
+    /// The session of a person.
     #[must_use]
     pub fn session(&self) -> Option<SessionId> {
         match self.caller {
             Caller::User { session, .. } => Some(session),
-            Caller::System(_) => None,
+            Caller::Program(_) | Caller::System(_) => None,
         }
+    }
+
+    /// The service account and its key, for a program.
+    #[must_use]
+    pub fn as_program(&self) -> Option<&Program> {
+        match &self.caller {
+            Caller::Program(program) => Some(program),
+            Caller::User { .. } | Caller::System(_) => None,
+        }
+    }
+
+    /// A program may be narrowed to some models; everybody else may use what the tenant may.
+    #[must_use]
+    pub fn allows_model(&self, model: &str) -> bool {
+        self.as_program().and_then(|program| program.models.as_ref()).is_none_or(|models| models.contains(model))
     }
 
     #[must_use]

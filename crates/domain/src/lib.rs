@@ -10,7 +10,7 @@ pub mod error;
 pub mod permission;
 pub mod secret;
 
-pub use actor::{Actor, Caller};
+pub use actor::{Actor, Caller, Program};
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
 pub use permission::Action;

@@ -1,26 +1,31 @@
-//! From a secret to an [`Actor`](domain::Actor): local accounts, sign-in, sessions.
+//! From a secret to an [`Actor`](domain::Actor): local accounts, sign-in, sessions; service accounts and their keys.
 //!
-//! Every way of signing in ends in a session, and a session is the only thing a request is authenticated by. A
-//! further way (OpenID Connect) therefore only adds another caller of `start_session`.
+//! Every way of signing in ends in a session, and a session is the only thing a person's request is authenticated by.
+//! A further way (OpenID Connect) therefore only adds another caller of `start_session`. Programs have keys.
 
 #[cfg(target_family = "wasm")]
 compile_error!("`identity` is server-only");
 
 mod account;
 mod administration;
+mod keys;
 mod password;
 mod people;
+mod service_accounts;
 mod session;
 mod sign_in;
 mod throttling;
 mod token;
 
 pub use account::NewPassword;
+pub use keys::KEY_PREFIX;
 pub use people::NewPerson;
+pub use service_accounts::{MadeKey, NewAccount, NewKey};
 pub use sign_in::{SignIn, SignedIn};
 
 use contract::Millis;
 use domain::Clock;
+use keys::KeyRing;
 use password::Hasher;
 use session::SessionCache;
 use std::sync::Arc;
@@ -54,6 +59,7 @@ struct Inner {
     lifetime_ms: i64,
     hasher: Hasher,
     sessions: SessionCache,
+    keys: KeyRing,
 }
 
 impl Identity {
@@ -61,7 +67,7 @@ impl Identity {
     pub fn new(db: Db, clock: Arc<dyn Clock>, config: IdentityConfig) -> Self {
         let lifetime_ms = i64::from(config.session_days) * 24 * 60 * 60 * 1_000;
         let hasher = Hasher::new(config.parallel_hashes);
-        Self { inner: Arc::new(Inner { db, clock, lifetime_ms, hasher, sessions: SessionCache::new() }) }
+        Self { inner: Arc::new(Inner { db, clock, lifetime_ms, hasher, sessions: SessionCache::new(), keys: KeyRing::default() }) }
     }
 
     fn now(&self) -> Millis {

@@ -93,14 +93,14 @@ impl Identity {
     }
 }
 
-fn taken(error: Error, code: &'static str, message: &str) -> Error {
+pub(crate) fn taken(error: Error, code: &'static str, message: &str) -> Error {
     match error {
         Error::Conflict { .. } => Error::conflict(code, message),
         other => other,
     }
 }
 
-fn required<'a>(field: &'static str, text: &'a str) -> Result<&'a str> {
+pub(crate) fn required<'a>(field: &'static str, text: &'a str) -> Result<&'a str> {
     let text = text.trim();
     if text.is_empty() {
         return Err(Error::invalid(field, "required", "Please fill in this field."));

@@ -60,6 +60,8 @@ pub struct Options {
     pub priority: Priority,
     /// So many messages at the beginning are kept computed.
     pub pinned_messages: u32,
+    /// The text of the only message is the whole prompt, without the model's template.
+    pub raw: bool,
 }
 
 impl Inference {
@@ -126,7 +128,7 @@ impl Inference {
 
 /// What the worker is told.
 fn generate(ticket: &Ticket, model: String, request: Request) -> Generate {
-    let Options { stop, format, logit_bias, logprobs, tools, tool_choice, single_tool_call, think, n, priority, pinned_messages } =
+    let Options { stop, format, logit_bias, logprobs, tools, tool_choice, single_tool_call, think, n, priority, pinned_messages, raw } =
         request.options;
     Generate {
         id: ticket.id().0,
@@ -134,6 +136,7 @@ fn generate(ticket: &Ticket, model: String, request: Request) -> Generate {
         weight: 1,
         priority,
         pinned_messages,
+        raw,
         stop,
         format,
         logit_bias,
@@ -161,6 +164,9 @@ fn check(request: &Request) -> Result<()> {
     };
     if request.continue_last && last.role != ChatRole::Assistant {
         return Err(Error::invalid("messages", "nothing_to_continue", "Only an answer can be continued."));
+    }
+    if request.options.raw && (request.messages.len() != 1 || request.continue_last || !request.options.tools.is_empty()) {
+        return Err(Error::invalid("prompt", "raw_prompt", "A prompt without a template is one text, without tools."));
     }
     let sampling = &request.sampling;
     within("temperature", sampling.temperature, 0.0, 2.0)?;

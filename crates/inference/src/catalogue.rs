@@ -38,7 +38,7 @@ pub struct ModelConfig {
 
 impl ModelConfig {
     fn granted_to(&self, actor: &Actor) -> bool {
-        self.tenants.as_ref().is_none_or(|tenants| tenants.contains(&actor.tenant()))
+        self.tenants.as_ref().is_none_or(|tenants| tenants.contains(&actor.tenant())) && actor.allows_model(&self.id)
     }
 
     fn serves(&self, purpose: Purpose) -> bool {
@@ -49,10 +49,22 @@ impl ModelConfig {
 /// The kind of model that can do it.
 fn kind_for(purpose: Purpose) -> ModelKind {
     match purpose {
-        Purpose::Chat | Purpose::TemporaryChat | Purpose::Title => ModelKind::Chat,
+        Purpose::Chat | Purpose::TemporaryChat | Purpose::Title | Purpose::Api => ModelKind::Chat,
         Purpose::Embedding => ModelKind::Embedding,
         Purpose::Rerank => ModelKind::Reranker,
     }
+}
+
+/// A model as programs see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offered {
+    pub id: String,
+    pub name: String,
+    pub kind: ModelKind,
+    /// Tokens of context, prompt and answer together.
+    pub context_length: u32,
+    /// A worker or upstream runs it now.
+    pub ready: bool,
 }
 
 /// What is wrong with the configured models; all of it at once.
@@ -138,6 +150,22 @@ impl Catalogue {
     /// What may be taken in a model's place, in order: what it names, as far as the actor may use it.
     pub(crate) fn fallbacks(&self, actor: &Actor, model: &ModelConfig, purpose: Purpose) -> Vec<String> {
         model.fallback.iter().filter(|name| self.grant(actor, Some(name), purpose).is_ok()).cloned().collect()
+    }
+
+    /// The actor's models for programs, of every kind.
+    pub(crate) fn offered(&self, actor: &Actor, ready: impl Fn(&str) -> bool) -> Vec<Offered> {
+        let purposes = [Purpose::Api, Purpose::Embedding, Purpose::Rerank];
+        self.models
+            .iter()
+            .filter(|model| model.granted_to(actor) && purposes.into_iter().any(|purpose| model.serves(purpose)))
+            .map(|model| Offered {
+                id: model.id.clone(),
+                name: model.name.clone(),
+                kind: model.kind,
+                context_length: model.context_length,
+                ready: ready(&model.id),
+            })
+            .collect()
     }
 
     /// The actor's models for chats. One of them is the default, even where the platform's is not granted.

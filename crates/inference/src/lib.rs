@@ -18,7 +18,7 @@ mod vectors;
 mod work;
 
 pub use admit::{Options, Request};
-pub use catalogue::{Catalogue, CatalogueError, ModelConfig};
+pub use catalogue::{Catalogue, CatalogueError, ModelConfig, Offered};
 pub use drive::LONGEST_GENERATION;
 pub use generation::{Ended, Generation, Outcome, Output};
 pub use pool::{Pool, PoolTiming, RegisterError, Upstream, UpstreamModel, WorkerProcess};
@@ -60,6 +60,12 @@ impl Inference {
     #[must_use]
     pub fn models(&self, actor: &Actor) -> Vec<ModelInfo> {
         self.inner.catalogue.picker(actor, |model| self.inner.pool.is_ready(model))
+    }
+
+    /// Models granted to the actor, of every kind, for programs.
+    #[must_use]
+    pub fn offered(&self, actor: &Actor) -> Vec<Offered> {
+        self.inner.catalogue.offered(actor, |model| self.inner.pool.is_ready(model))
     }
 
     pub(crate) fn catalogue(&self) -> &Catalogue {

@@ -125,6 +125,7 @@ impl Meter {
         let new = NewUsage {
             id,
             user: actor.user().ok(),
+            program: actor.as_program().map(|program| (program.account, program.key)),
             model: reservation.model.clone(),
             purpose: reservation.purpose,
             reserved_tokens: reservation.tokens,

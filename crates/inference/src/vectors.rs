@@ -6,7 +6,7 @@ use crate::{
     meter::Reservation,
     work::Work,
 };
-use contract::{chat::AnswerStats, usage::Purpose};
+use contract::{chat::AnswerStats, ids::UsageId, usage::Purpose};
 use domain::{Actor, Error, Result};
 use worker_protocol::{Embed, EmbedInput, Priority};
 
@@ -21,11 +21,16 @@ pub struct VectorRequest {
     /// Cut what is longer than the model's context instead of refusing it.
     pub truncate: bool,
     pub priority: Priority,
+    /// Numbers of each vector; fewer than the model makes are the first ones, brought to length 1 again, which suits
+    /// models that were trained for it (Matryoshka representation learning, Kusupati et al. 2022). `None`: all.
+    pub dimensions: Option<usize>,
 }
 
 /// The result, and what it took.
 #[derive(Clone, Debug)]
 pub struct Vectors {
+    /// The ledger's id of this use.
+    pub usage: UsageId,
     /// For each input, in order: its vector of length 1, or for a reranker one number, the better the higher.
     pub vectors: Vec<Vec<f32>>,
     pub stats: AnswerStats,
@@ -38,7 +43,15 @@ impl Inference {
     /// As [`Inference::admit`]; also [`Error::Invalid`] for a text that is longer than the model's context.
     pub async fn embed(&self, actor: &Actor, texts: Vec<String>, request: VectorRequest) -> Result<Vectors> {
         let inputs = texts.into_iter().map(EmbedInput::Text).collect();
-        self.vectors(actor, Purpose::Embedding, inputs, request).await
+        let dimensions = request.dimensions;
+        if dimensions == Some(0) {
+            return Err(Error::invalid("dimensions", "out_of_range", "dimensions must be at least 1."));
+        }
+        let mut made = self.vectors(actor, Purpose::Embedding, inputs, request).await?;
+        if let Some(dimensions) = dimensions {
+            made.vectors.iter_mut().try_for_each(|vector| shorten(vector, dimensions))?;
+        }
+        Ok(made)
     }
 
     /// How well each document answers a query; comparable only with each other.
@@ -68,6 +81,7 @@ impl Inference {
 }
 
 async fn collect(mut generation: Generation, count: usize) -> Result<Vectors> {
+    let usage = generation.usage_id();
     let mut vectors = vec![Vec::new(); count];
     while let Some(output) = generation.next().await {
         match output {
@@ -77,12 +91,26 @@ async fn collect(mut generation: Generation, count: usize) -> Result<Vectors> {
                 vectors.iter_mut().skip(first).zip(some).for_each(|(place, vector)| *place = vector);
             }
             Output::End(Ended { error: Some(error), .. }) => return Err(error),
-            Output::End(Ended { stats, .. }) if vectors.iter().all(|vector| !vector.is_empty()) => return Ok(Vectors { vectors, stats }),
+            Output::End(Ended { stats, .. }) if vectors.iter().all(|vector| !vector.is_empty()) => {
+                return Ok(Vectors { usage, vectors, stats });
+            }
             Output::End(_) => break,
             _ => {}
         }
     }
     Err(Error::internal("a model ended without a vector for each input"))
+}
+
+fn shorten(vector: &mut Vec<f32>, dimensions: usize) -> Result<()> {
+    if dimensions > vector.len() {
+        let message = format!("This model's vectors have {} dimensions.", vector.len());
+        return Err(Error::invalid("dimensions", "out_of_range", message));
+    }
+    if dimensions < vector.len() {
+        vector.truncate(dimensions);
+        *vector = worker_protocol::normalised(vector);
+    }
+    Ok(())
 }
 
 fn bytes(input: &EmbedInput) -> usize {

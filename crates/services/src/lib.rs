@@ -1,4 +1,5 @@
-//! What the product can do for people: chats, turns, prompt history, usage, account, import and export.
+//! What the product can do for people: chats, turns, prompt history, usage, account, import and export; and for
+//! programs: completions, vectors, scores.
 //!
 //! Every method takes the [`Actor`](domain::Actor) first, asks [`Actor::may`](domain::Actor::may) before anything
 //! else, and names the owner in every query: somebody else's object is *not found*. Edges (server functions, plain
@@ -8,6 +9,7 @@
 compile_error!("`services` is server-only");
 
 pub mod account;
+pub mod api;
 pub mod chats;
 mod check;
 mod cursor;
@@ -20,6 +22,7 @@ pub mod turns;
 pub mod usage;
 
 pub use account::Account;
+pub use api::{Api, Completion};
 pub use chats::{AttachmentText, Chats, ListConversations};
 pub use models::Models;
 pub use prompts::Prompts;
@@ -44,6 +47,7 @@ pub struct Services {
     pub account: Account,
     pub transfer: Transfer,
     pub models: Models,
+    pub api: Api,
     shared: Arc<Shared>,
 }
 
@@ -60,6 +64,7 @@ impl Services {
             account: Account::new(shared.clone(), turns.clone()),
             transfer: Transfer::new(shared.clone()),
             models: Models::new(shared.clone()),
+            api: Api::new(shared.clone()),
             turns,
             shared,
         }

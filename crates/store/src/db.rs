@@ -152,10 +152,11 @@ impl Db {
     }
 }
 
-/// Names the caller in audit rows: the person's id, or the job's name.
+/// Names the caller in audit rows: the id of the person or the service account, or the job's name.
 pub(crate) fn caller_name(actor: &Actor) -> String {
     match actor.caller() {
         Caller::User { user, .. } => user.to_string(),
+        Caller::Program(program) => program.account.to_string(),
         Caller::System(job) => (*job).to_owned(),
     }
 }

@@ -18,9 +18,11 @@ mod tx;
 pub mod embedded;
 pub mod listen;
 
-// People and platform.
+// People, programs and platform.
 pub mod administration;
+pub mod api_keys;
 pub mod credentials;
+pub mod service_accounts;
 pub mod sessions;
 pub mod tenants;
 pub mod throttle;

@@ -2,6 +2,7 @@
 
 use crate::{
     administration::Administration,
+    api_keys::SystemApiKeys,
     attachments::Attachments,
     audit::{self, Audit, AuditEvent},
     conversations::{Conversations, SystemConversations},
@@ -11,6 +12,7 @@ use crate::{
     messages::Messages,
     prompts::Prompts,
     search::Search,
+    service_accounts::SystemServiceAccounts,
     sessions::{Sessions, SystemSessions},
     tenants::{SystemTenants, Tenants},
     throttle::Throttle,
@@ -204,6 +206,16 @@ impl SystemTx {
     pub async fn audit(&self, event: &AuditEvent, tenant: Option<TenantId>) -> Result<()> {
         self.tx.execute_raw(audit::insert(event, tenant)).await.map_err(map)?;
         Ok(())
+    }
+
+    #[must_use]
+    pub fn service_accounts(&self) -> SystemServiceAccounts<'_> {
+        SystemServiceAccounts::new(self)
+    }
+
+    #[must_use]
+    pub fn api_keys(&self) -> SystemApiKeys<'_> {
+        SystemApiKeys::new(self)
     }
 
     #[must_use]

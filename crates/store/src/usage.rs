@@ -7,7 +7,7 @@ use crate::{
 };
 use contract::{
     Millis,
-    ids::{RequestId, UsageId, UserId},
+    ids::{ApiKeyId, RequestId, ServiceAccountId, UsageId, UserId},
     usage::{Purpose, UsageRow},
 };
 use domain::{Error, Result};
@@ -45,8 +45,10 @@ impl Outcome {
 #[derive(Clone, Debug)]
 pub struct NewUsage {
     pub id: UsageId,
-    /// `None` for a job.
+    /// `None` for a program or a job.
     pub user: Option<UserId>,
+    /// The program and its key.
+    pub program: Option<(ServiceAccountId, ApiKeyId)>,
     /// The name of the model in the catalogue.
     pub model: String,
     pub purpose: Purpose,
@@ -90,8 +92,8 @@ impl<'a> Usage<'a> {
     /// [`Error::Conflict`] if the id exists; else as for any statement.
     pub async fn open(&self, new: &NewUsage) -> Result<()> {
         let statement = sql(
-            "INSERT INTO usage_event (tenant_id, id, user_id, model, purpose, reserved_tokens, request_id, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            "INSERT INTO usage_event (tenant_id, id, user_id, model, purpose, reserved_tokens, request_id, created_at, account_id, key_id)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
             [
                 self.tx.tenant().0.into(),
                 new.id.0.into(),
@@ -101,6 +103,8 @@ impl<'a> Usage<'a> {
                 int(new.reserved_tokens).into(),
                 new.request.0.into(),
                 instant(new.created_at)?.into(),
+                new.program.map(|(account, _)| account.0).into(),
+                new.program.map(|(_, key)| key.0).into(),
             ],
         );
         run(self.tx.conn(), statement).await?;

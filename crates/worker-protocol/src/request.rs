@@ -49,6 +49,10 @@ pub struct Generate {
     #[serde(default)]
     pub priority: Priority,
     pub messages: Vec<ChatMessage>,
+    /// The text of the only message is the whole prompt: no template is put around it, and nothing in it is a control
+    /// token.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub raw: bool,
     /// So many messages at the beginning are kept computed as long as there is room for pins (a quarter of
     /// the context): an assistant's instructions, for example.
     #[serde(default)]

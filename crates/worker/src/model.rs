@@ -107,6 +107,11 @@ impl Model {
         Ok((tokenise(&self.weights.vocab(), &pieces), self.template.thinks() && begins_thoughts(&pieces)))
     }
 
+    /// The tokens of a prompt without a template.
+    pub fn raw_prompt(&self, text: &str) -> Vec<LlamaToken> {
+        tokenise(&self.weights.vocab(), &[Piece::Plain(text.to_owned())])
+    }
+
     /// How many tokens at the beginning of `prompt` come from that conversation, whatever follows it.
     pub fn beginning(&self, prompt: &[LlamaToken], conversation: &Conversation<'_>) -> usize {
         // A template may refuse so few messages; then there is nothing that could be told apart.

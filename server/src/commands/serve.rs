@@ -116,6 +116,8 @@ async fn serve(
     if let Some((listener, identity)) = listeners.workers {
         tasks.spawn(http::registry::serve(listener, identity, pool.clone(), stop.clone())?);
     }
+    let (identity, stopping) = (product.identity.clone(), stop.clone());
+    tasks.spawn(async move { identity.tend_keys(stopping).await });
     let (hang_up, restarting) = (signals::hang_ups()?, pool.clone());
     tasks.spawn(stop.clone().run_until_cancelled_owned(restart_workers(hang_up, restarting)));
     announce(config, first_login.as_ref());

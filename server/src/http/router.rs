@@ -1,4 +1,5 @@
-//! The one router: plain routes, pages, server functions and static files, each behind its middleware.
+//! The one router: plain routes, pages, server functions, static files and the API for programs, each behind its
+//! middleware.
 
 use super::{
     assets::Site,
@@ -16,6 +17,7 @@ use axum::{
     routing::{MethodRouter, get},
 };
 use contract::{ids::RequestId, problem::ProblemKind};
+use gateway::Gateway;
 use std::any::Any;
 use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
 use uuid::Uuid;
@@ -56,11 +58,17 @@ pub fn router(site: &Site, state: &AppState) -> std::io::Result<Router> {
     if state.trust_proxy {
         behind_session = behind_session.layer(from_fn(believe_proxy));
     }
+    let mut api = gateway::router(Gateway { services: state.services.clone(), identity: state.identity.clone() });
+    if state.trust_proxy {
+        api = api.layer(from_fn(believe_proxy));
+    }
     Ok(behind_session
         .merge(mount(open))
         .merge(site.routes()?)
         // The default predicate leaves event streams, images and tiny bodies alone.
         .layer(CompressionLayer::new())
+        // Programs do not wait for compression.
+        .merge(api)
         .layer(from_fn(headers::secure))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(state.metrics.clone(), request_id::identify)))

@@ -139,11 +139,16 @@ impl TestApp {
         Answer { status: parts.status, headers: parts.headers, body }
     }
 
+    /// The response's head, without waiting for its body.
+    pub async fn respond(&self, request: Request<Body>) -> axum::response::Response {
+        self.router.clone().oneshot(request).await.expect("infallible")
+    }
+
     /// Sends a request and gives the response's head without waiting for its body.
     pub async fn open(&self, who: &Person, path: &str) -> axum::response::Response {
         let request =
             Request::builder().method(Method::GET).uri(path).header(header::COOKIE, &who.cookie).body(Body::empty()).expect("a request");
-        self.router.clone().oneshot(request).await.expect("infallible")
+        self.respond(request).await
     }
 
     /// Asks in a new chat and waits for the end of the answer.

@@ -19,10 +19,14 @@ const GRAPH: &[(&str, &[&str])] = &[
     ("bench", &["contract", "worker-protocol"]),
     ("inference", &["contract", "domain", "store", "worker-protocol"]),
     ("services", &["contract", "domain", "store", "identity", "inference"]),
+    ("gateway", &["contract", "domain", "identity", "inference", "services"]),
     ("app", &["contract", "domain", "identity", "services"]),
     ("frontend", &["app"]),
     ("testkit", &["contract", "domain", "migrations", "store", "identity", "inference", "services", "worker-protocol"]),
-    ("server", &["app", "contract", "domain", "identity", "inference", "migrations", "services", "store", "worker", "worker-protocol"]),
+    (
+        "server",
+        &["app", "contract", "domain", "gateway", "identity", "inference", "migrations", "services", "store", "worker", "worker-protocol"],
+    ),
 ];
 
 /// Libraries that have one home each.
@@ -113,6 +117,11 @@ const RULES: &[Rule] = &[
         word: "Actor::authenticated(",
         allowed: &["crates/domain/", "crates/identity/", "crates/testkit/"],
         why: "an Actor is the proof that somebody was authenticated; only identity may hand it out",
+    },
+    Rule {
+        word: "Actor::program(",
+        allowed: &["crates/domain/", "crates/identity/", "crates/testkit/"],
+        why: "an Actor is the proof that a key was checked; only identity may hand it out",
     },
     Rule {
         word: "<textarea",

@@ -97,6 +97,7 @@ async fn the_sweeper_settles_what_is_stale_and_nothing_else() {
     let id = UsageId(Uuid::now_v7());
     let tx = s.db.db.begin(&s.actor).await.expect("a transaction");
     let left = NewUsage {
+        program: None,
         id,
         user: s.actor.user().ok(),
         model: FAKE_MODEL.into(),

@@ -19,6 +19,7 @@ const LATE: i64 = 1_772_409_599_500;
 
 fn usage(actor: &Actor, created_at: i64) -> NewUsage {
     NewUsage {
+        program: None,
         id: UsageId(Uuid::now_v7()),
         user: Some(actor.user().unwrap()),
         model: "m".into(),

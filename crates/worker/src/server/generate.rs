@@ -63,7 +63,11 @@ fn prepare(
     let tools = if request.tool_choice == ToolChoice::None { &[] } else { request.tools.as_slice() };
     let Generate { messages, continue_last, think, .. } = request;
     let conversation = Conversation { messages, tools, continue_last: *continue_last, think: *think };
-    let (prompt, thinking) = model.prompt(&conversation).map_err(invalid)?;
+    let (prompt, thinking) = match messages.as_slice() {
+        [only] if request.raw => (model.raw_prompt(&only.content), false),
+        _ if request.raw => return Err(invalid("a raw prompt is one message".into())),
+        _ => model.prompt(&conversation).map_err(invalid)?,
+    };
     fits(model, &prompt)?;
     let pinned = usize::try_from(request.pinned_messages).unwrap_or(usize::MAX).min(messages.len());
     let beginning = Conversation { messages: &messages[..pinned], continue_last: false, ..conversation };
@@ -130,7 +134,8 @@ fn choice(model: &Model, request: &Generate, tools: &[Tool], thinking: bool) -> 
         (None, None) => (model.family(), None, model.thinks()),
     };
     let constraint = format.map(|format| model.grammars.as_ref().map_err(Clone::clone)?.constraint(&format)).transpose()?;
-    let parser = (!tools.is_empty() || thinks).then(|| Parser::new(Some(family), tools.to_vec(), thinks, thinks && thinking));
+    let parser =
+        (!request.raw && (!tools.is_empty() || thinks)).then(|| Parser::new(Some(family), tools.to_vec(), thinks, thinks && thinking));
     Ok(Choice {
         bias: request.logit_bias.iter().map(|(token, bias)| (LlamaToken(*token), *bias)).collect(),
         logprobs: request.logprobs.map(usize::from),

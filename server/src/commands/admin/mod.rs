@@ -1,6 +1,7 @@
 //! `kontor admin …`: tenants and people, from the machine itself. Whoever may run this may read the database
 //! anyway; every use leaves an audit row.
 
+mod keys;
 mod output;
 mod password;
 
@@ -91,6 +92,7 @@ async fn execute(product: &Product, command: AdminCommand) -> Result<Output, Any
             );
             Ok(Output::new(text, value))
         }
+        command => keys::execute(identity, command).await,
     }
 }
 

@@ -9,3 +9,4 @@ mod limits;
 mod metrics;
 mod pages;
 mod sign_in;
+mod v1;

@@ -35,6 +35,8 @@ struct Choice {
     index: u32,
     #[serde(default)]
     delta: Delta,
+    /// In the older interface, in the place of `delta`.
+    text: Option<String>,
     finish_reason: Option<String>,
     logprobs: Option<Logprobs>,
 }
@@ -195,11 +197,11 @@ impl Answer {
     }
 
     fn choice(&mut self, choice: Choice, events: &mut Vec<Event>) -> Result<(), BackendError> {
-        let Choice { index, delta, finish_reason, logprobs } = choice;
+        let Choice { index, delta, text: raw, finish_reason, logprobs } = choice;
         if index >= MOST_PARTS {
             return Err(BackendError::Protocol(format!("a completion has the number {index}")));
         }
-        let text = delta.content.filter(|text| !text.is_empty());
+        let text = delta.content.or(raw).filter(|text| !text.is_empty());
         let reasoning = delta.reasoning_content.filter(|text| !text.is_empty());
         if text.is_some() || reasoning.is_some() || delta.tool_calls.is_some() {
             self.first.get_or_insert_with(Instant::now);

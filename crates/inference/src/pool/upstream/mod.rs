@@ -131,7 +131,7 @@ impl Backend for UpstreamBackend {
         match work {
             Work::Completion(request) => match wire::body(request, &model.upstream_id) {
                 Ok(body) => {
-                    let answered = self.post("chat/completions", &body).await?;
+                    let answered = self.post(wire::call(request), &body).await?;
                     Ok(answered.map_or_else(identity, |answer| answer::events(answer, wire::estimate(request), &self.config)))
                 }
                 Err(message) => Ok(failed(FailCode::Invalid, message)),

@@ -9,6 +9,11 @@ use worker_protocol::{ChatMessage, ChatRole, Format, Generate, ToolChoice};
 /// Bytes that a token has at least on average, for estimates.
 const BYTES_PER_TOKEN: usize = 4;
 
+/// The call that it is.
+pub(super) fn call(request: &Generate) -> &'static str {
+    if request.raw { "completions" } else { "chat/completions" }
+}
+
 /// The request's body.
 ///
 /// # Errors
@@ -16,7 +21,10 @@ const BYTES_PER_TOKEN: usize = 4;
 pub(super) fn body(request: &Generate, model: &str) -> Result<Value, String> {
     let mut body = Map::new();
     body.insert("model".into(), model.into());
-    body.insert("messages".into(), request.messages.iter().map(message).collect());
+    match request.messages.as_slice() {
+        [only] if request.raw => body.insert("prompt".into(), only.content.as_str().into()),
+        messages => body.insert("messages".into(), messages.iter().map(message).collect()),
+    };
     body.insert("stream".into(), true.into());
     body.insert("stream_options".into(), json!({"include_usage": true}));
     let sampling = &request.sampling;
@@ -37,8 +45,9 @@ pub(super) fn body(request: &Generate, model: &str) -> Result<Value, String> {
     put("seed", sampling.seed.map(Into::into));
     put("stop", (!request.stop.is_empty()).then(|| json!(request.stop)));
     put("n", (request.n > 1).then(|| request.n.into()));
-    put("logprobs", request.logprobs.map(|_| true.into()));
-    put("top_logprobs", request.logprobs.map(Into::into));
+    // The older interface has a number where the newer one has two fields.
+    put("logprobs", request.logprobs.map(|top| if request.raw { top.into() } else { true.into() }));
+    put("top_logprobs", request.logprobs.filter(|_| !request.raw).map(Into::into));
     put("logit_bias", (!request.logit_bias.is_empty()).then(|| json!(request.logit_bias)));
     put("chat_template_kwargs", request.think.map(|think| json!({"enable_thinking": think})));
     put("continue_final_message", request.continue_last.then(|| true.into()));
@@ -118,7 +127,7 @@ pub(super) fn is_too_long(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{body, is_too_long};
+    use super::{body, call, is_too_long};
     use contract::model::Sampling;
     use serde_json::json;
     use worker_protocol::{ChatMessage, ChatRole, Format, Generate, Tool, ToolCall, ToolChoice};
@@ -131,6 +140,16 @@ mod tests {
             "stream": true, "stream_options": {"include_usage": true}
         });
         assert_eq!(body(&request, "theirs").unwrap(), expected);
+    }
+
+    #[test]
+    fn a_raw_prompt_is_asked_of_the_older_interface() {
+        let request =
+            Generate { messages: vec![ChatMessage::new(ChatRole::User, "Once")], raw: true, logprobs: Some(2), ..Generate::default() };
+        assert_eq!(call(&request), "completions");
+        let body = body(&request, "m").unwrap();
+        assert_eq!((&body["prompt"], &body["logprobs"]), (&json!("Once"), &json!(2)));
+        assert!(body.get("messages").is_none() && body.get("top_logprobs").is_none());
     }
 
     #[test]

@@ -1,0 +1,30 @@
+//! Keys of service accounts: what they open.
+
+use serde::{Deserialize, Serialize};
+
+/// What a key may be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// List models and use them: everything under `/v1`.
+    Inference,
+}
+
+impl Scope {
+    /// All of them.
+    pub const ALL: [Self; 1] = [Self::Inference];
+
+    /// Its name in the database, in commands and in documents.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Inference => "inference",
+        }
+    }
+
+    /// The scope of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.name() == name)
+    }
+}

@@ -1,0 +1,118 @@
+//! Reading a request's JSON: errors name the field, and fields that nobody knows are noted.
+
+use crate::{Gateway, caller::Caller, failure::Failure, headers::Ignored};
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Request},
+};
+use domain::Actor;
+use serde::de::DeserializeOwned;
+
+/// Ask for refusal of unknown fields.
+const STRICT: &str = "x-kontor-strict";
+/// As many unknown fields are named in the answer.
+const MOST_NAMED: usize = 20;
+
+/// Who calls, and with what. The key is checked before the body is read: strangers cannot make us read.
+pub struct Call<T> {
+    pub actor: Actor,
+    pub input: T,
+    /// Fields that were not understood, for the answer's headers.
+    pub ignored: Ignored,
+}
+
+impl<T: DeserializeOwned> FromRequest<Gateway> for Call<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, gateway: &Gateway) -> Result<Self, Failure> {
+        let strict = request.headers().get(STRICT).is_some_and(|value| value == "true" || value == "1");
+        let (mut parts, body) = request.into_parts();
+        let Caller(actor) = Caller::from_request_parts(&mut parts, gateway).await?;
+        let bytes = Bytes::from_request(Request::from_parts(parts, body), gateway).await?;
+        let (input, ignored) = parse(&bytes)?;
+        if let Some(first) = ignored.first().filter(|_| strict) {
+            return Err(Failure::invalid(first.clone(), "unknown_field", format!("The field {first} is not known here.")));
+        }
+        Ok(Self { actor, input, ignored: Ignored::new(ignored) })
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, Vec<String>), Failure> {
+    let mut ignored = Vec::new();
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let parsed = serde_ignored::deserialize(&mut reader, |path| {
+        if ignored.len() < MOST_NAMED {
+            ignored.push(path.to_string());
+        }
+    })
+    .and_then(|input| reader.end().map(|()| input));
+    match parsed {
+        Ok(input) => Ok((input, ignored)),
+        Err(_) => Err(explain::<T>(bytes)),
+    }
+}
+
+/// Reads once more to find out which field is at fault. Only bad requests pay for it.
+fn explain<T: DeserializeOwned>(bytes: &[u8]) -> Failure {
+    match serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_slice(bytes)) {
+        Err(error) if error.inner().is_data() => {
+            let path = error.path().to_string();
+            let message = sentence(error.inner());
+            let missing = message.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')).map(|(name, _)| name.to_owned());
+            let param = match (path.as_str(), missing) {
+                (".", Some(name)) => name,
+                (path, Some(name)) => format!("{path}.{name}"),
+                (path, None) => path.to_owned(),
+            };
+            let text = format!("{param}: {message}.");
+            Failure::invalid(param, None, text)
+        }
+        Err(error) => Failure::malformed(format!("The body is not JSON: {}.", error.inner())),
+        Ok(_) => Failure::malformed("The body goes on after the JSON object."),
+    }
+}
+
+/// serde's words without the place, which a path says better.
+fn sentence(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(" at line ").map_or(text.clone(), |(words, _)| words.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize)]
+    struct Inner {
+        #[expect(dead_code, reason = "only its type matters")]
+        role: String,
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Outer {
+        model: String,
+        #[expect(dead_code, reason = "only its type matters")]
+        messages: Vec<Inner>,
+    }
+
+    #[test]
+    fn unknown_fields_are_noted_with_their_path() {
+        let (outer, ignored) = parse::<Outer>(br#"{"model":"m","messages":[{"role":"user","x":1}],"y":{"z":2}}"#).unwrap();
+        assert_eq!((outer.model.as_str(), ignored), ("m", vec!["messages.0.x".to_owned(), "y".to_owned()]));
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_path() {
+        let told = |text: &str| parse::<Outer>(text.as_bytes()).map(|_| ()).unwrap_err().event();
+        let missing = told(r#"{"model":"m","messages":[{}]}"#);
+        assert!(missing.contains(r#""param":"messages[0].role""#), "{missing}");
+        let wrong = told(r#"{"model":7,"messages":[]}"#);
+        assert!(wrong.contains(r#""param":"model""#) && wrong.contains("invalid type: integer `7`, expected a string"), "{wrong}");
+        let gone = told(r#"{"messages":[]}"#);
+        assert!(gone.contains(r#""param":"model""#), "{gone}");
+        let broken = told(r#"{"model":"#);
+        assert!(broken.contains("not JSON") && broken.contains(r#""param":null"#), "{broken}");
+        assert!(told(r#"{"model":"m","messages":[]} x"#).contains("goes on"));
+    }
+}

@@ -1,0 +1,61 @@
+//! From a key in a header to an [`Actor`].
+
+use crate::{Gateway, failure::Failure};
+use axum::{
+    extract::{ConnectInfo, FromRequestParts},
+    http::{HeaderMap, header, request::Parts},
+};
+use contract::ids::RequestId;
+use domain::{Actor, Error};
+use std::net::SocketAddr;
+use uuid::Uuid;
+
+/// Whose key it is. A route that takes it refuses everybody without one.
+pub struct Caller(pub Actor);
+
+impl FromRequestParts<Gateway> for Caller {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Gateway) -> Result<Self, Failure> {
+        let request = parts.extensions.get().copied().unwrap_or(RequestId(Uuid::nil()));
+        let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip());
+        let Some(key) = key(&parts.headers) else {
+            let message = "You sent no key. Send it in the header `Authorization: Bearer sk-kontor-\u{2026}`.".into();
+            return Err(Failure::of(Error::Unauthenticated { code: "invalid_api_key", message }, request));
+        };
+        match gateway.identity.authenticate_key(key, address, request).await {
+            Ok(actor) => Ok(Self(actor)),
+            Err(error) => Err(Failure::of(error, request)),
+        }
+    }
+}
+
+/// OpenAI's clients send a bearer token, Anthropic's `x-api-key`.
+fn key(headers: &HeaderMap) -> Option<&str> {
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
+        let (scheme, key) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+    });
+    let plain = || headers.get("x-api-key").and_then(|value| value.to_str().ok()).map(str::trim);
+    bearer.or_else(plain).filter(|key| !key.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::key;
+    use axum::http::{HeaderMap, HeaderValue};
+
+    #[test]
+    fn a_key_comes_as_bearer_token_or_on_its_own() {
+        let found = |name: &'static str, value: &'static str| {
+            let headers: HeaderMap = [(axum::http::HeaderName::from_static(name), HeaderValue::from_static(value))].into_iter().collect();
+            key(&headers).map(str::to_owned)
+        };
+        assert_eq!(found("authorization", "Bearer sk-1").as_deref(), Some("sk-1"));
+        assert_eq!(found("authorization", "bearer  sk-1 ").as_deref(), Some("sk-1"));
+        assert_eq!(found("x-api-key", "sk-1").as_deref(), Some("sk-1"));
+        assert_eq!(found("authorization", "Basic abc"), None);
+        assert_eq!(found("authorization", "Bearer "), None);
+        assert_eq!(found("x-other", "sk-1"), None);
+    }
+}

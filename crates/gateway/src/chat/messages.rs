@@ -1,0 +1,210 @@
+//! Messages as clients write them: content is a text or a list of parts.
+
+use crate::failure::Failure;
+use inference::{ChatMessage, ChatRole, ToolCall};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, IgnoredAny, SeqAccess, Visitor},
+};
+use std::fmt;
+
+#[derive(Debug, Deserialize)]
+pub struct Message {
+    role: Role,
+    content: Option<Content>,
+    /// What an answer of ours thought, as its client gives it back.
+    reasoning_content: Option<String>,
+    refusal: Option<String>,
+    tool_calls: Option<Vec<Call>>,
+    tool_call_id: Option<String>,
+    // Known, and nothing that a template takes.
+    #[serde(rename = "name")]
+    _name: Option<IgnoredAny>,
+    #[serde(rename = "annotations")]
+    _annotations: Option<IgnoredAny>,
+    #[serde(rename = "audio")]
+    _audio: Option<IgnoredAny>,
+    #[serde(rename = "function_call")]
+    _function_call: Option<IgnoredAny>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Role {
+    Developer,
+    System,
+    User,
+    Assistant,
+    Tool,
+}
+
+#[derive(Debug)]
+enum Content {
+    Text(String),
+    Parts(Vec<Part>),
+}
+
+#[derive(Debug, Deserialize)]
+struct Part {
+    #[serde(rename = "type")]
+    kind: String,
+    text: Option<String>,
+    refusal: Option<String>,
+    #[serde(rename = "image_url")]
+    _image_url: Option<IgnoredAny>,
+    #[serde(rename = "input_audio")]
+    _input_audio: Option<IgnoredAny>,
+    #[serde(rename = "file")]
+    _file: Option<IgnoredAny>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Call {
+    id: String,
+    function: CalledFunction,
+    #[serde(rename = "type")]
+    _kind: Option<IgnoredAny>,
+    #[serde(rename = "index")]
+    _index: Option<IgnoredAny>,
+}
+
+#[derive(Debug, Deserialize)]
+struct CalledFunction {
+    name: String,
+    #[serde(default)]
+    arguments: String,
+}
+
+/// The same for the funnel.
+///
+/// # Errors
+/// A part that no model here takes, or a message that makes no sense; with its path.
+pub fn messages(messages: Vec<Message>) -> Result<Vec<ChatMessage>, Failure> {
+    messages.into_iter().enumerate().map(|(at, message)| convert(at, message)).collect()
+}
+
+fn convert(at: usize, message: Message) -> Result<ChatMessage, Failure> {
+    let role = match message.role {
+        Role::Developer | Role::System => ChatRole::System,
+        Role::User => ChatRole::User,
+        Role::Assistant => ChatRole::Assistant,
+        Role::Tool => ChatRole::Tool,
+    };
+    let calls = message.tool_calls.unwrap_or_default();
+    let content = match message.content {
+        Some(content) => content.text(at)?,
+        // An answer may consist of calls, or of nothing.
+        None if role == ChatRole::Assistant => message.refusal.unwrap_or_default(),
+        None => return Err(Failure::invalid(format!("messages[{at}].content"), None, "This message has no content.")),
+    };
+    if role == ChatRole::Tool && message.tool_call_id.is_none() {
+        return Err(Failure::invalid(format!("messages[{at}].tool_call_id"), None, "A tool's message names the call that it answers."));
+    }
+    let call = |call: Call| ToolCall { id: call.id, name: call.function.name, arguments: call.function.arguments };
+    Ok(ChatMessage {
+        role,
+        content,
+        reasoning: message.reasoning_content.filter(|_| role == ChatRole::Assistant),
+        tool_calls: calls.into_iter().map(call).collect(),
+        tool_call_id: message.tool_call_id,
+    })
+}
+
+impl Content {
+    fn text(self, at: usize) -> Result<String, Failure> {
+        let parts = match self {
+            Self::Text(text) => return Ok(text),
+            Self::Parts(parts) => parts,
+        };
+        let mut texts = Vec::with_capacity(parts.len());
+        for (number, part) in parts.into_iter().enumerate() {
+            match (part.kind.as_str(), part.text, part.refusal) {
+                ("text", Some(text), _) | ("refusal", _, Some(text)) => texts.push(text),
+                ("image_url" | "input_audio" | "file", ..) => {
+                    let message = format!("This model takes text, and no parts of the type {}.", part.kind);
+                    return Err(Failure::invalid(format!("messages[{at}].content[{number}]"), "unsupported_content", message));
+                }
+                _ => {
+                    let message = "A part has a type (text, image_url, …) and what belongs to it.";
+                    return Err(Failure::invalid(format!("messages[{at}].content[{number}]"), None, message));
+                }
+            }
+        }
+        Ok(texts.join("\n"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Content;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or an array of parts")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Content, E> {
+                Ok(Content::Text(text.to_owned()))
+            }
+
+            fn visit_string<E: de::Error>(self, text: String) -> Result<Content, E> {
+                Ok(Content::Text(text))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Content, A::Error> {
+                let mut all = Vec::new();
+                while let Some(part) = parts.next_element()? {
+                    all.push(part);
+                }
+                Ok(Content::Parts(all))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Message, messages};
+    use inference::{ChatMessage, ChatRole};
+    use serde_json::{Value, json};
+
+    fn read(value: Value) -> Result<Vec<ChatMessage>, String> {
+        let read: Vec<Message> = serde_json::from_value(value).map_err(|error| error.to_string())?;
+        messages(read).map_err(|failure| failure.event())
+    }
+
+    #[test]
+    fn content_is_text_or_parts() {
+        let read = read(json!([
+            { "role": "developer", "content": "Be brief." },
+            { "role": "user", "name": "kim", "content": [{ "type": "text", "text": "a" }, { "type": "text", "text": "b" }] },
+        ]))
+        .unwrap();
+        assert_eq!(read[0], ChatMessage::new(ChatRole::System, "Be brief."));
+        assert_eq!(read[1], ChatMessage::new(ChatRole::User, "a\nb"));
+    }
+
+    #[test]
+    fn calls_and_their_results_come_through() {
+        let read = read(json!([
+            { "role": "assistant", "content": null, "reasoning_content": "hm",
+              "tool_calls": [{ "id": "call_1", "type": "function", "function": { "name": "f", "arguments": "{}" } }] },
+            { "role": "tool", "tool_call_id": "call_1", "content": "42" },
+        ]))
+        .unwrap();
+        assert_eq!((read[0].content.as_str(), read[0].reasoning.as_deref()), ("", Some("hm")));
+        assert_eq!((read[0].tool_calls[0].id.as_str(), read[0].tool_calls[0].name.as_str()), ("call_1", "f"));
+        assert_eq!((read[1].role, read[1].tool_call_id.as_deref()), (ChatRole::Tool, Some("call_1")));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named_with_its_path() {
+        let image = json!([{ "role": "user", "content": [{ "type": "image_url", "image_url": { "url": "data:" } }] }]);
+        let refused = read(image).unwrap_err();
+        assert!(refused.contains("messages[0].content[0]") && refused.contains("unsupported_content"), "{refused}");
+        assert!(read(json!([{ "role": "user" }])).unwrap_err().contains("messages[0].content"));
+        assert!(read(json!([{ "role": "tool", "content": "42" }])).unwrap_err().contains("tool_call_id"));
+    }
+}

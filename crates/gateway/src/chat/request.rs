@@ -1,0 +1,223 @@
+//! What a client asks for, and what the funnel is asked for in turn.
+
+use super::messages::{Message, messages};
+use crate::{failure::Failure, parameters::completion_request};
+use inference::{Format, Options, Tool, ToolChoice};
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::{Value, json};
+use services::Completion;
+
+completion_request! {
+    /// The body. What is known and has no meaning here is listed too, so that it does not count as unknown.
+    pub struct ChatRequest {
+        messages: Vec<Message>,
+        max_completion_tokens: Option<u32>,
+        logprobs: Option<bool>,
+        top_logprobs: Option<u8>,
+        response_format: Option<ResponseFormat>,
+        tools: Option<Vec<ToolEntry>>,
+        tool_choice: Option<Value>,
+        parallel_tool_calls: Option<bool>,
+        reasoning_effort: Option<Effort>,
+        #[serde(rename = "metadata")]
+        _metadata: Option<IgnoredAny>,
+        #[serde(rename = "store")]
+        _store: Option<IgnoredAny>,
+        #[serde(rename = "service_tier")]
+        _service_tier: Option<IgnoredAny>,
+        #[serde(rename = "safety_identifier")]
+        _safety_identifier: Option<IgnoredAny>,
+        #[serde(rename = "prompt_cache_key")]
+        _prompt_cache_key: Option<IgnoredAny>,
+        #[serde(rename = "verbosity")]
+        _verbosity: Option<IgnoredAny>,
+        #[serde(rename = "modalities")]
+        _modalities: Option<IgnoredAny>,
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct ResponseFormat {
+    #[serde(rename = "type")]
+    kind: String,
+    json_schema: Option<JsonSchema>,
+}
+
+#[derive(Debug, Deserialize)]
+struct JsonSchema {
+    name: String,
+    schema: Option<Value>,
+    #[serde(rename = "description")]
+    _description: Option<IgnoredAny>,
+    /// Answers match the schema whether or not it is strict.
+    #[serde(rename = "strict")]
+    _strict: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ToolEntry {
+    #[serde(rename = "type")]
+    kind: String,
+    function: Option<Function>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Function {
+    name: String,
+    description: Option<String>,
+    parameters: Option<Value>,
+    #[serde(rename = "strict")]
+    _strict: Option<bool>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Effort {
+    None,
+    Minimal,
+    Low,
+    Medium,
+    High,
+    Xhigh,
+    Max,
+}
+
+impl ChatRequest {
+    /// # Errors
+    /// Something in it makes no sense, or cannot be done.
+    pub fn into_completion(self) -> Result<Completion, Failure> {
+        let (mut sampling, options) = self.parameters().split()?;
+        sampling.max_tokens = self.max_completion_tokens.or(sampling.max_tokens);
+        let tools = tools(self.tools.unwrap_or_default())?;
+        let options = Options {
+            format: self.response_format.map(format).transpose()?.flatten(),
+            logprobs: logprobs(self.logprobs, self.top_logprobs)?,
+            tool_choice: self.tool_choice.as_ref().map(tool_choice).transpose()?.unwrap_or_default(),
+            single_tool_call: self.parallel_tool_calls == Some(false),
+            think: self.reasoning_effort.map(|effort| !matches!(effort, Effort::None | Effort::Minimal)),
+            tools,
+            ..options
+        };
+        Ok(Completion { model: self.model, messages: messages(self.messages)?, sampling, options })
+    }
+}
+
+fn logprobs(wanted: Option<bool>, top: Option<u8>) -> Result<Option<u8>, Failure> {
+    match (wanted.unwrap_or(false), top) {
+        (true, top) => Ok(Some(top.unwrap_or(0))),
+        (false, None | Some(0)) => Ok(None),
+        (false, Some(_)) => Err(Failure::invalid("top_logprobs", "needs_logprobs", "top_logprobs needs logprobs to be true.")),
+    }
+}
+
+fn format(format: ResponseFormat) -> Result<Option<Format>, Failure> {
+    match format.kind.as_str() {
+        "text" => Ok(None),
+        "json_object" => Ok(Some(Format::JsonSchema(json!({ "type": "object" })))),
+        "json_schema" => {
+            let Some(schema) = format.json_schema else {
+                return Err(Failure::invalid("response_format.json_schema", None, "response_format.json_schema is missing."));
+            };
+            let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+            if !((1..=64).contains(&schema.name.len()) && schema.name.bytes().all(fits)) {
+                let message = "The name has 1 to 64 letters, digits, `_` and `-`.";
+                return Err(Failure::invalid("response_format.json_schema.name", None, message));
+            }
+            Ok(Some(Format::JsonSchema(schema.schema.unwrap_or_else(|| json!({})))))
+        }
+        other => {
+            let message = format!("response_format.type is text, json_object or json_schema, not {other:?}.");
+            Err(Failure::invalid("response_format.type", None, message))
+        }
+    }
+}
+
+fn tools(entries: Vec<ToolEntry>) -> Result<Vec<Tool>, Failure> {
+    let tool = |(at, entry): (usize, ToolEntry)| {
+        let function = entry.function.filter(|_| entry.kind == "function").ok_or_else(|| {
+            Failure::invalid(format!("tools[{at}]"), "unsupported_tool", "Tools are of the type function, with a function.")
+        })?;
+        let parameters = function.parameters.unwrap_or_else(|| json!({ "type": "object", "properties": {} }));
+        Ok(Tool { name: function.name, description: function.description, parameters })
+    };
+    entries.into_iter().enumerate().map(tool).collect()
+}
+
+fn tool_choice(choice: &Value) -> Result<ToolChoice, Failure> {
+    let wrong = |message: &str| Err(Failure::invalid("tool_choice", None, message));
+    match choice {
+        Value::Null => Ok(ToolChoice::Auto),
+        Value::String(word) => match word.as_str() {
+            "auto" => Ok(ToolChoice::Auto),
+            "none" => Ok(ToolChoice::None),
+            "required" => Ok(ToolChoice::Required),
+            _ => wrong("tool_choice is auto, none, required or an object that names a function."),
+        },
+        object => match object.pointer("/function/name").and_then(Value::as_str) {
+            Some(name) => Ok(ToolChoice::Named(name.into())),
+            None => wrong("tool_choice is auto, none, required or an object that names a function."),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ChatRequest;
+    use inference::{ChatRole, Format, ToolChoice};
+    use serde_json::{Value, json};
+    use services::Completion;
+
+    fn with(more: Value) -> Result<Completion, String> {
+        let mut body = json!({ "model": "m", "messages": [{ "role": "user", "content": "hi" }] });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value::<ChatRequest>(body).map_err(|error| error.to_string())?.into_completion().map_err(|failure| failure.event())
+    }
+
+    #[test]
+    fn the_least_is_model_and_messages() {
+        let completion = with(json!({})).unwrap();
+        assert_eq!(completion.model, "m");
+        assert_eq!(completion.messages[0].role, ChatRole::User);
+        assert_eq!(completion.options.n, 1);
+        assert!(completion.options.format.is_none() && completion.options.logprobs.is_none());
+        with(json!({ "temperature": null, "stop": null, "tools": null, "n": null, "logit_bias": null })).unwrap();
+    }
+
+    #[test]
+    fn both_names_of_the_longest_answer_are_understood() {
+        assert_eq!(with(json!({ "max_tokens": 5 })).unwrap().sampling.max_tokens, Some(5));
+        assert_eq!(with(json!({ "max_tokens": 5, "max_completion_tokens": 7 })).unwrap().sampling.max_tokens, Some(7));
+    }
+
+    #[test]
+    fn formats_are_schemas() {
+        let format = |value: Value| with(json!({ "response_format": value })).map(|completion| completion.options.format);
+        assert_eq!(format(json!({ "type": "text" })).unwrap(), None);
+        assert_eq!(format(json!({ "type": "json_object" })).unwrap(), Some(Format::JsonSchema(json!({ "type": "object" }))));
+        let schema = json!({ "type": "json_schema", "json_schema": { "name": "x", "strict": true, "schema": { "type": "array" } } });
+        assert_eq!(format(schema).unwrap(), Some(Format::JsonSchema(json!({ "type": "array" }))));
+        assert!(format(json!({ "type": "json_schema" })).unwrap_err().contains("response_format.json_schema"));
+        assert!(format(json!({ "type": "json_schema", "json_schema": { "name": "a b" } })).unwrap_err().contains("json_schema.name"));
+        assert!(format(json!({ "type": "xml" })).unwrap_err().contains("response_format.type"));
+    }
+
+    #[test]
+    fn tools_and_the_choice_between_them() {
+        let tools = json!([{ "type": "function", "function": { "name": "f", "strict": true } }]);
+        let choice = |value: Value| with(json!({ "tools": tools, "tool_choice": value })).map(|completion| completion.options.tool_choice);
+        assert_eq!(choice(json!("required")).unwrap(), ToolChoice::Required);
+        assert_eq!(choice(json!({ "type": "function", "function": { "name": "f" } })).unwrap(), ToolChoice::Named("f".into()));
+        assert!(choice(json!("perhaps")).unwrap_err().contains("tool_choice"));
+        assert!(with(json!({ "tools": [{ "type": "web_search" }] })).unwrap_err().contains("tools[0]"));
+        assert!(with(json!({ "parallel_tool_calls": false })).unwrap().options.single_tool_call);
+    }
+
+    #[test]
+    fn the_rest_is_checked_by_name() {
+        assert!(with(json!({ "n": 0 })).unwrap_err().contains(r#""param":"n""#));
+        assert!(with(json!({ "logit_bias": { "x": 1 } })).unwrap_err().contains("logit_bias.x"));
+        assert!(with(json!({ "top_logprobs": 3 })).unwrap_err().contains("top_logprobs"));
+        assert_eq!(with(json!({ "logprobs": true, "top_logprobs": 3 })).unwrap().options.logprobs, Some(3));
+        assert_eq!(with(json!({ "reasoning_effort": "none" })).unwrap().options.think, Some(false));
+    }
+}

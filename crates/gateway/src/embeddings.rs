@@ -1,0 +1,86 @@
+//! `POST /v1/embeddings`.
+
+use crate::{Gateway, body::Call, failure::Failure, headers, parameters::OneOrMany, usage::InputUsage};
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use inference::VectorRequest;
+use serde::{Deserialize, Serialize, de::IgnoredAny};
+
+#[derive(Debug, Deserialize)]
+pub struct EmbeddingsRequest {
+    model: String,
+    /// Token ids, which OpenAI takes too, are those of its own models and mean nothing here.
+    input: OneOrMany,
+    encoding_format: Option<Encoding>,
+    dimensions: Option<usize>,
+    #[serde(rename = "user")]
+    _user: Option<IgnoredAny>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Encoding {
+    Float,
+    /// Little-endian f32. What OpenAI's Python client asks for when its caller says nothing.
+    Base64,
+}
+
+#[derive(Serialize)]
+struct List<'a> {
+    object: &'static str,
+    data: Vec<Entry>,
+    model: &'a str,
+    usage: InputUsage,
+}
+
+#[derive(Serialize)]
+struct Entry {
+    object: &'static str,
+    index: usize,
+    embedding: Embedding,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Embedding {
+    Numbers(Vec<f32>),
+    Text(String),
+}
+
+impl Embedding {
+    fn of(vector: Vec<f32>, encoding: Encoding) -> Self {
+        match encoding {
+            Encoding::Float => Self::Numbers(vector),
+            Encoding::Base64 => Self::Text(STANDARD.encode(vector.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<_>>())),
+        }
+    }
+}
+
+pub async fn create(State(gateway): State<Gateway>, call: Call<EmbeddingsRequest>) -> Result<Response, Failure> {
+    let Call { actor, input, ignored } = call;
+    let wanted = VectorRequest { model: Some(input.model), dimensions: input.dimensions, ..VectorRequest::default() };
+    let made = gateway.services.api.embed(&actor, input.input.0, wanted).await.map_err(|error| Failure::of(error, actor.request()))?;
+    let encoding = input.encoding_format.unwrap_or(Encoding::Float);
+    let entry = |(index, vector)| Entry { object: "embedding", index, embedding: Embedding::of(vector, encoding) };
+    let data = made.vectors.into_iter().enumerate().map(entry).collect();
+    let mut response = Json(List { object: "list", data, model: &made.stats.model, usage: InputUsage::from(&made.stats) }).into_response();
+    headers::name_use(response.headers_mut(), &made.stats.model, &made.usage.0.simple().to_string());
+    ignored.put(response.headers_mut());
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Embedding, Encoding};
+    use base64::{Engine, engine::general_purpose::STANDARD};
+
+    #[test]
+    fn base64_is_little_endian() {
+        let Embedding::Text(text) = Embedding::of(vec![1.0, -2.5], Encoding::Base64) else { panic!("numbers") };
+        assert_eq!(STANDARD.decode(text).unwrap(), [0, 0, 0x80, 0x3f, 0, 0, 0x20, 0xc0]);
+    }
+}

@@ -1,0 +1,195 @@
+//! Failures in OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`, all four always present.
+
+use axum::{
+    Json,
+    extract::{
+        Request,
+        rejection::{BytesRejection, FailedToBufferBody},
+    },
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use contract::ids::RequestId;
+use domain::Error;
+use serde::Serialize;
+use std::borrow::Cow;
+
+/// OpenAI's clients read this before anything else when they decide whether to try again.
+static SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// Why a request was not answered.
+#[derive(Debug)]
+pub struct Failure {
+    status: StatusCode,
+    body: FailureBody,
+    retry_after: Option<u32>,
+    /// Trying again cannot help, although the status says it might.
+    final_: bool,
+}
+
+/// The value of `error`.
+#[derive(Debug, Serialize)]
+pub struct FailureBody {
+    message: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    param: Option<String>,
+    code: Option<Cow<'static, str>>,
+}
+
+#[derive(Serialize)]
+struct Envelope<'a> {
+    error: &'a FailureBody,
+}
+
+const INVALID: &str = "invalid_request_error";
+
+impl Failure {
+    fn new(status: StatusCode, kind: &'static str, code: impl Into<Option<&'static str>>, message: impl Into<String>) -> Self {
+        let body = FailureBody { message: message.into(), kind, param: None, code: code.into().map(Cow::Borrowed) };
+        Self { status, body, retry_after: None, final_: false }
+    }
+
+    /// A field that makes no sense; `param` is its path as the client wrote it.
+    pub fn invalid(param: impl Into<String>, code: impl Into<Option<&'static str>>, message: impl Into<String>) -> Self {
+        let mut failure = Self::new(StatusCode::BAD_REQUEST, INVALID, code, message);
+        failure.body.param = Some(param.into());
+        failure
+    }
+
+    /// A body that is not what the route takes.
+    pub fn malformed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, INVALID, None, message)
+    }
+
+    /// Of a service, for the request with this id. Logs what is our fault: here and nowhere else.
+    pub fn of(error: Error, request: RequestId) -> Self {
+        match error {
+            Error::Unauthenticated { message, .. } => Self::new(StatusCode::UNAUTHORIZED, INVALID, "invalid_api_key", message),
+            Error::Forbidden { message } => Self::new(StatusCode::FORBIDDEN, "permission_error", None, message),
+            Error::NotFound { what: "model" } => {
+                let mut failure = Self::new(
+                    StatusCode::NOT_FOUND,
+                    INVALID,
+                    "model_not_found",
+                    "There is no such model, or this key may not use it. GET /v1/models lists those that it may.",
+                );
+                failure.body.param = Some("model".into());
+                failure
+            }
+            Error::NotFound { what } => Self::new(StatusCode::NOT_FOUND, INVALID, "not_found", format!("There is no such {what}.")),
+            Error::Invalid { field, code, message } => Self::invalid(field, code, message),
+            Error::Conflict { code, message } => Self::new(StatusCode::CONFLICT, INVALID, code, message),
+            Error::QuotaExceeded { which, retry_after } => {
+                let message = format!("The limit \u{201c}{which}\u{201d} is reached.");
+                let mut failure = Self::new(StatusCode::TOO_MANY_REQUESTS, "requests", "rate_limit_exceeded", message);
+                failure.retry_after = retry_after;
+                failure
+            }
+            Error::GuardrailBlocked { rule } => {
+                let message = format!("The rule \u{201c}{rule}\u{201d} does not allow this content.");
+                Self::new(StatusCode::BAD_REQUEST, INVALID, "content_filter", message)
+            }
+            Error::Unavailable { what, retry_after } => {
+                let code = if what == "model" { "model_loading" } else { "unavailable" };
+                let message = format!("The {what} is not available at the moment. Try again shortly.");
+                let mut failure = Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", code, message);
+                failure.retry_after = retry_after;
+                failure
+            }
+            Error::Internal(source) => {
+                tracing::error!(%request, error = %contract::chain(source.as_ref()), "a request failed");
+                let message = format!("Something went wrong on our side. The log has more under the request id {request}.");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "internal_error", message)
+            }
+        }
+    }
+
+    /// What a stream that has begun says instead of a status.
+    pub fn event(&self) -> String {
+        // Four fields of text always make JSON.
+        serde_json::to_string(&Envelope { error: &self.body }).unwrap_or_default()
+    }
+}
+
+impl From<BytesRejection> for Failure {
+    fn from(rejection: BytesRejection) -> Self {
+        match rejection {
+            BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
+                let message = format!("The request is larger than the {} MiB allowed.", crate::BODY_MAX_BYTES / (1024 * 1024));
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID, "request_too_large", message)
+            }
+            _ => Self::malformed("The request's body could not be read to its end."),
+        }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(Envelope { error: &self.body })).into_response();
+        let headers = response.headers_mut();
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.final_ {
+            headers.insert(SHOULD_RETRY.clone(), HeaderValue::from_static("false"));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// An address under `/v1` that is not served.
+pub async fn no_such_route(request: Request) -> Failure {
+    let message = format!("There is no {} {} here. /docs lists what there is.", request.method(), request.uri().path());
+    Failure::new(StatusCode::NOT_FOUND, INVALID, "unknown_url", message)
+}
+
+/// A method that the address does not take.
+pub async fn method_not_allowed(request: Request) -> Failure {
+    let message = format!("{} takes no {}.", request.uri().path(), request.method());
+    Failure::new(StatusCode::METHOD_NOT_ALLOWED, INVALID, "method_not_allowed", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Failure;
+    use axum::response::IntoResponse;
+    use contract::ids::RequestId;
+    use domain::Error;
+    use uuid::Uuid;
+
+    #[test]
+    fn each_meaning_has_its_status_type_and_code() {
+        let cases = [
+            (Error::unauthenticated(), 401, r#""type":"invalid_request_error","param":null,"code":"invalid_api_key""#),
+            (Error::forbidden("no"), 403, r#""type":"permission_error","param":null,"code":null"#),
+            (Error::not_found("model"), 404, r#""type":"invalid_request_error","param":"model","code":"model_not_found""#),
+            (
+                Error::invalid("messages", "context_length_exceeded", "too long"),
+                400,
+                r#""type":"invalid_request_error","param":"messages","code":"context_length_exceeded""#,
+            ),
+            (
+                Error::QuotaExceeded { which: "requests per minute".into(), retry_after: Some(3) },
+                429,
+                r#""type":"requests","param":null,"code":"rate_limit_exceeded""#,
+            ),
+            (Error::GuardrailBlocked { rule: "x".into() }, 400, r#""type":"invalid_request_error","param":null,"code":"content_filter""#),
+            (Error::unavailable("model", Some(5)), 503, r#""type":"server_error","param":null,"code":"model_loading""#),
+            (Error::internal("secret"), 500, r#""type":"server_error","param":null,"code":"internal_error""#),
+        ];
+        for (error, status, expected) in cases {
+            let failure = Failure::of(error, RequestId(Uuid::nil()));
+            let body = failure.event();
+            assert!(body.contains(expected) && !body.contains("secret"), "{body}");
+            let retry = failure.retry_after;
+            let response = failure.into_response();
+            assert_eq!(response.status().as_u16(), status, "{body}");
+            let told = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
+            assert_eq!(told, retry.map(|seconds| seconds.to_string()).as_deref());
+        }
+    }
+}

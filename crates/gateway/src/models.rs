@@ -1,0 +1,63 @@
+//! `GET /v1/models` and `GET /v1/models/{id}`.
+
+use crate::{Gateway, caller::Caller, failure::Failure};
+use axum::{
+    Json,
+    extract::{Path, State},
+    response::{IntoResponse, Response},
+};
+use domain::Error;
+use inference::{ModelKind, Offered};
+use serde::Serialize;
+
+#[derive(Serialize)]
+struct List {
+    object: &'static str,
+    data: Vec<Model>,
+}
+
+/// OpenAI's four fields, and what several servers add.
+#[derive(Serialize)]
+struct Model {
+    id: String,
+    object: &'static str,
+    /// Models have no birthday here; clients demand a number.
+    created: i64,
+    owned_by: &'static str,
+    name: String,
+    context_length: u32,
+    capabilities: [&'static str; 1],
+    status: &'static str,
+}
+
+impl From<Offered> for Model {
+    fn from(offered: Offered) -> Self {
+        Self {
+            id: offered.id,
+            object: "model",
+            created: 0,
+            owned_by: "kontor",
+            name: offered.name,
+            context_length: offered.context_length,
+            capabilities: [match offered.kind {
+                ModelKind::Chat => "completion",
+                ModelKind::Embedding => "embedding",
+                ModelKind::Reranker => "rerank",
+            }],
+            status: if offered.ready { "ready" } else { "unavailable" },
+        }
+    }
+}
+
+pub async fn list(State(gateway): State<Gateway>, Caller(actor): Caller) -> Result<Response, Failure> {
+    let models = gateway.services.api.models(&actor).await.map_err(|error| Failure::of(error, actor.request()))?;
+    Ok(Json(List { object: "list", data: models.into_iter().map(Model::from).collect() }).into_response())
+}
+
+pub async fn get(State(gateway): State<Gateway>, Caller(actor): Caller, Path(id): Path<String>) -> Result<Response, Failure> {
+    let models = gateway.services.api.models(&actor).await.map_err(|error| Failure::of(error, actor.request()))?;
+    match models.into_iter().find(|model| model.id == id) {
+        Some(model) => Ok(Json(Model::from(model)).into_response()),
+        None => Err(Failure::of(Error::not_found("model"), actor.request())),
+    }
+}

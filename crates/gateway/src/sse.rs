@@ -1,0 +1,50 @@
+//! Server-sent events as OpenAI sends them: `data:` lines without a name, `[DONE]` at the end.
+
+use axum::{
+    body::{Body, Bytes},
+    http::{HeaderValue, header},
+    response::Response,
+};
+use futures::{Stream, StreamExt, stream};
+use serde::Serialize;
+use std::{convert::Infallible, time::Duration};
+
+/// A comment is sent after so long a silence, so that proxies keep the connection.
+const PING: Duration = Duration::from_secs(15);
+/// The last event.
+pub const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
+
+/// `data: …` with a value as JSON.
+pub fn data(value: &impl Serialize) -> Bytes {
+    let mut frame = Vec::with_capacity(256);
+    frame.extend_from_slice(b"data: ");
+    // Our own types always serialise.
+    if serde_json::to_writer(&mut frame, value).is_err() {
+        return Bytes::new();
+    }
+    frame.extend_from_slice(b"\n\n");
+    frame.into()
+}
+
+/// The same with JSON that is there already.
+pub fn text(json: &str) -> Bytes {
+    format!("data: {json}\n\n").into()
+}
+
+/// Sends frames as they come, with pings in between.
+pub fn respond(frames: impl Stream<Item = Bytes> + Send + 'static) -> Response {
+    let pinged = stream::unfold(Box::pin(frames), |mut frames| async move {
+        match tokio::time::timeout(PING, frames.next()).await {
+            Ok(None) => None,
+            Ok(Some(frame)) => Some((Ok::<_, Infallible>(frame), frames)),
+            Err(_) => Some((Ok(Bytes::from_static(b": ping\n\n")), frames)),
+        }
+    });
+    let mut response = Response::new(Body::from_stream(pinged));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // nginx would collect the events otherwise.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}

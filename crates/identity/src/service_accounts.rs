@@ -1,0 +1,226 @@
+//! Service accounts and their keys, for whoever administers them.
+
+use crate::{
+    Identity, keys,
+    people::{required, taken},
+};
+use contract::{
+    Millis,
+    ids::{ApiKeyId, ServiceAccountId, TenantId, UserId},
+    key::Scope,
+};
+use domain::{Error, Result, secret::Secret};
+use ipnet::IpNet;
+use std::net::IpAddr;
+use store::{
+    Reason,
+    api_keys::{ApiKey, NewApiKey},
+    audit::AuditEvent,
+    service_accounts::{NewServiceAccount, ServiceAccount},
+};
+use uuid::Uuid;
+
+/// A service account to be made.
+#[derive(Clone, Debug)]
+pub struct NewAccount {
+    pub tenant: TenantId,
+    pub name: String,
+    /// What it is for, in words.
+    pub purpose: String,
+    pub team: String,
+    pub cost_center: String,
+    /// Who answers for it.
+    pub owner: Option<UserId>,
+    /// `None`: every model of the tenant.
+    pub models: Option<Vec<String>>,
+    pub expires_at: Option<Millis>,
+}
+
+/// A key to be made.
+#[derive(Clone, Debug, Default)]
+pub struct NewKey {
+    pub name: String,
+    pub scopes: Vec<Scope>,
+    /// `None`: every model of the account.
+    pub models: Option<Vec<String>>,
+    /// From where it may be used, as addresses or CIDR; empty: from everywhere.
+    pub networks: Vec<String>,
+    pub expires_at: Option<Millis>,
+}
+
+/// A key that was just made. The secret is shown once and stored nowhere.
+#[derive(Clone, Debug)]
+pub struct MadeKey {
+    pub id: ApiKeyId,
+    pub key: Secret,
+}
+
+impl Identity {
+    /// Adds a service account. `by` names the command for the audit trail, here and below.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] on `name` or `purpose`; [`Error::Conflict`] with code `name_taken`.
+    pub async fn create_service_account(&self, by: &str, account: NewAccount) -> Result<ServiceAccountId> {
+        let (name, purpose) = (required("name", &account.name)?, required("purpose", &account.purpose)?);
+        let id = ServiceAccountId(Uuid::now_v7());
+        let new = NewServiceAccount {
+            id,
+            name: name.into(),
+            purpose: purpose.into(),
+            team: account.team.trim().into(),
+            cost_center: account.cost_center.trim().into(),
+            owner: account.owner,
+            models: account.models,
+            expires_at: account.expires_at,
+            created_at: self.now(),
+        };
+        let tx = self.db().begin_system(by, Reason::Administration).await?;
+        let name_taken = |error| taken(error, "name_taken", "There is a service account of this name already.");
+        tx.service_accounts().create(account.tenant, &new).await.map_err(name_taken)?;
+        tx.audit(&AuditEvent::new(by, "service_account.created").target(id), Some(account.tenant)).await?;
+        tx.commit().await?;
+        Ok(id)
+    }
+
+    /// All service accounts of a tenant.
+    ///
+    /// # Errors
+    /// As for any statement.
+    pub async fn service_accounts(&self, by: &str, tenant: TenantId) -> Result<Vec<ServiceAccount>> {
+        let tx = self.db().begin_system(by, Reason::Administration).await?;
+        let accounts = tx.service_accounts().list(tenant).await?;
+        tx.commit().await?;
+        Ok(accounts)
+    }
+
+    /// The service account of this name.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; else as for any statement.
+    pub async fn service_account(&self, by: &str, tenant: TenantId, name: &str) -> Result<ServiceAccount> {
+        let tx = self.db().begin_system(by, Reason::Administration).await?;
+        let account = tx.service_accounts().by_name(tenant, name).await?;
+        tx.commit().await?;
+        Ok(account)
+    }
+
+    /// Closes an account with all its keys, or opens it again.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; else as for any statement.
+    pub async fn disable_service_account(&self, by: &str, tenant: TenantId, account: ServiceAccountId, disabled: bool) -> Result<()> {
+        let tx = self.db().begin_system(by, Reason::Administration).await?;
+        tx.service_accounts().set_disabled(tenant, account, disabled.then(|| self.now())).await?;
+        let action = if disabled { "service_account.disabled" } else { "service_account.enabled" };
+        tx.audit(&AuditEvent::new(by, action).target(account), Some(tenant)).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Makes a key for an account.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] on `scopes` or `networks`.
+    pub async fn create_key(&self, by: &str, tenant: TenantId, account: ServiceAccountId, new: NewKey) -> Result<MadeKey> {
+        if new.scopes.is_empty() {
+            return Err(Error::invalid("scopes", "required", "A key needs at least one scope."));
+        }
+        let networks = networks(&new.networks)?;
+        let (id, (key, hash, hint)) = (ApiKeyId(Uuid::now_v7()), keys::make());
+        let row = NewApiKey {
+            id,
+            account,
+            name: new.name.trim().into(),
+            hash,
+            hint,
+            scopes: new.scopes,
+            models: new.models,
+            networks,
+            expires_at: new.expires_at,
+            created_at: self.now(),
+        };
+        let tx = self.db().begin_system(by, Reason::Administration).await?;
+        tx.api_keys().create(tenant, &row).await?;
+        tx.audit(&AuditEvent::new(by, "key.created").target(id).detail("account", account.to_string()), Some(tenant)).await?;
+        tx.commit().await?;
+        Ok(MadeKey { id, key })
+    }
+
+    /// The keys of an account, newest first.
+    ///
+    /// # Errors
+    /// As for any statement.
+    pub async fn keys(&self, by: &str, tenant: TenantId, account: ServiceAccountId) -> Result<Vec<ApiKey>> {
+        let tx = self.db().begin_system(by, Reason::Administration).await?;
+        let keys = tx.api_keys().list(tenant, account).await?;
+        tx.commit().await?;
+        Ok(keys)
+    }
+
+    /// Closes a key everywhere within two seconds, or opens it again.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; else as for any statement.
+    pub async fn disable_key(&self, by: &str, key: ApiKeyId, disabled: bool) -> Result<()> {
+        let tx = self.db().begin_system(by, Reason::Administration).await?;
+        let (tenant, _) = tx.api_keys().get(key).await?;
+        tx.api_keys().set_disabled(key, disabled.then(|| self.now())).await?;
+        let action = if disabled { "key.disabled" } else { "key.enabled" };
+        tx.audit(&AuditEvent::new(by, action).target(key), Some(tenant)).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Makes a successor with the same rights; the old key goes on for `overlap_ms` at most.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; else as for any statement.
+    pub async fn rotate_key(&self, by: &str, key: ApiKeyId, overlap_ms: i64) -> Result<MadeKey> {
+        let now = self.now();
+        let (id, (secret, hash, hint)) = (ApiKeyId(Uuid::now_v7()), keys::make());
+        let tx = self.db().begin_system(by, Reason::Administration).await?;
+        let (tenant, old) = tx.api_keys().get(key).await?;
+        let ends = now.saturating_add(overlap_ms.max(0));
+        tx.api_keys().set_expiry(key, Some(old.expires_at.map_or(ends, |at| at.min(ends)))).await?;
+        let new = NewApiKey {
+            id,
+            account: old.account,
+            name: old.name,
+            hash,
+            hint,
+            scopes: old.scopes,
+            models: old.models,
+            networks: old.networks,
+            expires_at: old.expires_at,
+            created_at: now,
+        };
+        tx.api_keys().create(tenant, &new).await?;
+        tx.audit(&AuditEvent::new(by, "key.rotated").target(key).detail("successor", id.to_string()), Some(tenant)).await?;
+        tx.commit().await?;
+        Ok(MadeKey { id, key: secret })
+    }
+}
+
+/// Addresses become networks of one.
+fn networks(texts: &[String]) -> Result<Vec<String>> {
+    let network = |text: &String| {
+        let text = text.trim();
+        let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        network.map(|network| network.trunc().to_string()).map_err(|_| {
+            Error::invalid("networks", "bad_network", format!("{text:?} is no network; write it like 10.1.0.0/16 or 2001:db8::/32."))
+        })
+    };
+    texts.iter().map(network).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::networks;
+
+    #[test]
+    fn networks_are_addresses_or_ranges() {
+        let made = |texts: &[&str]| networks(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+        assert_eq!(made(&["10.1.2.3/16", " 192.0.2.7", "2001:db8::1"]).unwrap(), ["10.1.0.0/16", "192.0.2.7/32", "2001:db8::1/128"]);
+        assert!(made(&["10.1.2.3/33"]).is_err() && made(&["example.org"]).is_err() && made(&[""]).is_err());
+    }
+}

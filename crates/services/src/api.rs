@@ -1,0 +1,69 @@
+//! What programs do with models: everything behind `/v1`.
+
+use crate::shared::Shared;
+use contract::{model::Sampling, usage::Purpose};
+use domain::{Action, Actor, Result};
+use inference::{ChatMessage, Generation, Offered, Options, Request, VectorRequest, Vectors};
+use std::sync::Arc;
+
+/// A completion for a program.
+#[derive(Clone, Debug)]
+pub struct Completion {
+    pub model: String,
+    /// Oldest first.
+    pub messages: Vec<ChatMessage>,
+    pub sampling: Sampling,
+    pub options: Options,
+}
+
+/// See the module.
+#[derive(Clone)]
+pub struct Api {
+    shared: Arc<Shared>,
+}
+
+impl Api {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Models that the key may use, of every kind.
+    ///
+    /// # Errors
+    /// [`domain::Error::Forbidden`] without the scope.
+    #[expect(clippy::unused_async, reason = "all service methods are async: callers need not know which ones wait")]
+    pub async fn models(&self, actor: &Actor) -> Result<Vec<Offered>> {
+        actor.may(Action::UseModels)?;
+        Ok(self.shared.inference.offered(actor))
+    }
+
+    /// Begins a completion. Whoever drops it cancels it and pays for what was produced.
+    ///
+    /// # Errors
+    /// As [`inference::Inference::admit`]; [`domain::Error::Forbidden`] without the scope.
+    pub async fn complete(&self, actor: &Actor, completion: Completion) -> Result<Generation> {
+        actor.may(Action::UseModels)?;
+        let Completion { model, messages, sampling, options } = completion;
+        let request =
+            Request { purpose: Purpose::Api, model: Some(model), messages, continue_last: false, sampling, transient: false, options };
+        self.shared.inference.admit(actor, request).await
+    }
+
+    /// Vectors of texts.
+    ///
+    /// # Errors
+    /// As [`inference::Inference::embed`]; [`domain::Error::Forbidden`] without the scope.
+    pub async fn embed(&self, actor: &Actor, texts: Vec<String>, request: VectorRequest) -> Result<Vectors> {
+        actor.may(Action::UseModels)?;
+        self.shared.inference.embed(actor, texts, request).await
+    }
+
+    /// Scores of documents for a query.
+    ///
+    /// # Errors
+    /// As [`inference::Inference::rerank`]; [`domain::Error::Forbidden`] without the scope.
+    pub async fn rerank(&self, actor: &Actor, query: &str, documents: Vec<String>, request: VectorRequest) -> Result<Vectors> {
+        actor.may(Action::UseModels)?;
+        self.shared.inference.rerank(actor, query, documents, request).await
+    }
+}

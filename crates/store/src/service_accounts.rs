@@ -1,0 +1,155 @@
+//! Service accounts: programs that use models.
+
+use crate::{
+    chat_sql::{all, instant, millis, one, run, sql},
+    tx::SystemTx,
+};
+use contract::{
+    Millis,
+    ids::{ServiceAccountId, TenantId, UserId},
+};
+use domain::{Error, Result};
+use sea_orm::FromQueryResult;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// A service account to be stored.
+#[derive(Clone, Debug)]
+pub struct NewServiceAccount {
+    pub id: ServiceAccountId,
+    /// Unique within the tenant, whatever the case.
+    pub name: String,
+    pub purpose: String,
+    pub team: String,
+    pub cost_center: String,
+    /// Who answers for it.
+    pub owner: Option<UserId>,
+    /// `None`: every model of the tenant.
+    pub models: Option<Vec<String>>,
+    pub expires_at: Option<Millis>,
+    pub created_at: Millis,
+}
+
+/// A service account as stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceAccount {
+    pub id: ServiceAccountId,
+    pub name: String,
+    pub purpose: String,
+    pub team: String,
+    pub cost_center: String,
+    pub owner: Option<UserId>,
+    pub models: Option<Vec<String>>,
+    pub expires_at: Option<Millis>,
+    pub disabled_at: Option<Millis>,
+    pub created_at: Millis,
+}
+
+/// Service accounts across tenants.
+#[derive(Debug)]
+pub struct SystemServiceAccounts<'a> {
+    tx: &'a SystemTx,
+}
+
+impl<'a> SystemServiceAccounts<'a> {
+    pub(crate) fn new(tx: &'a SystemTx) -> Self {
+        Self { tx }
+    }
+
+    /// Adds an account.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if the name is taken; else as for any statement.
+    pub async fn create(&self, tenant: TenantId, new: &NewServiceAccount) -> Result<()> {
+        let statement = sql(
+            "INSERT INTO service_account (tenant_id, id, name, purpose, team, cost_center, owner_id, models, expires_at, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+            [
+                tenant.0.into(),
+                new.id.0.into(),
+                new.name.as_str().into(),
+                new.purpose.as_str().into(),
+                new.team.as_str().into(),
+                new.cost_center.as_str().into(),
+                new.owner.map(|owner| owner.0).into(),
+                new.models.clone().into(),
+                new.expires_at.map(instant).transpose()?.into(),
+                instant(new.created_at)?.into(),
+            ],
+        );
+        self.tx.changed(run(self.tx.conn(), statement).await?);
+        Ok(())
+    }
+
+    /// All accounts of a tenant, by name.
+    ///
+    /// # Errors
+    /// As for any statement.
+    pub async fn list(&self, tenant: TenantId) -> Result<Vec<ServiceAccount>> {
+        let rows: Vec<Row> = all(self.tx.conn(), sql(&select("ORDER BY lower(name)"), [tenant.0.into()])).await?;
+        Ok(rows.into_iter().map(ServiceAccount::from).collect())
+    }
+
+    /// The account of this name, whatever the case.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; else as for any statement.
+    pub async fn by_name(&self, tenant: TenantId, name: &str) -> Result<ServiceAccount> {
+        let statement = sql(&select("AND lower(name) = lower($2)"), [tenant.0.into(), name.into()]);
+        let row: Option<Row> = one(self.tx.conn(), statement).await?;
+        row.map(ServiceAccount::from).ok_or(Error::not_found("service account"))
+    }
+
+    /// Closes (`Some`) or opens (`None`) an account with all its keys.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; else as for any statement.
+    pub async fn set_disabled(&self, tenant: TenantId, account: ServiceAccountId, at: Option<Millis>) -> Result<()> {
+        let statement = sql(
+            "UPDATE service_account SET disabled_at = $3 WHERE tenant_id = $1 AND id = $2",
+            [tenant.0.into(), account.0.into(), at.map(instant).transpose()?.into()],
+        );
+        match self.tx.changed(run(self.tx.conn(), statement).await?) {
+            0 => Err(Error::not_found("service account")),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn select(rest: &str) -> String {
+    format!(
+        "SELECT id, name, purpose, team, cost_center, owner_id, models, expires_at, disabled_at, created_at
+         FROM service_account WHERE tenant_id = $1 {rest}"
+    )
+}
+
+#[derive(FromQueryResult)]
+struct Row {
+    id: Uuid,
+    name: String,
+    purpose: String,
+    team: String,
+    cost_center: String,
+    owner_id: Option<Uuid>,
+    models: Option<Vec<String>>,
+    expires_at: Option<OffsetDateTime>,
+    disabled_at: Option<OffsetDateTime>,
+    created_at: OffsetDateTime,
+}
+
+impl From<Row> for ServiceAccount {
+    fn from(row: Row) -> Self {
+        Self {
+            id: ServiceAccountId(row.id),
+            name: row.name,
+            purpose: row.purpose,
+            team: row.team,
+            cost_center: row.cost_center,
+            owner: row.owner_id.map(UserId),
+            models: row.models,
+            expires_at: row.expires_at.map(millis),
+            disabled_at: row.disabled_at.map(millis),
+            created_at: millis(row.created_at),
+        }
+    }
+}

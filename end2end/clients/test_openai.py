@@ -1,0 +1,150 @@
+"""OpenAI's own Python client."""
+
+import math
+import typing
+
+import openai
+import pydantic
+import pytest
+
+HELLO = [{"role": "user", "content": "Say hello in one word."}]
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "weather",
+            "description": "The weather of a city",
+            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+        },
+    }
+]
+
+
+def test_models(client, chat, embedding):
+    assert {chat, embedding} <= {model.id for model in client.models.list()}
+    assert client.models.retrieve(chat).id == chat
+    with pytest.raises(openai.NotFoundError) as refused:
+        client.models.retrieve("org/none")
+    assert refused.value.code == "model_not_found"
+
+
+def test_chat_whole_and_streamed(client, chat):
+    ask = dict(model=chat, messages=HELLO, temperature=0, max_completion_tokens=16)
+    whole = client.chat.completions.create(**ask)
+    assert whole.choices[0].message.content and whole.choices[0].finish_reason in ("stop", "length")
+    assert whole.usage.prompt_tokens > 0 and whole.usage.completion_tokens > 0
+    chunks = list(client.chat.completions.create(**ask, stream=True, stream_options={"include_usage": True}))
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == whole.choices[0].message.content
+    assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens and not chunks[-1].choices
+    assert len({chunk.id for chunk in chunks}) == 1
+
+
+def test_the_raw_response_names_the_request(client, chat):
+    raw = client.chat.completions.with_raw_response.create(model=chat, messages=HELLO, max_tokens=2)
+    assert raw.headers["x-request-id"] and raw.headers["x-kontor-model"] == chat
+    assert raw.parse()._request_id == raw.headers["x-request-id"]
+
+
+def test_several_answers_with_log_probabilities(client, chat):
+    answer = client.chat.completions.create(model=chat, messages=HELLO, n=2, max_tokens=4, logprobs=True, top_logprobs=2)
+    assert [choice.index for choice in answer.choices] == [0, 1]
+    for choice in answer.choices:
+        for token in choice.logprobs.content:
+            assert token.logprob <= 0 and len(token.top_logprobs) == 2 and bytes(token.bytes).decode(errors="replace") == token.token
+
+
+def test_seed_and_stop(client, chat):
+    ask = dict(model=chat, messages=[{"role": "user", "content": "Count: one, two, three"}], seed=7, temperature=1, max_tokens=24)
+    first, second = (client.chat.completions.create(**ask).choices[0].message.content for _ in range(2))
+    assert first == second
+    stopped = client.chat.completions.create(**ask, stop=[first[3:6]]).choices[0]
+    assert first[3:6] not in stopped.message.content and stopped.finish_reason == "stop"
+
+
+class Person(pydantic.BaseModel):
+    name: str
+    age: int
+    mood: typing.Literal["good", "bad"]
+
+
+def test_structured_output(client, chat):
+    messages = [{"role": "user", "content": "Anna is 34 and happy. Describe her."}]
+    parsed = client.chat.completions.parse(model=chat, messages=messages, response_format=Person, temperature=0, max_tokens=64)
+    assert isinstance(parsed.choices[0].message.parsed, Person)
+
+
+def test_tools_and_their_results(client, chat):
+    messages = [{"role": "user", "content": "What is the weather in Kiel?"}]
+    ask = dict(model=chat, tools=TOOLS, temperature=0, max_tokens=64)
+    called = client.chat.completions.create(**ask, messages=messages, tool_choice="required").choices[0]
+    assert called.finish_reason == "tool_calls" and called.message.content is None
+    call = called.message.tool_calls[0]
+    assert call.function.name == "weather" and "Kiel" in call.function.arguments
+    messages += [called.message, {"role": "tool", "tool_call_id": call.id, "content": "Rain, 7 degrees."}]
+    assert "7" in client.chat.completions.create(**ask, messages=messages).choices[0].message.content
+
+
+def test_tools_streamed(client, chat):
+    messages = [{"role": "user", "content": "What is the weather in Kiel?"}]
+    with client.chat.completions.stream(model=chat, messages=messages, tools=TOOLS, tool_choice="required", temperature=0, max_tokens=64) as stream:
+        for _ in stream:
+            pass
+        call = stream.get_final_completion().choices[0].message.tool_calls[0]
+    assert call.function.name == "weather" and call.id
+
+
+def test_a_text_goes_on(client, chat):
+    answer = client.completions.create(model=chat, prompt="def add(a, b):\n    return", max_tokens=8, temperature=0)
+    assert "a + b" in answer.choices[0].text
+    streamed = client.completions.create(model=chat, prompt="def add(a, b):\n    return", max_tokens=8, temperature=0, stream=True)
+    assert "".join(chunk.choices[0].text for chunk in streamed) == answer.choices[0].text
+
+
+def cosine(a, b):
+    return sum(x * y for x, y in zip(a, b)) / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
+
+
+def test_embeddings(client, embedding):
+    texts = ["query: Wie hoch ist die Hundesteuer?", "passage: Die Hundesteuer beträgt 90 Euro im Jahr.", "passage: Das Freibad öffnet im Mai."]
+    # The client asks for base64 when its caller says nothing.
+    made = client.embeddings.create(model=embedding, input=texts)
+    vectors = [entry.embedding for entry in made.data]
+    assert [entry.index for entry in made.data] == [0, 1, 2] and len(vectors[0]) == 384
+    assert all(abs(sum(x * x for x in vector) - 1) < 1e-3 for vector in vectors)
+    assert cosine(vectors[0], vectors[1]) > cosine(vectors[0], vectors[2])
+    numbers = client.embeddings.create(model=embedding, input=texts[0], encoding_format="float").data[0].embedding
+    assert cosine(numbers, vectors[0]) > 0.9999
+    assert len(client.embeddings.create(model=embedding, input=texts[0], dimensions=64).data[0].embedding) == 64
+
+
+def test_errors_are_the_classes_that_programs_catch(client, url, chat, embedding):
+    stranger = openai.OpenAI(base_url=url, api_key="sk-kontor-wrong", max_retries=0)
+    with pytest.raises(openai.AuthenticationError) as refused:
+        stranger.chat.completions.create(model=chat, messages=HELLO)
+    assert refused.value.code == "invalid_api_key" and refused.value.request_id
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(model="gpt-9", messages=HELLO)
+    with pytest.raises(openai.NotFoundError):
+        client.embeddings.create(model=chat, input="x")
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(model=chat, messages=HELLO, temperature=9)
+    assert refused.value.param == "temperature"
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(model=chat, messages=[{"role": "user", "content": "word " * 40_000}])
+    assert refused.value.code == "context_length_exceeded"
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(model=chat, messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}]}])
+    assert refused.value.param == "messages[0].content[0]"
+
+
+def test_unknown_fields_do_no_harm(client, chat):
+    raw = client.chat.completions.with_raw_response.create(model=chat, messages=HELLO, max_tokens=2, extra_body={"frobnicate": True})
+    assert raw.headers["x-kontor-ignored-fields"] == "frobnicate"
+
+
+def test_whoever_stops_reading_may_go_on_at_once(client, chat):
+    for _ in range(3):
+        stream = client.chat.completions.create(model=chat, messages=[{"role": "user", "content": "Count to one thousand."}], max_tokens=1000, stream=True)
+        next(iter(stream))
+        stream.close()
+    assert client.chat.completions.create(model=chat, messages=HELLO, max_tokens=4, timeout=20).choices

@@ -1,0 +1,113 @@
+//! Service accounts and their keys.
+
+use super::{BY, output::Output};
+use crate::{AnyError, cli::AdminCommand};
+use contract::{Millis, key::Scope};
+use domain::{Clock, SystemClock};
+use identity::{Identity, MadeKey, NewAccount, NewKey};
+use serde_json::{Value, json};
+use store::{api_keys::ApiKey, service_accounts::ServiceAccount};
+
+const HOUR_MS: i64 = 60 * 60 * 1000;
+const DAY_MS: i64 = 24 * HOUR_MS;
+
+/// The commands about keys.
+///
+/// # Errors
+/// The command is refused, or is none of these.
+pub async fn execute(identity: &Identity, command: AdminCommand) -> Result<Output, AnyError> {
+    match command {
+        AdminCommand::CreateServiceAccount { tenant, name, purpose, team, cost_center, models, days } => {
+            let tenant_id = identity.tenant_by_slug(BY, &tenant).await?;
+            let account = NewAccount {
+                tenant: tenant_id,
+                name: name.clone(),
+                purpose,
+                team,
+                cost_center,
+                owner: None,
+                models: some(models),
+                expires_at: days.map(end_of),
+            };
+            let id = identity.create_service_account(BY, account).await?;
+            let text =
+                format!("Created the service account {name} in {tenant}. Next: kontor admin create-key --tenant {tenant} --account {name}");
+            Ok(Output::new(text, json!({ "id": id, "name": name, "tenant": tenant })))
+        }
+        AdminCommand::ListServiceAccounts { tenant } => list(identity, &tenant).await,
+        AdminCommand::DisableServiceAccount { tenant, name, undo } => {
+            let tenant = identity.tenant_by_slug(BY, &tenant).await?;
+            let account = identity.service_account(BY, tenant, &name).await?;
+            identity.disable_service_account(BY, tenant, account.id, !undo).await?;
+            Ok(Output::new(format!("{} {name}.", done(undo)), json!({ "id": account.id, "disabled": !undo })))
+        }
+        AdminCommand::CreateKey { tenant, account, name, models, networks, days } => {
+            let tenant = identity.tenant_by_slug(BY, &tenant).await?;
+            let account = identity.service_account(BY, tenant, &account).await?;
+            let new = NewKey { name, scopes: vec![Scope::Inference], models: some(models), networks, expires_at: days.map(end_of) };
+            Ok(show(&identity.create_key(BY, tenant, account.id, new).await?, ""))
+        }
+        AdminCommand::DisableKey { id, undo } => {
+            identity.disable_key(BY, id, !undo).await?;
+            Ok(Output::new(format!("{} the key {id}.", done(undo)), json!({ "id": id, "disabled": !undo })))
+        }
+        AdminCommand::RotateKey { id, overlap_hours } => {
+            let made = identity.rotate_key(BY, id, i64::from(overlap_hours) * HOUR_MS).await?;
+            Ok(show(&made, &format!(" The old one ends in {overlap_hours} h.")))
+        }
+        _ => Err("this command is not about keys".into()),
+    }
+}
+
+/// The one time that a key is seen.
+fn show(made: &MadeKey, more: &str) -> Output {
+    let key = made.key.reveal();
+    Output::new(format!("{key}\nThis key is shown once. Its id is {}.{more}", made.id), json!({ "id": made.id, "key": key }))
+}
+
+async fn list(identity: &Identity, tenant: &str) -> Result<Output, AnyError> {
+    let tenant = identity.tenant_by_slug(BY, tenant).await?;
+    let (mut lines, mut values) = (Vec::new(), Vec::new());
+    for account in identity.service_accounts(BY, tenant).await? {
+        let keys = identity.keys(BY, tenant, account.id).await?;
+        lines.push(format!("{}{}  {}", account.name, state(account.disabled_at, account.expires_at), account.purpose));
+        lines.extend(keys.iter().map(|key| format!("  {}  …{}{}  {}", key.id, key.hint, state(key.disabled_at, key.expires_at), key.name)));
+        values.push(value(&account, &keys));
+    }
+    let text = if lines.is_empty() { "There is no service account yet.".into() } else { lines.join("\n") };
+    Ok(Output::new(text, values.into()))
+}
+
+fn value(account: &ServiceAccount, keys: &[ApiKey]) -> Value {
+    let key = |key: &ApiKey| {
+        json!({
+            "id": key.id, "name": key.name, "hint": key.hint, "scopes": key.scopes, "models": key.models, "networks": key.networks,
+            "expires_at": key.expires_at, "disabled_at": key.disabled_at, "last_used_at": key.last_used_at,
+        })
+    };
+    json!({
+        "id": account.id, "name": account.name, "purpose": account.purpose, "team": account.team, "cost_center": account.cost_center,
+        "models": account.models, "expires_at": account.expires_at, "disabled_at": account.disabled_at,
+        "keys": keys.iter().map(key).collect::<Vec<_>>(),
+    })
+}
+
+fn state(disabled_at: Option<Millis>, expires_at: Option<Millis>) -> &'static str {
+    match (disabled_at, expires_at) {
+        (Some(_), _) => "  (disabled)",
+        (None, Some(at)) if at <= SystemClock.now() => "  (expired)",
+        _ => "",
+    }
+}
+
+fn done(undo: bool) -> &'static str {
+    if undo { "Opened" } else { "Closed" }
+}
+
+fn some(models: Vec<String>) -> Option<Vec<String>> {
+    Some(models).filter(|models| !models.is_empty())
+}
+
+fn end_of(days: u32) -> Millis {
+    SystemClock.now().saturating_add(i64::from(days) * DAY_MS)
+}

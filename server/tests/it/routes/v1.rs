@@ -1,0 +1,322 @@
+//! The API for programs, as a client sees it.
+
+use crate::app::{Answer, TestApp};
+use axum::{
+    body::Body,
+    http::{Method, Request, StatusCode, header},
+};
+use contract::{
+    ids::{ServiceAccountId, TenantId},
+    key::Scope,
+};
+use identity::{MadeKey, NewAccount, NewKey};
+use serde_json::{Value, json};
+use std::time::Duration;
+use testkit::{
+    eventually,
+    fake_worker::{FAKE_MODEL, Script},
+    ledger::ledger,
+};
+use worker_protocol::FailCode;
+
+/// A tenant with a service account and a key of it.
+struct House {
+    app: TestApp,
+    tenant: TenantId,
+    account: ServiceAccountId,
+    key: MadeKey,
+}
+
+impl House {
+    async fn build() -> Self {
+        let app = TestApp::start().await;
+        let tenant = app.tenant("ours").await;
+        let new = NewAccount {
+            tenant,
+            name: "Reports".into(),
+            purpose: "Weekly reports".into(),
+            team: "Statistics".into(),
+            cost_center: "4711".into(),
+            owner: None,
+            models: None,
+            expires_at: None,
+        };
+        let account = app.state.identity.create_service_account("test", new).await.expect("an account");
+        let key = make(&app, tenant, account, NewKey::default()).await;
+        Self { app, tenant, account, key }
+    }
+
+    async fn send(&self, key: &str, method: Method, path: &str, body: Body) -> Answer {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::AUTHORIZATION, format!("Bearer {key}"))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body)
+            .expect("a request");
+        self.app.send(None, request).await
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send(self.key.key.reveal(), Method::POST, path, Body::from(body.to_string())).await
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.send(self.key.key.reveal(), Method::GET, path, Body::empty()).await
+    }
+
+    async fn chat(&self, more: Value) -> Answer {
+        let mut body = json!({ "model": FAKE_MODEL, "messages": [{ "role": "user", "content": "Hello" }] });
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        self.post("/v1/chat/completions", &body).await
+    }
+}
+
+async fn make(app: &TestApp, tenant: TenantId, account: ServiceAccountId, new: NewKey) -> MadeKey {
+    let new = NewKey { scopes: vec![Scope::Inference], ..new };
+    app.state.identity.create_key("test", tenant, account, new).await.expect("a key")
+}
+
+/// The `data:` lines of a stream.
+fn data(answer: &Answer) -> Vec<String> {
+    let text = answer.text();
+    text.split("\n\n").filter_map(|block| block.strip_prefix("data: ")).map(str::to_owned).collect()
+}
+
+fn chunks(answer: &Answer) -> Vec<Value> {
+    data(answer).iter().filter(|line| *line != "[DONE]").map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[tokio::test]
+async fn an_answer_in_one_piece() {
+    let house = House::build().await;
+    house.app.worker.otherwise(Script::answer("An answer."));
+    let answer = house.chat(json!({ "temperature": 0 })).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    let mut body: Value = answer.json();
+    let id = body["id"].as_str().expect("an id").to_owned();
+    assert!(id.starts_with("chatcmpl-") && body["created"].as_i64().expect("a time") > 1_700_000_000, "{body}");
+    body["id"] = json!("");
+    body["created"] = json!(0);
+    body["system_fingerprint"] = json!("");
+    let details = json!({ "reasoning_tokens": 0, "audio_tokens": 0, "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0 });
+    let expected = json!({
+        "id": "", "object": "chat.completion", "created": 0, "model": FAKE_MODEL, "system_fingerprint": "",
+        "choices": [{
+            "index": 0, "logprobs": null, "finish_reason": "stop",
+            "message": { "role": "assistant", "content": "An answer.", "refusal": null, "annotations": [] },
+        }],
+        "usage": {
+            "prompt_tokens": 12, "completion_tokens": 2, "total_tokens": 14,
+            "prompt_tokens_details": { "cached_tokens": 4, "audio_tokens": 0 }, "completion_tokens_details": details,
+        },
+    });
+    assert_eq!(body, expected);
+    assert_eq!(answer.header("x-kontor-model"), FAKE_MODEL);
+    assert!(id.ends_with(answer.header("x-kontor-usage-id")), "the header names the use");
+    assert!(!answer.header("x-request-id").is_empty() && !answer.header("openai-processing-ms").is_empty());
+    let rows = ledger(&house.app.db).await;
+    assert_eq!((rows.len(), rows[0].purpose.as_str(), rows[0].prompt_tokens, rows[0].completion_tokens), (1, "api", 12, 2));
+}
+
+#[tokio::test]
+async fn an_answer_as_it_is_made() {
+    let house = House::build().await;
+    house.app.worker.otherwise(Script::answer("One two three."));
+    let answer = house.chat(json!({ "stream": true, "stream_options": { "include_usage": true } })).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    assert!(answer.header("content-type").starts_with("text/event-stream"));
+    assert_eq!(data(&answer).last().map(String::as_str), Some("[DONE]"));
+    let chunks = chunks(&answer);
+    for chunk in &chunks {
+        assert_eq!((&chunk["id"], &chunk["created"], &chunk["model"]), (&chunks[0]["id"], &chunks[0]["created"], &json!(FAKE_MODEL)));
+        assert_eq!(chunk["object"], "chat.completion.chunk");
+    }
+    assert_eq!(chunks[0]["choices"][0]["delta"], json!({ "role": "assistant", "content": "" }));
+    let text: String = chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str()).collect();
+    assert_eq!(text, "One two three.");
+    let [.., last, usage] = chunks.as_slice() else { panic!("{chunks:?}") };
+    assert_eq!((&last["choices"][0]["finish_reason"], &last["choices"][0]["delta"]), (&json!("stop"), &json!({})));
+    assert!(chunks[..chunks.len() - 1].iter().all(|chunk| chunk["usage"].is_null() && chunk.get("usage").is_some()));
+    assert_eq!((&usage["choices"], &usage["usage"]["total_tokens"]), (&json!([]), &json!(15)));
+}
+
+#[tokio::test]
+async fn usage_is_told_only_to_those_who_ask() {
+    let house = House::build().await;
+    let answer = house.chat(json!({ "stream": true })).await;
+    assert!(
+        chunks(&answer).iter().all(|chunk| chunk.get("usage").is_none() && chunk["choices"].as_array().is_some_and(|all| all.len() == 1)),
+        "{}\nIf you are here because this failed: clients that did not ask for usage break on a chunk without choices.",
+        answer.text()
+    );
+}
+
+#[tokio::test]
+async fn a_failure_before_the_first_word_has_a_status_and_one_after_it_an_event() {
+    let house = House::build().await;
+    house.app.worker.script(Script::refuses(FailCode::ContextLengthExceeded));
+    let answer = house.chat(json!({ "stream": true })).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert_eq!(answer.json::<Value>()["error"]["code"], "context_length_exceeded");
+    house.app.worker.script(Script::answer("One two three.").fails_after(2, FailCode::Engine));
+    let answer = house.chat(json!({ "stream": true })).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    let last = data(&answer).pop().expect("an event");
+    assert!(last.contains(r#"{"error":{"message""#) && !answer.text().contains("[DONE]"), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn keys_that_open_nothing() {
+    let house = House::build().await;
+    let body = || Body::from(json!({ "model": FAKE_MODEL, "messages": [{ "role": "user", "content": "x" }] }).to_string());
+    let refused = |key: String| {
+        let house = &house;
+        async move {
+            let answer = house.send(&key, Method::POST, "/v1/chat/completions", body()).await;
+            let error = &answer.json::<Value>()["error"];
+            assert_eq!((error["type"].as_str(), error["param"].is_null()), (Some("invalid_request_error"), true), "{error}");
+            (answer.status.as_u16(), error["code"].as_str().unwrap_or_default().to_owned())
+        }
+    };
+    let invalid = (401, "invalid_api_key".to_owned());
+    assert_eq!(refused(String::new()).await, invalid);
+    assert_eq!(refused("sk-kontor-nothing".into()).await, invalid);
+    assert_eq!(refused(format!("sk-kontor-{}", "A".repeat(43))).await, invalid);
+    let ours = house.key.key.reveal().to_owned();
+    house.app.state.identity.disable_key("test", house.key.id, true).await.expect("disabled");
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    assert_eq!(
+        refused(ours.clone()).await,
+        invalid,
+        "If you are here because this failed: a disabled key opens the door for more than two seconds."
+    );
+    house.app.state.identity.disable_key("test", house.key.id, false).await.expect("enabled");
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    assert_eq!(house.chat(json!({})).await.status, StatusCode::OK);
+    house.app.state.identity.disable_service_account("test", house.tenant, house.account, true).await.expect("disabled");
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    assert_eq!(refused(ours).await, invalid);
+    assert_eq!(house.app.worker.requests().len(), 1, "nothing was computed for them");
+    assert_eq!(ledger(&house.app.db).await.len(), 1, "and nothing charged");
+}
+
+#[tokio::test]
+async fn a_key_is_narrowed_to_models_and_networks() {
+    let house = House::build().await;
+    let other = NewKey { models: Some(vec!["another-model".into()]), ..NewKey::default() };
+    let other = make(&house.app, house.tenant, house.account, other).await;
+    let body = json!({ "model": FAKE_MODEL, "messages": [{ "role": "user", "content": "x" }] }).to_string();
+    let answer = house.send(other.key.reveal(), Method::POST, "/v1/chat/completions", Body::from(body.clone())).await;
+    assert_eq!((answer.status.as_u16(), answer.json::<Value>()["error"]["code"].as_str()), (404, Some("model_not_found")));
+    let listed = house.send(other.key.reveal(), Method::GET, "/v1/models", Body::empty()).await;
+    assert_eq!(listed.json::<Value>()["data"], json!([]));
+    let elsewhere = NewKey { networks: vec!["192.0.2.0/24".into()], ..NewKey::default() };
+    let elsewhere = make(&house.app, house.tenant, house.account, elsewhere).await;
+    let answer = house.send(elsewhere.key.reveal(), Method::POST, "/v1/chat/completions", Body::from(body)).await;
+    assert_eq!((answer.status.as_u16(), answer.json::<Value>()["error"]["type"].as_str()), (403, Some("permission_error")));
+    assert!(house.app.worker.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_rotated_key_has_a_successor_and_an_end() {
+    let house = House::build().await;
+    let successor = house.app.state.identity.rotate_key("test", house.key.id, 1_000).await.expect("a successor");
+    let get = |key: String| {
+        let house = &house;
+        async move { house.send(&key, Method::GET, "/v1/models", Body::empty()).await.status.as_u16() }
+    };
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(get(successor.key.reveal().into()).await, 200);
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    assert_eq!((get(house.key.key.reveal().into()).await, get(successor.key.reveal().into()).await), (401, 200));
+}
+
+#[tokio::test]
+async fn a_session_is_no_key_and_a_key_no_session() {
+    let house = House::build().await;
+    let kim = house.app.person(house.tenant, "kim", &[contract::account::Role::User]).await;
+    assert_eq!(house.app.get(Some(&kim), "/v1/models").await.status.as_u16(), 401);
+    let request = Request::post("/ui/list_conversations")
+        .header(header::AUTHORIZATION, format!("Bearer {}", house.key.key.reveal()))
+        .header(header::CONTENT_TYPE, "application/json")
+        .header("sec-fetch-site", "same-origin")
+        .body(Body::from(json!({ "archived": false, "cursor": null }).to_string()))
+        .expect("a request");
+    assert_eq!(house.app.send(None, request).await.status.as_u16(), 401);
+}
+
+#[tokio::test]
+async fn models_are_listed_and_found() {
+    let house = House::build().await;
+    let list: Value = house.get("/v1/models").await.json();
+    assert_eq!(
+        (&list["object"], &list["data"][0]["id"], &list["data"][0]["object"]),
+        (&json!("list"), &json!(FAKE_MODEL), &json!("model"))
+    );
+    let one: Value = house.get(&format!("/v1/models/{FAKE_MODEL}")).await.json();
+    assert_eq!(one, list["data"][0]);
+    let none = house.get("/v1/models/org/no-such-model").await;
+    assert_eq!((none.status.as_u16(), none.json::<Value>()["error"]["code"].as_str()), (404, Some("model_not_found")));
+}
+
+#[tokio::test]
+async fn unknown_fields_are_noted_or_refused() {
+    let house = House::build().await;
+    let answer = house.chat(json!({ "frobnicate": 1 })).await;
+    assert_eq!((answer.status.as_u16(), answer.header("x-kontor-ignored-fields")), (200, "frobnicate"));
+    let request = Request::post("/v1/chat/completions")
+        .header(header::AUTHORIZATION, format!("Bearer {}", house.key.key.reveal()))
+        .header("x-kontor-strict", "true")
+        .body(Body::from(json!({ "model": FAKE_MODEL, "messages": [{ "role": "user", "content": "x", "mood": "good" }] }).to_string()))
+        .expect("a request");
+    let refused = house.app.send(None, request).await;
+    assert_eq!((refused.status.as_u16(), refused.json::<Value>()["error"]["param"].as_str()), (400, Some("messages.0.mood")));
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said_in_the_same_shape() {
+    let house = House::build().await;
+    let audio = house.post("/v1/audio/speech", &json!({})).await;
+    assert_eq!((audio.status.as_u16(), audio.json::<Value>()["error"]["code"].as_str()), (404, Some("unknown_url")));
+    let method = house.get("/v1/chat/completions").await;
+    assert_eq!((method.status.as_u16(), method.json::<Value>()["error"]["code"].as_str()), (405, Some("method_not_allowed")));
+    let broken = house.send(house.key.key.reveal(), Method::POST, "/v1/chat/completions", Body::from("{")).await;
+    assert_eq!((broken.status.as_u16(), broken.json::<Value>()["error"]["type"].as_str()), (400, Some("invalid_request_error")));
+}
+
+#[tokio::test]
+async fn a_text_goes_on_without_a_conversation() {
+    let house = House::build().await;
+    house.app.worker.otherwise(Script::answer(" upon a time"));
+    let body = json!({ "model": FAKE_MODEL, "prompt": ["Once", "Twice"], "echo": true, "max_tokens": 4 });
+    let answer = house.post("/v1/completions", &body).await;
+    let body: Value = answer.json();
+    assert_eq!(body["object"], "text_completion", "{body}");
+    let texts: Vec<_> =
+        body["choices"].as_array().expect("choices").iter().map(|choice| (choice["index"].as_i64(), choice["text"].as_str())).collect();
+    assert_eq!(texts, [(Some(0), Some("Once upon a time")), (Some(1), Some("Twice upon a time"))]);
+    assert!(house.app.worker.requests().iter().all(|request| request.raw && request.messages.len() == 1));
+    let stream = house.post("/v1/completions", &json!({ "model": FAKE_MODEL, "prompt": "Once", "stream": true })).await;
+    let text: String = chunks(&stream).iter().filter_map(|chunk| chunk["choices"][0]["text"].as_str()).collect();
+    assert_eq!((text.as_str(), data(&stream).last().map(String::as_str)), (" upon a time", Some("[DONE]")));
+}
+
+#[tokio::test]
+async fn whoever_leaves_pays_for_what_was_made_and_no_more() {
+    let house = House::build().await;
+    house.app.worker.otherwise(Script::answer("One two three four.").hangs_after(2));
+    let request = Request::post("/v1/chat/completions")
+        .header(header::AUTHORIZATION, format!("Bearer {}", house.key.key.reveal()))
+        .body(Body::from(json!({ "model": FAKE_MODEL, "stream": true, "messages": [{ "role": "user", "content": "x" }] }).to_string()))
+        .expect("a request");
+    let response = house.app.respond(request).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    drop(response);
+    eventually("the use is settled", 5, || async {
+        let rows = ledger(&house.app.db).await;
+        matches!(rows.as_slice(), [row] if row.outcome.as_deref() == Some("disconnected") && row.completion_tokens == 2)
+    })
+    .await;
+}
