@@ -66,6 +66,17 @@ test("JavaScript: a tool is called and its result used", async () => {
     expect(answer.choices[0]!.message.content).toContain("7");
 });
 
+test("JavaScript: a response is streamed, kept and gone on from", async () => {
+    const ask = { model: CHAT, input: "Say hello in one word.", temperature: 0, max_output_tokens: 16 };
+    const streamed = await client().responses.stream(ask).finalResponse();
+    expect(streamed.output_text).toBeTruthy();
+    expect((await client().responses.retrieve(streamed.id)).output_text).toBe(streamed.output_text);
+    const again = await client().responses.stream({ response_id: streamed.id }).finalResponse();
+    expect(again.output_text).toBe(streamed.output_text);
+    const next = await client().responses.create({ ...ask, input: "And in German?", previous_response_id: streamed.id });
+    expect(next.usage!.input_tokens).toBeGreaterThan(streamed.usage!.input_tokens);
+});
+
 test("JavaScript: errors are the classes that programs catch", async () => {
     const ask = { model: CHAT, messages: [{ role: "user" as const, content: "x" }] };
     await expect(client("sk-kontor-wrong").chat.completions.create(ask)).rejects.toBeInstanceOf(OpenAI.AuthenticationError);

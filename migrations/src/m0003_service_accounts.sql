@@ -47,26 +47,27 @@ CALL enforce_tenancy('api_key');
 GRANT SELECT, INSERT ON api_key TO kontor_tenant, kontor_system;
 GRANT UPDATE (name, scopes, models, networks, expires_at, disabled_at, last_used_at) ON api_key TO kontor_tenant, kontor_system;
 
--- Every node holds all keys in memory and asks once a second whether this number changed.
-CREATE TABLE key_version (
-  one bool PRIMARY KEY DEFAULT true CHECK (one),
-  version bigint NOT NULL
+-- Nodes hold some things in memory (keys, prices, budgets, limits) and ask once a second whether their number changed.
+CREATE TABLE version (
+  topic text PRIMARY KEY,
+  number bigint NOT NULL DEFAULT 1
 );
-INSERT INTO key_version (version) VALUES (1);
-GRANT SELECT ON key_version TO kontor_tenant, kontor_system;
+INSERT INTO version (topic) VALUES ('keys');
+GRANT SELECT ON version TO kontor_tenant, kontor_system;
 
-CREATE FUNCTION keys_changed() RETURNS trigger
+-- For triggers; the argument is the topic.
+CREATE FUNCTION count_version() RETURNS trigger
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = public
   AS $$
 BEGIN
-  UPDATE key_version SET version = version + 1;
+  UPDATE version SET number = number + 1 WHERE topic = TG_ARGV[0];
   RETURN NULL;
 END
 $$;
-CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE ON service_account FOR EACH STATEMENT EXECUTE FUNCTION keys_changed();
+CREATE TRIGGER counted AFTER INSERT OR UPDATE OR DELETE ON service_account FOR EACH STATEMENT EXECUTE FUNCTION count_version('keys');
 -- The last use is no change.
-CREATE TRIGGER changed AFTER INSERT OR DELETE OR UPDATE OF scopes, models, networks, expires_at, disabled_at ON api_key
-  FOR EACH STATEMENT EXECUTE FUNCTION keys_changed();
+CREATE TRIGGER counted AFTER INSERT OR DELETE OR UPDATE OF scopes, models, networks, expires_at, disabled_at ON api_key
+  FOR EACH STATEMENT EXECUTE FUNCTION count_version('keys');
 
 -- Who used a model, where it was a program. No foreign keys: the ledger outlives accounts.
 ALTER TABLE usage_event ADD COLUMN account_id uuid, ADD COLUMN key_id uuid;

@@ -29,6 +29,12 @@ macro_rules! id {
                 Self(id)
             }
         }
+
+        impl From<$name> for Uuid {
+            fn from(id: $name) -> Self {
+                id.0
+            }
+        }
     )+};
 }
 
@@ -49,6 +55,8 @@ id! {
     AttachmentId,
     /// One metered use of a model.
     UsageId,
+    /// An answer to a program that can be asked for again; the same number as the use that made it.
+    ResponseId,
     /// One call from outside, as it appears in logs and problems.
     RequestId,
     /// A program that uses models, with a purpose and somebody who answers for it.

@@ -81,6 +81,7 @@ fn sentence(error: &serde_json::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::parse;
+    use crate::known::Known;
     use serde::Deserialize;
 
     #[derive(Debug, Deserialize)]
@@ -92,13 +93,16 @@ mod tests {
     #[derive(Debug, Deserialize)]
     struct Outer {
         model: String,
+        #[serde(rename = "metadata")]
+        _metadata: Option<Known>,
         #[expect(dead_code, reason = "only its type matters")]
         messages: Vec<Inner>,
     }
 
     #[test]
     fn unknown_fields_are_noted_with_their_path() {
-        let (outer, ignored) = parse::<Outer>(br#"{"model":"m","messages":[{"role":"user","x":1}],"y":{"z":2}}"#).unwrap();
+        let (outer, ignored) =
+            parse::<Outer>(br#"{"model":"m","messages":[{"role":"user","x":1}],"y":{"z":2},"metadata":{"a":[1,{"b":null}]}}"#).unwrap();
         assert_eq!((outer.model.as_str(), ignored), ("m", vec!["messages.0.x".to_owned(), "y".to_owned()]));
     }
 

@@ -5,11 +5,13 @@ use crate::{
     Gateway,
     body::Call,
     chat::{
-        Begun, Named,
-        answer::{Collected, FINGERPRINT, collect, finish_reason},
+        Named,
+        answer::{Collected, FINGERPRINT, collect},
     },
     failure::Failure,
+    follow::{Finishes, Render, begun, finish_reason, follow},
     headers,
+    known::Known,
     parameters::{OneOrMany, completion_request},
     sse,
     usage::Usage,
@@ -20,15 +22,17 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use contract::{chat::AnswerStats, ids::RequestId};
-use futures::{future::try_join_all, stream};
-use inference::{ChatMessage, ChatRole, Options, Output, TokenLogprob};
-use serde::{Serialize, de::IgnoredAny};
+use contract::chat::AnswerStats;
+use futures::{StreamExt, TryStreamExt, stream};
+use inference::{ChatMessage, ChatRole, Finish, Options, Output, TokenLogprob};
+use serde::Serialize;
 use services::Completion;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Prompts of one request.
 const MOST_PROMPTS: usize = 64;
+/// Prompts of one request that are computed at the same time.
+const PROMPTS_AT_A_TIME: usize = 4;
 /// Tokens of an answer when the client says nothing, as OpenAI has it.
 const DEFAULT_MAX_TOKENS: u32 = 16;
 
@@ -41,7 +45,7 @@ completion_request! {
         best_of: Option<u32>,
         suffix: Option<String>,
         #[serde(rename = "metadata")]
-        _metadata: Option<IgnoredAny>,
+        _metadata: Option<Known>,
     }
 }
 
@@ -112,7 +116,7 @@ impl Logprobs {
             columns.token_logprobs.push(token.logprob);
             columns.top_logprobs.push(token.top.iter().map(|top| (text(top), top.logprob)).collect());
             columns.text_offset.push(offset);
-            offset += token.bytes.len();
+            offset += columns.tokens.last().map_or(0, |text| text.chars().count());
         }
         Some(columns)
     }
@@ -121,55 +125,65 @@ impl Logprobs {
 pub async fn create(State(gateway): State<Gateway>, call: Call<CompletionRequest>) -> Result<Response, Failure> {
     let Call { actor, input, ignored } = call;
     let request = actor.request();
-    let (stream, options, echo) = (input.stream.unwrap_or(false), input.stream_options.unwrap_or_default(), input.echo.unwrap_or(false));
+    let (streamed, options, echo) = (input.stream.unwrap_or(false), input.stream_options.unwrap_or_default(), input.echo.unwrap_or(false));
+    let wanted = input.model.clone();
     let prompts = if echo { input.prompt.0.clone() } else { Vec::new() };
     let completions = input.into_completions()?;
     let choices = completions.first().map_or(1, |first| first.options.n.max(1));
-    if stream && completions.len() > 1 {
+    if streamed && completions.len() > 1 {
         return Err(Failure::invalid(
             "prompt",
             "unsupported",
             "Several prompts can be completed, or one can be streamed, but not both at once.",
         ));
     }
-    let begin = |completion| gateway.services.api.complete(&actor, completion);
-    let generations = try_join_all(completions.into_iter().map(begin)).await.map_err(|error| Failure::of(error, request))?;
-    let Some(named) = generations.first().map(Named::of) else {
-        return Err(Failure::of(domain::Error::internal("a completion without a prompt"), request));
+    let begin = |completion| async { gateway.services.api.complete(&actor, completion).await.map_err(|error| Failure::of(error, request)) };
+    let include_usage = options.include_usage.unwrap_or(false);
+    let (mut response, named, route) = if streamed {
+        let Some(completion) = completions.into_iter().next() else {
+            return Err(Failure::of(domain::Error::internal("a completion without a prompt"), request));
+        };
+        let mut generation = begin(completion).await?;
+        begun(&mut generation, request).await?;
+        let (route, echoed) = (generation.route(), prompts.first().cloned());
+        let named = Named::of(&generation).served(route.as_ref());
+        let pieces = Pieces::new(named.clone(), choices, include_usage, echoed);
+        (follow(generation, request, pieces), named, route)
+    } else {
+        // A few at a time: many prompts of one program must not keep everybody else waiting.
+        let one = |completion| async {
+            let generation = begin(completion).await?;
+            let named = Named::of(&generation);
+            Ok::<_, Failure>((named, collect(generation, choices, request).await?))
+        };
+        let all: Vec<(Named, Collected)> = stream::iter(completions).map(one).buffered(PROMPTS_AT_A_TIME).try_collect().await?;
+        let Some((named, route)) = all.first().map(|(named, first)| (named.served(first.route.as_ref()), first.route.clone())) else {
+            return Err(Failure::of(domain::Error::internal("a completion without a prompt"), request));
+        };
+        (answer(&all, &named, choices, &prompts), named, route)
     };
-    let mut generations = generations.into_iter();
-    let mut response = match generations.next() {
-        Some(generation) if stream => {
-            let begun = Begun::wait(generation, request).await?;
-            follow(begun, named.clone(), choices, options.include_usage.unwrap_or(false), prompts.first(), request)
-        }
-        first => {
-            let all = first.into_iter().chain(generations).map(|generation| collect(generation, choices, request));
-            answer(&try_join_all(all).await?, &named, choices, &prompts)
-        }
-    };
-    headers::name_use(response.headers_mut(), &named.model, &named.usage);
+    headers::name_use(response.headers_mut(), &wanted, &named.usage, route.as_ref());
     ignored.put(response.headers_mut());
     Ok(response)
 }
 
-fn answer(collected: &[Collected], named: &Named, choices: u32, prompts: &[String]) -> Response {
+fn answer(collected: &[(Named, Collected)], named: &Named, choices: u32, prompts: &[String]) -> Response {
     let mut all = Vec::new();
     let mut sum = AnswerStats::default();
     let mut texts: Vec<Vec<String>> = Vec::new();
-    for (number, part) in collected.iter().enumerate() {
+    for (number, (_, part)) in collected.iter().enumerate() {
         let echoed = prompts.get(number).map_or("", String::as_str);
         texts.push(part.choices.iter().map(|choice| format!("{echoed}{}", choice.text)).collect());
         sum.prompt_tokens += part.stats.prompt_tokens;
         sum.cached_tokens += part.stats.cached_tokens;
         sum.completion_tokens += part.stats.completion_tokens;
     }
-    for ((number, part), texts) in (0..).zip(collected).zip(&texts) {
+    for ((number, (_, part)), texts) in (0..).zip(collected).zip(&texts) {
         for ((at, choice), text) in (0..).zip(&part.choices).zip(texts) {
             all.push(BodyChoice {
                 text,
                 index: number * choices + at,
-                logprobs: Logprobs::of(&choice.logprobs, text.len() - choice.text.len()),
+                logprobs: Logprobs::of(&choice.logprobs, text.chars().count() - choice.text.chars().count()),
                 finish_reason: Some(finish_reason(choice.finish, &part.stats)),
             });
         }
@@ -186,79 +200,31 @@ fn answer(collected: &[Collected], named: &Named, choices: u32, prompts: &[Strin
     Json(body).into_response()
 }
 
-struct Following {
-    begun: Begun,
+/// The text as it is made.
+struct Pieces {
     id: String,
     named: Named,
     include_usage: bool,
-    request: RequestId,
-    /// For each choice: how far its text came, and how it ended.
-    choices: Vec<(usize, Option<inference::Finish>)>,
-    frames: VecDeque<Bytes>,
-    over: bool,
+    echoed: Option<String>,
+    /// How far each choice's text came, in characters.
+    lengths: Vec<usize>,
+    finishes: Finishes,
 }
 
-fn follow(begun: Begun, named: Named, choices: u32, include_usage: bool, echoed: Option<&String>, request: RequestId) -> Response {
-    let ends = vec![(0, None); usize::try_from(choices).unwrap_or(1)];
-    let id = named.id("cmpl");
-    let mut following = Following { begun, id, named, include_usage, request, choices: ends, frames: VecDeque::new(), over: false };
-    if let Some(prompt) = echoed {
-        (0..choices).for_each(|index| following.say(index, prompt, &[], None));
-    }
-    sse::respond(stream::unfold(following, |mut following| async move {
-        let frame = following.next().await?;
-        Some((frame, following))
-    }))
-}
-
-impl Following {
-    async fn next(&mut self) -> Option<Bytes> {
-        loop {
-            if let Some(frame) = self.frames.pop_front() {
-                return Some(frame);
-            }
-            if self.over {
-                return None;
-            }
-            match self.begun.next().await {
-                Some(Output::Text { choice, text, logprobs }) => self.say(choice, &text, &logprobs, None),
-                Some(Output::Ended { choice, finish }) => {
-                    if let Some(choice) = usize::try_from(choice).ok().and_then(|at| self.choices.get_mut(at)) {
-                        choice.1 = Some(finish);
-                    }
-                }
-                Some(Output::End(ended)) => self.end(ended),
-                Some(_) => {}
-                None => self.over = true,
-            }
-        }
+impl Pieces {
+    fn new(named: Named, choices: u32, include_usage: bool, echoed: Option<String>) -> Self {
+        let lengths = vec![0; usize::try_from(choices).unwrap_or(1)];
+        Self { id: named.id("cmpl"), named, include_usage, echoed, lengths, finishes: Finishes::new(choices) }
     }
 
-    fn end(&mut self, ended: inference::Ended) {
-        self.over = true;
-        if let Some(error) = ended.error {
-            self.frames.push_back(sse::text(&Failure::of(error, self.request).event()));
-            return;
-        }
-        for (index, (_, finish)) in (0..).zip(self.choices.clone()) {
-            self.say(index, "", &[], Some(finish_reason(finish, &ended.stats)));
-        }
-        if self.include_usage {
-            let frame = self.chunk(Vec::new(), Some(Some(Usage::from(&ended.stats))));
-            self.frames.push_back(frame);
-        }
-        self.frames.push_back(sse::DONE);
+    fn say(&mut self, index: u32, text: &str, logprobs: &[TokenLogprob], finish_reason: Option<&str>) -> Option<Bytes> {
+        let length = usize::try_from(index).ok().and_then(|at| self.lengths.get_mut(at))?;
+        let logprobs = Logprobs::of(logprobs, *length);
+        *length += text.chars().count();
+        Some(self.piece(vec![BodyChoice { text, index, logprobs, finish_reason }], self.include_usage.then_some(None)))
     }
 
-    fn say(&mut self, index: u32, text: &str, logprobs: &[TokenLogprob], finish_reason: Option<&str>) {
-        let Some(choice) = usize::try_from(index).ok().and_then(|at| self.choices.get_mut(at)) else { return };
-        let logprobs = Logprobs::of(logprobs, choice.0);
-        choice.0 += text.len();
-        let frame = self.chunk(vec![BodyChoice { text, index, logprobs, finish_reason }], self.include_usage.then_some(None));
-        self.frames.push_back(frame);
-    }
-
-    fn chunk(&self, choices: Vec<BodyChoice<'_>>, usage: Option<Option<Usage>>) -> Bytes {
+    fn piece(&self, choices: Vec<BodyChoice<'_>>, usage: Option<Option<Usage>>) -> Bytes {
         sse::data(&Body {
             id: &self.id,
             object: "text_completion",
@@ -268,5 +234,35 @@ impl Following {
             choices,
             usage,
         })
+    }
+}
+
+impl Render for Pieces {
+    fn begin(&mut self, frames: &mut VecDeque<Bytes>) {
+        let Some(prompt) = self.echoed.take() else { return };
+        for (index, _) in (0..).zip(self.lengths.clone()) {
+            frames.extend(self.say(index, &prompt, &[], None));
+        }
+    }
+
+    fn take(&mut self, output: Output, frames: &mut VecDeque<Bytes>) {
+        if let Output::Text { choice, text, logprobs } = output {
+            frames.extend(self.say(choice, &text, &logprobs, None));
+        }
+    }
+
+    fn ended(&mut self, choice: u32, finish: Finish) {
+        self.finishes.note(choice, finish);
+    }
+
+    fn end(&mut self, stats: &AnswerStats, frames: &mut VecDeque<Bytes>) {
+        let ends: Vec<_> = self.finishes.iter().collect();
+        for (index, finish) in ends {
+            frames.extend(self.say(index, "", &[], Some(finish_reason(finish, stats))));
+        }
+        if self.include_usage {
+            frames.push_back(self.piece(Vec::new(), Some(Some(Usage::from(stats)))));
+        }
+        frames.push_back(sse::DONE);
     }
 }

@@ -6,7 +6,7 @@ use axum::{
         Request,
         rejection::{BytesRejection, FailedToBufferBody},
     },
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use contract::ids::RequestId;
@@ -14,27 +14,22 @@ use domain::Error;
 use serde::Serialize;
 use std::borrow::Cow;
 
-/// OpenAI's clients read this before anything else when they decide whether to try again.
-static SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
-
 /// Why a request was not answered.
 #[derive(Debug)]
 pub struct Failure {
-    status: StatusCode,
-    body: FailureBody,
+    pub status: StatusCode,
+    pub body: FailureBody,
     retry_after: Option<u32>,
-    /// Trying again cannot help, although the status says it might.
-    final_: bool,
 }
 
 /// The value of `error`.
 #[derive(Debug, Serialize)]
 pub struct FailureBody {
-    message: String,
+    pub message: String,
     #[serde(rename = "type")]
     kind: &'static str,
-    param: Option<String>,
-    code: Option<Cow<'static, str>>,
+    pub param: Option<String>,
+    pub code: Option<Cow<'static, str>>,
 }
 
 #[derive(Serialize)]
@@ -47,7 +42,7 @@ const INVALID: &str = "invalid_request_error";
 impl Failure {
     fn new(status: StatusCode, kind: &'static str, code: impl Into<Option<&'static str>>, message: impl Into<String>) -> Self {
         let body = FailureBody { message: message.into(), kind, param: None, code: code.into().map(Cow::Borrowed) };
-        Self { status, body, retry_after: None, final_: false }
+        Self { status, body, retry_after: None }
     }
 
     /// A field that makes no sense; `param` is its path as the client wrote it.
@@ -130,9 +125,6 @@ impl IntoResponse for Failure {
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        if self.final_ {
-            headers.insert(SHOULD_RETRY.clone(), HeaderValue::from_static("false"));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -1,4 +1,4 @@
-//! The OpenAI face: programs that speak its API work by changing base URL and key.
+//! The face for programs: those that speak OpenAI's API, or Anthropic's, work by changing base URL and key.
 //!
 //! Routes parse, call one method of [`services::Api`] and render. What clients expect to the byte is OpenAI's OpenAPI
 //! document 2.3.0; where clients are stricter or laxer than that, the comments say so.
@@ -6,16 +6,20 @@
 #[cfg(target_family = "wasm")]
 compile_error!("`gateway` is server-only");
 
+mod anthropic;
 mod body;
 mod caller;
 mod chat;
 mod completions;
 mod embeddings;
 mod failure;
+mod follow;
 mod headers;
+mod known;
 mod models;
 mod parameters;
 mod rerank;
+mod responses;
 mod sse;
 mod usage;
 
@@ -23,7 +27,7 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     middleware::from_fn,
-    routing::{MethodRouter, get, post},
+    routing::{MethodRouter, delete, get, post},
 };
 use identity::Identity;
 use services::Services;
@@ -47,6 +51,13 @@ pub const ROUTES: &[Route] = &[
     ("POST", "/v1/completions", || post(completions::create)),
     ("POST", "/v1/embeddings", || post(embeddings::create)),
     ("POST", "/v1/rerank", || post(rerank::create)),
+    ("POST", "/v1/responses", || post(responses::create)),
+    ("GET", "/v1/responses/{id}", || get(responses::get)),
+    ("DELETE", "/v1/responses/{id}", || delete(responses::delete)),
+    ("POST", "/v1/responses/{id}/cancel", || post(responses::cancel)),
+    ("GET", "/v1/responses/{id}/input_items", || get(responses::input_items)),
+    ("POST", "/v1/messages", || post(anthropic::create)),
+    ("POST", "/v1/messages/count_tokens", || post(anthropic::count)),
     ("GET", "/v1/models", || get(models::list)),
     // A model's id may have slashes.
     ("GET", "/v1/models/{*model}", || get(models::get)),

@@ -9,6 +9,11 @@ use serde::{
 };
 use std::{collections::BTreeMap, fmt};
 
+/// Tokens whose scores may be changed.
+const MOST_BIASES: usize = 1024;
+/// Bytes of all stop texts together.
+const MOST_STOP_BYTES: usize = 16 * 1024;
+
 /// Declares a request for a completion: its own fields and the common ones.
 ///
 /// `#[serde(flatten)]` would do the same, but takes every unknown field for itself, and they are to be noted.
@@ -36,7 +41,7 @@ macro_rules! completion_request {
             logit_bias: Option<std::collections::BTreeMap<String, f32>>,
             // Known, and without a meaning here.
             #[serde(rename = "user")]
-            _user: Option<serde::de::IgnoredAny>,
+            _user: Option<$crate::known::Known>,
         }
 
         impl $name {
@@ -92,6 +97,14 @@ impl Parameters {
         if self.n == Some(0) {
             return Err(Failure::invalid("n", "out_of_range", "n must be at least 1."));
         }
+        // Both are copied for each prompt.
+        if self.logit_bias.len() > MOST_BIASES {
+            return Err(Failure::invalid("logit_bias", "out_of_range", format!("At most {MOST_BIASES} tokens can have a bias.")));
+        }
+        let stop = self.stop.map(|stop| stop.0).unwrap_or_default();
+        if stop.iter().map(String::len).sum::<usize>() > MOST_STOP_BYTES {
+            return Err(Failure::invalid("stop", "out_of_range", "The stop texts are too long."));
+        }
         let mut logit_bias = BTreeMap::new();
         for (token, bias) in self.logit_bias {
             let id = token.parse().map_err(|_| {
@@ -99,8 +112,7 @@ impl Parameters {
             })?;
             logit_bias.insert(id, bias);
         }
-        let options =
-            Options { stop: self.stop.map(|stop| stop.0).unwrap_or_default(), logit_bias, n: self.n.unwrap_or(1), ..Options::default() };
+        let options = Options { stop, logit_bias, n: self.n.unwrap_or(1), ..Options::default() };
         Ok((self.sampling, options))
     }
 }

@@ -1,4 +1,5 @@
-//! Server-sent events as OpenAI sends them: `data:` lines without a name, `[DONE]` at the end.
+//! Server-sent events as OpenAI sends them: completions as `data:` lines without a name and `[DONE]` at the end, responses
+//! as events with names.
 
 use axum::{
     body::{Body, Bytes},
@@ -26,7 +27,14 @@ pub fn data(value: &impl Serialize) -> Bytes {
     frame.into()
 }
 
-/// The same with JSON that is there already.
+/// The same with a name.
+pub fn named(name: &str, value: &impl Serialize) -> Bytes {
+    let mut frame = format!("event: {name}\n").into_bytes();
+    frame.extend_from_slice(&data(value));
+    frame.into()
+}
+
+/// `data: …` with JSON that is there already.
 pub fn text(json: &str) -> Bytes {
     format!("data: {json}\n\n").into()
 }

@@ -1,13 +1,13 @@
 //! API keys: from a key to an [`Actor`].
 //!
-//! A node holds all keys in memory, as hashes, and asks the database once a second whether any changed. So a key costs
-//! a lookup and no question, a wrong one as much as a right one, and what was disabled is refused everywhere within two
-//! seconds.
+//! A node holds all keys in memory, as hashes ([`Watched`]). So a key costs a lookup and no question, a wrong one as much
+//! as a right one, and what was disabled is refused everywhere within two seconds.
 
 use crate::{Identity, token};
 use contract::{
     Millis,
     ids::{ApiKeyId, RequestId, TenantId},
+    key::Scope,
 };
 use domain::{Actor, Error, Program, Result, secret::Secret};
 use ipnet::IpNet;
@@ -15,13 +15,16 @@ use std::{
     collections::{BTreeSet, HashMap},
     net::IpAddr,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc,
         atomic::{AtomicI64, Ordering::Relaxed},
     },
     time::Duration,
 };
-use store::api_keys::{Authority, KeyHash};
-use tokio::{sync::Mutex, time::Instant};
+use store::{
+    Topic, Watched,
+    api_keys::{Authority, KeyHash},
+};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// What every key begins with, so that scanners for leaked secrets find it.
@@ -30,8 +33,6 @@ pub const KEY_PREFIX: &str = "sk-kontor-";
 const LOOK: Duration = Duration::from_secs(1);
 /// A key that nobody knows may have been made since the last question, if that was so long ago.
 const NEWS: Duration = Duration::from_millis(250);
-/// What is known is relied on this long while the database does not answer.
-const TRUSTED_FOR: Duration = Duration::from_secs(10);
 /// Last uses are written this often.
 const NOTE: Duration = Duration::from_secs(60);
 /// Characters of a key that are stored, for people to tell keys apart.
@@ -45,24 +46,15 @@ pub(crate) fn make() -> (Secret, KeyHash, String) {
     (Secret::new(format!("{KEY_PREFIX}{secret}")), hash, hint)
 }
 
-/// All keys, as one node knows them.
-#[derive(Debug, Default)]
-pub(crate) struct KeyRing {
-    known: RwLock<Option<Arc<Known>>>,
-    /// Whoever holds it asks the database.
-    asking: Mutex<()>,
+/// All keys, by their hashes.
+pub(crate) type KeyRing = Watched<HashMap<KeyHash, Key>>;
+
+pub(crate) fn ring() -> KeyRing {
+    Watched::new(Topic::Keys)
 }
 
 #[derive(Debug)]
-struct Known {
-    version: i64,
-    keys: Arc<HashMap<KeyHash, Key>>,
-    /// When the version was last found unchanged.
-    seen: Instant,
-}
-
-#[derive(Debug)]
-struct Key {
+pub(crate) struct Key {
     tenant: TenantId,
     program: Arc<Program>,
     networks: Vec<IpNet>,
@@ -70,18 +62,6 @@ struct Key {
     disabled: bool,
     /// 0: not since it was last written.
     used_at: AtomicI64,
-}
-
-impl KeyRing {
-    fn known(&self) -> Option<Arc<Known>> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn replace(&self, known: Known) -> Arc<Known> {
-        let known = Arc::new(known);
-        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(known.clone());
-        known
-    }
 }
 
 impl Identity {
@@ -93,10 +73,10 @@ impl Identity {
     pub async fn authenticate_key(&self, key: &str, address: Option<IpAddr>, request: RequestId) -> Result<Actor> {
         let hash = key.strip_prefix(KEY_PREFIX).and_then(token::hash).ok_or_else(|| invalid("This is not a key of Kontor."))?;
         let mut known = self.keys_not_older_than(LOOK * 2).await?;
-        if !known.keys.contains_key(&hash) {
+        if !known.contains_key(&hash) {
             known = self.keys_not_older_than(NEWS).await?;
         }
-        let key = known.keys.get(&hash).ok_or_else(|| invalid("There is no such key."))?;
+        let key = known.get(&hash).ok_or_else(|| invalid("There is no such key."))?;
         let now = self.now();
         if key.disabled {
             return Err(invalid("This key is disabled."));
@@ -127,48 +107,19 @@ impl Identity {
         self.note_key_uses().await;
     }
 
-    async fn keys_not_older_than(&self, age: Duration) -> Result<Arc<Known>> {
-        let ring = &self.inner.keys;
-        let fresh = |known: &Arc<Known>| known.seen.elapsed() <= age;
-        if let Some(known) = ring.known().filter(fresh) {
-            return Ok(known);
-        }
-        let _asking = ring.asking.lock().await;
-        let before = ring.known();
-        // Somebody else may have asked while this call waited for its turn.
-        if let Some(known) = before.clone().filter(fresh) {
-            return Ok(known);
-        }
-        match (self.read_keys(before.as_deref()).await, before) {
-            (Ok(known), _) => Ok(ring.replace(known)),
-            (Err(error), Some(known)) if known.seen.elapsed() < TRUSTED_FOR => {
-                tracing::warn!(%error, "keys could not be read; those known are relied on for a few seconds");
-                Ok(known)
-            }
-            (Err(error), _) => Err(error),
-        }
-    }
-
-    async fn read_keys(&self, before: Option<&Known>) -> Result<Known> {
-        let seen = Instant::now();
-        // The version first: what changes between the two questions is asked for again.
-        let version = self.db().key_version().await?;
-        if let Some(before) = before.filter(|before| before.version == version) {
-            return Ok(Known { version, keys: before.keys.clone(), seen });
-        }
-        let mut keys = HashMap::new();
-        for authority in self.db().authorities().await? {
-            let hash = authority.hash;
-            let used_at = before.and_then(|before| before.keys.get(&hash)).map_or(0, |key| key.used_at.load(Relaxed));
-            keys.insert(hash, key(authority, used_at)?);
-        }
-        Ok(Known { version, keys: Arc::new(keys), seen })
+    async fn keys_not_older_than(&self, age: Duration) -> Result<Arc<HashMap<KeyHash, Key>>> {
+        let read = |before: Option<Arc<HashMap<KeyHash, Key>>>| async move {
+            let authorities = self.db().authorities().await?;
+            let used_at = |hash: &KeyHash| before.as_ref().and_then(|keys| keys.get(hash)).map_or(0, |key| key.used_at.load(Relaxed));
+            Ok(authorities.into_iter().filter_map(|authority| readable(used_at(&authority.hash), authority)).collect())
+        };
+        self.inner.keys.not_older_than(age, self.db(), read).await
     }
 
     async fn note_key_uses(&self) {
-        let Some(known) = self.inner.keys.known() else { return };
+        let Some(known) = self.inner.keys.last() else { return };
         let used = |key: &Key| Some((key.program.key, key.used_at.swap(0, Relaxed))).filter(|(_, at)| *at > 0);
-        let uses: Vec<(ApiKeyId, Millis)> = known.keys.values().filter_map(used).collect();
+        let uses: Vec<(ApiKeyId, Millis)> = known.values().filter_map(used).collect();
         if uses.is_empty() {
             return;
         }
@@ -178,7 +129,16 @@ impl Identity {
     }
 }
 
-fn key(authority: Authority, used_at: Millis) -> Result<Key> {
+/// A key that this version cannot read is refused, and does not keep the others from being read.
+fn readable(used_at: Millis, authority: Authority) -> Option<(KeyHash, Key)> {
+    let (hash, id) = (authority.hash, authority.key);
+    key(used_at, authority)
+        .inspect_err(|error| tracing::error!(%error, key = %id, "a key cannot be read and is refused"))
+        .ok()
+        .map(|key| (hash, key))
+}
+
+fn key(used_at: Millis, authority: Authority) -> Result<Key> {
     let networks = authority.networks.iter().map(|text| text.parse().map_err(Error::internal)).collect::<Result<_>>()?;
     let of_key: Option<BTreeSet<String>> = authority.key_models.map(|models| models.into_iter().collect());
     let models = match (authority.account_models, of_key) {
@@ -187,9 +147,11 @@ fn key(authority: Authority, used_at: Millis) -> Result<Key> {
         // A key opens no more than its account.
         (Some(of_account), Some(of_key)) => Some(of_account.into_iter().filter(|model| of_key.contains(model)).collect()),
     };
+    let scope = |name: &String| Scope::named(name).ok_or_else(|| Error::internal(format!("unknown scope {name:?}")));
+    let scopes = authority.scopes.iter().map(scope).collect::<Result<_>>()?;
     Ok(Key {
         tenant: authority.tenant,
-        program: Arc::new(Program { account: authority.account, key: authority.key, scopes: authority.scopes, models }),
+        program: Arc::new(Program { account: authority.account, key: authority.key, scopes, models }),
         networks,
         expires_at: authority.expires_at,
         disabled: authority.disabled,
@@ -203,8 +165,10 @@ fn invalid(message: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::{KEY_PREFIX, make};
+    use super::{Authority, KEY_PREFIX, make, readable};
     use crate::token;
+    use contract::ids::{ApiKeyId, ServiceAccountId, TenantId};
+    use uuid::Uuid;
 
     #[test]
     fn a_key_leads_to_its_hash_and_ends_with_its_hint() {
@@ -212,5 +176,40 @@ mod tests {
         let secret = key.reveal().strip_prefix(KEY_PREFIX).expect("the prefix");
         assert_eq!(token::hash(secret), Some(hash));
         assert!(secret.ends_with(&hint) && hint.len() == 4);
+    }
+
+    fn authority() -> Authority {
+        Authority {
+            hash: [0; 32],
+            tenant: TenantId(Uuid::nil()),
+            account: ServiceAccountId(Uuid::nil()),
+            key: ApiKeyId(Uuid::nil()),
+            scopes: vec!["inference".into()],
+            account_models: None,
+            key_models: None,
+            networks: Vec::new(),
+            expires_at: None,
+            disabled: false,
+        }
+    }
+
+    #[test]
+    fn a_key_opens_no_more_models_than_its_account() {
+        let some = |models: &[&str]| Some(models.iter().map(|model| (*model).to_owned()).collect::<Vec<_>>());
+        let opened = |account_models, key_models| {
+            let (_, key) = readable(0, Authority { account_models, key_models, ..authority() }).expect("readable");
+            key.program.models.clone().map(|models| models.into_iter().collect::<Vec<_>>())
+        };
+        assert_eq!(opened(None, None), None);
+        assert_eq!(opened(some(&["a", "b"]), None), some(&["a", "b"]));
+        assert_eq!(opened(None, some(&["a"])), some(&["a"]));
+        assert_eq!(opened(some(&["a", "b"]), some(&["b", "c"])), some(&["b"]));
+        assert_eq!(opened(some(&["a"]), some(&["c"])), some(&[]));
+    }
+
+    #[test]
+    fn what_cannot_be_read_opens_nothing() {
+        assert!(readable(0, Authority { scopes: vec!["of a later version".into()], ..authority() }).is_none());
+        assert!(readable(0, Authority { networks: vec!["nowhere".into()], ..authority() }).is_none());
     }
 }

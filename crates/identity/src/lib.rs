@@ -25,7 +25,7 @@ pub use sign_in::{SignIn, SignedIn};
 
 use contract::Millis;
 use domain::Clock;
-use keys::KeyRing;
+use keys::{KeyRing, ring};
 use password::Hasher;
 use session::SessionCache;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ impl Identity {
     pub fn new(db: Db, clock: Arc<dyn Clock>, config: IdentityConfig) -> Self {
         let lifetime_ms = i64::from(config.session_days) * 24 * 60 * 60 * 1_000;
         let hasher = Hasher::new(config.parallel_hashes);
-        Self { inner: Arc::new(Inner { db, clock, lifetime_ms, hasher, sessions: SessionCache::new(), keys: KeyRing::default() }) }
+        Self { inner: Arc::new(Inner { db, clock, lifetime_ms, hasher, sessions: SessionCache::new(), keys: ring() }) }
     }
 
     fn now(&self) -> Millis {

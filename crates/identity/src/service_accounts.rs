@@ -114,6 +114,7 @@ impl Identity {
         let action = if disabled { "service_account.disabled" } else { "service_account.enabled" };
         tx.audit(&AuditEvent::new(by, action).target(account), Some(tenant)).await?;
         tx.commit().await?;
+        self.inner.keys.doubt();
         Ok(())
     }
 
@@ -143,6 +144,7 @@ impl Identity {
         tx.api_keys().create(tenant, &row).await?;
         tx.audit(&AuditEvent::new(by, "key.created").target(id).detail("account", account.to_string()), Some(tenant)).await?;
         tx.commit().await?;
+        self.inner.keys.doubt();
         Ok(MadeKey { id, key })
     }
 
@@ -168,18 +170,22 @@ impl Identity {
         let action = if disabled { "key.disabled" } else { "key.enabled" };
         tx.audit(&AuditEvent::new(by, action).target(key), Some(tenant)).await?;
         tx.commit().await?;
+        self.inner.keys.doubt();
         Ok(())
     }
 
     /// Makes a successor with the same rights; the old key goes on for `overlap_ms` at most.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; else as for any statement.
+    /// [`Error::NotFound`]; [`Error::Conflict`] if the key has ended; else as for any statement.
     pub async fn rotate_key(&self, by: &str, key: ApiKeyId, overlap_ms: i64) -> Result<MadeKey> {
         let now = self.now();
         let (id, (secret, hash, hint)) = (ApiKeyId(Uuid::now_v7()), keys::make());
         let tx = self.db().begin_system(by, Reason::Administration).await?;
         let (tenant, old) = tx.api_keys().get(key).await?;
+        if old.disabled_at.is_some() || old.expires_at.is_some_and(|at| at <= now) {
+            return Err(Error::conflict("key_ended", "This key is disabled or has expired; make a new one."));
+        }
         let ends = now.saturating_add(overlap_ms.max(0));
         tx.api_keys().set_expiry(key, Some(old.expires_at.map_or(ends, |at| at.min(ends)))).await?;
         let new = NewApiKey {
@@ -197,6 +203,7 @@ impl Identity {
         tx.api_keys().create(tenant, &new).await?;
         tx.audit(&AuditEvent::new(by, "key.rotated").target(key).detail("successor", id.to_string()), Some(tenant)).await?;
         tx.commit().await?;
+        self.inner.keys.doubt();
         Ok(MadeKey { id, key: secret })
     }
 }

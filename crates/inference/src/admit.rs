@@ -4,14 +4,14 @@ use crate::{
     Inference,
     catalogue::ModelConfig,
     drive::Driver,
-    generation::Generation,
+    generation::{Generation, SharedRoute},
     meter::{self, Reservation, Ticket},
     work::Work,
 };
 use contract::{model::Sampling, usage::Purpose};
 use domain::{Actor, Error, Result};
 use std::collections::{BTreeMap, HashSet};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 use worker_protocol::{ChatMessage, ChatRole, Format, Generate, Priority, Tool, ToolChoice};
 
@@ -20,6 +20,12 @@ const MOST_CHOICES: u32 = 16;
 /// Alternatives told for each token.
 const MOST_LOGPROBS: u8 = 20;
 const MOST_STOPS: usize = 16;
+/// Bytes of one of them.
+const LONGEST_STOP: usize = 256;
+/// Tokens whose scores may be changed.
+const MOST_BIASES: usize = 1024;
+/// Bytes that a token stands for at most, as far as a prompt can be refused for its length without counting.
+const LONGEST_TOKEN: usize = 256;
 
 /// What somebody wants from a model.
 #[derive(Clone, Debug)]
@@ -77,6 +83,11 @@ impl Inference {
     pub async fn admit(&self, actor: &Actor, request: Request) -> Result<Generation> {
         let model = self.inner.catalogue.grant(actor, request.model.as_deref(), request.purpose)?.clone();
         check(&request)?;
+        let bytes: usize = request.messages.iter().map(|message| message.content.len()).sum();
+        if bytes / LONGEST_TOKEN > usize::try_from(model.context_length).unwrap_or(usize::MAX) {
+            let message = "The conversation is longer than the model's context.";
+            return Err(Error::invalid("messages", "context_length_exceeded", message));
+        }
         let reservation = Reservation::of(&model, &request);
         self.begin(actor, model, reservation, |ticket, model| Work::Completion(Box::new(generate(ticket, model, request)))).await
     }
@@ -107,6 +118,7 @@ impl Inference {
         work: impl FnOnce(&Ticket, String) -> Work,
         tell: oneshot::Sender<Result<Generation>>,
     ) {
+        let admitted = Instant::now();
         let purpose = reservation.purpose();
         let ticket = match self.inner.meter.open(actor, reservation).await {
             Ok(ticket) => ticket,
@@ -116,13 +128,25 @@ impl Inference {
                 return;
             }
         };
-        let cancel = CancellationToken::new();
-        let (generation, outputs) = Generation::new(ticket.id(), model.id.clone(), cancel.clone());
+        let (cancel, route) = (CancellationToken::new(), SharedRoute::default());
+        let (generation, outputs) = Generation::new(ticket.id(), model.id.clone(), cancel.clone(), route.clone());
         let fallbacks = self.inner.catalogue.fallbacks(ticket.actor(), &model, purpose);
         let work = work(&ticket, model.id);
         // If the caller is gone, the generation is dropped here and the driver sees that at once.
         let _ = tell.send(Ok(generation));
-        Driver { pool: self.inner.pool.clone(), ticket, work, fallbacks, outputs, cancel }.run().await;
+        Driver {
+            pool: self.inner.pool.clone(),
+            ticket,
+            work,
+            fallbacks,
+            outputs,
+            cancel,
+            ending: self.inner.ending.clone(),
+            route,
+            admitted,
+        }
+        .run()
+        .await;
     }
 }
 
@@ -158,7 +182,7 @@ fn generate(ticket: &Ticket, model: String, request: Request) -> Generate {
 }
 
 /// Refuses what no worker could answer, before anything is reserved for it.
-fn check(request: &Request) -> Result<()> {
+pub(crate) fn check(request: &Request) -> Result<()> {
     let Some(last) = request.messages.last() else {
         return Err(Error::invalid("messages", "messages_empty", "There is no message to answer."));
     };
@@ -203,8 +227,11 @@ fn check_options(options: &Options) -> Result<()> {
     if options.logit_bias.values().any(|bias| !(-100.0..=100.0).contains(bias)) {
         return out_of_range("logit_bias", "Each bias must lie between -100 and 100.".into());
     }
-    if options.stop.len() > MOST_STOPS {
-        return out_of_range("stop", format!("There can be at most {MOST_STOPS} stop texts."));
+    if options.stop.len() > MOST_STOPS || options.stop.iter().any(|stop| stop.len() > LONGEST_STOP) {
+        return out_of_range("stop", format!("There can be at most {MOST_STOPS} stop texts of {LONGEST_STOP} bytes each."));
+    }
+    if options.logit_bias.len() > MOST_BIASES {
+        return out_of_range("logit_bias", format!("At most {MOST_BIASES} tokens can have a bias."));
     }
     check_tools(options)
 }

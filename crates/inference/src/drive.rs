@@ -4,7 +4,7 @@
 //! whatever happens to the consumer, the use is settled, once, with the worker's latest counters.
 
 use crate::{
-    generation::{Ended, Outcome, Output},
+    generation::{Ended, Outcome, Output, Route, SharedRoute},
     meter::{Figures, RETRY_AFTER_S, Ticket},
     pool::{BackendError, DispatchError, Dispatched, MemberId, Pool},
     work::Work,
@@ -12,7 +12,7 @@ use crate::{
 use contract::chat::AnswerStats;
 use domain::Error;
 use futures::StreamExt;
-use std::time::Duration;
+use std::{sync::PoisonError, time::Duration};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, timeout},
@@ -37,6 +37,11 @@ pub(crate) struct Driver {
     pub fallbacks: Vec<String>,
     pub outputs: mpsc::Sender<Output>,
     pub cancel: CancellationToken,
+    /// The process is about to end.
+    pub ending: CancellationToken,
+    pub route: SharedRoute,
+    /// When the request came.
+    pub admitted: Instant,
 }
 
 /// How the work ended, before it is settled.
@@ -67,6 +72,8 @@ struct Progress {
     /// A part of a completion came out; from then on no other member can take over. Vectors come out the same anywhere.
     committed: bool,
     retries: u32,
+    /// Members that were asked.
+    attempts: u32,
     /// The model that is asked now.
     model: String,
 }
@@ -76,7 +83,8 @@ impl Driver {
     pub(crate) async fn run(self) {
         self.pool.count_request();
         let model = self.work.model().to_owned();
-        let mut progress = Progress { began: Instant::now(), announced: false, first_output: None, committed: false, retries: 0, model };
+        let mut progress =
+            Progress { began: Instant::now(), announced: false, first_output: None, committed: false, retries: 0, attempts: 0, model };
         let end = self.until_end(&mut progress).await;
         let Self { ticket, outputs, .. } = self;
         let (outcome, finish_reason, error) = match end {
@@ -114,6 +122,7 @@ impl Driver {
             biased;
             () = self.cancel.cancelled() => End::Cancelled,
             () = self.outputs.closed() => End::Disconnected,
+            () = self.ending.cancelled() => End::Failed(Error::unavailable("server", Some(RETRY_AFTER_S))),
             end = self.attempts(progress) => end,
             () = sleep(LONGEST_GENERATION) => {
                 tracing::error!(usage = %self.ticket.id(), "a completion ran too long and was ended");
@@ -170,13 +179,30 @@ impl Driver {
 
     async fn attempt(&self, work: &Work, progress: &mut Progress, avoid: &[MemberId]) -> Attempt {
         match self.pool.dispatch(&self.ticket, work, avoid).await {
-            Ok(dispatched) => self.follow(dispatched, progress).await,
+            Ok(dispatched) => {
+                progress.attempts += 1;
+                self.note(&dispatched, progress);
+                self.follow(dispatched, progress).await
+            }
             Err(DispatchError::NoWorker(error)) => Attempt::Nobody(error),
             // A worker that died comes back, and then it may have the request.
             Err(DispatchError::Backend(_, error @ BackendError::Lost(_))) => Attempt::Lost(None, error),
             Err(DispatchError::Backend(member, error @ BackendError::Failing(_))) => Attempt::Lost(Some(member), error),
+            // Larger than the member takes at all.
+            Err(DispatchError::Backend(_, BackendError::Refused(413))) => {
+                Attempt::Ended(End::Failed(self.failure(FailCode::ContextLengthExceeded, "The input is too large.".into())))
+            }
             Err(DispatchError::Backend(_, error)) => Attempt::Ended(End::Failed(Error::internal(error))),
         }
+    }
+
+    /// Lets the consumer know who answers.
+    fn note(&self, dispatched: &Dispatched, progress: &Progress) {
+        let mut route = self.route.lock().unwrap_or_else(PoisonError::into_inner);
+        // What later attempts take is the fault of those that failed, not ours.
+        let overhead = route.as_ref().map_or_else(|| self.admitted.elapsed(), |first| first.overhead);
+        let (served_by, model) = (dispatched.served_by().to_owned(), progress.model.clone());
+        *route = Some(Route { served_by, model, attempts: progress.attempts, overhead });
     }
 
     /// Passes the member's events on until the last one.

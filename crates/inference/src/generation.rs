@@ -1,13 +1,33 @@
 //! What the caller of the funnel holds while a model answers.
 
 use contract::{chat::AnswerStats, ids::UsageId};
-use domain::Error;
-use tokio::sync::mpsc;
+use domain::{Error, Result};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 use worker_protocol::{Finish, TokenLogprob, ToolCall};
 
 /// Outputs that may wait for a slow consumer before the worker is slowed down in turn.
 pub(crate) const CHANNEL: usize = 64;
+
+/// The way that a use took, as far as it is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Route {
+    /// The worker's or upstream's name for operators.
+    pub served_by: String,
+    /// The model that answers; another one than was asked for after a fallback.
+    pub model: String,
+    /// 1: the first one that was asked answers.
+    pub attempts: u32,
+    /// From admission to dispatch: what everything but the model cost.
+    pub overhead: Duration,
+}
+
+/// Written by the driver, read by whoever holds the generation.
+pub(crate) type SharedRoute = Arc<Mutex<Option<Route>>>;
 
 /// A running completion. Dropping it cancels and settles as [`Outcome::Disconnected`].
 #[derive(Debug)]
@@ -15,7 +35,10 @@ pub struct Generation {
     usage: UsageId,
     model: String,
     outputs: mpsc::Receiver<Output>,
+    /// Heard by [`Generation::begun`] already.
+    heard: Option<Output>,
     cancel: CancellationToken,
+    route: SharedRoute,
     ended: bool,
 }
 
@@ -78,9 +101,15 @@ impl From<Outcome> for store::usage::Outcome {
 }
 
 impl Generation {
-    pub(crate) fn new(usage: UsageId, model: String, cancel: CancellationToken) -> (Self, mpsc::Sender<Output>) {
+    pub(crate) fn new(usage: UsageId, model: String, cancel: CancellationToken, route: SharedRoute) -> (Self, mpsc::Sender<Output>) {
         let (sender, outputs) = mpsc::channel(CHANNEL);
-        (Self { usage, model, outputs, cancel, ended: false }, sender)
+        (Self { usage, model, outputs, heard: None, cancel, route, ended: false }, sender)
+    }
+
+    /// Who answers; `None` until somebody took the request.
+    #[must_use]
+    pub fn route(&self) -> Option<Route> {
+        self.route.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The ledger's id of this use.
@@ -89,7 +118,7 @@ impl Generation {
         self.usage
     }
 
-    /// The model that answers.
+    /// The model that was asked; see [`Generation::route`] for the one that answers.
     #[must_use]
     pub fn model(&self) -> &str {
         &self.model
@@ -100,10 +129,44 @@ impl Generation {
         if self.ended {
             return None;
         }
-        // A driver that panicked closes the channel without a word: the consumer still gets its end.
-        let output = self.outputs.recv().await.unwrap_or_else(|| Output::End(self.broken()));
+        let output = match self.heard.take() {
+            Some(output) => output,
+            None => self.hear().await,
+        };
         self.ended = matches!(output, Output::End(_));
         Some(output)
+    }
+
+    /// Waits until the model begins, but no longer than `patience`: whoever has to say first whether there will be an
+    /// answer knows it then. Nothing is lost but places in the queue.
+    ///
+    /// # Errors
+    /// It failed before it began.
+    pub async fn begun(&mut self, patience: Duration) -> Result<()> {
+        let first = async {
+            loop {
+                match self.next().await {
+                    Some(Output::Queued { .. }) => {}
+                    other => return other,
+                }
+            }
+        };
+        let first = timeout(patience, first).await;
+        match first {
+            Ok(Some(Output::End(Ended { error: Some(error), .. }))) => Err(error),
+            Ok(Some(output)) => {
+                // An end is still to be told.
+                self.ended = false;
+                self.heard = Some(output);
+                Ok(())
+            }
+            Ok(None) | Err(_) => Ok(()),
+        }
+    }
+
+    async fn hear(&mut self) -> Output {
+        // A driver that panicked closes the channel without a word: the consumer still gets its end.
+        self.outputs.recv().await.unwrap_or_else(|| Output::End(self.broken()))
     }
 
     /// Asks for an end (the user's Stop): [`Outcome::Cancelled`] follows, unless the end was already on its way.
@@ -128,14 +191,37 @@ impl Generation {
 
 #[cfg(test)]
 mod tests {
-    use super::{Generation, Outcome, Output};
-    use contract::ids::UsageId;
+    use super::{Ended, Generation, Outcome, Output, SharedRoute};
+    use contract::{chat::AnswerStats, ids::UsageId};
+    use domain::Error;
+    use std::time::Duration;
     use tokio_util::sync::CancellationToken;
     use uuid::Uuid;
 
+    const SOON: Duration = Duration::from_secs(1);
+
+    fn failed() -> Output {
+        Output::End(Ended { outcome: Outcome::Failed, stats: AnswerStats::default(), error: Some(Error::unavailable("model", None)) })
+    }
+
+    #[tokio::test]
+    async fn a_failure_before_the_beginning_is_known_and_what_was_heard_is_not_lost() {
+        let (mut generation, sender) =
+            Generation::new(UsageId(Uuid::now_v7()), "m".into(), CancellationToken::new(), SharedRoute::default());
+        generation.begun(Duration::ZERO).await.expect("nobody knows yet");
+        sender.send(Output::Queued { place: 1, wait_ms: None }).await.expect("room");
+        sender.send(Output::Started { prompt_tokens: 7, cached_tokens: 0 }).await.expect("room");
+        generation.begun(SOON).await.expect("it began");
+        assert!(matches!(generation.next().await, Some(Output::Started { prompt_tokens: 7, .. })));
+        sender.send(failed()).await.expect("room");
+        assert!(matches!(generation.begun(SOON).await, Err(Error::Unavailable { .. })));
+        assert!(generation.next().await.is_none());
+    }
+
     #[tokio::test]
     async fn an_end_comes_even_if_the_driver_is_gone() {
-        let (mut generation, sender) = Generation::new(UsageId(Uuid::now_v7()), "m".into(), CancellationToken::new());
+        let (mut generation, sender) =
+            Generation::new(UsageId(Uuid::now_v7()), "m".into(), CancellationToken::new(), SharedRoute::default());
         drop(sender);
         let Some(Output::End(ended)) = generation.next().await else { panic!("no end") };
         assert_eq!(ended.outcome, Outcome::Failed);

@@ -9,6 +9,7 @@ compile_error!("`inference` is server-only");
 
 pub mod admit;
 pub mod catalogue;
+mod count;
 mod drive;
 pub mod generation;
 pub mod meter;
@@ -20,7 +21,7 @@ mod work;
 pub use admit::{Options, Request};
 pub use catalogue::{Catalogue, CatalogueError, ModelConfig, Offered};
 pub use drive::LONGEST_GENERATION;
-pub use generation::{Ended, Generation, Outcome, Output};
+pub use generation::{Ended, Generation, Outcome, Output, Route};
 pub use pool::{Pool, PoolTiming, RegisterError, Upstream, UpstreamModel, WorkerProcess};
 pub use vectors::{VectorRequest, Vectors};
 pub use work::Work;
@@ -31,7 +32,7 @@ use domain::{Actor, Clock};
 use meter::Meter;
 use std::sync::Arc;
 use store::Db;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The funnel of one process. Clones share everything.
 #[derive(Clone)]
@@ -45,6 +46,8 @@ struct Inner {
     meter: Meter,
     /// Every driver and every settlement runs in here; [`Inference::drain`] waits for them.
     tracker: TaskTracker,
+    /// What still runs has to end.
+    ending: CancellationToken,
 }
 
 impl Inference {
@@ -53,7 +56,7 @@ impl Inference {
     pub fn new(db: Db, catalogue: Catalogue, pool: Pool, clock: Arc<dyn Clock>) -> Self {
         let tracker = TaskTracker::new();
         let meter = Meter::new(db, clock, tracker.clone());
-        Self { inner: Arc::new(Inner { catalogue, pool, meter, tracker }) }
+        Self { inner: Arc::new(Inner { catalogue, pool, meter, tracker, ending: CancellationToken::new() }) }
     }
 
     /// Models granted to the actor, for the picker; `ready` says whether a worker runs it now.
@@ -72,16 +75,24 @@ impl Inference {
         &self.inner.catalogue
     }
 
-    /// At least one model of the catalogue answers.
+    /// At least one model of the catalogue answers: one for chats, if there is any.
     ///
     /// # Errors
     /// Why none does, in English, for the operator.
     pub fn ready(&self) -> Result<(), String> {
-        if self.inner.catalogue.models().iter().any(|model| self.inner.pool.is_ready(&model.id)) {
+        let models = self.inner.catalogue.models();
+        let chats = models.iter().any(|model| model.kind == ModelKind::Chat);
+        let counts = |model: &&ModelConfig| !chats || model.kind == ModelKind::Chat;
+        if models.iter().filter(counts).any(|model| self.inner.pool.is_ready(&model.id)) {
             Ok(())
         } else {
             Err(format!("no worker is ready ({})", self.inner.pool.describe()))
         }
+    }
+
+    /// Ends all that still runs, as *unavailable*: the process is about to end.
+    pub fn end(&self) {
+        self.inner.ending.cancel();
     }
 
     /// Waits until every driver has settled. From now on [`Inference::admit`] refuses; generations that

@@ -2,7 +2,7 @@
 
 use crate::{
     Inference,
-    generation::{Ended, Generation, Output},
+    generation::{Ended, Generation, Output, Route},
     meter::Reservation,
     work::Work,
 };
@@ -12,6 +12,9 @@ use worker_protocol::{Embed, EmbedInput, Priority};
 
 /// Inputs of one request, as OpenAI has it.
 const MOST_INPUTS: usize = 2048;
+
+/// Bytes of all inputs of one request.
+const MOST_BYTES: usize = 8 * 1024 * 1024;
 
 /// What somebody wants turned into vectors or scores.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +37,7 @@ pub struct Vectors {
     /// For each input, in order: its vector of length 1, or for a reranker one number, the better the higher.
     pub vectors: Vec<Vec<f32>>,
     pub stats: AnswerStats,
+    pub route: Option<Route>,
 }
 
 impl Inference {
@@ -59,14 +63,23 @@ impl Inference {
     /// # Errors
     /// As [`Inference::embed`].
     pub async fn rerank(&self, actor: &Actor, query: &str, documents: Vec<String>, request: VectorRequest) -> Result<Vectors> {
+        counted(documents.len())?;
+        // The query goes along with each document.
+        let bytes = documents.iter().map(String::len).sum::<usize>().saturating_add(query.len().saturating_mul(documents.len()));
+        if bytes > MOST_BYTES {
+            let message =
+                format!("Query and documents together may have at most {} MiB, the query once for each document.", MOST_BYTES >> 20);
+            return Err(Error::invalid("documents", "too_large", message));
+        }
         let pair = |document| EmbedInput::Pair { query: query.to_owned(), document };
         self.vectors(actor, Purpose::Rerank, documents.into_iter().map(pair).collect(), request).await
     }
 
     async fn vectors(&self, actor: &Actor, purpose: Purpose, inputs: Vec<EmbedInput>, request: VectorRequest) -> Result<Vectors> {
         let model = self.catalogue().grant(actor, request.model.as_deref(), purpose)?.clone();
-        if inputs.is_empty() || inputs.len() > MOST_INPUTS {
-            return Err(Error::invalid("input", "out_of_range", format!("There must be 1 to {MOST_INPUTS} inputs.")));
+        counted(inputs.len())?;
+        if inputs.iter().map(bytes).sum::<usize>() > MOST_BYTES {
+            return Err(Error::invalid("input", "too_large", format!("All inputs together may have at most {} MiB.", MOST_BYTES >> 20)));
         }
         if let Some(at) = inputs.iter().position(|input| bytes(input) == 0) {
             return Err(Error::invalid("input", "empty", format!("Input {at} is empty.")));
@@ -78,6 +91,11 @@ impl Inference {
         };
         collect(self.begin(actor, model, reservation, work).await?, count).await
     }
+}
+
+fn counted(inputs: usize) -> Result<()> {
+    let fits = (1..=MOST_INPUTS).contains(&inputs);
+    if fits { Ok(()) } else { Err(Error::invalid("input", "out_of_range", format!("There must be 1 to {MOST_INPUTS} inputs."))) }
 }
 
 async fn collect(mut generation: Generation, count: usize) -> Result<Vectors> {
@@ -92,7 +110,7 @@ async fn collect(mut generation: Generation, count: usize) -> Result<Vectors> {
             }
             Output::End(Ended { error: Some(error), .. }) => return Err(error),
             Output::End(Ended { stats, .. }) if vectors.iter().all(|vector| !vector.is_empty()) => {
-                return Ok(Vectors { usage, vectors, stats });
+                return Ok(Vectors { usage, vectors, stats, route: generation.route() });
             }
             Output::End(_) => break,
             _ => {}

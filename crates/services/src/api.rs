@@ -16,6 +16,13 @@ pub struct Completion {
     pub options: Options,
 }
 
+impl Completion {
+    fn request(self) -> Request {
+        let Self { model, messages, sampling, options } = self;
+        Request { purpose: Purpose::Api, model: Some(model), messages, continue_last: false, sampling, transient: false, options }
+    }
+}
+
 /// See the module.
 #[derive(Clone)]
 pub struct Api {
@@ -43,10 +50,16 @@ impl Api {
     /// As [`inference::Inference::admit`]; [`domain::Error::Forbidden`] without the scope.
     pub async fn complete(&self, actor: &Actor, completion: Completion) -> Result<Generation> {
         actor.may(Action::UseModels)?;
-        let Completion { model, messages, sampling, options } = completion;
-        let request =
-            Request { purpose: Purpose::Api, model: Some(model), messages, continue_last: false, sampling, transient: false, options };
-        self.shared.inference.admit(actor, request).await
+        self.shared.inference.admit(actor, completion.request()).await
+    }
+
+    /// How many tokens a completion's prompt has. Costs nothing.
+    ///
+    /// # Errors
+    /// As [`inference::Inference::count_tokens`]; [`domain::Error::Forbidden`] without the scope.
+    pub async fn count_tokens(&self, actor: &Actor, completion: Completion) -> Result<u32> {
+        actor.may(Action::UseModels)?;
+        self.shared.inference.count_tokens(actor, completion.request()).await
     }
 
     /// Vectors of texts.

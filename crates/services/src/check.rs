@@ -6,6 +6,7 @@ use contract::{
 };
 use domain::{Actor, Error, Result};
 use inference::Inference;
+use serde_json::Value;
 
 /// Longest title, in characters.
 pub(crate) const TITLE_MAX_CHARS: usize = 200;
@@ -21,6 +22,25 @@ const MAX_TOKENS_MAX: u32 = 1_000_000;
 /// Text as Postgres can store it: without NUL characters.
 pub(crate) fn clean(text: String) -> String {
     if text.contains('\0') { text.replace('\0', "") } else { text }
+}
+
+/// JSON as Postgres can store it: without NUL characters in texts and names.
+pub(crate) fn clean_json(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            if text.contains('\0') {
+                *text = text.replace('\0', "");
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(clean_json),
+        Value::Object(fields) => {
+            if fields.keys().any(|name| name.contains('\0')) {
+                *fields = std::mem::take(fields).into_iter().map(|(name, value)| (clean(name), value)).collect();
+            }
+            fields.values_mut().for_each(clean_json);
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// Refuses text above `max` bytes.
@@ -134,7 +154,7 @@ pub(crate) fn query(query: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{attachments, one_line, question, sampling, title};
+    use super::{attachments, clean_json, one_line, question, sampling, title};
     use contract::{chat::NewAttachment, model::Sampling};
     use domain::{Error, Result};
 
@@ -157,6 +177,13 @@ mod tests {
         assert_eq!(refused(title(&"x".repeat(201))), ("title", "too_long"));
         assert_eq!(refused(sampling(&Sampling { temperature: Some(2.1), ..Sampling::default() })), ("temperature", "out_of_range"));
         assert_eq!(refused(sampling(&Sampling { max_tokens: Some(0), ..Sampling::default() })), ("max_tokens", "out_of_range"));
+    }
+
+    #[test]
+    fn json_is_cleaned_in_depth() {
+        let mut value = serde_json::json!({ "a\0": ["b\0c", { "d": "\0", "e": 1 }], "f": null });
+        clean_json(&mut value);
+        assert_eq!(value, serde_json::json!({ "a": ["bc", { "d": "", "e": 1 }], "f": null }));
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! Background duties: recovery of turns, the sweeper of the ledger, purges.
+//! Background duties: recovery of turns and responses, the sweeper of the ledger, purges.
 
-use crate::{Services, shared::Shared, turns::recovery};
+use crate::{Services, responses, shared::Shared, turns::recovery};
 use contract::Millis;
 use domain::Result;
 use inference::LONGEST_GENERATION;
@@ -9,13 +9,13 @@ use store::Reason;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-/// How often turns of dead nodes are looked for.
+/// How often turns and responses of dead nodes are looked for.
 const RECOVER_EVERY: Duration = Duration::from_secs(5);
 /// How often the ledger is swept.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// How often what is past its time is purged.
 const PURGE_EVERY: Duration = Duration::from_secs(10 * 60);
-/// Events of an ended turn are kept for those who come late.
+/// Events of what has ended are kept for those who come late.
 const EVENTS_KEPT_SECONDS: u32 = 60 * 60;
 /// A deleted conversation can be restored for this long.
 const DELETED_KEPT_MS: Millis = 30 * 24 * 60 * 60 * 1000;
@@ -29,6 +29,7 @@ impl Services {
         let shared = &*self.shared;
         tokio::join!(
             every(RECOVER_EVERY, "turn recovery", &stop, || async { recovery::recover(shared).await.map(drop) }),
+            every(RECOVER_EVERY, "response recovery", &stop, || async { responses::recovery::recover(shared).await.map(drop) }),
             every(SWEEP_EVERY, "ledger sweeper", &stop, || async { shared.inference.sweep(oldest_use_ms()).await.map(drop) }),
             every(PURGE_EVERY, "purge", &stop, || purge(shared)),
         );
@@ -60,10 +61,12 @@ pub(crate) async fn purge(shared: &Shared) -> Result<()> {
     let tx = shared.db.begin_system("purge", Reason::Purge).await?;
     let events = tx.turns().purge_events(EVENTS_KEPT_SECONDS).await?;
     let conversations = tx.conversations().purge(shared.now() - DELETED_KEPT_MS).await?;
+    let said = tx.responses().purge_events(shared.now() - 1000 * Millis::from(EVENTS_KEPT_SECONDS)).await?;
+    let responses = tx.responses().purge(shared.now()).await?;
     tx.commit().await?;
     let sessions = shared.identity.purge().await?;
-    if events + conversations + sessions > 0 {
-        tracing::info!(events, conversations, sessions, "purged");
+    if events + conversations + said + responses + sessions > 0 {
+        tracing::info!(events = events + said, conversations, responses, sessions, "purged");
     }
     Ok(())
 }

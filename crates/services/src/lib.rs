@@ -1,5 +1,5 @@
 //! What the product can do for people: chats, turns, prompt history, usage, account, import and export; and for
-//! programs: completions, vectors, scores.
+//! programs: completions, responses, vectors, scores.
 //!
 //! Every method takes the [`Actor`](domain::Actor) first, asks [`Actor::may`](domain::Actor::may) before anything
 //! else, and names the owner in every query: somebody else's object is *not found*. Edges (server functions, plain
@@ -16,6 +16,8 @@ mod cursor;
 mod jobs;
 pub mod models;
 pub mod prompts;
+pub mod responses;
+mod running;
 mod shared;
 pub mod transfer;
 pub mod turns;
@@ -26,6 +28,7 @@ pub use api::{Api, Completion};
 pub use chats::{AttachmentText, Chats, ListConversations};
 pub use models::Models;
 pub use prompts::Prompts;
+pub use responses::Responses;
 pub use transfer::{File, Transfer};
 pub use turns::{Events, Turns};
 pub use usage::UsageReports;
@@ -34,8 +37,11 @@ use domain::Clock;
 use identity::Identity;
 use inference::Inference;
 use shared::Shared;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use store::Db;
+
+/// How long answers to programs go on when the process is about to end.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// Everything at once, for the edges. Clones share everything.
 #[derive(Clone)]
@@ -48,6 +54,7 @@ pub struct Services {
     pub transfer: Transfer,
     pub models: Models,
     pub api: Api,
+    pub responses: Responses,
     shared: Arc<Shared>,
 }
 
@@ -65,17 +72,22 @@ impl Services {
             transfer: Transfer::new(shared.clone()),
             models: Models::new(shared.clone()),
             api: Api::new(shared.clone()),
+            responses: Responses::new(shared.clone()),
             turns,
             shared,
         }
     }
 
-    /// Ends the running turns of this process as interrupted, text kept, and waits until that is stored.
-    /// New turns are refused from now on.
+    /// Ends the running turns of this process as interrupted and its responses as failed, text kept, and waits until
+    /// that is stored. New ones are refused from now on.
     pub async fn drain(&self) {
         self.shared.shutdown.cancel();
         self.shared.tracker.close();
         self.shared.tracker.wait().await;
-        self.shared.inference.drain().await;
+        // What belongs to connections may end by itself for a moment, then it is ended.
+        if tokio::time::timeout(GRACE, self.shared.inference.drain()).await.is_err() {
+            self.shared.inference.end();
+            self.shared.inference.drain().await;
+        }
     }
 }

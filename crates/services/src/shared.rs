@@ -1,8 +1,16 @@
 //! What all services of a process share.
 
-use crate::turns::{hub::Hub, temporary::Registry};
-use contract::Millis;
-use domain::Clock;
+use crate::{
+    responses::{self, ResponseEvent},
+    running::hub::Hub,
+    turns::{self, temporary::Registry},
+};
+use contract::{
+    Millis,
+    chat::TurnEvent,
+    ids::{ResponseId, TurnId},
+};
+use domain::{Clock, Error, Result};
 use identity::Identity;
 use inference::Inference;
 use std::sync::Arc;
@@ -16,10 +24,12 @@ pub(crate) struct Shared {
     pub inference: Inference,
     pub identity: Identity,
     pub clock: Arc<dyn Clock>,
-    /// This process, in the `turn` table.
+    /// This process, in the tables `turn` and `response`.
     pub node: Uuid,
     /// The turns that run in this process.
-    pub hub: Hub,
+    pub hub: Hub<TurnId, turns::Owner, TurnEvent>,
+    /// The responses that are made in this process.
+    pub responses: Hub<ResponseId, responses::Owner, ResponseEvent>,
     /// Temporary turns; they live nowhere else.
     pub temporary: Registry,
     /// Every background task of a request.
@@ -36,6 +46,7 @@ impl Shared {
             identity,
             node: Uuid::now_v7(),
             hub: Hub::default(),
+            responses: Hub::default(),
             temporary: Registry::new(clock.clone()),
             tracker: TaskTracker::new(),
             shutdown: CancellationToken::new(),
@@ -45,5 +56,12 @@ impl Shared {
 
     pub(crate) fn now(&self) -> Millis {
         self.clock.now()
+    }
+
+    pub(crate) fn refuse_while_ending(&self) -> Result<()> {
+        if self.shutdown.is_cancelled() {
+            return Err(Error::unavailable("server", Some(5)));
+        }
+        Ok(())
     }
 }

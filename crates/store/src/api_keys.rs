@@ -60,7 +60,8 @@ pub struct Authority {
     pub tenant: TenantId,
     pub account: ServiceAccountId,
     pub key: ApiKeyId,
-    pub scopes: Vec<Scope>,
+    /// By name: whoever reads them may know fewer than whoever wrote them.
+    pub scopes: Vec<String>,
     pub account_models: Option<Vec<String>>,
     pub key_models: Option<Vec<String>>,
     pub networks: Vec<String>,
@@ -71,16 +72,6 @@ pub struct Authority {
 }
 
 impl Db {
-    /// Changes whenever a key or a service account does.
-    ///
-    /// # Errors
-    /// As for any statement.
-    pub async fn key_version(&self) -> Result<i64> {
-        let row = self.system().query_one_raw(sql("SELECT version FROM key_version", [])).await.map_err(map)?;
-        let row = row.ok_or_else(|| Error::internal("key_version has no row"))?;
-        row.try_get("", "version").map_err(map)
-    }
-
     /// Every key of every tenant, for the memory of a node.
     ///
     /// # Errors
@@ -264,7 +255,7 @@ impl TryFrom<AuthorityRow> for Authority {
             tenant: TenantId(row.tenant_id),
             account: ServiceAccountId(row.account_id),
             key: ApiKeyId(row.id),
-            scopes: scopes(&row.scopes)?,
+            scopes: row.scopes,
             account_models: row.account_models,
             key_models: row.key_models,
             networks: row.networks,

@@ -14,6 +14,7 @@ mod chat_sql;
 mod db;
 mod error;
 mod tx;
+mod watched;
 
 pub mod embedded;
 pub mod listen;
@@ -37,9 +38,14 @@ pub mod prompts;
 pub mod search;
 pub mod turns;
 
+// Responses to programs.
+pub mod response_runs;
+pub mod responses;
+
 // Ledger and audit.
 pub mod audit;
 pub mod usage;
 
 pub use db::{Db, DbConfig};
 pub use tx::{Reason, SystemTx, TenantTx};
+pub use watched::{Topic, Watched};

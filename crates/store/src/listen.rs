@@ -1,6 +1,6 @@
-//! News of turns between replicas, by Postgres `NOTIFY`.
+//! News of turns and responses between replicas, by Postgres `NOTIFY`.
 //!
-//! The payload is a turn's id and nothing else: notifications pass row-level security by. One connection listens
+//! The payload is an id and nothing else: notifications pass row-level security by. One connection listens
 //! for the whole process; its news are handed to all subscriptions. Whoever is told looks into the database with
 //! their own rights.
 
@@ -9,7 +9,6 @@ use crate::{
     error::{map, map_sqlx},
     tx::TenantTx,
 };
-use contract::ids::TurnId;
 use domain::Result;
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use sqlx::postgres::PgListener;
@@ -18,7 +17,9 @@ use tokio::{
     sync::{OnceCell, broadcast},
     task::AbortHandle,
 };
+use uuid::Uuid;
 
+/// Named after its first use, so that servers of two versions hear each other. Ids of different kinds never meet.
 const CHANNEL: &str = "turn";
 
 /// News that may wait for a slow subscription before it is told to look anyway.
@@ -27,58 +28,59 @@ const BACKLOG: usize = 1024;
 /// Pause before the listener connects again.
 const RECONNECT: Duration = Duration::from_secs(1);
 
-/// A turn has news, or (`None`) every turn may have: some news were lost.
-type News = Option<TurnId>;
+/// This turn or response has news, or (`None`) every one may have: some news were lost.
+type News = Option<Uuid>;
 
 impl Db {
-    /// Follows a turn, beginning now. Subscribe first and read the turn's events second, and nothing is missed.
+    /// Follows a turn or a response, beginning now. Subscribe first and read its events second, and nothing is missed.
     ///
     /// # Errors
     /// [`domain::Error::Unavailable`] when the listening connection cannot be made.
-    pub async fn subscribe(&self, turn: TurnId) -> Result<Subscription> {
+    pub async fn subscribe(&self, id: impl Into<Uuid>) -> Result<Subscription> {
+        let id = id.into();
         let receiver = self.listener().subscribe().await?;
-        Ok(Subscription { turn, receiver })
+        Ok(Subscription { id, receiver })
     }
 
-    /// Tells all replicas that a turn has news, at once and outside of any transaction.
+    /// Tells all replicas that a turn or a response has news, at once and outside of any transaction.
     ///
     /// # Errors
     /// As for any statement.
-    pub async fn notify(&self, turn: TurnId) -> Result<()> {
-        self.tenant().execute_raw(notification(turn)).await.map_err(map)?;
+    pub async fn notify(&self, id: impl Into<Uuid>) -> Result<()> {
+        self.tenant().execute_raw(notification(id.into())).await.map_err(map)?;
         Ok(())
     }
 }
 
 impl TenantTx {
-    /// Tells all replicas that a turn has news, when this transaction is committed.
+    /// Tells all replicas that a turn or a response has news, when this transaction is committed.
     ///
     /// # Errors
     /// As for any statement.
-    pub async fn notify(&self, turn: TurnId) -> Result<()> {
-        self.conn().execute_raw(notification(turn)).await.map_err(map)?;
+    pub async fn notify(&self, id: impl Into<Uuid>) -> Result<()> {
+        self.conn().execute_raw(notification(id.into())).await.map_err(map)?;
         Ok(())
     }
 }
 
-fn notification(turn: TurnId) -> Statement {
-    Statement::from_sql_and_values(DbBackend::Postgres, "SELECT pg_notify($1, $2)", [CHANNEL.into(), turn.to_string().into()])
+fn notification(id: Uuid) -> Statement {
+    Statement::from_sql_and_values(DbBackend::Postgres, "SELECT pg_notify($1, $2)", [CHANNEL.into(), id.to_string().into()])
 }
 
-/// One turn's news.
+/// The news of one turn or response.
 #[derive(Debug)]
 pub struct Subscription {
-    turn: TurnId,
+    id: Uuid,
     receiver: broadcast::Receiver<News>,
 }
 
 impl Subscription {
-    /// Waits until the turn may have news. May wake without any (after a lost connection); several news may be
+    /// Waits until there may be news. May wake without any (after a lost connection); several news may be
     /// told as one. `false` when the database is being closed: nothing will come any more.
     pub async fn changed(&mut self) -> bool {
         loop {
             match self.receiver.recv().await {
-                Ok(Some(turn)) if turn != self.turn => {}
+                Ok(Some(id)) if id != self.id => {}
                 Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => return true,
                 Err(broadcast::error::RecvError::Closed) => return false,
             }
@@ -144,7 +146,7 @@ async fn listen(mut connection: PgListener, news: broadcast::Sender<News>) {
     loop {
         let item = match connection.try_recv().await {
             Ok(Some(notification)) => match notification.payload().parse() {
-                Ok(turn) => Some(turn),
+                Ok(id) => Some(id),
                 // Not ours: somebody else uses the channel's name.
                 Err(_) => continue,
             },

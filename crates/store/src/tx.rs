@@ -11,6 +11,8 @@ use crate::{
     imports::Imports,
     messages::Messages,
     prompts::Prompts,
+    response_runs::{ResponseRuns, SystemResponses},
+    responses::Responses,
     search::Search,
     service_accounts::SystemServiceAccounts,
     sessions::{Sessions, SystemSessions},
@@ -105,6 +107,16 @@ impl TenantTx {
     #[must_use]
     pub fn turns(&self) -> Turns<'_> {
         Turns::new(self)
+    }
+
+    #[must_use]
+    pub fn responses(&self) -> Responses<'_> {
+        Responses::new(self)
+    }
+
+    #[must_use]
+    pub fn response_runs(&self) -> ResponseRuns<'_> {
+        ResponseRuns::new(self)
     }
 
     #[must_use]
@@ -261,5 +273,10 @@ impl SystemTx {
     #[must_use]
     pub fn turns(&self) -> SystemTurns<'_> {
         SystemTurns::new(self)
+    }
+
+    #[must_use]
+    pub fn responses(&self) -> SystemResponses<'_> {
+        SystemResponses::new(self)
     }
 }

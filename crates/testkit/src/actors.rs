@@ -3,10 +3,12 @@
 use crate::TestDb;
 use contract::{
     account::{Language, Role},
-    ids::{RequestId, SessionId, TenantId, UserId},
+    ids::{ApiKeyId, RequestId, ServiceAccountId, SessionId, TenantId, UserId},
+    key::Scope,
 };
-use domain::{Actor, Clock, SystemClock};
-use store::{Reason, sessions::NewSession, users::NewUser};
+use domain::{Actor, Clock, Program, SystemClock};
+use std::sync::Arc;
+use store::{Reason, service_accounts::NewServiceAccount, sessions::NewSession, users::NewUser};
 use uuid::Uuid;
 
 /// A stored tenant.
@@ -55,6 +57,30 @@ pub async fn user(test: &TestDb, tenant: &TestTenant, roles: &[Role]) -> Actor {
     tx.sessions().create(&new).await.expect("a session");
     tx.commit().await.expect("committing");
     Actor::authenticated(tenant.id, user, session, roles.to_vec(), RequestId(Uuid::now_v7()))
+}
+
+/// Stores a service account, and gives the actor that `identity` would make of a key of it.
+///
+/// # Panics
+/// If the database refuses it.
+pub async fn program(test: &TestDb, tenant: &TestTenant) -> Actor {
+    let account = ServiceAccountId(Uuid::now_v7());
+    let new = NewServiceAccount {
+        id: account,
+        name: format!("Program {account}"),
+        purpose: "Tests".into(),
+        team: String::new(),
+        cost_center: String::new(),
+        owner: None,
+        models: None,
+        expires_at: None,
+        created_at: SystemClock.now(),
+    };
+    let tx = test.db.begin_system("testkit", Reason::SignIn).await.expect("a transaction");
+    tx.service_accounts().create(tenant.id, &new).await.expect("a service account");
+    tx.commit().await.expect("committing");
+    let program = Program { account, key: ApiKeyId(Uuid::now_v7()), scopes: vec![Scope::Inference], models: None };
+    Actor::program(tenant.id, Arc::new(program), RequestId(Uuid::now_v7()))
 }
 
 /// Unique, and the hash of no token that anybody could know.

@@ -107,6 +107,9 @@ impl Drop for TestDb {
                 tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| DbErr::Custom(error.to_string()))?;
             runtime.block_on(async {
                 let owner = connect(&url).await?;
+                // A connection that the test was just opening cannot go on while its runtime waits here, and Postgres
+                // waits for it.
+                owner.execute_unprepared("SET statement_timeout = '3s'").await?;
                 owner.execute_unprepared(&drop_database).await?;
                 owner.close().await
             })

@@ -31,7 +31,9 @@ use tokio_util::{
     task::TaskTracker,
 };
 use uuid::Uuid;
-use worker_protocol::{Embed, EmbedInput, Event, Generate, LoadedModel, ModelKind, PROTOCOL, State, Status, Timings, Totals, Usage};
+use worker_protocol::{
+    Counted, Embed, EmbedInput, Event, Generate, LoadedModel, ModelKind, PROTOCOL, State, Status, Timings, Totals, Usage,
+};
 
 /// The model that a fake worker has loaded.
 pub const FAKE_MODEL: &str = "fake-model";
@@ -90,6 +92,7 @@ impl FakeWorker {
             .route("/status", get(status))
             .route("/generate", post(generate))
             .route("/embed", post(embed))
+            .route("/count", post(count))
             .layer(middleware::from_fn_with_state(inner.clone(), authorise))
             .with_state(inner.clone());
         let stop = CancellationToken::new();
@@ -221,6 +224,12 @@ async fn embed(Shared(inner): Shared<Arc<Mutex<Inner>>>, Json(request): Json<Emb
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(play.stream())).into_response()
 }
 
+/// A prompt has as many tokens as its messages have words, and one for each tool.
+async fn count(Json(prompt): Json<Generate>) -> Json<Counted> {
+    let words: usize = prompt.messages.iter().map(|message| message.content.split_whitespace().count()).sum();
+    Json(Counted::Tokens(u32::try_from(words + prompt.tools.len()).unwrap_or(u32::MAX)))
+}
+
 #[expect(clippy::cast_precision_loss, reason = "small numbers")]
 fn vectors_of(request: &Embed) -> Vec<Vec<f32>> {
     let bytes = |input: &EmbedInput| match input {
@@ -252,7 +261,9 @@ impl Play {
             tokio::time::sleep(pause).await;
             match event {
                 Event::Started { prompt_tokens, cached_tokens } => self.spent = Usage { prompt_tokens, cached_tokens, ..self.spent },
-                Event::Text { completion_tokens, .. } => self.spent.completion_tokens = completion_tokens,
+                Event::Text { completion_tokens, .. }
+                | Event::Reasoning { completion_tokens, .. }
+                | Event::ToolCall { completion_tokens, .. } => self.spent.completion_tokens = completion_tokens,
                 _ => {}
             }
             return Some(Ok(line(&event)));

@@ -12,7 +12,7 @@ pub mod generation;
 pub mod ledger;
 mod script;
 
-pub use actors::{TestTenant, tenant, user};
+pub use actors::{TestTenant, program, tenant, user};
 pub use clock::TestClock;
 pub use db::TestDb;
 pub use eventually::eventually;

@@ -1,7 +1,7 @@
 //! What a fake worker is told to do.
 
 use std::{collections::VecDeque, time::Duration};
-use worker_protocol::{Event, FailCode, Finish, Usage};
+use worker_protocol::{Event, FailCode, Finish, ToolCall, Usage};
 
 /// What a fake worker does with one request.
 #[derive(Clone, Debug)]
@@ -9,7 +9,9 @@ pub struct Script {
     places: Vec<u32>,
     prompt_tokens: u32,
     cached_tokens: u32,
+    thoughts: Vec<String>,
     tokens: Vec<String>,
+    calls: Vec<ToolCall>,
     pub(crate) delay: Duration,
     pub(crate) end: ScriptEnd,
 }
@@ -30,7 +32,9 @@ impl Script {
             places: Vec::new(),
             prompt_tokens: 12,
             cached_tokens: 4,
-            tokens: text.split_inclusive(' ').map(str::to_owned).collect(),
+            thoughts: Vec::new(),
+            tokens: words(text),
+            calls: Vec::new(),
             delay: Duration::ZERO,
             end: ScriptEnd::Done(Finish::Stop),
         }
@@ -46,6 +50,19 @@ impl Script {
     #[must_use]
     pub fn refuses(code: FailCode) -> Self {
         Self { end: ScriptEnd::Failed(code), prompt_tokens: 0, cached_tokens: 0, ..Self::answer("") }
+    }
+
+    /// Thinks this before it answers, one token for each word.
+    #[must_use]
+    pub fn thinks(self, text: &str) -> Self {
+        Self { thoughts: words(text), ..self }
+    }
+
+    /// Calls this function after what it says, as `call_<number>` from 0, and ends with that.
+    #[must_use]
+    pub fn calls(mut self, name: &str, arguments: &str) -> Self {
+        self.calls.push(ToolCall { id: format!("call_{}", self.calls.len()), name: name.into(), arguments: arguments.into() });
+        Self { end: ScriptEnd::Done(Finish::ToolCalls), ..self }
     }
 
     /// Reports these places in the queue first.
@@ -111,15 +128,29 @@ impl Script {
             let (prompt_tokens, cached_tokens) = (self.prompt_tokens, self.cached_tokens);
             steps.push_back((Duration::ZERO, Event::Started { prompt_tokens, cached_tokens }));
         }
-        steps.extend((1..).zip(&self.tokens).map(|(completion_tokens, text)| {
-            let text = text.clone();
-            (self.delay, Event::Text { choice: 0, text, completion_tokens, logprobs: Vec::new() })
-        }));
+        let mut completion_tokens = 0;
+        let mut say = |event: &dyn Fn(u32) -> Event| {
+            completion_tokens += 1;
+            steps.push_back((self.delay, event(completion_tokens)));
+        };
+        for text in &self.thoughts {
+            say(&|completion_tokens| Event::Reasoning { choice: 0, text: text.clone(), completion_tokens });
+        }
+        for text in &self.tokens {
+            say(&|completion_tokens| Event::Text { choice: 0, text: text.clone(), completion_tokens, logprobs: Vec::new() });
+        }
+        for (index, call) in (0..).zip(&self.calls) {
+            say(&|completion_tokens| Event::ToolCall { choice: 0, index, call: call.clone(), completion_tokens });
+        }
         steps
     }
 
     pub(crate) fn usage(&self) -> Usage {
-        let completion_tokens = u32::try_from(self.tokens.len()).unwrap_or(u32::MAX);
+        let completion_tokens = u32::try_from(self.thoughts.len() + self.tokens.len() + self.calls.len()).unwrap_or(u32::MAX);
         Usage { prompt_tokens: self.prompt_tokens, cached_tokens: self.cached_tokens, completion_tokens }
     }
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_inclusive(' ').map(str::to_owned).collect()
 }

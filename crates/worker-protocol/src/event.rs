@@ -70,6 +70,16 @@ pub enum Event {
     },
 }
 
+/// The answer to `POST /count`: how long the prompt is that `POST /generate` would make of the same request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Counted {
+    /// It has so many tokens, whether or not they fit into the context.
+    Tokens(u32),
+    /// There is no such prompt, or nobody could make one.
+    Refused { code: FailCode, message: String },
+}
+
 /// How likely a token was, by the model's own scores before any sampling parameter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TokenLogprob {

@@ -10,6 +10,7 @@
 //! | `GET /status` | [`Status`] |
 //! | `POST /generate` with [`Generate`] | newline-delimited [`Event`]s, ended by exactly one [`Event::Done`] or [`Event::Failed`] |
 //! | `POST /embed` with [`Embed`] | likewise |
+//! | `POST /count` with [`Generate`] | [`Counted`] |
 //!
 //! Closing the response stream cancels: the worker frees the sequence before its next decode step.
 
@@ -23,7 +24,7 @@ mod status;
 pub mod tls;
 mod vectors;
 
-pub use event::{Event, FailCode, Finish, Timings, TokenLogprob, Usage};
+pub use event::{Counted, Event, FailCode, Finish, Timings, TokenLogprob, Usage};
 pub use request::{ChatMessage, ChatRole, Embed, EmbedInput, Format, Generate, Priority, Tool, ToolCall, ToolChoice};
 pub use status::{Device, Hello, LoadedModel, ModelKind, ModelState, State, Status, Totals};
 pub use vectors::normalised;

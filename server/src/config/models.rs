@@ -11,6 +11,9 @@ use std::{
 /// The model of the cache that is offered when nothing is configured.
 const DEFAULT_FILE: &str = "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf";
 
+/// What is offered beside it if the cache has it: vectors of texts.
+const EMBEDDING_FILE: &str = "multilingual-e5-small-q4_0.gguf";
+
 /// Tokens that the usual embedding models and rerankers were trained for.
 const OTHER_CONTEXT: u32 = 512;
 
@@ -96,6 +99,7 @@ fn describe(id: &str) -> (String, String) {
     match id {
         "qwen2.5-coder-1.5b-instruct" => ("Qwen2.5 Coder 1.5B".into(), "General chat and programming; runs on this machine".into()),
         "qwen2.5-coder-0.5b-instruct" => ("Qwen2.5 Coder 0.5B".into(), "Small and quick; runs on this machine".into()),
+        "multilingual-e5-small" => ("Multilingual E5 small".into(), "Vectors of texts in a hundred languages; runs on this machine".into()),
         _ => (id.to_owned(), String::new()),
     }
 }
@@ -104,8 +108,12 @@ impl Models {
     /// Fills what was left open and checks the list.
     pub(super) fn complete(&mut self, cache: &Path, workers: &Workers, wrong: &mut Vec<String>) {
         if self.offered.is_empty() {
-            let path = self.default_path.clone().unwrap_or_else(|| cache.join("models").join(DEFAULT_FILE));
-            self.offered.push(Model::of_file(path));
+            let models = cache.join("models");
+            self.offered.push(Model::of_file(self.default_path.clone().unwrap_or_else(|| models.join(DEFAULT_FILE))));
+            let embedding = models.join(EMBEDDING_FILE);
+            if self.default_path.is_none() && embedding.is_file() {
+                self.offered.push(Model { kind: ModelKind::Embedding, default: false, ..Model::of_file(embedding) });
+            }
         }
         let mut ids = BTreeSet::new();
         for model in &mut self.offered {

@@ -46,9 +46,14 @@ pub async fn require_sign_in(request: Request, next: Next) -> Response {
 /// Takes the visitor's address from the last entry of `X-Forwarded-For`, the one our own proxy wrote.
 pub async fn believe_proxy(mut request: Request, next: Next) -> Response {
     let forwarded = request.headers().get_all("x-forwarded-for").iter().next_back().and_then(|value| value.to_str().ok());
-    let address: Option<IpAddr> = forwarded.and_then(|list| list.rsplit(',').next()).and_then(|entry| entry.trim().parse().ok());
-    if let Some(address) = address {
-        request.extensions_mut().insert(ConnectInfo(SocketAddr::new(address, 0)));
+    if let Some(entry) = forwarded.and_then(|list| list.rsplit(',').next()).map(str::trim) {
+        // Some proxies add the port.
+        let address = entry.parse::<IpAddr>().or_else(|_| entry.parse::<SocketAddr>().map(|address| address.ip()));
+        match address {
+            Ok(address) => request.extensions_mut().insert(ConnectInfo(SocketAddr::new(address, 0))),
+            // The proxy's own address would pass for the visitor's.
+            Err(_) => request.extensions_mut().remove::<ConnectInfo<SocketAddr>>(),
+        };
     }
     next.run(request).await
 }

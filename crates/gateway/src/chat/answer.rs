@@ -1,13 +1,13 @@
 //! An answer in one piece.
 
 use super::Named;
-use crate::{failure::Failure, usage::Usage};
+use crate::{failure::Failure, follow::finish_reason, usage::Usage};
 use axum::{
     Json,
     response::{IntoResponse, Response},
 };
 use contract::{chat::AnswerStats, ids::RequestId};
-use inference::{Finish, Generation, Output, TokenLogprob, ToolCall};
+use inference::{Finish, Generation, Output, Route, TokenLogprob, ToolCall};
 use serde::Serialize;
 
 /// Names the program that answered, as OpenAI names its configuration.
@@ -18,6 +18,7 @@ pub const FINGERPRINT: &str = concat!("kontor-", env!("CARGO_PKG_VERSION"));
 pub struct Collected {
     pub choices: Vec<Choice>,
     pub stats: AnswerStats,
+    pub route: Option<Route>,
 }
 
 /// One completion.
@@ -54,23 +55,12 @@ pub async fn collect(mut generation: Generation, choices: u32, request: RequestI
                 if let Some(error) = ended.error {
                     return Err(Failure::of(error, request));
                 }
-                return Ok(Collected { choices: all, stats: ended.stats });
+                return Ok(Collected { choices: all, stats: ended.stats, route: generation.route() });
             }
             Output::Queued { .. } | Output::Started { .. } | Output::Vectors { .. } => {}
         }
     }
     Err(Failure::of(domain::Error::internal("a generation ended without an end"), request))
-}
-
-/// `finish_reason`: of the completion itself, else (it was the only one) of the whole.
-pub fn finish_reason(finish: Option<Finish>, stats: &AnswerStats) -> &str {
-    match finish {
-        Some(Finish::Stop) => "stop",
-        Some(Finish::Length) => "length",
-        Some(Finish::ToolCalls) => "tool_calls",
-        None if stats.finish_reason.is_empty() => "stop",
-        None => &stats.finish_reason,
-    }
 }
 
 #[derive(Serialize)]
@@ -156,7 +146,7 @@ impl Logprob {
     }
 }
 
-pub fn respond(collected: Collected, named: &Named) -> Response {
+pub fn respond(collected: &Collected, named: &Named) -> Response {
     let choices = collected.choices.iter().enumerate().map(|(index, choice)| BodyChoice {
         index,
         message: BodyMessage {

@@ -1,10 +1,10 @@
 //! Messages as clients write them: content is a text or a list of parts.
 
-use crate::failure::Failure;
+use crate::{failure::Failure, known::Known};
 use inference::{ChatMessage, ChatRole, ToolCall};
 use serde::{
     Deserialize, Deserializer,
-    de::{self, IgnoredAny, SeqAccess, Visitor},
+    de::{self, SeqAccess, Visitor},
 };
 use std::fmt;
 
@@ -19,13 +19,13 @@ pub struct Message {
     tool_call_id: Option<String>,
     // Known, and nothing that a template takes.
     #[serde(rename = "name")]
-    _name: Option<IgnoredAny>,
+    _name: Option<Known>,
     #[serde(rename = "annotations")]
-    _annotations: Option<IgnoredAny>,
+    _annotations: Option<Known>,
     #[serde(rename = "audio")]
-    _audio: Option<IgnoredAny>,
+    _audio: Option<Known>,
     #[serde(rename = "function_call")]
-    _function_call: Option<IgnoredAny>,
+    _function_call: Option<Known>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -51,11 +51,11 @@ struct Part {
     text: Option<String>,
     refusal: Option<String>,
     #[serde(rename = "image_url")]
-    _image_url: Option<IgnoredAny>,
+    _image_url: Option<Known>,
     #[serde(rename = "input_audio")]
-    _input_audio: Option<IgnoredAny>,
+    _input_audio: Option<Known>,
     #[serde(rename = "file")]
-    _file: Option<IgnoredAny>,
+    _file: Option<Known>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -63,9 +63,9 @@ struct Call {
     id: String,
     function: CalledFunction,
     #[serde(rename = "type")]
-    _kind: Option<IgnoredAny>,
+    _kind: Option<Known>,
     #[serde(rename = "index")]
-    _index: Option<IgnoredAny>,
+    _index: Option<Known>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -5,15 +5,17 @@ mod messages;
 mod request;
 mod stream;
 
-use crate::{Gateway, body::Call, failure::Failure, headers};
+use crate::{
+    Gateway,
+    body::Call,
+    failure::Failure,
+    follow::{begun, follow},
+    headers,
+};
 use axum::{extract::State, response::Response};
-use contract::ids::RequestId;
-use inference::{Generation, Output};
+use inference::{Generation, Route};
 use request::ChatRequest;
-use std::{collections::VecDeque, time::Duration};
-
-/// How long an answer may take to begin before a stream's head is sent. Until then a refusal has a status of its own.
-const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+pub use request::word_choice;
 
 pub async fn create(State(gateway): State<Gateway>, call: Call<ChatRequest>) -> Result<Response, Failure> {
     let Call { actor, input, ignored } = call;
@@ -21,15 +23,18 @@ pub async fn create(State(gateway): State<Gateway>, call: Call<ChatRequest>) -> 
     let (stream, options) = (input.stream.unwrap_or(false), input.stream_options.unwrap_or_default());
     let completion = input.into_completion()?;
     let choices = completion.options.n.max(1);
-    let generation = gateway.services.api.complete(&actor, completion).await.map_err(|error| Failure::of(error, request))?;
+    let mut generation = gateway.services.api.complete(&actor, completion).await.map_err(|error| Failure::of(error, request))?;
     let named = Named::of(&generation);
-    let mut response = if stream {
-        let begun = Begun::wait(generation, request).await?;
-        stream::respond(begun, named.clone(), choices, options.include_usage.unwrap_or(false), request)
+    let (mut response, route) = if stream {
+        begun(&mut generation, request).await?;
+        let route = generation.route();
+        let chunks = stream::Chunks::new(named.served(route.as_ref()), choices, options.include_usage.unwrap_or(false));
+        (follow(generation, request, chunks), route)
     } else {
-        answer::respond(answer::collect(generation, choices, request).await?, &named)
+        let collected = answer::collect(generation, choices, request).await?;
+        (answer::respond(&collected, &named.served(collected.route.as_ref())), collected.route)
     };
-    headers::name_use(response.headers_mut(), &named.model, &named.usage);
+    headers::name_use(response.headers_mut(), &named.model, &named.usage, route.as_ref());
     ignored.put(response.headers_mut());
     Ok(response)
 }
@@ -49,6 +54,11 @@ impl Named {
         Self { usage: generation.usage_id().0.simple().to_string(), model: generation.model().to_owned(), created: created(generation) }
     }
 
+    /// The same with the model that answers, which after a fallback is another one.
+    pub fn served(&self, route: Option<&Route>) -> Self {
+        Self { model: route.map_or_else(|| self.model.clone(), |route| route.model.clone()), ..self.clone() }
+    }
+
     pub fn id(&self, prefix: &str) -> String {
         format!("{prefix}-{}", self.usage)
     }
@@ -58,43 +68,4 @@ impl Named {
 fn created(generation: &Generation) -> i64 {
     let opened = generation.usage_id().0.get_timestamp().map(|at| at.to_unix().0);
     opened.and_then(|seconds| i64::try_from(seconds).ok()).unwrap_or_default()
-}
-
-/// A generation that has said something, or has been waited for long enough.
-pub struct Begun {
-    generation: Generation,
-    /// What it said already.
-    said: VecDeque<Output>,
-}
-
-impl Begun {
-    /// # Errors
-    /// It ended with a failure before it said anything.
-    pub async fn wait(mut generation: Generation, request: RequestId) -> Result<Self, Failure> {
-        let mut said = VecDeque::new();
-        let first = async {
-            loop {
-                match generation.next().await {
-                    Some(Output::Queued { .. }) => {}
-                    other => return other,
-                }
-            }
-        };
-        match tokio::time::timeout(HEAD_PATIENCE, first).await {
-            Ok(Some(Output::End(ended))) if ended.error.is_some() => match ended.error {
-                Some(error) => return Err(Failure::of(error, request)),
-                None => said.push_back(Output::End(ended)),
-            },
-            Ok(output) => said.extend(output),
-            Err(_) => {}
-        }
-        Ok(Self { generation, said })
-    }
-
-    pub async fn next(&mut self) -> Option<Output> {
-        match self.said.pop_front() {
-            Some(output) => Some(output),
-            None => self.generation.next().await,
-        }
-    }
 }

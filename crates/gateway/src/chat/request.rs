@@ -1,9 +1,9 @@
 //! What a client asks for, and what the funnel is asked for in turn.
 
 use super::messages::{Message, messages};
-use crate::{failure::Failure, parameters::completion_request};
+use crate::{failure::Failure, known::Known, parameters::completion_request};
 use inference::{Format, Options, Tool, ToolChoice};
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use services::Completion;
 
@@ -20,19 +20,19 @@ completion_request! {
         parallel_tool_calls: Option<bool>,
         reasoning_effort: Option<Effort>,
         #[serde(rename = "metadata")]
-        _metadata: Option<IgnoredAny>,
+        _metadata: Option<Known>,
         #[serde(rename = "store")]
-        _store: Option<IgnoredAny>,
+        _store: Option<Known>,
         #[serde(rename = "service_tier")]
-        _service_tier: Option<IgnoredAny>,
+        _service_tier: Option<Known>,
         #[serde(rename = "safety_identifier")]
-        _safety_identifier: Option<IgnoredAny>,
+        _safety_identifier: Option<Known>,
         #[serde(rename = "prompt_cache_key")]
-        _prompt_cache_key: Option<IgnoredAny>,
+        _prompt_cache_key: Option<Known>,
         #[serde(rename = "verbosity")]
-        _verbosity: Option<IgnoredAny>,
+        _verbosity: Option<Known>,
         #[serde(rename = "modalities")]
-        _modalities: Option<IgnoredAny>,
+        _modalities: Option<Known>,
     }
 }
 
@@ -48,7 +48,7 @@ struct JsonSchema {
     name: String,
     schema: Option<Value>,
     #[serde(rename = "description")]
-    _description: Option<IgnoredAny>,
+    _description: Option<Known>,
     /// Answers match the schema whether or not it is strict.
     #[serde(rename = "strict")]
     _strict: Option<bool>,
@@ -88,11 +88,12 @@ impl ChatRequest {
     pub fn into_completion(self) -> Result<Completion, Failure> {
         let (mut sampling, options) = self.parameters().split()?;
         sampling.max_tokens = self.max_completion_tokens.or(sampling.max_tokens);
-        let tools = tools(self.tools.unwrap_or_default())?;
+        let mut tools = tools(self.tools.unwrap_or_default())?;
+        let tool_choice = self.tool_choice.as_ref().map(|choice| tool_choice(choice, &mut tools)).transpose()?.unwrap_or_default();
         let options = Options {
             format: self.response_format.map(format).transpose()?.flatten(),
             logprobs: logprobs(self.logprobs, self.top_logprobs)?,
-            tool_choice: self.tool_choice.as_ref().map(tool_choice).transpose()?.unwrap_or_default(),
+            tool_choice,
             single_tool_call: self.parallel_tool_calls == Some(false),
             think: self.reasoning_effort.map(|effort| !matches!(effort, Effort::None | Effort::Minimal)),
             tools,
@@ -143,20 +144,33 @@ fn tools(entries: Vec<ToolEntry>) -> Result<Vec<Tool>, Failure> {
     entries.into_iter().enumerate().map(tool).collect()
 }
 
-fn tool_choice(choice: &Value) -> Result<ToolChoice, Failure> {
-    let wrong = |message: &str| Err(Failure::invalid("tool_choice", None, message));
-    match choice {
-        Value::Null => Ok(ToolChoice::Auto),
-        Value::String(word) => match word.as_str() {
-            "auto" => Ok(ToolChoice::Auto),
-            "none" => Ok(ToolChoice::None),
-            "required" => Ok(ToolChoice::Required),
-            _ => wrong("tool_choice is auto, none, required or an object that names a function."),
-        },
-        object => match object.pointer("/function/name").and_then(Value::as_str) {
-            Some(name) => Ok(ToolChoice::Named(name.into())),
-            None => wrong("tool_choice is auto, none, required or an object that names a function."),
-        },
+/// Takes the tools away that the choice does not allow.
+fn tool_choice(choice: &Value, tools: &mut Vec<Tool>) -> Result<ToolChoice, Failure> {
+    let wrong = || {
+        let message = "tool_choice is auto, none, required, or an object that names a function or the tools that are allowed.";
+        Failure::invalid("tool_choice", None, message)
+    };
+    match (choice, choice["type"].as_str()) {
+        (Value::Null, _) => Ok(ToolChoice::Auto),
+        (Value::String(word), _) => word_choice(word).ok_or_else(wrong),
+        (_, Some("allowed_tools")) => {
+            let allowed = &choice["allowed_tools"];
+            let name = |tool: &Value| tool["function"]["name"].as_str().map(str::to_owned);
+            let names: Vec<String> = allowed["tools"].as_array().ok_or_else(wrong)?.iter().filter_map(name).collect();
+            tools.retain(|tool| names.contains(&tool.name));
+            allowed["mode"].as_str().and_then(word_choice).ok_or_else(wrong)
+        }
+        _ => choice["function"]["name"].as_str().map(|name| ToolChoice::Named(name.into())).ok_or_else(wrong),
+    }
+}
+
+/// The choices that are words.
+pub fn word_choice(word: &str) -> Option<ToolChoice> {
+    match word {
+        "auto" => Some(ToolChoice::Auto),
+        "none" => Some(ToolChoice::None),
+        "required" => Some(ToolChoice::Required),
+        _ => None,
     }
 }
 
@@ -207,6 +221,9 @@ mod tests {
         let choice = |value: Value| with(json!({ "tools": tools, "tool_choice": value })).map(|completion| completion.options.tool_choice);
         assert_eq!(choice(json!("required")).unwrap(), ToolChoice::Required);
         assert_eq!(choice(json!({ "type": "function", "function": { "name": "f" } })).unwrap(), ToolChoice::Named("f".into()));
+        let allowed = json!({ "type": "allowed_tools", "allowed_tools": { "mode": "required", "tools": [{ "type": "function", "function": { "name": "g" } }] } });
+        let narrowed = with(json!({ "tools": tools, "tool_choice": allowed })).unwrap().options;
+        assert_eq!((narrowed.tool_choice, narrowed.tools.len()), (ToolChoice::Required, 0));
         assert!(choice(json!("perhaps")).unwrap_err().contains("tool_choice"));
         assert!(with(json!({ "tools": [{ "type": "web_search" }] })).unwrap_err().contains("tools[0]"));
         assert!(with(json!({ "parallel_tool_calls": false })).unwrap().options.single_tool_call);

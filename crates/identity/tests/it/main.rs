@@ -11,6 +11,7 @@ use testkit::{TestClock, TestDb};
 use uuid::Uuid;
 
 mod account;
+mod keys;
 mod people;
 mod sessions;
 mod sign_in;

@@ -28,7 +28,7 @@ pub(super) struct Affinity {
 }
 
 /// The beginnings of one request, shortest first.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Beginnings(Vec<u64>);
 
 impl Default for Affinity {

@@ -4,7 +4,7 @@ use crate::{meter::Ticket, work::Work};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use std::fmt::Debug;
-use worker_protocol::{Event, Status};
+use worker_protocol::{Counted, Event, Generate, Status};
 
 /// Events of one use, the last of which is `Done` or `Failed`. Dropping the stream cancels.
 pub type EventStream = BoxStream<'static, Result<Event, BackendError>>;
@@ -23,6 +23,12 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// # Errors
     /// If it does not answer or refuses the call as such; a refusal of the request is an event.
     async fn start(&self, ticket: &Ticket, work: &Work) -> Result<EventStream, BackendError>;
+
+    /// How many tokens a completion's prompt has. Nothing is computed, so there is no ticket.
+    ///
+    /// # Errors
+    /// If it does not answer; that there is no such prompt is an answer.
+    async fn count(&self, prompt: &Generate) -> Result<Counted, BackendError>;
 }
 
 /// Why a backend gave no (further) answer. For the log; a client sees *unavailable* or *internal*.

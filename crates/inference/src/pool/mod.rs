@@ -3,6 +3,7 @@
 mod affinity;
 mod backend;
 mod breaker;
+mod count;
 mod health;
 mod http;
 mod lines;
@@ -288,6 +289,11 @@ impl Dispatched {
     /// Who runs it.
     pub(crate) fn member(&self) -> MemberId {
         self.lease.member.id
+    }
+
+    /// Its name for operators.
+    pub(crate) fn served_by(&self) -> &str {
+        &self.lease.member.name
     }
 
     /// The connection was lost.

@@ -12,8 +12,9 @@ use contract::chain;
 use domain::secret::Secret;
 use futures::{Stream, StreamExt, stream};
 use reqwest::{Client, RequestBuilder, Response, redirect::Policy};
+use serde::de::DeserializeOwned;
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
-use worker_protocol::{Event, Status, tls::Identity};
+use worker_protocol::{Counted, Event, Generate, Status, tls::Identity};
 
 /// For a connection to be made. Workers are near.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -66,14 +67,22 @@ impl WorkerBackend {
         let response = call.bearer_auth(self.token.reveal()).send().await.map_err(lost)?;
         if response.status().is_success() { Ok(response) } else { Err(BackendError::Refused(response.status().as_u16())) }
     }
+
+    /// For an answer in one piece.
+    async fn ask<T: DeserializeOwned>(&self, call: RequestBuilder) -> Result<T, BackendError> {
+        let body = self.send(call).await?.bytes().await.map_err(lost)?;
+        serde_json::from_slice(&body).map_err(|error| BackendError::Protocol(error.to_string()))
+    }
 }
 
 #[async_trait]
 impl Backend for WorkerBackend {
     async fn status(&self) -> Result<Status, BackendError> {
-        let response = self.send(self.client.get(format!("{}/status", self.base))).await?;
-        let body = response.bytes().await.map_err(lost)?;
-        serde_json::from_slice(&body).map_err(|error| BackendError::Protocol(error.to_string()))
+        self.ask(self.client.get(format!("{}/status", self.base))).await
+    }
+
+    async fn count(&self, prompt: &Generate) -> Result<Counted, BackendError> {
+        self.ask(self.client.post(format!("{}/count", self.base)).json(prompt)).await
     }
 
     async fn start(&self, ticket: &Ticket, work: &Work) -> Result<EventStream, BackendError> {

@@ -16,7 +16,7 @@ use testkit::{
     fake_worker::{FAKE_CONTEXT, FAKE_MODEL, Script, fake_model, quick_pool},
     ledger::{LedgerRow, execute_as_owner, ledger},
 };
-use worker_protocol::{FailCode, Status};
+use worker_protocol::{Counted, FailCode, Generate, Status};
 
 /// Fails with a hint at the rule if the row is not settled like this.
 fn assert_settled(row: &LedgerRow, outcome: &str, (prompt, cached, completion): (i32, i32, i32)) {
@@ -220,6 +220,10 @@ impl Backend for Bomb {
 
     async fn start(&self, _: &Ticket, _: &Work) -> Result<EventStream, BackendError> {
         panic!("as the test wants it");
+    }
+
+    async fn count(&self, prompt: &Generate) -> Result<Counted, BackendError> {
+        self.0.count(prompt).await
     }
 }
 

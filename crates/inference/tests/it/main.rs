@@ -2,6 +2,7 @@
 
 mod admission;
 mod compile_fail;
+mod count;
 mod ends;
 mod pool;
 mod setup;

@@ -1,10 +1,9 @@
 //! Turns: the making of answers. A turn belongs to the server, not to the browser that asked for it.
 
+mod answer;
 mod follow;
-pub(crate) mod hub;
 mod prompt;
 pub(crate) mod recovery;
-mod runner;
 mod start;
 mod stored;
 pub(crate) mod temporary;
@@ -13,20 +12,30 @@ mod title;
 pub use follow::Events;
 pub(crate) use prompt::fence;
 
-use crate::{check, shared::Shared};
+use crate::{
+    check,
+    running::runner::{Over, Runner, Why},
+    shared::Shared,
+};
+use answer::{Answer, Produced};
 use contract::{
     chat::{MESSAGE_MAX_BYTES, MessageRole, StartTemporaryTurn, StartTurn, StartedTurn, TemporaryMessage, TurnEvent},
-    ids::{MessageId, TurnId},
+    ids::{MessageId, TenantId, TurnId, UserId},
     usage::Purpose,
 };
 use domain::{Action, Actor, Error, Result};
 use inference::{Options, Request};
-use runner::{Produced, Runner, Why};
 use std::sync::Arc;
 use store::messages::PromptMessage;
 use temporary::MemorySink;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+/// An event with its number in the turn.
+pub(crate) type Numbered = (i32, TurnEvent);
+
+/// Whose turn it is.
+pub(crate) type Owner = (TenantId, UserId);
 
 /// Most messages that a temporary chat may send along.
 const TEMPORARY_MESSAGES_MAX: usize = 400;
@@ -122,7 +131,7 @@ impl Turns {
     pub async fn start_temporary(&self, actor: &Actor, input: StartTemporaryTurn) -> Result<TurnId> {
         actor.may(Action::Chat)?;
         let user = actor.user()?;
-        self.refuse_while_ending()?;
+        self.shared.refuse_while_ending()?;
         let settings = check::settings(&self.shared.inference, actor, input.settings)?;
         let path = temporary_path(input.messages)?;
         let tx = self.shared.db.begin(actor).await?;
@@ -171,22 +180,15 @@ impl Turns {
         Ok(())
     }
 
-    fn refuse_while_ending(&self) -> Result<()> {
-        if self.shared.shutdown.is_cancelled() {
-            return Err(Error::unavailable("server", Some(5)));
-        }
-        Ok(())
-    }
-
     /// Stores the turn and runs it. In a task of its own: a browser that goes away in between must not leave a turn
     /// that is stored as running and does not run.
     async fn launch(&self, actor: &Actor, what: start::What) -> Result<StartedTurn> {
-        self.refuse_while_ending()?;
+        self.shared.refuse_while_ending()?;
         let (shared, actor) = (self.shared.clone(), actor.clone());
         let owner = (actor.tenant(), actor.user()?);
         let launched = self.shared.tracker.spawn(async move {
             let (started, turn) = start::store(&shared, &actor, what).await?;
-            let entry = shared.hub.enter(turn.turn, owner);
+            let entry = shared.hub.enter(turn.turn, owner, CancellationToken::new());
             shared.tracker.spawn(turn.run(entry));
             Ok(started)
         });
@@ -226,12 +228,13 @@ async fn run_temporary(shared: Arc<Shared>, actor: Actor, request: Request, mut 
         () = shared.shutdown.cancelled() => Err(Why::Restart),
         admitted = shared.inference.admit(&actor, request) => admitted.map_err(Why::Failed),
     };
-    let produced = match admitted {
-        Ok(mut generation) => Runner::new(&mut sink, String::new()).run(&mut generation, &stop, &shared.shutdown).await,
-        Err(why) => Some(Produced::nothing(String::new(), why)),
+    let nothing = Answer::new(String::new());
+    let over = match admitted {
+        Ok(mut generation) => Runner::new(&mut sink, nothing).run(&mut generation, &stop, &shared.shutdown).await,
+        Err(why) => Some(Over::before_it_began(nothing, why)),
     };
-    let Some(produced) = produced else { return };
-    let mut events: Vec<TurnEvent> = runner::text_event(&produced.text, produced.sent).into_iter().collect();
+    let Some(produced) = over.map(Produced::from) else { return };
+    let mut events: Vec<TurnEvent> = answer::text_event(&produced.text, produced.sent).into_iter().collect();
     events.push(TurnEvent::End { status: produced.status, error: produced.error, stats: produced.stats });
     sink.end(events);
 }

@@ -1,7 +1,7 @@
 //! Turns whose process is gone: their text is saved, their end is stored as an interruption.
 
-use super::runner::SERVER_RESTARTED;
-use crate::shared::Shared;
+use super::answer::SERVER_RESTARTED;
+use crate::{running::DEAD_AFTER_SECONDS, shared::Shared};
 use contract::{
     chat::{MessageStatus, TurnEvent},
     ids::{RequestId, TenantId, TurnId},
@@ -9,9 +9,6 @@ use contract::{
 use domain::{Actor, Result};
 use store::{Reason, messages::AnswerEnd};
 use uuid::Uuid;
-
-/// A node that has been silent for this long, in seconds, is gone. Three heartbeats.
-pub(crate) const DEAD_AFTER_SECONDS: u32 = 15;
 
 /// Interrupts the turns of nodes that are gone. How many.
 ///

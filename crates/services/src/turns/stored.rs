@@ -1,12 +1,18 @@
 //! A turn whose conversation is stored: its prompt, its sink, its end.
 
 use super::{
-    hub::{Entry, Numbered},
-    prompt,
-    runner::{Kept, Produced, Runner, Sink, Why, text_event},
-    title,
+    Numbered, Owner,
+    answer::{Answer, Produced, text_event},
+    prompt, title,
 };
-use crate::shared::Shared;
+use crate::{
+    running::{
+        FINISH_PAUSES_MS, HEARTBEAT,
+        hub::Entry,
+        runner::{Kept, Over, Runner, Sink, Why},
+    },
+    shared::Shared,
+};
 use contract::{
     chat::{AnswerStats, MessageStatus, TurnEvent},
     ids::{ConversationId, MessageId, TurnId, UserId},
@@ -18,12 +24,11 @@ use std::{sync::Arc, time::Duration};
 use store::{TenantTx, listen::Subscription, messages::AnswerEnd, turns::Appended};
 use tokio::time::{Instant, sleep, timeout};
 
-/// Sign of life of the node; see [`super::recovery`].
-const HEARTBEAT: Duration = Duration::from_secs(5);
 /// The end of the first answer's events waits this long for the title.
 const TITLE_PATIENCE: Duration = Duration::from_secs(3);
-/// Pauses between tries to store the end of a turn. After the last one the turn is left to recovery.
-const FINISH_PAUSES_MS: [u64; 8] = [0, 100, 300, 1_000, 2_000, 4_000, 8_000, 15_000];
+
+/// A turn on the hub.
+pub(crate) type TurnEntry = Entry<TurnId, Owner, TurnEvent>;
 
 /// A turn that is stored as running and now has to run.
 pub(crate) struct StoredTurn {
@@ -42,12 +47,12 @@ pub(crate) struct StoredTurn {
 
 impl StoredTurn {
     /// Runs the turn to its stored end.
-    pub(crate) async fn run(mut self, entry: Entry) {
+    pub(crate) async fn run(mut self, entry: TurnEntry) {
         let stop = entry.stop.clone();
         let mut sink = StoredSink::new(&self, entry).await;
         let first = std::mem::take(&mut self.first);
         if !first.is_empty()
-            && let Err(error) = sink.append(first).await
+            && let Err(error) = sink.store(first).await
         {
             tracing::warn!(%error, "the first events of a turn could not be stored");
         }
@@ -59,12 +64,12 @@ impl StoredTurn {
             () = shutdown.cancelled() => Err(Why::Restart),
             admitted = self.admit(&kept) => admitted.map_err(Why::Failed),
         };
-        let produced = match admitted {
-            Ok(mut generation) => Runner::new(&mut sink, kept).run(&mut generation, &stop, &shutdown).await,
-            Err(why) => Some(Produced::nothing(kept, why)),
+        let over = match admitted {
+            Ok(mut generation) => Runner::new(&mut sink, Answer::new(kept)).run(&mut generation, &stop, &shutdown).await,
+            Err(why) => Some(Over::before_it_began(Answer::new(kept), why)),
         };
-        match produced {
-            Some(produced) => self.finish(sink, produced).await,
+        match over {
+            Some(over) => self.finish(sink, over.into()).await,
             None => tracing::info!(turn = %self.turn, "the turn was taken over or its conversation is gone"),
         }
     }
@@ -224,7 +229,7 @@ pub(crate) struct StoredSink {
     actor: Actor,
     turn: TurnId,
     answer: MessageId,
-    entry: Entry,
+    entry: TurnEntry,
     /// Number of the last event.
     seq: i32,
     alive_at: Instant,
@@ -232,7 +237,7 @@ pub(crate) struct StoredSink {
 }
 
 impl StoredSink {
-    async fn new(turn: &StoredTurn, entry: Entry) -> Self {
+    async fn new(turn: &StoredTurn, entry: TurnEntry) -> Self {
         // Without it a Stop from another node is seen by the next batch or heartbeat.
         let news = turn.shared.db.subscribe(turn.turn).await.ok();
         Self {
@@ -252,6 +257,27 @@ impl StoredSink {
             return Ok(Appended::Stored);
         }
         tx.turns().append(self.turn, self.shared.node, self.seq + 1, events, after_end).await
+    }
+
+    /// Stores events and tells those who follow. With them comes up to where the answer's text was stored before, if the
+    /// reply to an earlier try got lost.
+    async fn store(&mut self, events: Vec<TurnEvent>) -> Result<(Kept, Option<usize>)> {
+        let tx = self.shared.db.begin(&self.actor).await?;
+        let appended = match self.append_in(&tx, &events, false).await {
+            Err(Error::Conflict { .. }) => {
+                drop(tx);
+                return Ok((Kept::Yes, self.catch_up().await?));
+            }
+            other => other?,
+        };
+        tx.commit().await?;
+        let kept = match appended {
+            Appended::Lost => return Ok((Kept::Lost, None)),
+            Appended::Stored => Kept::Yes,
+            Appended::CancelRequested => Kept::CancelRequested,
+        };
+        self.tell(events);
+        Ok((kept, None))
     }
 
     async fn append_after_end(&mut self, events: &[TurnEvent]) -> Result<()> {
@@ -291,25 +317,18 @@ impl StoredSink {
     }
 }
 
-impl Sink for StoredSink {
-    async fn append(&mut self, events: Vec<TurnEvent>) -> Result<Kept> {
-        let tx = self.shared.db.begin(&self.actor).await?;
-        let appended = match self.append_in(&tx, &events, false).await {
-            Err(Error::Conflict { .. }) => {
-                drop(tx);
-                return Ok(self.catch_up().await?.map_or(Kept::Yes, Kept::UpTo));
-            }
-            other => other?,
-        };
-        tx.commit().await?;
-        match appended {
-            Appended::Lost => return Ok(Kept::Lost),
-            Appended::Stored | Appended::CancelRequested => self.tell(events),
+impl Sink<Answer> for StoredSink {
+    async fn append(&mut self, answer: &mut Answer) -> Result<Kept> {
+        let (kept, up_to) = self.store(answer.events()).await?;
+        answer.told();
+        if let Some(up_to) = up_to {
+            answer.told_up_to(up_to);
         }
-        Ok(if appended == Appended::CancelRequested { Kept::CancelRequested } else { Kept::Yes })
+        Ok(kept)
     }
 
-    async fn keep(&mut self, text: Option<&str>, look: bool) -> Result<Kept> {
+    async fn keep(&mut self, answer: &mut Answer, look: bool) -> Result<Kept> {
+        let text = answer.unkept();
         if text.is_none() && !look && self.alive_at.elapsed() < HEARTBEAT {
             return Ok(Kept::Yes);
         }
@@ -320,6 +339,9 @@ impl Sink for StoredSink {
             tx.messages().checkpoint(self.answer, text).await?;
         }
         tx.commit().await?;
+        if text.is_some() {
+            answer.keep();
+        }
         self.alive_at = Instant::now();
         Ok(match alive {
             Some(false) => Kept::Yes,

@@ -1,10 +1,8 @@
 //! Temporary turns: nothing of them is ever stored but what they used. They live in the memory of the process that
 //! runs them, readable by the one user, and vanish a while after their end.
 
-use super::{
-    hub::{Numbered, Owner},
-    runner::{Kept, Sink},
-};
+use super::{Numbered, Owner, answer::Answer};
+use crate::running::runner::{Kept, Sink};
 use contract::{Millis, chat::TurnEvent, ids::TurnId};
 use domain::{Clock, Error, Result};
 use std::{
@@ -152,12 +150,14 @@ impl Drop for MemorySink {
     }
 }
 
-impl Sink for MemorySink {
-    async fn append(&mut self, events: Vec<TurnEvent>) -> Result<Kept> {
-        Ok(if self.push(events, false) { Kept::Yes } else { Kept::Lost })
+impl Sink<Answer> for MemorySink {
+    async fn append(&mut self, answer: &mut Answer) -> Result<Kept> {
+        let kept = self.push(answer.events(), false);
+        answer.told();
+        Ok(if kept { Kept::Yes } else { Kept::Lost })
     }
 
-    async fn keep(&mut self, _: Option<&str>, _: bool) -> Result<Kept> {
+    async fn keep(&mut self, _: &mut Answer, _: bool) -> Result<Kept> {
         Ok(Kept::Yes)
     }
 

@@ -5,6 +5,7 @@ mod branches;
 mod chats;
 mod isolation;
 mod recovery;
+mod responses;
 mod search;
 mod temporary;
 mod transfer;

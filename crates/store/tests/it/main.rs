@@ -8,6 +8,7 @@ mod embedded;
 mod ledger;
 mod listening;
 mod people;
+mod responses;
 mod schema;
 mod tenancy;
 

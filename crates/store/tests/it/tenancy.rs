@@ -49,6 +49,12 @@ async fn furnish(test: &TestDb, tenant: &TestTenant, actor: &Actor) {
              INSERT INTO turn_event (tenant_id, turn_id, seq, payload) VALUES ('{tenant}', '{turn}', 1, '{{}}');
              INSERT INTO usage_event (tenant_id, id, user_id, model, purpose, reserved_tokens, request_id)
                VALUES ('{tenant}', '{turn}', '{user}', 'm', 'chat', 1, '{turn}');
+             INSERT INTO service_account (tenant_id, id, name, purpose) VALUES ('{tenant}', '{turn}', 'secret', 'secret');
+             INSERT INTO api_key (tenant_id, id, account_id, hash, hint, scopes)
+               VALUES ('{tenant}', '{turn}', '{turn}', sha256('{turn}'::text::bytea), 'abcd', '{{inference}}');
+             INSERT INTO response (tenant_id, id, account_id, model, status, instructions, echo, input, bytes, background, node, expires_at)
+               VALUES ('{tenant}', '{turn}', '{turn}', 'm', 'in_progress', 'secret', '{{}}', '[\"secret\"]', 10, false, '{turn}', now());
+             INSERT INTO response_event (tenant_id, response_id, seq, payload) VALUES ('{tenant}', '{turn}', 1, '{{}}');
              INSERT INTO audit_event (id, tenant_id, actor, action) VALUES ('{turn}', '{tenant}', '{user}', 'test');"
         ),
     )
@@ -124,6 +130,9 @@ async fn a_tenant_changes_and_removes_nobody_elses_rows() {
         "DELETE FROM message WHERE tenant_id = ",
         "DELETE FROM attachment WHERE tenant_id = ",
         "DELETE FROM turn_event WHERE tenant_id = ",
+        "UPDATE response SET status = 'cancelled', ended_at = now() WHERE tenant_id = ",
+        "DELETE FROM response WHERE tenant_id = ",
+        "DELETE FROM response_event WHERE tenant_id = ",
     ];
     for attempt in attempts {
         let touched = connection.execute_raw(statement(&format!("{attempt}'{other}'"), [])).await.unwrap().rows_affected();
@@ -168,6 +177,12 @@ async fn the_system_login_cannot_read_what_people_wrote() {
         ("attachment", "content"),
         ("attachment", "name"),
         ("turn_event", "payload"),
+        ("response", "input"),
+        ("response", "output"),
+        ("response", "instructions"),
+        ("response", "echo"),
+        ("response", "metadata"),
+        ("response_event", "payload"),
         ("conversation", "title"),
         ("conversation", "system_prompt"),
         ("app_user", "instructions"),

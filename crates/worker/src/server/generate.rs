@@ -48,29 +48,18 @@ fn prepare(
     admissions: Vec<Admission>,
     arrived: Instant,
 ) -> Result<Vec<Job>, Refusal> {
-    let invalid = |message: String| Refusal(FailCode::Invalid, message);
     let model = shared.model.get().ok_or_else(gone)?;
-    if model.info.kind != ModelKind::Chat {
-        return Err(invalid(format!("{:?} makes vectors, no completions", request.model)));
-    }
     if request.partition.is_empty() || request.partition.contains('\0') {
         return Err(invalid("partition must not be empty and hold no NUL".into()));
     }
     if request.stop.len() > MAX_STOPS || request.stop.iter().any(|stop| stop.len() > MAX_STOP_BYTES) {
         return Err(invalid(format!("at most {MAX_STOPS} stop texts of {MAX_STOP_BYTES} bytes each")));
     }
-    // What must not be called is not mentioned.
-    let tools = if request.tool_choice == ToolChoice::None { &[] } else { request.tools.as_slice() };
-    let Generate { messages, continue_last, think, .. } = request;
-    let conversation = Conversation { messages, tools, continue_last: *continue_last, think: *think };
-    let (prompt, thinking) = match messages.as_slice() {
-        [only] if request.raw => (model.raw_prompt(&only.content), false),
-        _ if request.raw => return Err(invalid("a raw prompt is one message".into())),
-        _ => model.prompt(&conversation).map_err(invalid)?,
-    };
+    let (prompt, thinking) = prompt(model, request)?;
     fits(model, &prompt)?;
-    let pinned = usize::try_from(request.pinned_messages).unwrap_or(usize::MAX).min(messages.len());
-    let beginning = Conversation { messages: &messages[..pinned], continue_last: false, ..conversation };
+    let conversation = conversation(request);
+    let pinned = usize::try_from(request.pinned_messages).unwrap_or(usize::MAX).min(request.messages.len());
+    let beginning = Conversation { messages: &request.messages[..pinned], continue_last: false, ..conversation };
     let pinned = if pinned > 0 { model.beginning(&prompt, &beginning) } else { 0 };
     let tenant = if request.tenant.is_empty() { request.partition.clone() } else { request.tenant.clone() };
     let partition = if request.transient { transient(&request.partition) } else { request.partition.clone() };
@@ -86,7 +75,7 @@ fn prepare(
             prompt: prompt.clone(),
             pinned,
             params,
-            choice: choice(model, request, tools, thinking).map_err(invalid)?,
+            choice: choice(model, request, conversation.tools, thinking).map_err(invalid)?,
             exact: request.sampling.seed.is_some(),
             number: several.then_some(number),
             stop: request.stop.clone(),
@@ -96,6 +85,29 @@ fn prepare(
         })
     });
     jobs.collect()
+}
+
+fn invalid(message: String) -> Refusal {
+    Refusal(FailCode::Invalid, message)
+}
+
+/// What the template is given.
+fn conversation(request: &Generate) -> Conversation<'_> {
+    // What must not be called is not mentioned.
+    let tools = if request.tool_choice == ToolChoice::None { &[] } else { request.tools.as_slice() };
+    Conversation { messages: &request.messages, tools, continue_last: request.continue_last, think: request.think }
+}
+
+/// The tokens of the prompt, and whether they begin the model's thoughts.
+pub(super) fn prompt(model: &Model, request: &Generate) -> Result<(Vec<LlamaToken>, bool), Refusal> {
+    if model.info.kind != ModelKind::Chat {
+        return Err(invalid(format!("{:?} makes vectors, no completions", request.model)));
+    }
+    match request.messages.as_slice() {
+        [only] if request.raw => Ok((model.raw_prompt(&only.content), false)),
+        _ if request.raw => Err(invalid("a raw prompt is one message".into())),
+        _ => model.prompt(&conversation(request)).map_err(invalid),
+    }
 }
 
 /// One token at least must fit behind the prompt.

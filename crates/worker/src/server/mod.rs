@@ -1,5 +1,6 @@
 //! The worker's HTTP calls, for the pool only.
 
+mod count;
 mod embed;
 mod generate;
 
@@ -19,7 +20,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use uuid::Uuid;
-use worker_protocol::{Embed, Event, FailCode, Generate, Status, Usage};
+use worker_protocol::{Counted, Embed, Event, FailCode, Generate, Status, Usage};
 
 use crate::choices::Choices;
 use crate::options::Options;
@@ -45,6 +46,7 @@ pub fn router(options: &Options, residents: Residents) -> Router {
         .route("/status", get(status))
         .route("/generate", post(generate))
         .route("/embed", post(embed))
+        .route("/count", post(count))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(from_fn_with_state(worker.clone(), authorise))
         .with_state(worker)
@@ -72,6 +74,13 @@ async fn generate(State(worker): State<Worker>, Json(request): Json<Generate>) -
 async fn embed(State(worker): State<Worker>, Json(request): Json<Embed>) -> Response {
     let id = request.id;
     answer(id, 1, |events| async move { worker.embed(request, events).await })
+}
+
+async fn count(State(worker): State<Worker>, Json(request): Json<Generate>) -> Json<Counted> {
+    Json(match worker.count(request).await {
+        Ok(tokens) => Counted::Tokens(tokens),
+        Err(Refusal(code, message)) => Counted::Refused { code, message },
+    })
 }
 
 /// The events of `n` completions or of one other use, which `submit` hands to an engine or refuses. The answer begins

@@ -12,7 +12,9 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use worker::{ModelOptions, Options};
-use worker_protocol::{ChatMessage, ChatRole, Embed, Event, FailCode, Finish, Generate, State, Status, TokenLogprob, ToolCall, Usage};
+use worker_protocol::{
+    ChatMessage, ChatRole, Counted, Embed, Event, FailCode, Finish, Generate, State, Status, TokenLogprob, ToolCall, Usage,
+};
 
 /// Answers sensibly.
 pub const CLEVER: &str = "qwen2.5-coder-0.5b-instruct";
@@ -197,6 +199,15 @@ impl Pool {
         let response = self.http.post(format!("{}/embed", self.base)).bearer_auth(TOKEN).json(&request).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         Reply { body: response.bytes_stream().boxed(), buffer: Vec::new() }.rest().await
+    }
+
+    /// Asks how long a prompt is; a request that names no model gets this worker's.
+    pub async fn count(&self, mut request: Generate) -> Counted {
+        if request.model.is_empty() {
+            request.model = self.model.into();
+        }
+        let call = self.http.post(format!("{}/count", self.base)).bearer_auth(TOKEN).json(&request);
+        call.send().await.unwrap().json().await.unwrap()
     }
 
     /// Makes a completion to its end.

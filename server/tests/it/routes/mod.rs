@@ -10,3 +10,5 @@ mod metrics;
 mod pages;
 mod sign_in;
 mod v1;
+mod v1_messages;
+mod v1_responses;

@@ -21,7 +21,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::{convert::identity, time::Duration};
 use tokio::time::timeout;
-use worker_protocol::{Event, FailCode, LoadedModel, PROTOCOL, State, Status, Totals, Usage};
+use worker_protocol::{Counted, Event, FailCode, Generate, LoadedModel, PROTOCOL, State, Status, Totals, Usage};
 
 /// Longest error answer that is looked at, in bytes.
 const LONGEST_ERROR: usize = 64 * 1024;
@@ -144,6 +144,11 @@ impl Backend for UpstreamBackend {
                 }
             }
         }
+    }
+
+    /// An estimate: the protocol has no call for it.
+    async fn count(&self, prompt: &Generate) -> Result<Counted, BackendError> {
+        Ok(Counted::Tokens(wire::estimate(prompt)))
     }
 }
 

@@ -106,10 +106,12 @@ fn message(message: &ChatMessage) -> Value {
     value
 }
 
-/// About how many tokens the prompt has, for an answer that ends before the server tells.
+/// About how many tokens the prompt has, where the server does not tell, or not yet.
 pub(super) fn estimate(request: &Generate) -> u32 {
-    let bytes: usize = request.messages.iter().map(|message| message.content.len()).sum();
-    u32::try_from(bytes.div_ceil(BYTES_PER_TOKEN)).unwrap_or(u32::MAX)
+    let calls = |message: &ChatMessage| message.tool_calls.iter().map(|call| call.name.len() + call.arguments.len()).sum::<usize>();
+    let messages: usize = request.messages.iter().map(|message| message.content.len() + calls(message)).sum();
+    let tools: usize = request.tools.iter().map(|described| tool(described).to_string().len()).sum();
+    u32::try_from((messages + tools).div_ceil(BYTES_PER_TOKEN)).unwrap_or(u32::MAX)
 }
 
 /// About how many tokens a text has.

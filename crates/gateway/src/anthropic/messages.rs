@@ -1,0 +1,283 @@
+//! Messages as Anthropic's clients write them: content is a text or a list of blocks, and what tools answered is a block
+//! of the user's.
+
+use crate::{failure::Failure, known::Known};
+use inference::{ChatMessage, ChatRole, ToolCall};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, SeqAccess, Visitor},
+};
+use serde_json::{Map, Value};
+use std::fmt;
+
+/// How a coding tool begins the system's text for Anthropic's bookkeeping. What follows is different in each request, and
+/// nothing behind it would come out of the prefix cache.
+const BOOKKEEPING: &str = "x-anthropic-billing-header:";
+
+#[derive(Debug, Deserialize)]
+pub struct Message {
+    role: Role,
+    content: Content,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Role {
+    System,
+    User,
+    Assistant,
+}
+
+/// A text counts as one block.
+#[derive(Debug)]
+pub struct Content(Vec<Block>);
+
+#[derive(Debug, Default, Deserialize)]
+struct Block {
+    #[serde(rename = "type")]
+    kind: String,
+    text: Option<String>,
+    thinking: Option<String>,
+    /// Of a call, as `name` and `input` are.
+    id: Option<String>,
+    name: Option<String>,
+    input: Option<Map<String, Value>>,
+    /// Of a result, as `content` and `is_error` are.
+    tool_use_id: Option<String>,
+    content: Option<Content>,
+    is_error: Option<bool>,
+    // Known, and nothing that a template takes.
+    #[serde(rename = "signature")]
+    _signature: Option<Known>,
+    #[serde(rename = "data")]
+    _data: Option<Known>,
+    #[serde(rename = "cache_control")]
+    _cache_control: Option<Known>,
+    #[serde(rename = "citations")]
+    _citations: Option<Known>,
+    #[serde(rename = "caller")]
+    _caller: Option<Known>,
+    #[serde(rename = "source")]
+    _source: Option<Known>,
+}
+
+/// The same for the funnel, the system's text first.
+///
+/// # Errors
+/// A block that no model here takes, or a message that makes no sense; with its path.
+pub fn messages(system: Option<Content>, messages: Vec<Message>) -> Result<Vec<ChatMessage>, Failure> {
+    let mut said = Vec::with_capacity(messages.len() + 1);
+    let system = system.map(|system| system.text("system")).transpose()?.unwrap_or_default();
+    let system = without_bookkeeping(&system);
+    if !system.is_empty() {
+        said.push(ChatMessage::new(ChatRole::System, system));
+    }
+    for (at, Message { role, content }) in messages.into_iter().enumerate() {
+        let path = format!("messages[{at}].content");
+        match role {
+            Role::System => said.push(ChatMessage::new(ChatRole::System, content.text(&path)?)),
+            Role::User => user(content, &path)?.into_iter().for_each(|message| add(&mut said, message)),
+            Role::Assistant => add(&mut said, assistant(content, &path)?),
+        }
+    }
+    Ok(said)
+}
+
+fn without_bookkeeping(system: &str) -> &str {
+    if system.starts_with(BOOKKEEPING) { system.split_once('\n').map_or("", |(_, rest)| rest) } else { system }
+}
+
+/// Turns of one side that follow each other are one turn, as Anthropic has it; many templates refuse two.
+fn add(said: &mut Vec<ChatMessage>, message: ChatMessage) {
+    match said.last_mut().filter(|last| last.role == message.role && message.role != ChatRole::Tool) {
+        Some(last) => {
+            join(&mut last.content, &message.content);
+            if let Some(thoughts) = message.reasoning {
+                join(last.reasoning.get_or_insert_default(), &thoughts);
+            }
+            last.tool_calls.extend(message.tool_calls);
+        }
+        None => said.push(message),
+    }
+}
+
+fn join(text: &mut String, more: &str) {
+    if !text.is_empty() && !more.is_empty() {
+        text.push('\n');
+    }
+    text.push_str(more);
+}
+
+/// Results of tools come first: templates want them right behind the calls.
+fn user(content: Content, path: &str) -> Result<Vec<ChatMessage>, Failure> {
+    let (mut said, mut texts) = (Vec::new(), Vec::new());
+    for (number, block) in content.0.into_iter().enumerate() {
+        let path = format!("{path}[{number}]");
+        match (block.kind.as_str(), block.text, block.tool_use_id) {
+            ("text", Some(text), _) => texts.push(text),
+            ("tool_result", _, Some(id)) => said.push(result(id, block.content, block.is_error, &path)?),
+            (kind, ..) => return Err(unfit(kind, path)),
+        }
+    }
+    if !texts.is_empty() {
+        said.push(ChatMessage::new(ChatRole::User, texts.join("\n")));
+    }
+    if said.is_empty() {
+        return Err(Failure::invalid(path, None, "This message has no content."));
+    }
+    Ok(said)
+}
+
+fn result(id: String, content: Option<Content>, is_error: Option<bool>, path: &str) -> Result<ChatMessage, Failure> {
+    let text = content.map(|content| content.text(&format!("{path}.content"))).transpose()?.unwrap_or_default();
+    // Templates have no other place for it.
+    let text = if is_error == Some(true) { format!("Error: {text}") } else { text };
+    Ok(ChatMessage { tool_call_id: Some(id), ..ChatMessage::new(ChatRole::Tool, text) })
+}
+
+fn assistant(content: Content, path: &str) -> Result<ChatMessage, Failure> {
+    let (mut texts, mut thoughts, mut tool_calls) = (Vec::new(), Vec::new(), Vec::new());
+    for (number, block) in content.0.into_iter().enumerate() {
+        match (block.kind.as_str(), block.text, block.thinking, block.id, block.name) {
+            ("text", Some(text), ..) => texts.push(text),
+            ("thinking", _, Some(thought), ..) => thoughts.push(thought),
+            // Only who wrote it can read it.
+            ("redacted_thinking", ..) => {}
+            ("tool_use", _, _, Some(id), Some(name)) => {
+                let arguments = Value::Object(block.input.unwrap_or_default()).to_string();
+                tool_calls.push(ToolCall { id, name, arguments });
+            }
+            (kind, ..) => return Err(unfit(kind, format!("{path}[{number}]"))),
+        }
+    }
+    let reasoning = (!thoughts.is_empty()).then(|| thoughts.join("\n"));
+    Ok(ChatMessage { reasoning, tool_calls, ..ChatMessage::new(ChatRole::Assistant, texts.join("\n")) })
+}
+
+fn unfit(kind: &str, path: String) -> Failure {
+    match kind {
+        "text" | "thinking" | "tool_use" | "tool_result" => {
+            Failure::invalid(path, None, format!("A block of the type {kind} lacks something, or belongs into another role's message."))
+        }
+        _ => Failure::invalid(path, "unsupported_content", format!("This model takes text, and no blocks of the type {kind}.")),
+    }
+}
+
+impl Content {
+    /// Where there can be nothing but text.
+    fn text(self, path: &str) -> Result<String, Failure> {
+        let mut texts = Vec::with_capacity(self.0.len());
+        for (number, block) in self.0.into_iter().enumerate() {
+            match (block.kind.as_str(), block.text) {
+                ("text", Some(text)) => texts.push(text),
+                (kind, _) => return Err(unfit(kind, format!("{path}[{number}]"))),
+            }
+        }
+        Ok(texts.join("\n"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Content;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or an array of blocks")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Content, E> {
+                Ok(Content(vec![Block { kind: "text".into(), text: Some(text.into()), ..Block::default() }]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut blocks: A) -> Result<Content, A::Error> {
+                let mut all = Vec::new();
+                while let Some(block) = blocks.next_element()? {
+                    all.push(block);
+                }
+                Ok(Content(all))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Content, Message, messages};
+    use inference::{ChatMessage, ChatRole};
+    use serde_json::{Value, json};
+
+    fn read(system: Value, said: Value) -> Result<Vec<ChatMessage>, String> {
+        let system: Option<Content> = serde_json::from_value(system).map_err(|error| error.to_string())?;
+        let said: Vec<Message> = serde_json::from_value(said).map_err(|error| error.to_string())?;
+        messages(system, said).map_err(|failure| failure.event())
+    }
+
+    #[test]
+    fn content_is_text_or_blocks() {
+        let cached = json!({ "type": "text", "text": "Be brief.", "cache_control": { "type": "ephemeral" } });
+        let system = json!([cached, { "type": "text", "text": "Be kind." }]);
+        let said = json!([{ "role": "user", "content": [{ "type": "text", "text": "a" }, { "type": "text", "text": "b" }] }]);
+        let read_as_blocks = read(system, said).unwrap();
+        assert_eq!(read_as_blocks[0], ChatMessage::new(ChatRole::System, "Be brief.\nBe kind."));
+        assert_eq!(read_as_blocks[1], ChatMessage::new(ChatRole::User, "a\nb"));
+        assert_eq!(read(json!("Be brief.\nBe kind."), json!([{ "role": "user", "content": "a\nb" }])).unwrap(), read_as_blocks);
+        assert_eq!(read(json!(""), json!([{ "role": "user", "content": "a" }])).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn calls_thoughts_and_results_come_through() {
+        let said = json!([
+            { "role": "user", "content": "How is the weather in Kiel and Husum?" },
+            { "role": "assistant", "content": [
+                { "type": "thinking", "thinking": "hm", "signature": "s" },
+                { "type": "redacted_thinking", "data": "x" },
+                { "type": "text", "text": "I look." },
+                { "type": "tool_use", "id": "call_1", "name": "weather", "input": { "town": "Kiel", "days": 1 } },
+                { "type": "tool_use", "id": "call_2", "name": "weather", "input": {} },
+            ] },
+            { "role": "user", "content": [
+                { "type": "text", "text": "Quick." },
+                { "type": "tool_result", "tool_use_id": "call_1", "content": [{ "type": "text", "text": "rain" }] },
+                { "type": "tool_result", "tool_use_id": "call_2", "content": "no such town", "is_error": true },
+            ] },
+        ]);
+        let read = read(Value::Null, said).unwrap();
+        let [_, answer, rain, none, quick] = read.as_slice() else { panic!("{read:?}") };
+        assert_eq!((answer.content.as_str(), answer.reasoning.as_deref()), ("I look.", Some("hm")));
+        assert_eq!((answer.tool_calls[0].name.as_str(), answer.tool_calls[1].arguments.as_str()), ("weather", "{}"));
+        assert_eq!(serde_json::from_str::<Value>(&answer.tool_calls[0].arguments).unwrap(), json!({ "town": "Kiel", "days": 1 }));
+        assert_eq!((rain.role, rain.content.as_str(), rain.tool_call_id.as_deref()), (ChatRole::Tool, "rain", Some("call_1")));
+        assert_eq!((none.content.as_str(), none.tool_call_id.as_deref()), ("Error: no such town", Some("call_2")));
+        assert_eq!(*quick, ChatMessage::new(ChatRole::User, "Quick."));
+    }
+
+    #[test]
+    fn turns_of_one_side_become_one() {
+        let said = json!([{ "role": "user", "content": "a" }, { "role": "user", "content": "b" }, { "role": "assistant", "content": "c" }]);
+        let read = read(Value::Null, said).unwrap();
+        assert_eq!(read, [ChatMessage::new(ChatRole::User, "a\nb"), ChatMessage::new(ChatRole::Assistant, "c")]);
+    }
+
+    #[test]
+    fn what_differs_in_each_request_is_kept_from_the_prefix_cache() {
+        let said = || json!([{ "role": "user", "content": "a" }]);
+        let system = json!([{ "type": "text", "text": "x-anthropic-billing-header: cch=1f;" }, { "type": "text", "text": "Be brief." }]);
+        assert_eq!(read(system, said()).unwrap()[0], ChatMessage::new(ChatRole::System, "Be brief."));
+        assert_eq!(read(json!("x-anthropic-billing-header: cch=1f;"), said()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named_with_its_path() {
+        let refused = |blocks: Value| read(Value::Null, json!([{ "role": "user", "content": blocks }])).unwrap_err();
+        let image = json!({ "type": "image", "source": { "type": "base64", "media_type": "image/png", "data": "" } });
+        let seen = refused(json!([image]));
+        assert!(seen.contains(r#""param":"messages[0].content[0]""#) && seen.contains("unsupported_content"), "{seen}");
+        let seen = refused(json!([{ "type": "tool_result", "tool_use_id": "call_1", "content": [image] }]));
+        assert!(seen.contains(r#""param":"messages[0].content[0].content[0]""#), "{seen}");
+        assert!(refused(json!([{ "type": "tool_use", "id": "call_1", "name": "f", "input": {} }])).contains("another role"));
+        assert!(refused(json!([])).contains("no content") && refused(json!(7)).contains("a string or an array of blocks"));
+    }
+}

@@ -1,0 +1,80 @@
+//! Anthropic's face: `POST /v1/messages`, and `POST /v1/messages/count_tokens`, which makes no answer.
+//!
+//! What its clients expect to the byte is what the official ones for Python and TypeScript parse. Their header
+//! `anthropic-version` is not looked at: 2026-10-21 forbids some of what 2023-06-01 allows, sampling parameters above all,
+//! and is answered in the same way.
+
+mod answer;
+mod events;
+mod failure;
+mod messages;
+mod request;
+mod stream;
+
+use crate::{
+    Gateway,
+    body::Call,
+    chat::{Named, answer::collect},
+    failure::Failure,
+    follow::{begun, follow},
+    headers,
+};
+use axum::{
+    Extension, Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use contract::ids::RequestId;
+use request::MessagesRequest;
+use serde::Serialize;
+use uuid::Uuid;
+
+/// Not a [`Call`] itself: what is wrong with it must be said in this face's shape.
+type Asked = Result<Call<MessagesRequest>, Failure>;
+
+pub async fn create(State(gateway): State<Gateway>, request: Option<Extension<RequestId>>, asked: Asked) -> Response {
+    failure::in_shape(answer(&gateway, asked).await, id(request))
+}
+
+pub async fn count(State(gateway): State<Gateway>, request: Option<Extension<RequestId>>, asked: Asked) -> Response {
+    failure::in_shape(counted(&gateway, asked).await, id(request))
+}
+
+fn id(request: Option<Extension<RequestId>>) -> RequestId {
+    request.map_or(RequestId(Uuid::nil()), |Extension(id)| id)
+}
+
+async fn answer(gateway: &Gateway, asked: Asked) -> Result<Response, Failure> {
+    let Call { actor, input, ignored } = asked?;
+    let request = actor.request();
+    let (stream, thoughts) = (input.stream.unwrap_or(false), input.wants_thoughts());
+    let completion = input.into_completion()?;
+    let mut generation = gateway.services.api.complete(&actor, completion).await.map_err(|error| Failure::of(error, request))?;
+    let named = Named::of(&generation);
+    let (mut response, route) = if stream {
+        begun(&mut generation, request).await?;
+        let route = generation.route();
+        (follow(generation, request, stream::Blocks::new(named.served(route.as_ref()), thoughts, request)), route)
+    } else {
+        let collected = collect(generation, 1, request).await?;
+        (answer::respond(&collected, &named.served(collected.route.as_ref()), thoughts), collected.route)
+    };
+    headers::name_use(response.headers_mut(), &named.model, &named.usage, route.as_ref());
+    ignored.put(response.headers_mut());
+    Ok(response)
+}
+
+#[derive(Serialize)]
+struct Counted {
+    input_tokens: u32,
+}
+
+async fn counted(gateway: &Gateway, asked: Asked) -> Result<Response, Failure> {
+    let Call { actor, input, ignored } = asked?;
+    let prompt = input.into_prompt()?;
+    let counted = gateway.services.api.count_tokens(&actor, prompt).await;
+    let input_tokens = counted.map_err(|error| Failure::of(error, actor.request()))?;
+    let mut response = Json(Counted { input_tokens }).into_response();
+    ignored.put(response.headers_mut());
+    Ok(response)
+}

@@ -1,0 +1,285 @@
+//! Responses and their items as clients see them.
+
+use contract::{
+    Millis,
+    chat::AnswerStats,
+    ids::ResponseId,
+    problem::{Problem, ProblemKind},
+};
+use serde::Serialize;
+use serde_json::Value;
+use services::responses::{Item, Response, ResponseStatus, Role};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// The id of a response.
+pub fn response_id(id: ResponseId) -> String {
+    format!("resp_{}", id.0.simple())
+}
+
+/// What [`response_id`] wrote.
+pub fn parse_response_id(text: &str) -> Option<ResponseId> {
+    Uuid::try_parse(text.strip_prefix("resp_")?).ok().map(ResponseId)
+}
+
+/// A response.
+#[derive(Debug, Serialize)]
+pub struct Body<'a> {
+    id: String,
+    object: &'static str,
+    /// Unix seconds, as `completed_at`.
+    created_at: i64,
+    completed_at: Option<i64>,
+    status: &'static str,
+    background: bool,
+    error: Option<BodyError<'a>>,
+    incomplete_details: Option<IncompleteDetails>,
+    instructions: Option<&'a str>,
+    metadata: &'a BTreeMap<String, String>,
+    model: &'a str,
+    output: Vec<BodyItem<'a>>,
+    previous_response_id: Option<String>,
+    usage: Option<Usage>,
+    #[serde(flatten)]
+    echo: &'a Value,
+}
+
+#[derive(Debug, Serialize)]
+struct BodyError<'a> {
+    code: &'static str,
+    message: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct IncompleteDetails {
+    reason: &'static str,
+}
+
+/// An item that a model said or was told.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum BodyItem<'a> {
+    Message { id: String, status: &'static str, role: Role, content: Vec<Part<'a>> },
+    Reasoning { id: String, status: &'static str, summary: [(); 0], content: Vec<Part<'a>>, encrypted_content: Option<()> },
+    FunctionCall { id: String, status: &'static str, call_id: &'a str, name: &'a str, arguments: &'a str },
+    FunctionCallOutput { id: String, status: &'static str, call_id: &'a str, output: &'a str },
+}
+
+/// A part of a message's or thought's content.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(tag = "type")]
+pub enum Part<'a> {
+    #[serde(rename = "input_text")]
+    Input { text: &'a str },
+    #[serde(rename = "output_text")]
+    Output { text: &'a str, annotations: [(); 0], logprobs: [(); 0] },
+    #[serde(rename = "reasoning_text")]
+    Reasoning { text: &'a str },
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Usage {
+    input_tokens: u32,
+    input_tokens_details: InputDetails,
+    output_tokens: u32,
+    output_tokens_details: OutputDetails,
+    total_tokens: u32,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct InputDetails {
+    /// Came out of the prefix cache.
+    cached_tokens: u32,
+    /// Nobody pays for writing to it.
+    cache_write_tokens: u32,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct OutputDetails {
+    /// The workers count tokens of thoughts and of answers together.
+    reasoning_tokens: u32,
+}
+
+impl<'a> Body<'a> {
+    pub fn of(response: &'a Response) -> Self {
+        let last = response.output.len().saturating_sub(1);
+        let item = |(at, item): (usize, &'a Item)| {
+            let status = if at == last { last_status(response.status, item) } else { "completed" };
+            BodyItem::of(item, item.id(response.id, at), status)
+        };
+        let completed = response.ended_at.filter(|_| response.status == ResponseStatus::Completed);
+        let incomplete = response.status == ResponseStatus::Incomplete;
+        Self {
+            id: response_id(response.id),
+            object: "response",
+            created_at: seconds(response.created_at),
+            completed_at: completed.map(seconds),
+            status: response.status.name(),
+            background: response.background,
+            error: response.problem.as_ref().map(BodyError::of),
+            incomplete_details: incomplete.then_some(IncompleteDetails { reason: "max_output_tokens" }),
+            instructions: response.instructions.as_deref(),
+            metadata: &response.metadata,
+            model: &response.model,
+            output: response.output.iter().enumerate().map(item).collect(),
+            previous_response_id: response.previous.map(response_id),
+            usage: response.stats.as_ref().map(Usage::from),
+            echo: &response.echo,
+        }
+    }
+}
+
+impl<'a> BodyError<'a> {
+    fn of(problem: &'a Problem) -> Self {
+        // Clients know only these codes.
+        let code = match problem.kind {
+            ProblemKind::Invalid | ProblemKind::NotFound | ProblemKind::GuardrailBlocked => "invalid_prompt",
+            ProblemKind::QuotaExceeded => "rate_limit_exceeded",
+            _ => "server_error",
+        };
+        Self { code, message: &problem.message }
+    }
+}
+
+impl<'a> BodyItem<'a> {
+    pub fn of(item: &'a Item, id: String, status: &'static str) -> Self {
+        match item {
+            Item::Message { role, texts } => {
+                let part = |text: &'a String| match role {
+                    Role::Assistant => Part::output(text),
+                    Role::System | Role::Developer | Role::User => Part::Input { text },
+                };
+                Self::Message { id, status, role: *role, content: texts.iter().map(part).collect() }
+            }
+            Item::Reasoning { text } => {
+                Self::Reasoning { id, status, summary: [], content: vec![Part::Reasoning { text }], encrypted_content: None }
+            }
+            Item::Call { call } => Self::FunctionCall { id, status, call_id: &call.id, name: &call.name, arguments: &call.arguments },
+            Item::CallOutput { call_id, output } => Self::FunctionCallOutput { id, status, call_id, output },
+        }
+    }
+
+    /// The same before anything of it was said.
+    pub fn begun(item: &'a Item, id: String) -> Self {
+        let mut begun = Self::of(item, id, "in_progress");
+        match &mut begun {
+            Self::Message { content, .. } | Self::Reasoning { content, .. } => content.clear(),
+            Self::FunctionCall { arguments, .. } => *arguments = "",
+            Self::FunctionCallOutput { .. } => {}
+        }
+        begun
+    }
+}
+
+impl<'a> Part<'a> {
+    pub fn output(text: &'a str) -> Self {
+        Self::Output { text, annotations: [], logprobs: [] }
+    }
+}
+
+/// The last item is where a response that did not come to its own end was cut off. Calls are always whole.
+pub fn last_status(response: ResponseStatus, item: &Item) -> &'static str {
+    match (response, item) {
+        (ResponseStatus::Completed, _) | (_, Item::Call { .. } | Item::CallOutput { .. }) => "completed",
+        (ResponseStatus::Queued | ResponseStatus::InProgress, _) => "in_progress",
+        (ResponseStatus::Failed | ResponseStatus::Cancelled | ResponseStatus::Incomplete, _) => "incomplete",
+    }
+}
+
+fn seconds(at: Millis) -> i64 {
+    at.div_euclid(1000)
+}
+
+impl From<&AnswerStats> for Usage {
+    fn from(stats: &AnswerStats) -> Self {
+        Self {
+            input_tokens: stats.prompt_tokens,
+            input_tokens_details: InputDetails { cached_tokens: stats.cached_tokens, cache_write_tokens: 0 },
+            output_tokens: stats.completion_tokens,
+            output_tokens_details: OutputDetails { reasoning_tokens: 0 },
+            total_tokens: stats.prompt_tokens.saturating_add(stats.completion_tokens),
+        }
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::{Body, parse_response_id, response_id};
+    use contract::{
+        chat::AnswerStats,
+        ids::ResponseId,
+        problem::{Problem, ProblemKind},
+    };
+    use serde_json::json;
+    use services::responses::{Item, Response, ResponseStatus, Role};
+    use std::collections::BTreeMap;
+    use uuid::Uuid;
+
+    /// A response that has just begun.
+    pub fn begun() -> Response {
+        Response {
+            id: ResponseId(Uuid::nil()),
+            previous: None,
+            model: "m".into(),
+            status: ResponseStatus::InProgress,
+            instructions: None,
+            echo: json!({ "store": true, "tools": [] }),
+            output: Vec::new(),
+            stats: None,
+            problem: None,
+            metadata: BTreeMap::new(),
+            background: false,
+            created_at: 1_999,
+            ended_at: None,
+        }
+    }
+
+    #[test]
+    fn an_id_comes_back_as_it_went() {
+        let id = ResponseId(Uuid::now_v7());
+        assert_eq!(parse_response_id(&response_id(id)), Some(id));
+        for other in ["", "resp_", "resp_x", &id.to_string(), "chatcmpl-1"] {
+            assert_eq!(parse_response_id(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_response_has_all_that_clients_demand() {
+        let said = Item::Message { role: Role::Assistant, texts: vec!["Hello.".into()] };
+        let stats = AnswerStats { prompt_tokens: 9, cached_tokens: 4, completion_tokens: 2, ..AnswerStats::default() };
+        let status = ResponseStatus::Completed;
+        let response = Response { status, output: vec![said], stats: Some(stats), ended_at: Some(2_000), ..begun() };
+        let id = "00000000000000000000000000000000";
+        let expected = json!({
+            "id": format!("resp_{id}"), "object": "response", "created_at": 1, "completed_at": 2, "status": "completed",
+            "background": false, "error": null, "incomplete_details": null, "instructions": null, "metadata": {}, "model": "m",
+            "output": [{
+                "type": "message", "id": format!("msg_{id}0000"), "status": "completed", "role": "assistant",
+                "content": [{ "type": "output_text", "text": "Hello.", "annotations": [], "logprobs": [] }],
+            }],
+            "previous_response_id": null,
+            "usage": {
+                "input_tokens": 9, "input_tokens_details": { "cached_tokens": 4, "cache_write_tokens": 0 },
+                "output_tokens": 2, "output_tokens_details": { "reasoning_tokens": 0 }, "total_tokens": 11,
+            },
+            "store": true, "tools": [],
+        });
+        assert_eq!(serde_json::to_value(Body::of(&response)).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_was_cut_off_says_so() {
+        let said = vec![Item::Reasoning { text: "hm".into() }, Item::Message { role: Role::Assistant, texts: vec!["Hel".into()] }];
+        let cut = Response { status: ResponseStatus::Incomplete, output: said.clone(), ..begun() };
+        let body = serde_json::to_value(Body::of(&cut)).unwrap();
+        assert_eq!((&body["output"][0]["status"], &body["output"][1]["status"]), (&json!("completed"), &json!("incomplete")));
+        assert_eq!(body["incomplete_details"], json!({ "reason": "max_output_tokens" }));
+        let problem = Some(Problem::new(ProblemKind::Unavailable, "model_unavailable", "Not now."));
+        let failed = Response { status: ResponseStatus::Failed, output: said, problem, ..begun() };
+        let body = serde_json::to_value(Body::of(&failed)).unwrap();
+        assert_eq!(
+            (&body["error"], &body["incomplete_details"]),
+            (&json!({ "code": "server_error", "message": "Not now." }), &json!(null))
+        );
+    }
+}

@@ -1,0 +1,207 @@
+//! `POST /v1/responses`, and what can be done with a response afterwards.
+
+mod body;
+mod events;
+mod frames;
+mod input;
+mod request;
+mod tools;
+
+use crate::{Gateway, body::Call, caller::Caller, failure::Failure, headers};
+use axum::{
+    Json,
+    extract::{Path, Query, State, rejection::QueryRejection},
+    response::{IntoResponse, Response},
+};
+use body::{Body, BodyItem, parse_response_id, response_id};
+use contract::ids::ResponseId;
+use domain::{Actor, Error};
+use request::ResponsesRequest;
+use serde::{Deserialize, Serialize};
+use services::responses::InputItem;
+
+/// Items of a page of inputs, where the client does not say how many, and at most.
+const PAGE: usize = 20;
+const PAGE_MAX: usize = 100;
+
+pub async fn create(State(gateway): State<Gateway>, call: Call<ResponsesRequest>) -> Result<Response, Failure> {
+    let Call { actor, input, ignored } = call;
+    let stream = input.stream.unwrap_or(false);
+    let input = input.into_create()?;
+    let responses = &gateway.services.responses;
+    let (made, events) = if stream {
+        let (made, events) = responses.stream(&actor, input).await.map_err(failed(&actor))?;
+        (made, Some(events))
+    } else {
+        (responses.create(&actor, input).await.map_err(failed(&actor))?, None)
+    };
+    let (model, usage) = (made.response.model.clone(), made.response.id.0.simple().to_string());
+    let mut response = match events {
+        Some(events) => events::respond(made.response, events, None),
+        None => Json(Body::of(&made.response)).into_response(),
+    };
+    headers::name_use(response.headers_mut(), &model, &usage, made.route.as_ref());
+    ignored.put(response.headers_mut());
+    Ok(response)
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Look {
+    stream: Option<bool>,
+    /// Number of the last event seen.
+    starting_after: Option<u64>,
+}
+
+pub async fn get(
+    State(gateway): State<Gateway>,
+    Caller(actor): Caller,
+    Path(id): Path<String>,
+    look: Result<Query<Look>, QueryRejection>,
+) -> Result<Response, Failure> {
+    let Query(look) = look.map_err(unreadable)?;
+    let id = named(&actor, &id)?;
+    let responses = &gateway.services.responses;
+    if look.stream == Some(true) {
+        let (response, events) = responses.events(&actor, id).await.map_err(failed(&actor))?;
+        return Ok(events::respond(response, events, look.starting_after));
+    }
+    let response = responses.get(&actor, id).await.map_err(failed(&actor))?;
+    Ok(Json(Body::of(&response)).into_response())
+}
+
+pub async fn cancel(State(gateway): State<Gateway>, Caller(actor): Caller, Path(id): Path<String>) -> Result<Response, Failure> {
+    let response = gateway.services.responses.cancel(&actor, named(&actor, &id)?).await.map_err(failed(&actor))?;
+    Ok(Json(Body::of(&response)).into_response())
+}
+
+#[derive(Serialize)]
+struct Deleted {
+    id: String,
+    object: &'static str,
+    deleted: bool,
+}
+
+pub async fn delete(State(gateway): State<Gateway>, Caller(actor): Caller, Path(id): Path<String>) -> Result<Response, Failure> {
+    let id = named(&actor, &id)?;
+    gateway.services.responses.delete(&actor, id).await.map_err(failed(&actor))?;
+    Ok(Json(Deleted { id: response_id(id), object: "response", deleted: true }).into_response())
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub struct Page {
+    after: Option<String>,
+    before: Option<String>,
+    limit: Option<usize>,
+    #[serde(default)]
+    order: Order,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Order {
+    Asc,
+    #[default]
+    Desc,
+}
+
+#[derive(Serialize)]
+struct List<'a> {
+    object: &'static str,
+    data: Vec<BodyItem<'a>>,
+    first_id: Option<&'a str>,
+    last_id: Option<&'a str>,
+    has_more: bool,
+}
+
+pub async fn input_items(
+    State(gateway): State<Gateway>,
+    Caller(actor): Caller,
+    Path(id): Path<String>,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<Response, Failure> {
+    let Query(page) = page.map_err(unreadable)?;
+    let items = gateway.services.responses.input(&actor, named(&actor, &id)?).await.map_err(failed(&actor))?;
+    let (items, has_more) = page.cut(items)?;
+    let list = List {
+        object: "list",
+        data: items.iter().map(|item| BodyItem::of(&item.item, item.id.clone().unwrap_or_default(), "completed")).collect(),
+        first_id: items.first().and_then(|item| item.id.as_deref()),
+        last_id: items.last().and_then(|item| item.id.as_deref()),
+        has_more,
+    };
+    Ok(Json(list).into_response())
+}
+
+impl Page {
+    /// The page's items, and whether there are more behind it.
+    fn cut(&self, mut items: Vec<InputItem>) -> Result<(Vec<InputItem>, bool), Failure> {
+        if self.order == Order::Desc {
+            items.reverse();
+        }
+        if let Some(before) = &self.before {
+            items.truncate(position(&items, "before", before)?);
+        }
+        if let Some(after) = &self.after {
+            items.drain(..=position(&items, "after", after)?);
+        }
+        let limit = self.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
+        let more = items.len() > limit;
+        items.truncate(limit);
+        Ok((items, more))
+    }
+}
+
+fn position(items: &[InputItem], param: &str, id: &str) -> Result<usize, Failure> {
+    let at = items.iter().position(|item| item.id.as_deref() == Some(id));
+    at.ok_or_else(|| Failure::invalid(param, None, format!("{param} names no item of this list.")))
+}
+
+/// The response of this id; what is no id is as unknown as what is somebody else's.
+fn named(actor: &Actor, id: &str) -> Result<ResponseId, Failure> {
+    parse_response_id(id).ok_or_else(|| Failure::of(Error::not_found("response"), actor.request()))
+}
+
+/// What became of a call, in this route's words for its fields.
+fn failed(actor: &Actor) -> impl Fn(Error) -> Failure + use<> {
+    let request = actor.request();
+    move |error| {
+        let error = match error {
+            Error::Invalid { field: "messages", code, message } => Error::Invalid { field: "input", code, message },
+            Error::Invalid { field: "max_tokens", code, message } => Error::Invalid { field: "max_output_tokens", code, message },
+            other => other,
+        };
+        Failure::of(error, request)
+    }
+}
+
+fn unreadable(rejection: QueryRejection) -> Failure {
+    Failure::malformed(format!("The query string cannot be read: {rejection}."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Order, Page};
+    use services::responses::{InputItem, Item, Role};
+
+    fn items() -> Vec<InputItem> {
+        let item = |id: &str| InputItem { id: Some(id.into()), item: Item::Message { role: Role::User, texts: vec![id.into()] } };
+        ["a", "b", "c", "d"].map(item).into()
+    }
+
+    fn ids(page: &Page) -> (String, bool) {
+        let (items, more) = page.cut(items()).unwrap();
+        (items.iter().filter_map(|item| item.id.as_deref()).collect(), more)
+    }
+
+    #[test]
+    fn pages_begin_behind_an_item() {
+        assert_eq!(ids(&Page::default()), ("dcba".into(), false));
+        let ascending = |after: Option<&str>, limit| Page { order: Order::Asc, after: after.map(str::to_owned), limit, ..Page::default() };
+        assert_eq!(ids(&ascending(None, Some(2))), ("ab".into(), true));
+        assert_eq!(ids(&ascending(Some("b"), Some(2))), ("cd".into(), false));
+        assert_eq!(ids(&ascending(Some("a"), Some(0))), ("b".into(), true));
+        let before = Page { before: Some("b".into()), ..Page::default() };
+        assert_eq!(ids(&before), ("dc".into(), false));
+        assert!(ascending(Some("x"), None).cut(items()).unwrap_err().event().contains(r#""param":"after""#));
+    }
+}

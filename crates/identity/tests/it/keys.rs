@@ -1,0 +1,67 @@
+//! Keys of service accounts, on several replicas.
+
+use crate::{House, request};
+use contract::key::Scope;
+use identity::{NewAccount, NewKey};
+use std::time::Duration;
+
+/// A replica asks once a second.
+const TWO_SECONDS: Duration = Duration::from_secs(2);
+
+#[tokio::test]
+async fn other_replicas_notice_within_two_seconds() {
+    let house = House::build().await;
+    let other = house.other_replica();
+    let account = NewAccount {
+        tenant: house.tenant,
+        name: "Reports".into(),
+        purpose: "Weekly reports".into(),
+        team: String::new(),
+        cost_center: String::new(),
+        owner: None,
+        models: None,
+        expires_at: None,
+    };
+    let account = house.identity.create_service_account("test", account).await.unwrap();
+    let new = || NewKey { scopes: vec![Scope::Inference], ..NewKey::default() };
+    let key = house.identity.create_key("test", house.tenant, account, new()).await.unwrap();
+    let opens = async |identity: &identity::Identity| identity.authenticate_key(key.key.reveal(), None, request()).await.is_ok();
+    assert!(opens(&house.identity).await && opens(&other).await, "a new key opens at once");
+    house.identity.disable_key("test", key.id, true).await.unwrap();
+    assert!(!opens(&house.identity).await, "where it was disabled it is refused at once");
+    tokio::time::sleep(TWO_SECONDS).await;
+    assert!(!opens(&other).await, "If you are here because this failed: a disabled key opens the door for more than two seconds.");
+    house.identity.disable_key("test", key.id, false).await.unwrap();
+    tokio::time::sleep(TWO_SECONDS).await;
+    assert!(opens(&other).await);
+    house.identity.disable_service_account("test", house.tenant, account, true).await.unwrap();
+    tokio::time::sleep(TWO_SECONDS).await;
+    assert!(!opens(&other).await, "an account closes with all its keys");
+    assert!(house.identity.rotate_key("test", key.id, 0).await.is_ok(), "the key itself has not ended");
+    house.identity.disable_key("test", key.id, true).await.unwrap();
+    assert!(house.identity.rotate_key("test", key.id, 0).await.is_err(), "what has ended has no successor");
+}
+
+#[tokio::test]
+async fn the_last_use_is_noted() {
+    let house = House::build().await;
+    let account = NewAccount {
+        tenant: house.tenant,
+        name: "Reports".into(),
+        purpose: "Weekly reports".into(),
+        team: String::new(),
+        cost_center: String::new(),
+        owner: None,
+        models: None,
+        expires_at: None,
+    };
+    let account = house.identity.create_service_account("test", account).await.unwrap();
+    let new = NewKey { scopes: vec![Scope::Inference], ..NewKey::default() };
+    let key = house.identity.create_key("test", house.tenant, account, new).await.unwrap();
+    house.identity.authenticate_key(key.key.reveal(), None, request()).await.unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    stop.cancel();
+    house.identity.tend_keys(stop).await;
+    let keys = house.identity.keys("test", house.tenant, account).await.unwrap();
+    assert!(keys[0].last_used_at.is_some() && keys[0].hint.len() == 4);
+}

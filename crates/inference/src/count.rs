@@ -1,0 +1,44 @@
+//! How long a prompt is, before anybody pays for it.
+
+use crate::{
+    Inference,
+    admit::{Options, Request, check},
+    meter::RETRY_AFTER_S,
+};
+use domain::{Actor, Error, Result};
+use worker_protocol::{Counted, FailCode, Generate};
+
+/// Bytes for each token of the context beyond which a prompt is estimated: it will not fit whatever the number.
+const WORTH_COUNTING: usize = 16;
+/// Bytes that a token has on average, for estimates.
+const BYTES_PER_TOKEN: usize = 4;
+
+impl Inference {
+    /// The tokens of a request's prompt, as a worker would compute it: the model's template, tools and all. Of an
+    /// upstream an estimate. Nothing is computed, so the ledger has no row of it.
+    ///
+    /// # Errors
+    /// As [`Inference::admit`], except that a prompt may be longer than the model's context.
+    pub async fn count_tokens(&self, actor: &Actor, request: Request) -> Result<u32> {
+        let model = self.catalogue().grant(actor, request.model.as_deref(), request.purpose)?;
+        let (model, context) = (model.id.clone(), usize::try_from(model.context_length).unwrap_or(usize::MAX));
+        check(&request)?;
+        let Request { messages, continue_last, options, .. } = request;
+        let Options { tools, tool_choice, think, raw, .. } = options;
+        let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
+        if bytes > context.saturating_mul(WORTH_COUNTING) {
+            return Ok(u32::try_from(bytes / BYTES_PER_TOKEN).unwrap_or(u32::MAX));
+        }
+        let prompt = Generate { model, messages, continue_last, raw, tools, tool_choice, think, ..Generate::default() };
+        match self.inner.pool.count(&prompt).await? {
+            Counted::Tokens(tokens) => Ok(tokens),
+            Counted::Refused { code: FailCode::Invalid | FailCode::ContextLengthExceeded, message } => {
+                Err(Error::invalid("request", "model_refused", message))
+            }
+            Counted::Refused { code, message } => {
+                tracing::warn!(?code, message, "a worker could not count a prompt");
+                Err(Error::unavailable("model", Some(RETRY_AFTER_S)))
+            }
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! How long a prompt is, asked before anything is computed.
+
+use crate::setup::{eventually, request, setup};
+use domain::{Error, SystemClock};
+use inference::{Catalogue, ChatMessage, ChatRole, Inference, Options, Request, Tool};
+use std::sync::Arc;
+use testkit::{
+    fake_upstream::FakeUpstream,
+    fake_worker::{FAKE_MODEL, fake_model, quick_pool},
+    ledger::ledger,
+};
+
+#[tokio::test]
+async fn a_prompt_is_counted_by_a_worker_and_costs_nothing() {
+    let s = setup().await;
+    let tool = Tool { name: "weather".into(), description: None, parameters: serde_json::json!({ "type": "object" }) };
+    let asked = Request { options: Options { tools: vec![tool], ..Options::default() }, ..request() };
+    assert_eq!(s.inference.count_tokens(&s.actor, request()).await.expect("a count"), 4);
+    assert_eq!(s.inference.count_tokens(&s.actor, asked).await.expect("a count"), 5);
+    assert!(ledger(&s.db).await.is_empty() && s.worker.requests().is_empty());
+}
+
+#[tokio::test]
+async fn what_would_not_be_completed_is_not_counted() {
+    let s = setup().await;
+    let unknown = s.inference.count_tokens(&s.actor, Request { model: Some("no-such".into()), ..request() }).await;
+    assert!(matches!(unknown, Err(Error::NotFound { what: "model" })), "{unknown:?}");
+    let empty = s.inference.count_tokens(&s.actor, Request { messages: Vec::new(), ..request() }).await;
+    assert!(matches!(empty, Err(Error::Invalid { field: "messages", .. })), "{empty:?}");
+}
+
+#[tokio::test]
+async fn without_anybody_to_ask_it_is_unavailable() {
+    let s = setup().await;
+    let catalogue = Catalogue::new(vec![fake_model()]).expect("valid");
+    let alone = Inference::new(s.db.db.clone(), catalogue, quick_pool(), Arc::new(SystemClock));
+    let refused = alone.count_tokens(&s.actor, request()).await;
+    assert!(matches!(refused, Err(Error::Unavailable { what: "model", retry_after: Some(_) })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn of_an_upstream_there_is_an_estimate() {
+    let s = setup().await;
+    let upstream = FakeUpstream::start().await;
+    let pool = quick_pool();
+    pool.add_upstream(upstream.config("vllm", FAKE_MODEL)).expect("a client");
+    let catalogue = Catalogue::new(vec![fake_model()]).expect("valid");
+    let inference = Inference::new(s.db.db.clone(), catalogue, pool, Arc::new(SystemClock));
+    eventually("it is ready", || async { inference.ready().is_ok() }).await;
+    let messages = vec![ChatMessage::new(ChatRole::User, "x".repeat(400))];
+    assert_eq!(inference.count_tokens(&s.actor, Request { messages, ..request() }).await.expect("a count"), 100);
+    assert!(upstream.requests().is_empty());
+}
