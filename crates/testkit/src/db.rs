@@ -84,6 +84,13 @@ impl TestDb {
         row.try_get("", "value").expect("a bigint named value")
     }
 
+    /// How many responses have said just this so far, by their stored events. `text` is one of the test's own.
+    pub async fn responses_that_said(&self, text: &str) -> i64 {
+        let said = "SELECT string_agg(payload->>'text', '' ORDER BY seq) AS said FROM response_event
+                    WHERE payload->>'type' = 'text' GROUP BY response_id";
+        self.count_as_owner(&format!("SELECT count(*) AS value FROM ({said}) AS texts WHERE said = '{text}'")).await
+    }
+
     /// A connection with one of the unprivileged logins, outside of `store`: to prove what Postgres itself refuses.
     ///
     /// # Panics

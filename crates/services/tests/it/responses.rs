@@ -60,6 +60,11 @@ async fn ended(services: &Services, actor: &Actor, id: ResponseId) -> Response {
     services.responses.get(actor, id).await.expect("the response")
 }
 
+/// Waits until the events of a response hold all of this text.
+async fn until_said(world: &World, text: &str) {
+    until("the text is stored", || async { world.db.responses_that_said(text).await > 0 }).await;
+}
+
 #[tokio::test]
 async fn a_stored_stream_is_the_same_for_everybody_everywhere_and_later() {
     let world = World::new().await;
@@ -154,8 +159,7 @@ async fn a_background_response_is_cancelled_from_any_node() {
         let made =
             world.services.responses.create(&program, CreateResponse { background: true, ..ask("Stop?") }).await.expect("a response");
         let id = made.response.id;
-        let begun = "SELECT count(*) AS value FROM response_event WHERE payload->>'type' = 'text'";
-        until("some text", || async { world.db.count_as_owner(begun).await > 0 }).await;
+        until_said(&world, "Größe ist relativ. ").await;
         assert_eq!(node.responses.get(&program, id).await.expect("the response").status, ResponseStatus::InProgress);
         let cancelled = node.responses.cancel(&program, id).await.expect("cancelled");
         assert_eq!((cancelled.status, text(&cancelled).as_str()), (ResponseStatus::Cancelled, "Größe ist relativ. "));
@@ -264,8 +268,7 @@ async fn a_response_of_a_dead_node_ends_with_what_was_said() {
     let program = testkit::program(&world.db, &world.tenant).await;
     world.worker.script(Script::answer("kept until the crash, and more").delay(Duration::from_millis(30)).hangs_after(3));
     let made = world.services.responses.create(&program, CreateResponse { background: true, ..ask("Crash?") }).await.expect("a response");
-    let said = "SELECT count(*) AS value FROM response_event WHERE payload->>'type' = 'text'";
-    until("the events are stored", || async { world.db.count_as_owner(said).await >= 2 }).await;
+    until_said(&world, "kept until the ").await;
     execute_as_owner(&world.db, "UPDATE response SET node = gen_random_uuid(), heartbeat_at = now() - interval '20 seconds'").await;
     let stop = CancellationToken::new();
     let tracker = TaskTracker::new();
@@ -287,8 +290,7 @@ async fn shutdown_ends_responses_and_keeps_what_was_said() {
     world.worker.script(Script::answer(ANSWER).hangs_after(3));
     let made =
         world.services.responses.create(&program, CreateResponse { background: true, ..ask("Shutdown?") }).await.expect("a response");
-    let said = "SELECT count(*) AS value FROM response_event WHERE payload->>'type' = 'text'";
-    until("some text", || async { world.db.count_as_owner(said).await > 0 }).await;
+    until_said(&world, "Größe ist relativ. ").await;
     timeout(Duration::from_secs(10), world.services.drain()).await.expect("drained in time");
     let response = world.another_node().responses.get(&program, made.response.id).await.expect("the response");
     assert_eq!((response.status, text(&response).as_str()), (ResponseStatus::Failed, "Größe ist relativ. "));

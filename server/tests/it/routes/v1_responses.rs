@@ -236,7 +236,7 @@ async fn in_the_background_it_is_polled_and_cancelled() {
     house.app.worker.script(Script::answer("One two three.").hangs_after(2));
     let path = format!("{PATH}/{}", id(&house.response(json!({ "background": true })).await));
     eventually("it has begun", 10, || async { house.get(&path).await.json::<Value>()["status"] == "in_progress" }).await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    eventually("both words are stored", 10, || async { house.app.db.responses_that_said("One two ").await > 0 }).await;
     let cancelled: Value = house.call(Method::POST, &format!("{path}/cancel")).await.json();
     assert_eq!((&cancelled["status"], &cancelled["output"][0]["content"][0]["text"]), (&json!("cancelled"), &json!("One two ")));
     let last = events(&house.get(&format!("{path}?stream=true")).await).pop().expect("an end");
