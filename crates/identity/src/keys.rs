@@ -32,7 +32,7 @@ pub const KEY_PREFIX: &str = "sk-kontor-";
 /// The database is asked this often whether keys changed.
 const LOOK: Duration = Duration::from_secs(1);
 /// A key that nobody knows may have been made since the last question, if that was so long ago.
-const NEWS: Duration = Duration::from_millis(250);
+const NEWS: Duration = Duration::from_millis(20);
 /// Last uses are written this often.
 const NOTE: Duration = Duration::from_secs(60);
 /// Characters of a key that are stored, for people to tell keys apart.
