@@ -8,11 +8,8 @@ use std::time::Duration;
 /// A replica asks once a second.
 const TWO_SECONDS: Duration = Duration::from_secs(2);
 
-#[tokio::test]
-async fn other_replicas_notice_within_two_seconds() {
-    let house = House::build().await;
-    let other = house.other_replica();
-    let account = NewAccount {
+fn account(house: &House) -> NewAccount {
+    NewAccount {
         tenant: house.tenant,
         name: "Reports".into(),
         purpose: "Weekly reports".into(),
@@ -21,8 +18,14 @@ async fn other_replicas_notice_within_two_seconds() {
         owner: None,
         models: None,
         expires_at: None,
-    };
-    let account = house.identity.create_service_account("test", account).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn other_replicas_notice_within_two_seconds() {
+    let house = House::build().await;
+    let other = house.other_replica();
+    let account = house.identity.create_service_account("test", account(&house)).await.unwrap();
     let new = || NewKey { scopes: vec![Scope::Inference], ..NewKey::default() };
     let key = house.identity.create_key("test", house.tenant, account, new()).await.unwrap();
     let opens = async |identity: &identity::Identity| identity.authenticate_key(key.key.reveal(), None, request()).await.is_ok();
@@ -45,17 +48,7 @@ async fn other_replicas_notice_within_two_seconds() {
 #[tokio::test]
 async fn the_last_use_is_noted() {
     let house = House::build().await;
-    let account = NewAccount {
-        tenant: house.tenant,
-        name: "Reports".into(),
-        purpose: "Weekly reports".into(),
-        team: String::new(),
-        cost_center: String::new(),
-        owner: None,
-        models: None,
-        expires_at: None,
-    };
-    let account = house.identity.create_service_account("test", account).await.unwrap();
+    let account = house.identity.create_service_account("test", account(&house)).await.unwrap();
     let new = NewKey { scopes: vec![Scope::Inference], ..NewKey::default() };
     let key = house.identity.create_key("test", house.tenant, account, new).await.unwrap();
     house.identity.authenticate_key(key.key.reveal(), None, request()).await.unwrap();

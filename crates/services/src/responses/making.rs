@@ -6,7 +6,7 @@ use crate::{
     running::{
         FINISH_PAUSES_MS, HEARTBEAT,
         hub::Numbered,
-        runner::{Kept, Over, Runner, Sink},
+        runner::{Kept, Over, Runner, Sink, heard},
     },
     shared::Shared,
 };
@@ -165,19 +165,10 @@ impl Sink<Speech> for StoredSink {
         let alive = tx.response_runs().heartbeat(*id, shared.node).await?;
         tx.commit().await?;
         self.alive_at = Instant::now();
-        Ok(match alive {
-            Some(false) => Kept::Yes,
-            Some(true) => Kept::CancelRequested,
-            None => Kept::Lost,
-        })
+        Ok(Kept::of_heartbeat(alive))
     }
 
     async fn news(&mut self) {
-        let Some(news) = &mut self.news else {
-            return std::future::pending().await;
-        };
-        if !news.changed().await {
-            self.news = None;
-        }
+        heard(&mut self.news).await;
     }
 }

@@ -5,6 +5,7 @@ use contract::chat::AnswerStats;
 use domain::{Error, Result};
 use inference::{Ended, Generation, Outcome, Output};
 use std::{future::Future, time::Duration};
+use store::listen::Subscription;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +37,27 @@ pub(crate) enum Kept {
     CancelRequested,
     /// It is no longer ours to make.
     Lost,
+}
+
+impl Kept {
+    /// What a heartbeat found: whether an end was asked for; `None`: it is no longer ours.
+    pub(crate) fn of_heartbeat(cancel_requested: Option<bool>) -> Self {
+        match cancel_requested {
+            Some(false) => Self::Yes,
+            Some(true) => Self::CancelRequested,
+            None => Self::Lost,
+        }
+    }
+}
+
+/// Waits for news; without a subscription, or after it ended, for ever.
+pub(crate) async fn heard(news: &mut Option<Subscription>) {
+    let Some(subscription) = news else {
+        return std::future::pending().await;
+    };
+    if !subscription.changed().await {
+        *news = None;
+    }
 }
 
 /// Where it goes.

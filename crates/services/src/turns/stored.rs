@@ -9,7 +9,7 @@ use crate::{
     running::{
         FINISH_PAUSES_MS, HEARTBEAT,
         hub::Entry,
-        runner::{Kept, Over, Runner, Sink, Why},
+        runner::{Kept, Over, Runner, Sink, Why, heard},
     },
     shared::Shared,
 };
@@ -343,20 +343,11 @@ impl Sink<Answer> for StoredSink {
             answer.keep();
         }
         self.alive_at = Instant::now();
-        Ok(match alive {
-            Some(false) => Kept::Yes,
-            Some(true) => Kept::CancelRequested,
-            None => Kept::Lost,
-        })
+        Ok(Kept::of_heartbeat(alive))
     }
 
     async fn news(&mut self) {
-        let Some(news) = &mut self.news else {
-            return std::future::pending().await;
-        };
-        if !news.changed().await {
-            self.news = None;
-        }
+        heard(&mut self.news).await;
     }
 }
 
