@@ -9,6 +9,7 @@ mod profile;
 mod prompts;
 mod sessions;
 mod usage;
+mod usage_budgets;
 mod usage_sums;
 mod user_agent;
 

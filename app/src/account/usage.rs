@@ -2,10 +2,11 @@
 
 use super::{
     api::usage_report,
-    usage_sums::{Sums, by_day, by_model_and_purpose, total},
+    usage_budgets::Budgets,
+    usage_sums::{ModelSums, Sums, by_day, by_model_and_purpose, cost, total},
 };
 use crate::{
-    i18n::{CommonTexts, account::AccountTexts, fill, number, use_language, use_texts},
+    i18n::{CommonTexts, account::AccountTexts, fill, money, number, use_language, use_texts},
     ui::{
         button::{Button, LinkButton},
         chart::{BarChart, Column},
@@ -18,7 +19,10 @@ use crate::{
         time::{Time, days_between, last_days, parse_day, short_day},
     },
 };
-use contract::usage::{Purpose, UsageRange, UsageReport};
+use contract::{
+    account::Language,
+    usage::{Money, Purpose, UsageRange, UsageReport},
+};
 use leptos::{ev, prelude::*};
 use leptos_meta::Title;
 use leptos_router::{
@@ -141,16 +145,22 @@ fn PeriodChoice(period: Memo<Period>) -> impl IntoView {
 #[component]
 fn Report(report: UsageReport) -> impl IntoView {
     let t = use_texts::<AccountTexts>();
-    let UsageReport { range, rows, as_of } = report;
+    let UsageReport { range, rows, budgets, as_of } = report;
     let csv = format!("/ui/export/usage.csv?from={}&to={}", range.from, range.to);
     if rows.is_empty() {
-        return view! { <EmptyState icon=Glyph::Chart title=t.usage_empty_title text=t.usage_empty_text/> }.into_any();
+        return view! {
+            <Budgets budgets/>
+            <EmptyState icon=Glyph::Chart title=t.usage_empty_title text=t.usage_empty_text/>
+        }
+        .into_any();
     }
     let sums = total(&rows);
     let days = by_day(&rows, &days_between(&range.from, &range.to));
     let models = by_model_and_purpose(&rows);
+    let cost = cost(&rows);
     view! {
-        <Figures sums/>
+        <Budgets budgets/>
+        <Figures sums cost=cost.clone()/>
         <section class="card">
             <DayChart range days/>
         </section>
@@ -161,7 +171,7 @@ fn Report(report: UsageReport) -> impl IntoView {
                     {t.csv}
                 </LinkButton>
             </div>
-            <ModelTable models sums/>
+            <ModelTable models sums cost/>
             {as_of
                 .map(|at| {
                     view! {
@@ -176,7 +186,7 @@ fn Report(report: UsageReport) -> impl IntoView {
 }
 
 #[component]
-fn Figures(sums: Sums) -> impl IntoView {
+fn Figures(sums: Sums, cost: Vec<Money>) -> impl IntoView {
     let t = use_texts::<AccountTexts>();
     let language = use_language();
     let figures = [
@@ -199,8 +209,19 @@ fn Figures(sums: Sums) -> impl IntoView {
         }
     })
     .collect_view();
+    let costs = cost
+        .into_iter()
+        .map(|cost| {
+            view! {
+                <div class="figure">
+                    <dt class="figure-label">{t.cost}</dt>
+                    <dd class="figure-value">{money(language, &cost)}</dd>
+                </div>
+            }
+        })
+        .collect_view();
     view! {
-        <dl class="figures">{figures}</dl>
+        <dl class="figures">{figures} {costs}</dl>
         <p class="field-hint">{format!("{}: {}", t.cached_tokens, t.cached_hint)}</p>
     }
     .into_any()
@@ -219,23 +240,26 @@ fn DayChart(range: UsageRange, days: Vec<(String, Sums)>) -> impl IntoView {
 }
 
 #[component]
-fn ModelTable(models: Vec<(String, Purpose, Sums)>, sums: Sums) -> impl IntoView {
+fn ModelTable(models: Vec<ModelSums>, sums: Sums, cost: Vec<Money>) -> impl IntoView {
     let t = use_texts::<AccountTexts>();
     let common = use_texts::<CommonTexts>();
     let language = use_language();
-    let cells = move |sums: Sums| {
-        [sums.requests, sums.prompt, sums.cached, sums.completion, sums.total()]
+    // A column that is empty everywhere tells nothing.
+    let paid = !cost.is_empty();
+    let cells = move |sums: Sums, cost: &[Money]| {
+        let numbers = [sums.requests, sums.prompt, sums.cached, sums.completion, sums.total()]
             .map(|value| view! { <td class="num">{number(language, value)}</td> })
-            .collect_view()
+            .collect_view();
+        (numbers, paid.then(|| view! { <td class="num">{costs(language, cost)}</td> }))
     };
     let rows = models
         .into_iter()
-        .map(|(model, purpose, sums)| {
+        .map(|one| {
             view! {
                 <tr>
-                    <th scope="row">{model}</th>
-                    <td>{purpose_text(t, purpose)}</td>
-                    {cells(sums)}
+                    <th scope="row">{one.model}</th>
+                    <td>{purpose_text(t, one.purpose)}</td>
+                    {cells(one.sums, &one.cost)}
                 </tr>
             }
         })
@@ -250,18 +274,27 @@ fn ModelTable(models: Vec<(String, Purpose, Sums)>, sums: Sums) -> impl IntoView
                     <th scope="col">{t.model}</th>
                     <th scope="col">{t.purpose}</th>
                     {headings}
+                    {paid.then(|| view! { <th scope="col" class="num">{t.cost}</th> })}
                 </tr>
             </thead>
             <tbody>{rows}</tbody>
             <tfoot>
                 <tr>
                     <th scope="row" colspan="2">{common.total}</th>
-                    {cells(sums)}
+                    {cells(sums, &cost)}
                 </tr>
             </tfoot>
         </Table>
     }
     .into_any()
+}
+
+/// Sums of several currencies stand beside each other; what is free is a dash.
+fn costs(language: Language, costs: &[Money]) -> String {
+    if costs.is_empty() {
+        return "\u{2013}".to_owned();
+    }
+    costs.iter().map(|cost| money(language, cost)).collect::<Vec<_>>().join(" + ")
 }
 
 fn purpose_text(t: &AccountTexts, purpose: Purpose) -> &'static str {

@@ -1,6 +1,6 @@
 //! From the ledger's rows to what the usage tab shows. Pure arithmetic.
 
-use contract::usage::{Purpose, UsageRow};
+use contract::usage::{Money, Purpose, UsageRow};
 use std::collections::BTreeMap;
 
 /// Figures of one day, of one model and purpose, or of everything.
@@ -53,22 +53,48 @@ pub fn by_day(rows: &[UsageRow], days: &[String]) -> Vec<(String, Sums)> {
     days.iter().map(|day| (day.clone(), sums.get(day.as_str()).copied().unwrap_or_default())).collect()
 }
 
+/// What one model was used for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelSums {
+    pub model: String,
+    pub purpose: Purpose,
+    pub sums: Sums,
+    /// One for each currency.
+    pub cost: Vec<Money>,
+}
+
 /// By model and purpose, most tokens first.
 #[must_use]
-pub fn by_model_and_purpose(rows: &[UsageRow]) -> Vec<(String, Purpose, Sums)> {
-    let mut sums: BTreeMap<(&str, Purpose), Sums> = BTreeMap::new();
+pub fn by_model_and_purpose(rows: &[UsageRow]) -> Vec<ModelSums> {
+    let mut groups: BTreeMap<(&str, Purpose), Vec<&UsageRow>> = BTreeMap::new();
     for row in rows {
-        sums.entry((&row.model, row.purpose)).or_default().add(row);
+        groups.entry((&row.model, row.purpose)).or_default().push(row);
     }
-    let mut list: Vec<_> = sums.into_iter().map(|((model, purpose), sums)| (model.to_owned(), purpose, sums)).collect();
-    list.sort_by_key(|(_, _, sums)| std::cmp::Reverse(sums.total()));
+    let group = |((model, purpose), rows): ((&str, Purpose), Vec<&UsageRow>)| {
+        let mut sums = Sums::default();
+        rows.iter().for_each(|row| sums.add(row));
+        ModelSums { model: model.to_owned(), purpose, sums, cost: cost(rows) }
+    };
+    let mut list: Vec<ModelSums> = groups.into_iter().map(group).collect();
+    list.sort_by_key(|one| std::cmp::Reverse(one.sums.total()));
     list
+}
+
+/// What they cost, by currency.
+#[must_use]
+pub fn cost<'a>(rows: impl IntoIterator<Item = &'a UsageRow>) -> Vec<Money> {
+    let mut sums: BTreeMap<&str, i64> = BTreeMap::new();
+    for cost in rows.into_iter().filter_map(|row| row.cost.as_ref()) {
+        let sum = sums.entry(&cost.currency).or_default();
+        *sum = sum.saturating_add(cost.pico);
+    }
+    sums.into_iter().map(|(currency, pico)| Money { currency: currency.to_owned(), pico }).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{by_day, by_model_and_purpose, total};
-    use contract::usage::{Purpose, UsageRow};
+    use super::{by_day, by_model_and_purpose, cost, total};
+    use contract::usage::{Money, Purpose, UsageRow};
 
     fn row(day: &str, model: &str, purpose: Purpose, prompt: i64, cached: i64, completion: i64) -> UsageRow {
         UsageRow {
@@ -79,6 +105,7 @@ mod tests {
             prompt_tokens: prompt,
             cached_tokens: cached,
             completion_tokens: completion,
+            cost: None,
         }
     }
 
@@ -95,11 +122,25 @@ mod tests {
         let daily = by_day(&rows, &days);
         assert_eq!(daily.iter().map(|(_, sums)| sums.total()).collect::<Vec<_>>(), [134, 0, 350]);
         let models = by_model_and_purpose(&rows);
-        assert_eq!(models[0].0, "b");
+        assert_eq!(models[0].model, "b");
         assert_eq!(
-            models.iter().map(|(_, _, sums)| sums.total()).sum::<i64>(),
+            models.iter().map(|one| one.sums.total()).sum::<i64>(),
             all.total(),
             "If you are here because this failed: the usage tab shows figures that differ from the ledger's."
         );
+    }
+
+    #[test]
+    fn costs_add_up_by_currency() {
+        let paid = |model: &str, currency: &str, pico| UsageRow {
+            cost: Some(Money { currency: currency.into(), pico }),
+            ..row("2024-01-01", model, Purpose::Chat, 1, 0, 1)
+        };
+        let rows = [paid("a", "EUR", 1), paid("a", "USD", 5), paid("b", "EUR", 2), row("2024-01-01", "c", Purpose::Chat, 1, 0, 1)];
+        let money = |currency: &str, pico| Money { currency: currency.into(), pico };
+        assert_eq!(cost(&rows), [money("EUR", 3), money("USD", 5)]);
+        let models = by_model_and_purpose(&rows);
+        assert_eq!(models[0].cost, [money("EUR", 1), money("USD", 5)]);
+        assert!(models.iter().any(|one| one.model == "c" && one.cost.is_empty()));
     }
 }

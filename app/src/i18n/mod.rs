@@ -27,7 +27,7 @@ pub mod sign_in;
 pub use common::CommonTexts;
 pub use problems::problem_text;
 
-use contract::account::Language;
+use contract::{account::Language, usage::Money};
 
 /// A set of texts that exists in every language. Implemented by [`crate::texts!`] only.
 pub trait Texts: 'static {
@@ -130,6 +130,26 @@ pub fn number(language: Language, value: i64) -> String {
     out
 }
 
+/// A sum of money, with as many decimals as it needs: `1,234.50 EUR`, `0.000021 EUR`.
+#[must_use]
+pub fn money(language: Language, money: &Money) -> String {
+    const UNIT: u64 = 1_000_000_000_000;
+    let pico = money.pico.unsigned_abs();
+    // Whole cents of what has cents; of less, the first two digits that are there.
+    let decimals = if pico == 0 || pico >= UNIT / 100 { 2 } else { (13 - pico.ilog10()).min(12) };
+    let step = 10_u64.pow(12 - decimals);
+    let rounded = pico.saturating_add(step / 2) / step;
+    let scale = 10_u64.pow(decimals);
+    let (whole, rest) = (rounded / scale, rounded % scale);
+    let separator = match language {
+        Language::En => '.',
+        Language::De => ',',
+    };
+    let sign = if money.pico < 0 { "\u{2212}" } else { "" };
+    let whole = number(language, i64::try_from(whole).unwrap_or(i64::MAX));
+    format!("{sign}{whole}{separator}{rest:0width$}\u{a0}{}", money.currency, width = decimals as usize)
+}
+
 /// The first language of an `Accept-Language` header that we speak; English otherwise.
 #[must_use]
 pub fn negotiate(accept_language: &str) -> Language {
@@ -152,8 +172,27 @@ pub fn negotiate(accept_language: &str) -> Language {
 
 #[cfg(test)]
 mod tests {
-    use super::{fill, negotiate, number};
-    use contract::account::Language;
+    use super::{fill, money, negotiate, number};
+    use contract::{account::Language, usage::Money};
+
+    #[test]
+    fn money_has_as_many_decimals_as_it_needs() {
+        let shown = |language, pico| money(language, &Money { currency: "EUR".into(), pico });
+        let cases = [
+            (0, "0.00"),
+            (1, "0.000000000001"),
+            (21_000_000, "0.000021"),
+            (9_949_000_000, "0.0099"),
+            (12_345_000_000, "0.01"),
+            (1_234_567_890_000_000, "1,234.57"),
+            (999_999_000_000_000, "1,000.00"),
+            (-2_500_000_000_000, "\u{2212}2.50"),
+        ];
+        for (pico, text) in cases {
+            assert_eq!(shown(Language::En, pico), format!("{text}\u{a0}EUR"));
+        }
+        assert_eq!(shown(Language::De, 1_234_567_890_000_000), "1.234,57\u{a0}EUR");
+    }
 
     #[test]
     fn placeholders_are_filled_once() {

@@ -15,7 +15,8 @@ crate::texts! {
         invalid: "Please check this entry." | "Bitte prüfen Sie diese Angabe.",
         conflict: "This has changed in the meantime. Reload the page and try again." | "Das hat sich inzwischen geändert. Laden Sie die Seite neu und versuchen Sie es noch einmal.",
         quota_exceeded: "A limit is reached. Try again later." | "Ein Limit ist erreicht. Versuchen Sie es später noch einmal.",
-        quota_exceeded_in: "Too many attempts. Try again in {seconds} seconds." | "Zu viele Versuche. Versuchen Sie es in {seconds} Sekunden noch einmal.",
+        quota_exceeded_in: "A limit is reached. Try again in {seconds} seconds." | "Ein Limit ist erreicht. Versuchen Sie es in {seconds} Sekunden noch einmal.",
+        insufficient_quota: "The budget for this model is used up. Choose another model, or ask your administrator for more." | "Das Budget für dieses Modell ist aufgebraucht. Wählen Sie ein anderes Modell, oder bitten Sie Ihre Administration um mehr.",
         guardrail_blocked: "A rule of your organisation does not allow this content." | "Eine Regel Ihrer Organisation lässt diesen Inhalt nicht zu.",
         unavailable: "This is not available at the moment. Try again shortly." | "Das ist im Moment nicht verfügbar. Versuchen Sie es gleich noch einmal.",
         internal: "Something went wrong on our side. Try again; if it happens again, give your administrator the request id." | "Bei uns ist etwas schiefgegangen. Versuchen Sie es noch einmal; wenn es wieder passiert, nennen Sie Ihrer Administration die Vorgangsnummer.",
@@ -92,6 +93,7 @@ fn by_code(t: &'static ProblemTexts, code: &str) -> Option<&'static str> {
         "attachment_too_large" => t.attachment_too_large,
         "request_too_large" => t.too_large,
         "bad_number" => t.bad_number,
+        "insufficient_quota" => t.insufficient_quota,
         "turn_running" => t.turn_running,
         _ => return None,
     })

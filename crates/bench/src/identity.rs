@@ -8,31 +8,43 @@ use crate::texts::question;
 const PROMPTS: usize = 100;
 const TOKENS: u32 = 48;
 
-/// The part of the prompts whose answers are the same to the last character, and the mean part of an answer that
-/// is the same before the first difference.
+/// The part of the prompts whose answers are the same to the last character, and the mean part of an answer that is the same
+/// before the first difference: with the peer at its best tuning, which computes attention as ours does, and with the peer as
+/// it comes. The peer's own column of the latter says how far it agrees with itself at its best tuning: what the order of
+/// additions does alone.
 pub async fn run(launcher: &Launcher) -> Result<(Vec<Figure>, Vec<Figure>)> {
     let ours = answers(launcher, Kind::Ours).await?;
-    let peer = answers(launcher, Kind::Peer(Tuning::Default)).await?;
-    let (mut same, mut agreed) = (0.0, 0.0);
-    for (number, (ours, peer)) in ours.iter().zip(&peer).enumerate() {
-        let common = ours.chars().zip(peer.chars()).take_while(|(a, b)| a == b).count();
-        let length = ours.chars().count().max(peer.chars().count());
-        if ours == peer {
-            same += 1.0;
-        } else {
-            eprintln!("prompt {number}: the answers part after {common} of {length} characters");
-        }
-        #[expect(clippy::cast_precision_loss, reason = "short texts")]
-        let part = if length == 0 { 1.0 } else { common as f64 / length as f64 };
-        agreed += part;
-    }
-    #[expect(clippy::cast_precision_loss, reason = "a hundred")]
-    let all = PROMPTS as f64;
-    let figure = |metric, value| Figure::new(1, metric, value);
-    Ok((
-        vec![figure("identical_answers", same / all), figure("agreed_part", agreed / all)],
-        vec![figure("identical_answers", 1.0), figure("agreed_part", 1.0)],
-    ))
+    let tuned = answers(launcher, Kind::Peer(Tuning::Tuned)).await?;
+    let default = answers(launcher, Kind::Peer(Tuning::Default)).await?;
+    let [alike, as_it_comes, with_itself] = [compare(&ours, &tuned), compare(&ours, &default), compare(&tuned, &default)];
+    let figures = |tuned: Agreement, default: Agreement| {
+        vec![
+            Figure::new(1, "identical_answers_tuned", tuned.identical),
+            Figure::new(1, "agreed_part_tuned", tuned.agreed),
+            Figure::new(1, "identical_answers", default.identical),
+            Figure::new(1, "agreed_part", default.agreed),
+        ]
+    };
+    Ok((figures(alike, as_it_comes), figures(Agreement { identical: 1.0, agreed: 1.0 }, with_itself)))
+}
+
+/// Parts of one.
+#[derive(Clone, Copy)]
+struct Agreement {
+    identical: f64,
+    agreed: f64,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a hundred short texts")]
+fn compare(ours: &[String], theirs: &[String]) -> Agreement {
+    let part = |(ours, theirs): (&String, &String)| {
+        let common = ours.chars().zip(theirs.chars()).take_while(|(a, b)| a == b).count();
+        let length = ours.chars().count().max(theirs.chars().count());
+        if length == 0 { 1.0 } else { common as f64 / length as f64 }
+    };
+    let parts: Vec<f64> = ours.iter().zip(theirs).map(part).collect();
+    let identical = parts.iter().filter(|part| **part >= 1.0).count();
+    Agreement { identical: identical as f64 / parts.len() as f64, agreed: parts.iter().sum::<f64>() / parts.len() as f64 }
 }
 
 async fn answers(launcher: &Launcher, kind: Kind) -> Result<Vec<String>> {

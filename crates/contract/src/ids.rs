@@ -57,6 +57,12 @@ id! {
     UsageId,
     /// An answer to a program that can be asked for again; the same number as the use that made it.
     ResponseId,
+    /// Money for a time.
+    BudgetId,
+    /// So much a minute, or at the same time.
+    RateLimitId,
+    /// One process of the product, from its start to its end.
+    NodeId,
     /// One call from outside, as it appears in logs and problems.
     RequestId,
     /// A program that uses models, with a purpose and somebody who answers for it.

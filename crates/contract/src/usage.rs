@@ -1,4 +1,4 @@
-//! Token usage of a person, as the ledger has it.
+//! What a person used and what it cost, as the ledger has it.
 
 use crate::Millis;
 use serde::{Deserialize, Serialize};
@@ -46,7 +46,16 @@ pub struct UsageRange {
     pub to: String,
 }
 
-/// One day × model × purpose.
+/// A sum of money.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Money {
+    /// ISO 4217.
+    pub currency: String,
+    /// In 10⁻¹² of the currency's unit; exact.
+    pub pico: i64,
+}
+
+/// One day × model × purpose × currency.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct UsageRow {
     /// `YYYY-MM-DD`, UTC.
@@ -58,6 +67,20 @@ pub struct UsageRow {
     /// Part of `prompt_tokens` that came out of the prefix cache.
     pub cached_tokens: i64,
     pub completion_tokens: i64,
+    /// `None` where the model had no price.
+    pub cost: Option<Money>,
+}
+
+/// A budget that a person has by themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnBudget {
+    pub amount: Money,
+    /// In the same currency; a second or two old.
+    pub spent: Money,
+    /// When it begins anew; `None`: never.
+    pub ends_at: Option<Millis>,
+    /// What it does not cover is refused.
+    pub hard: bool,
 }
 
 /// The usage tab.
@@ -65,6 +88,8 @@ pub struct UsageRow {
 pub struct UsageReport {
     pub range: UsageRange,
     pub rows: Vec<UsageRow>,
+    /// Those of now, whatever the range.
+    pub budgets: Vec<OwnBudget>,
     /// When the newest figure was settled; `None` without any.
     pub as_of: Option<Millis>,
 }

@@ -23,6 +23,10 @@ pub enum Caller {
 pub struct Program {
     pub account: ServiceAccountId,
     pub key: ApiKeyId,
+    /// Who works with it; empty: nobody in particular.
+    pub team: String,
+    /// Who pays for it; empty: nobody in particular.
+    pub cost_center: String,
     pub scopes: Vec<Scope>,
     /// The models that it may use, of those that its tenant may; `None`: all of them.
     pub models: Option<BTreeSet<String>>,

@@ -1,6 +1,7 @@
 //! Failures by meaning. One enum for the whole product; three thin renderers at the edge
 //! (server function, OpenAI JSON, problem+json).
 
+use crate::quota::Quota;
 use contract::problem::{Problem, ProblemKind};
 use std::{error::Error as StdError, fmt};
 
@@ -22,8 +23,8 @@ pub enum Error {
     Invalid { field: &'static str, code: &'static str, message: String },
     /// The object is in a state that does not allow this.
     Conflict { code: &'static str, message: String },
-    /// A budget or a limit is used up; `which` names it.
-    QuotaExceeded { which: String, retry_after: Option<u32> },
+    /// A budget or a limit is used up; `which` names it. `retry_after_ms` is `None` where waiting does not help.
+    QuotaExceeded { quota: Quota, which: String, retry_after_ms: Option<u64> },
     /// A guardrail refused; `rule` is its public name.
     GuardrailBlocked { rule: String },
     /// Something needed is down, full or starting.
@@ -69,6 +70,12 @@ impl Error {
         Self::Unavailable { what, retry_after }
     }
 
+    /// Use when a limit is reached that is free again after `retry_after_ms`.
+    #[must_use]
+    pub fn limited(quota: Quota, which: impl Into<String>, retry_after_ms: u64) -> Self {
+        Self::QuotaExceeded { quota, which: which.into(), retry_after_ms: Some(retry_after_ms) }
+    }
+
     /// Use for everything that should not happen; the source reaches the log, never the client.
     #[must_use]
     pub fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
@@ -104,8 +111,11 @@ impl Error {
                 ((*code).into(), message.clone())
             }
             Self::Conflict { code, message } => ((*code).into(), message.clone()),
-            Self::QuotaExceeded { which, retry_after } => {
-                problem.retry_after = *retry_after;
+            Self::QuotaExceeded { quota: Quota::Budget, which, .. } => {
+                ("insufficient_quota".into(), format!("The budget \u{201c}{which}\u{201d} does not cover this request."))
+            }
+            Self::QuotaExceeded { which, retry_after_ms, .. } => {
+                problem.retry_after = retry_after_ms.map(seconds);
                 ("quota_exceeded".into(), format!("The limit \u{201c}{which}\u{201d} is reached."))
             }
             Self::GuardrailBlocked { rule } => {
@@ -121,6 +131,12 @@ impl Error {
         };
         problem
     }
+}
+
+/// Whole seconds, rounded up: whoever waits so long has waited long enough.
+#[must_use]
+pub fn seconds(ms: u64) -> u32 {
+    u32::try_from(ms.div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
 impl fmt::Display for Error {

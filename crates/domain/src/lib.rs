@@ -1,5 +1,5 @@
 //! The rules' vocabulary: who acts ([`Actor`]), what may be done ([`permission`]), how things fail
-//! ([`Error`]) and what time it is ([`Clock`]). No I/O.
+//! ([`Error`]) and what time it is ([`Clock`]), what things cost ([`money`]) and who pays ([`quota`]). No I/O.
 
 #[cfg(target_family = "wasm")]
 compile_error!("`domain` is server-only; the browser shares `contract`");
@@ -7,10 +7,14 @@ compile_error!("`domain` is server-only; the browser shares `contract`");
 pub mod actor;
 pub mod clock;
 pub mod error;
+pub mod money;
 pub mod permission;
+pub mod quota;
 pub mod secret;
 
 pub use actor::{Actor, Caller, Program};
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
+pub use money::{Amount, Currency, Price};
 pub use permission::Action;
+pub use quota::{Payer, Quota};

@@ -1,5 +1,6 @@
 //! Failures in OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`, all four always present.
 
+use crate::headers::refused;
 use axum::{
     Json,
     extract::{
@@ -10,7 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use contract::ids::RequestId;
-use domain::Error;
+use domain::{Error, Quota, error::seconds};
 use serde::Serialize;
 use std::borrow::Cow;
 
@@ -19,7 +20,9 @@ use std::borrow::Cow;
 pub struct Failure {
     pub status: StatusCode,
     pub body: FailureBody,
-    retry_after: Option<u32>,
+    /// 32 bits keep failures small enough to be handed around; longer waits than 49 days mean nothing.
+    retry_after_ms: Option<u32>,
+    quota: Option<Quota>,
 }
 
 /// The value of `error`.
@@ -42,7 +45,7 @@ const INVALID: &str = "invalid_request_error";
 impl Failure {
     fn new(status: StatusCode, kind: &'static str, code: impl Into<Option<&'static str>>, message: impl Into<String>) -> Self {
         let body = FailureBody { message: message.into(), kind, param: None, code: code.into().map(Cow::Borrowed) };
-        Self { status, body, retry_after: None }
+        Self { status, body, retry_after_ms: None, quota: None }
     }
 
     /// A field that makes no sense; `param` is its path as the client wrote it.
@@ -75,12 +78,7 @@ impl Failure {
             Error::NotFound { what } => Self::new(StatusCode::NOT_FOUND, INVALID, "not_found", format!("There is no such {what}.")),
             Error::Invalid { field, code, message } => Self::invalid(field, code, message),
             Error::Conflict { code, message } => Self::new(StatusCode::CONFLICT, INVALID, code, message),
-            Error::QuotaExceeded { which, retry_after } => {
-                let message = format!("The limit \u{201c}{which}\u{201d} is reached.");
-                let mut failure = Self::new(StatusCode::TOO_MANY_REQUESTS, "requests", "rate_limit_exceeded", message);
-                failure.retry_after = retry_after;
-                failure
-            }
+            Error::QuotaExceeded { quota, which, retry_after_ms } => Self::of_quota(quota, &which, retry_after_ms),
             Error::GuardrailBlocked { rule } => {
                 let message = format!("The rule \u{201c}{rule}\u{201d} does not allow this content.");
                 Self::new(StatusCode::BAD_REQUEST, INVALID, "content_filter", message)
@@ -89,7 +87,7 @@ impl Failure {
                 let code = if what == "model" { "model_loading" } else { "unavailable" };
                 let message = format!("The {what} is not available at the moment. Try again shortly.");
                 let mut failure = Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", code, message);
-                failure.retry_after = retry_after;
+                failure.retry_after_ms = retry_after.map(|seconds| seconds.saturating_mul(1000));
                 failure
             }
             Error::Internal(source) => {
@@ -98,6 +96,24 @@ impl Failure {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "internal_error", message)
             }
         }
+    }
+
+    fn of_quota(quota: Quota, which: &str, retry_after_ms: Option<u64>) -> Self {
+        let (kind, code, message) = match quota {
+            Quota::Budget => (
+                "insufficient_quota",
+                "insufficient_quota",
+                format!("The budget \u{201c}{which}\u{201d} does not cover this request. Ask whoever administers it for more."),
+            ),
+            Quota::Tokens(_) => ("tokens", "rate_limit_exceeded", format!("The limit \u{201c}{which}\u{201d} is reached.")),
+            Quota::Requests(_) | Quota::Places(_) | Quota::Attempts => {
+                ("requests", "rate_limit_exceeded", format!("The limit \u{201c}{which}\u{201d} is reached."))
+            }
+        };
+        let mut failure = Self::new(StatusCode::TOO_MANY_REQUESTS, kind, code, message);
+        failure.retry_after_ms = retry_after_ms.map(|ms| u32::try_from(ms).unwrap_or(u32::MAX));
+        failure.quota = Some(quota);
+        failure
     }
 
     /// What a stream that has begun says instead of a status.
@@ -123,8 +139,11 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(Envelope { error: &self.body })).into_response();
         let headers = response.headers_mut();
-        if let Some(seconds) = self.retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        if let Some(ms) = self.retry_after_ms {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds(ms.into())));
+        }
+        if let Some(quota) = self.quota {
+            refused(headers, quota, self.retry_after_ms);
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -147,10 +166,10 @@ pub async fn method_not_allowed(request: Request) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::Failure;
+    use super::{Failure, seconds};
     use axum::response::IntoResponse;
     use contract::ids::RequestId;
-    use domain::Error;
+    use domain::{Error, Quota};
     use uuid::Uuid;
 
     #[test]
@@ -165,9 +184,19 @@ mod tests {
                 r#""type":"invalid_request_error","param":"messages","code":"context_length_exceeded""#,
             ),
             (
-                Error::QuotaExceeded { which: "requests per minute".into(), retry_after: Some(3) },
+                Error::limited(Quota::Requests(9), "requests per minute", 2_001),
                 429,
                 r#""type":"requests","param":null,"code":"rate_limit_exceeded""#,
+            ),
+            (
+                Error::limited(Quota::Tokens(9), "tokens per minute", 2_000),
+                429,
+                r#""type":"tokens","param":null,"code":"rate_limit_exceeded""#,
+            ),
+            (
+                Error::QuotaExceeded { quota: Quota::Budget, which: "team Bau".into(), retry_after_ms: None },
+                429,
+                r#""type":"insufficient_quota","param":null,"code":"insufficient_quota""#,
             ),
             (Error::GuardrailBlocked { rule: "x".into() }, 400, r#""type":"invalid_request_error","param":null,"code":"content_filter""#),
             (Error::unavailable("model", Some(5)), 503, r#""type":"server_error","param":null,"code":"model_loading""#),
@@ -177,7 +206,7 @@ mod tests {
             let failure = Failure::of(error, RequestId(Uuid::nil()));
             let body = failure.event();
             assert!(body.contains(expected) && !body.contains("secret"), "{body}");
-            let retry = failure.retry_after;
+            let retry = failure.retry_after_ms.map(|ms| seconds(ms.into()));
             let response = failure.into_response();
             assert_eq!(response.status().as_u16(), status, "{body}");
             let told = response.headers().get("retry-after").and_then(|value| value.to_str().ok());

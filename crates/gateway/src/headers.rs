@@ -6,8 +6,9 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use inference::Route;
-use std::time::Instant;
+use domain::Quota;
+use inference::{Route, Standing};
+use std::time::{Duration, Instant};
 
 static PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
 static VERSION: HeaderName = HeaderName::from_static("openai-version");
@@ -18,6 +19,11 @@ static ATTEMPTS: HeaderName = HeaderName::from_static("x-kontor-attempts");
 /// The model that was asked for, if another one answers.
 static FALLBACK: HeaderName = HeaderName::from_static("x-kontor-fallback-from");
 static OVERHEAD: HeaderName = HeaderName::from_static("x-kontor-overhead-ms");
+/// What it cost, with the currency; told once it is known, so not by streams.
+static COST: HeaderName = HeaderName::from_static("x-kontor-cost");
+/// Whether OpenAI's clients shall try again, whatever the status.
+static SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+static RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 static IGNORED: HeaderName = HeaderName::from_static("x-kontor-ignored-fields");
 
 /// The version of the API that clients of OpenAI know.
@@ -61,6 +67,69 @@ pub fn name_use(headers: &mut HeaderMap, wanted: &str, usage: &str, route: Optio
     if route.model != wanted {
         put(&FALLBACK, wanted);
     }
+    if let Some((currency, cost)) = route.cost {
+        put(&COST, &format!("{cost} {currency}"));
+    }
+    for (unit, standing) in [(&REQUESTS, route.limits.requests), (&TOKENS, route.limits.tokens)] {
+        if let Some(standing) = standing {
+            unit.put(headers, standing);
+        }
+    }
+}
+
+/// The three headers that tell how a limit stands.
+struct RateLimit {
+    limit: HeaderName,
+    remaining: HeaderName,
+    reset: HeaderName,
+}
+
+static REQUESTS: RateLimit = RateLimit {
+    limit: HeaderName::from_static("x-ratelimit-limit-requests"),
+    remaining: HeaderName::from_static("x-ratelimit-remaining-requests"),
+    reset: HeaderName::from_static("x-ratelimit-reset-requests"),
+};
+static TOKENS: RateLimit = RateLimit {
+    limit: HeaderName::from_static("x-ratelimit-limit-tokens"),
+    remaining: HeaderName::from_static("x-ratelimit-remaining-tokens"),
+    reset: HeaderName::from_static("x-ratelimit-reset-tokens"),
+};
+
+impl RateLimit {
+    fn put(&self, headers: &mut HeaderMap, standing: Standing) {
+        headers.insert(self.limit.clone(), standing.limit.into());
+        headers.insert(self.remaining.clone(), standing.remaining.into());
+        if let Ok(reset) = HeaderValue::from_str(&span(standing.reset)) {
+            headers.insert(self.reset.clone(), reset);
+        }
+    }
+}
+
+/// A duration as OpenAI tells it: `12ms`, `1s`, `6m0s`.
+fn span(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    match ms.div_ceil(1000) {
+        _ if ms < 1000 => format!("{ms}ms"),
+        seconds if seconds < 60 => format!("{seconds}s"),
+        seconds => format!("{}m{}s", seconds / 60, seconds % 60),
+    }
+}
+
+/// What a refusal by a budget or a limit says beside `retry-after`.
+pub fn refused(headers: &mut HeaderMap, quota: Quota, retry_after_ms: Option<u32>) {
+    if let Some(ms) = retry_after_ms {
+        headers.insert(RETRY_AFTER_MS.clone(), ms.into());
+    }
+    let reset = Duration::from_millis(retry_after_ms.unwrap_or(0).into());
+    match quota {
+        // Trying again does not bring money; without this each refusal comes three times.
+        Quota::Budget => {
+            headers.insert(SHOULD_RETRY.clone(), HeaderValue::from_static("false"));
+        }
+        Quota::Requests(limit) => REQUESTS.put(headers, Standing { limit, remaining: 0, reset }),
+        Quota::Tokens(limit) => TOKENS.put(headers, Standing { limit, remaining: 0, reset }),
+        Quota::Places(_) | Quota::Attempts => {}
+    }
 }
 
 /// Adds what OpenAI's own server says: how long it took until the head of the answer, and the API's version.
@@ -76,8 +145,17 @@ pub async fn describe(request: Request, next: Next) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use super::Ignored;
+    use super::{Ignored, span};
     use axum::http::HeaderMap;
+    use std::time::Duration;
+
+    #[test]
+    fn spans_are_told_as_openai_tells_them() {
+        let told = [(12, "12ms"), (999, "999ms"), (1_000, "1s"), (59_001, "1m0s"), (360_000, "6m0s")];
+        for (ms, text) in told {
+            assert_eq!(span(Duration::from_millis(ms)), text);
+        }
+    }
 
     #[test]
     fn names_of_fields_cannot_forge_headers() {

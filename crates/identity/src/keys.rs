@@ -151,7 +151,14 @@ fn key(used_at: Millis, authority: Authority) -> Result<Key> {
     let scopes = authority.scopes.iter().map(scope).collect::<Result<_>>()?;
     Ok(Key {
         tenant: authority.tenant,
-        program: Arc::new(Program { account: authority.account, key: authority.key, scopes, models }),
+        program: Arc::new(Program {
+            account: authority.account,
+            key: authority.key,
+            team: authority.team,
+            cost_center: authority.cost_center,
+            scopes,
+            models,
+        }),
         networks,
         expires_at: authority.expires_at,
         disabled: authority.disabled,
@@ -184,6 +191,8 @@ mod tests {
             tenant: TenantId(Uuid::nil()),
             account: ServiceAccountId(Uuid::nil()),
             key: ApiKeyId(Uuid::nil()),
+            team: String::new(),
+            cost_center: String::new(),
             scopes: vec!["inference".into()],
             account_models: None,
             key_models: None,

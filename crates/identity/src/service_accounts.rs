@@ -159,6 +159,17 @@ impl Identity {
         Ok(keys)
     }
 
+    /// Whose key it is.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn tenant_of_key(&self, by: &str, key: ApiKeyId) -> Result<TenantId> {
+        let tx = self.db().begin_system(by, Reason::Administration).await?;
+        let (tenant, _) = tx.api_keys().get(key).await?;
+        tx.commit().await?;
+        Ok(tenant)
+    }
+
     /// Closes a key everywhere within two seconds, or opens it again.
     ///
     /// # Errors

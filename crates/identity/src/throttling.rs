@@ -2,7 +2,7 @@
 
 use crate::{Identity, token::sha256};
 use contract::{Millis, ids::UserId};
-use domain::{Error, Result};
+use domain::{Error, Quota, Result};
 use std::net::IpAddr;
 use store::{
     SystemTx,
@@ -53,8 +53,7 @@ impl Identity {
 }
 
 fn too_many(until: Millis, now: Millis) -> Error {
-    let seconds = (until - now + 999) / 1_000;
-    Error::QuotaExceeded { which: "sign-in attempts".into(), retry_after: u32::try_from(seconds).ok() }
+    Error::limited(Quota::Attempts, "sign-in attempts", u64::try_from(until - now).unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -119,8 +119,8 @@ impl Inference {
         tell: oneshot::Sender<Result<Generation>>,
     ) {
         let admitted = Instant::now();
-        let purpose = reservation.purpose();
-        let ticket = match self.inner.meter.open(actor, reservation).await {
+        let fallbacks = self.inner.catalogue.fallbacks(&actor, &model, reservation.purpose);
+        let ticket = match self.inner.meter.open(actor, reservation, fallbacks).await {
             Ok(ticket) => ticket,
             Err(error) => {
                 // The caller may be gone, and then nobody wants to know.
@@ -130,7 +130,7 @@ impl Inference {
         };
         let (cancel, route) = (CancellationToken::new(), SharedRoute::default());
         let (generation, outputs) = Generation::new(ticket.id(), model.id.clone(), cancel.clone(), route.clone());
-        let fallbacks = self.inner.catalogue.fallbacks(ticket.actor(), &model, purpose);
+        let fallbacks = ticket.fallbacks();
         let work = work(&ticket, model.id);
         // If the caller is gone, the generation is dropped here and the driver sees that at once.
         let _ = tell.send(Ok(generation));

@@ -86,7 +86,7 @@ impl Driver {
         let mut progress =
             Progress { began: Instant::now(), announced: false, first_output: None, committed: false, retries: 0, attempts: 0, model };
         let end = self.until_end(&mut progress).await;
-        let Self { ticket, outputs, .. } = self;
+        let Self { ticket, outputs, route, .. } = self;
         let (outcome, finish_reason, error) = match end {
             End::Done(Finish::Stop) => (Outcome::Ok, "stop", None),
             End::Done(Finish::Length) => (Outcome::Ok, "length", None),
@@ -100,6 +100,9 @@ impl Driver {
         let duration_ms = millis(progress.began.elapsed());
         let model = progress.model;
         let figures = Figures { outcome, usage, model: Some(model.clone()), ttft_ms, duration_ms: Some(duration_ms) };
+        if let Some(route) = route.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            route.cost = ticket.cost(&figures);
+        }
         let stats = AnswerStats {
             model,
             prompt_tokens: usage.prompt_tokens,
@@ -202,7 +205,7 @@ impl Driver {
         // What later attempts take is the fault of those that failed, not ours.
         let overhead = route.as_ref().map_or_else(|| self.admitted.elapsed(), |first| first.overhead);
         let (served_by, model) = (dispatched.served_by().to_owned(), progress.model.clone());
-        *route = Some(Route { served_by, model, attempts: progress.attempts, overhead });
+        *route = Some(Route { served_by, model, attempts: progress.attempts, overhead, limits: self.ticket.limits(), cost: None });
     }
 
     /// Passes the member's events on until the last one.

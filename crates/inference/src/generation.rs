@@ -1,7 +1,8 @@
 //! What the caller of the funnel holds while a model answers.
 
+use crate::meter::Limits;
 use contract::{chat::AnswerStats, ids::UsageId};
-use domain::{Error, Result};
+use domain::{Amount, Currency, Error, Result};
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -13,7 +14,7 @@ use worker_protocol::{Finish, TokenLogprob, ToolCall};
 /// Outputs that may wait for a slow consumer before the worker is slowed down in turn.
 pub(crate) const CHANNEL: usize = 64;
 
-/// The way that a use took, as far as it is known.
+/// The way that a use took and what it came to, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Route {
     /// The worker's or upstream's name for operators.
@@ -24,6 +25,10 @@ pub struct Route {
     pub attempts: u32,
     /// From admission to dispatch: what everything but the model cost.
     pub overhead: Duration,
+    /// How the limits stood when it began.
+    pub limits: Limits,
+    /// Once it has ended; `None` where there is no price.
+    pub cost: Option<(Currency, Amount)>,
 }
 
 /// Written by the driver, read by whoever holds the generation.

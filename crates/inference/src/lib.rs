@@ -1,6 +1,6 @@
 //! The funnel: the only way to a model, for every caller.
 //!
-//! [`Inference::admit`] runs the stages in order: catalogue → (guardrails) → meter → pool. A
+//! [`Inference::admit`] runs the stages in order: catalogue → (guardrails) → meter (limits, budgets, ledger) → pool. A
 //! [`Ticket`](meter::Ticket) is the meter's receipt; dispatch takes one, so a path that infers without
 //! being metered does not compile.
 
@@ -27,10 +27,12 @@ pub use vectors::{VectorRequest, Vectors};
 pub use work::Work;
 pub use worker_protocol::{ChatMessage, ChatRole, Finish, Format, ModelKind, Priority, TokenLogprob, Tool, ToolCall, ToolChoice};
 
-use contract::model::ModelInfo;
-use domain::{Actor, Clock};
+pub use meter::{Limits, Standing};
+
+use contract::{ids::NodeId, model::ModelInfo};
+use domain::{Actor, Clock, Result};
 use meter::Meter;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use store::Db;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -71,6 +73,18 @@ impl Inference {
         self.inner.catalogue.offered(actor, |model| self.inner.pool.is_ready(model))
     }
 
+    /// A model of this name is offered to somebody.
+    #[must_use]
+    pub fn has_model(&self, id: &str) -> bool {
+        self.inner.catalogue.models().iter().any(|model| model.id == id)
+    }
+
+    /// This process, in the ledger and wherever work belongs to one.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.inner.meter.node()
+    }
+
     pub(crate) fn catalogue(&self) -> &Catalogue {
         &self.inner.catalogue
     }
@@ -100,5 +114,20 @@ impl Inference {
     pub async fn drain(&self) {
         self.inner.tracker.close();
         self.inner.tracker.wait().await;
+        self.inner.meter.quotas().give_back().await;
+    }
+
+    /// Keeps prices, budgets and limits fresh, and shares what this process holds of them with others, until `stop`.
+    pub async fn tend_quotas(&self, stop: CancellationToken) {
+        self.inner.meter.quotas().tend(stop).await;
+    }
+
+    /// Takes back what processes hold of budgets that were silent for so long; what they spent is counted from the ledger.
+    /// Part of [`Inference::tend_quotas`], with a minute. Returns how many shares.
+    ///
+    /// # Errors
+    /// As for any statement.
+    pub async fn recover_quotas(&self, silent: Duration) -> Result<u64> {
+        self.inner.meter.quotas().recover(silent).await
     }
 }

@@ -16,6 +16,7 @@ mod cursor;
 mod jobs;
 pub mod models;
 pub mod prompts;
+pub mod quotas;
 pub mod responses;
 mod running;
 mod shared;
@@ -28,6 +29,7 @@ pub use api::{Api, Completion};
 pub use chats::{AttachmentText, Chats, ListConversations};
 pub use models::Models;
 pub use prompts::Prompts;
+pub use quotas::Quotas;
 pub use responses::Responses;
 pub use transfer::{File, Transfer};
 pub use turns::{Events, Turns};
@@ -55,6 +57,7 @@ pub struct Services {
     pub models: Models,
     pub api: Api,
     pub responses: Responses,
+    pub quotas: Quotas,
     shared: Arc<Shared>,
 }
 
@@ -73,6 +76,7 @@ impl Services {
             models: Models::new(shared.clone()),
             api: Api::new(shared.clone()),
             responses: Responses::new(shared.clone()),
+            quotas: Quotas::new(shared.clone()),
             turns,
             shared,
         }

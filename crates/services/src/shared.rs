@@ -42,9 +42,9 @@ impl Shared {
     pub(crate) fn new(db: Db, inference: Inference, identity: Identity, clock: Arc<dyn Clock>) -> Self {
         Self {
             db,
+            node: inference.node().0,
             inference,
             identity,
-            node: Uuid::now_v7(),
             hub: Hub::default(),
             responses: Hub::default(),
             temporary: Registry::new(clock.clone()),

@@ -3,6 +3,7 @@
 use crate::{check, shared::Shared};
 use contract::usage::{UsageRange, UsageReport, UsageRow};
 use domain::{Action, Actor, Error, Result};
+use rust_decimal::Decimal;
 use std::sync::Arc;
 use time::{Date, format_description::FormatItem, macros::format_description};
 
@@ -21,7 +22,7 @@ impl UsageReports {
         Self { shared }
     }
 
-    /// The user's own tokens per day, model and purpose, newest day first. Settled uses only.
+    /// The user's own tokens and their cost per day, model and purpose, newest day first, and their budgets. Settled uses only.
     ///
     /// # Errors
     /// [`Error::Invalid`] for `from` or `to` (`bad_date`, `bad_range`).
@@ -32,8 +33,9 @@ impl UsageReports {
         let tx = self.shared.db.begin(actor).await?;
         let rows = tx.usage().report(user, from, to).await?;
         let as_of = tx.usage().as_of(user).await?;
+        let budgets = tx.budgets().own(user, self.shared.now()).await?;
         tx.commit().await?;
-        Ok(UsageReport { range, rows, as_of })
+        Ok(UsageReport { range, rows, budgets, as_of })
     }
 
     /// The same as CSV with a heading, for spreadsheets.
@@ -65,7 +67,7 @@ fn days(range: &UsageRange) -> Result<(Date, Date)> {
 /// Rows as CSV.
 pub(crate) fn table(rows: &[UsageRow]) -> Result<String> {
     let mut csv = csv::Writer::from_writer(Vec::new());
-    csv.write_record(["day", "model", "purpose", "requests", "prompt_tokens", "cached_tokens", "completion_tokens"])
+    csv.write_record(["day", "model", "purpose", "requests", "prompt_tokens", "cached_tokens", "completion_tokens", "cost", "currency"])
         .map_err(Error::internal)?;
     for row in rows {
         csv.write_record([
@@ -76,6 +78,8 @@ pub(crate) fn table(rows: &[UsageRow]) -> Result<String> {
             row.prompt_tokens.to_string(),
             row.cached_tokens.to_string(),
             row.completion_tokens.to_string(),
+            row.cost.as_ref().map_or_else(String::new, |cost| Decimal::from_i128_with_scale(cost.pico.into(), 12).normalize().to_string()),
+            row.cost.as_ref().map_or_else(String::new, |cost| cost.currency.clone()),
         ])
         .map_err(Error::internal)?;
     }
@@ -91,8 +95,7 @@ fn cell(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::{days, table};
-    use contract::usage::Purpose;
-    use contract::usage::{UsageRange, UsageRow};
+    use contract::usage::{Money, Purpose, UsageRange, UsageRow};
 
     #[test]
     fn a_model_name_is_no_formula() {
@@ -104,11 +107,12 @@ mod tests {
             prompt_tokens: 2,
             cached_tokens: 3,
             completion_tokens: 4,
+            cost: Some(Money { currency: "EUR".into(), pico: 21_000_000 }),
         };
         let csv = table(&[row]).expect("csv");
         let line = csv.lines().nth(1).expect("a row");
         assert_eq!(
-            line, "2026-01-31,\"'=HYPERLINK(\"\"x\"\")\",title,1,2,3,4",
+            line, "2026-01-31,\"'=HYPERLINK(\"\"x\"\")\",title,1,2,3,4,0.000021,EUR",
             "If you are here because this failed: a spreadsheet would run what somebody called a model."
         );
     }

@@ -60,6 +60,8 @@ pub struct Authority {
     pub tenant: TenantId,
     pub account: ServiceAccountId,
     pub key: ApiKeyId,
+    pub team: String,
+    pub cost_center: String,
     /// By name: whoever reads them may know fewer than whoever wrote them.
     pub scopes: Vec<String>,
     pub account_models: Option<Vec<String>>,
@@ -78,7 +80,7 @@ impl Db {
     /// As for any statement.
     pub async fn authorities(&self) -> Result<Vec<Authority>> {
         let statement = sql(
-            "SELECT k.hash, k.tenant_id, k.account_id, k.id, k.scopes, a.models AS account_models, k.models AS key_models, k.networks,
+            "SELECT k.hash, k.tenant_id, k.account_id, k.id, a.team, a.cost_center, k.scopes, a.models AS account_models, k.models AS key_models, k.networks,
                     least(k.expires_at, a.expires_at) AS expires_at, (k.disabled_at IS NOT NULL OR a.disabled_at IS NOT NULL) AS disabled
              FROM api_key k JOIN service_account a ON a.tenant_id = k.tenant_id AND a.id = k.account_id",
             [],
@@ -238,6 +240,8 @@ struct AuthorityRow {
     tenant_id: Uuid,
     account_id: Uuid,
     id: Uuid,
+    team: String,
+    cost_center: String,
     scopes: Vec<String>,
     account_models: Option<Vec<String>>,
     key_models: Option<Vec<String>>,
@@ -255,6 +259,8 @@ impl TryFrom<AuthorityRow> for Authority {
             tenant: TenantId(row.tenant_id),
             account: ServiceAccountId(row.account_id),
             key: ApiKeyId(row.id),
+            team: row.team,
+            cost_center: row.cost_center,
             scopes: row.scopes,
             account_models: row.account_models,
             key_models: row.key_models,

@@ -42,8 +42,11 @@ pub mod turns;
 pub mod response_runs;
 pub mod responses;
 
-// Ledger and audit.
+// Money: prices, budgets, limits, ledger; audit.
 pub mod audit;
+pub mod budgets;
+pub mod prices;
+pub mod rate_limits;
 pub mod usage;
 
 pub use db::{Db, DbConfig};

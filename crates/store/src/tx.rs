@@ -5,12 +5,15 @@ use crate::{
     api_keys::SystemApiKeys,
     attachments::Attachments,
     audit::{self, Audit, AuditEvent},
+    budgets::{Budgets, SystemBudgets},
     conversations::{Conversations, SystemConversations},
     credentials::{Credentials, SystemCredentials},
     error::map,
     imports::Imports,
     messages::Messages,
+    prices::SystemPrices,
     prompts::Prompts,
+    rate_limits::SystemRateLimits,
     response_runs::{ResponseRuns, SystemResponses},
     responses::Responses,
     search::Search,
@@ -82,6 +85,11 @@ impl TenantTx {
     #[must_use]
     pub fn usage(&self) -> Usage<'_> {
         Usage::new(self)
+    }
+
+    #[must_use]
+    pub fn budgets(&self) -> Budgets<'_> {
+        Budgets::new(self)
     }
 
     #[must_use]
@@ -228,6 +236,21 @@ impl SystemTx {
     #[must_use]
     pub fn api_keys(&self) -> SystemApiKeys<'_> {
         SystemApiKeys::new(self)
+    }
+
+    #[must_use]
+    pub fn prices(&self) -> SystemPrices<'_> {
+        SystemPrices::new(self)
+    }
+
+    #[must_use]
+    pub fn budgets(&self) -> SystemBudgets<'_> {
+        SystemBudgets::new(self)
+    }
+
+    #[must_use]
+    pub fn rate_limits(&self) -> SystemRateLimits<'_> {
+        SystemRateLimits::new(self)
     }
 
     #[must_use]

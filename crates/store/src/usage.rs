@@ -7,10 +7,11 @@ use crate::{
 };
 use contract::{
     Millis,
-    ids::{ApiKeyId, RequestId, ServiceAccountId, UsageId, UserId},
-    usage::{Purpose, UsageRow},
+    ids::{ApiKeyId, NodeId, RequestId, ServiceAccountId, UsageId, UserId},
+    usage::{Money, Purpose, UsageRow},
 };
-use domain::{Error, Result};
+use domain::{Amount, Currency, Error, Result};
+use rust_decimal::Decimal;
 use sea_orm::FromQueryResult;
 use time::{Date, OffsetDateTime};
 
@@ -54,6 +55,13 @@ pub struct NewUsage {
     pub purpose: Purpose,
     /// Prompt plus longest possible answer.
     pub reserved_tokens: u32,
+    /// Who else it is counted for; empty: nobody.
+    pub team: String,
+    pub cost_center: String,
+    /// What is reserved, if the model has a price.
+    pub reserved: Option<(Currency, Amount)>,
+    /// Who sees to it.
+    pub node: NodeId,
     pub request: RequestId,
     pub created_at: Millis,
 }
@@ -68,6 +76,8 @@ pub struct Settlement {
     /// Part of `prompt_tokens` that came out of the prefix cache; never more than it.
     pub cached_tokens: u32,
     pub completion_tokens: u32,
+    /// In the currency of the reservation.
+    pub cost: Amount,
     /// From dispatch to the first token; `None` if there was none.
     pub ttft_ms: Option<u32>,
     /// From dispatch to the end; `None` if it was never dispatched.
@@ -92,8 +102,9 @@ impl<'a> Usage<'a> {
     /// [`Error::Conflict`] if the id exists; else as for any statement.
     pub async fn open(&self, new: &NewUsage) -> Result<()> {
         let statement = sql(
-            "INSERT INTO usage_event (tenant_id, id, user_id, model, purpose, reserved_tokens, request_id, created_at, account_id, key_id)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+            "INSERT INTO usage_event (tenant_id, id, user_id, model, purpose, reserved_tokens, request_id, created_at, account_id, key_id,
+                                      team, cost_center, currency, reserved_cost, node_id)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
             [
                 self.tx.tenant().0.into(),
                 new.id.0.into(),
@@ -105,6 +116,11 @@ impl<'a> Usage<'a> {
                 instant(new.created_at)?.into(),
                 new.program.map(|(account, _)| account.0).into(),
                 new.program.map(|(_, key)| key.0).into(),
+                new.team.as_str().into(),
+                new.cost_center.as_str().into(),
+                new.reserved.as_ref().map(|(currency, _)| currency.code().to_owned()).into(),
+                new.reserved.map_or(Amount::ZERO, |(_, amount)| amount).decimal().into(),
+                new.node.0.into(),
             ],
         );
         run(self.tx.conn(), statement).await?;
@@ -119,7 +135,7 @@ impl<'a> Usage<'a> {
         let statement = sql(
             "UPDATE usage_event
              SET state = 'settled', outcome = $2, prompt_tokens = $3, cached_tokens = $4, completion_tokens = $5,
-                 ttft_ms = $6, duration_ms = $7, settled_at = $8, model = coalesce($10, model)
+                 ttft_ms = $6, duration_ms = $7, settled_at = $8, model = coalesce($10, model), cost = $11
              WHERE id = $1 AND tenant_id = $9 AND state = 'open'",
             [
                 id.0.into(),
@@ -132,6 +148,7 @@ impl<'a> Usage<'a> {
                 instant(with.at)?.into(),
                 self.tx.tenant().0.into(),
                 with.model.as_deref().into(),
+                with.cost.decimal().into(),
             ],
         );
         Ok(run(self.tx.conn(), statement).await? == 1)
@@ -146,11 +163,11 @@ impl<'a> Usage<'a> {
         let statement = sql(
             "SELECT to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, model, purpose, count(*) AS requests,
                     sum(prompt_tokens)::bigint AS prompt_tokens, sum(cached_tokens)::bigint AS cached_tokens,
-                    sum(completion_tokens)::bigint AS completion_tokens
+                    sum(completion_tokens)::bigint AS completion_tokens, currency, sum(cost) AS cost
              FROM usage_event
              WHERE tenant_id = $1 AND user_id = $2 AND state = 'settled' AND created_at >= $3 AND created_at < $4
-             GROUP BY 1, 2, 3
-             ORDER BY 1 DESC, 2, 3",
+             GROUP BY 1, 2, 3, currency
+             ORDER BY 1 DESC, 2, 3, currency",
             [self.tx.tenant().0.into(), user.0.into(), midnight(from).into(), (midnight(to) + time::Duration::DAY).into()],
         );
         let rows: Vec<ReportRow> = all(self.tx.conn(), statement).await?;
@@ -210,6 +227,8 @@ struct ReportRow {
     prompt_tokens: i64,
     cached_tokens: i64,
     completion_tokens: i64,
+    currency: Option<String>,
+    cost: Decimal,
 }
 
 impl TryFrom<ReportRow> for UsageRow {
@@ -224,8 +243,14 @@ impl TryFrom<ReportRow> for UsageRow {
             prompt_tokens: row.prompt_tokens,
             cached_tokens: row.cached_tokens,
             completion_tokens: row.completion_tokens,
+            cost: row.currency.map(|currency| money(currency, row.cost)).transpose()?,
         })
     }
+}
+
+/// For the browser.
+pub(crate) fn money(currency: String, amount: Decimal) -> Result<Money> {
+    Ok(Money { currency, pico: Amount::from_stored(amount)?.pico() })
 }
 
 fn midnight(day: Date) -> OffsetDateTime {

@@ -30,12 +30,15 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 pub enum Topic {
     /// Service accounts and their keys.
     Keys,
+    /// Prices, budgets and limits.
+    Quotas,
 }
 
 impl Topic {
     fn name(self) -> &'static str {
         match self {
             Self::Keys => "keys",
+            Self::Quotas => "quotas",
         }
     }
 }

@@ -69,8 +69,8 @@ pub async fn program(test: &TestDb, tenant: &TestTenant) -> Actor {
         id: account,
         name: format!("Program {account}"),
         purpose: "Tests".into(),
-        team: String::new(),
-        cost_center: String::new(),
+        team: "Team".into(),
+        cost_center: "4711".into(),
         owner: None,
         models: None,
         expires_at: None,
@@ -79,7 +79,14 @@ pub async fn program(test: &TestDb, tenant: &TestTenant) -> Actor {
     let tx = test.db.begin_system("testkit", Reason::SignIn).await.expect("a transaction");
     tx.service_accounts().create(tenant.id, &new).await.expect("a service account");
     tx.commit().await.expect("committing");
-    let program = Program { account, key: ApiKeyId(Uuid::now_v7()), scopes: vec![Scope::Inference], models: None };
+    let program = Program {
+        account,
+        key: ApiKeyId(Uuid::now_v7()),
+        team: "Team".into(),
+        cost_center: "4711".into(),
+        scopes: vec![Scope::Inference],
+        models: None,
+    };
     Actor::program(tenant.id, Arc::new(program), RequestId(Uuid::now_v7()))
 }
 

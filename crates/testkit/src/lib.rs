@@ -10,6 +10,7 @@ pub mod fake_upstream;
 pub mod fake_worker;
 pub mod generation;
 pub mod ledger;
+pub mod quotas;
 mod script;
 
 pub use actors::{TestTenant, program, tenant, user};

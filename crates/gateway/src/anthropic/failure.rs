@@ -95,7 +95,7 @@ mod tests {
     use super::{Told, in_shape};
     use crate::failure::Failure;
     use contract::ids::RequestId;
-    use domain::Error;
+    use domain::{Error, Quota};
     use serde_json::{Value, json};
     use uuid::Uuid;
 
@@ -112,7 +112,7 @@ mod tests {
             (Error::forbidden("no"), 403, "permission_error"),
             (Error::not_found("model"), 404, "not_found_error"),
             (Error::invalid("messages", "messages_empty", "none"), 400, "invalid_request_error"),
-            (Error::QuotaExceeded { which: "requests per minute".into(), retry_after: Some(3) }, 429, "rate_limit_error"),
+            (Error::limited(Quota::Requests(1), "requests per minute", 3_000), 429, "rate_limit_error"),
             (Error::unavailable("model", Some(5)), 529, "overloaded_error"),
             (Error::internal("secret"), 500, "api_error"),
         ];

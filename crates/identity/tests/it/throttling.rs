@@ -6,7 +6,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 fn retry_after<T: std::fmt::Debug>(outcome: Result<T, Error>) -> Option<u32> {
     match outcome.unwrap_err() {
-        Error::QuotaExceeded { which, retry_after } if which == "sign-in attempts" => retry_after,
+        Error::QuotaExceeded { which, retry_after_ms, .. } if which == "sign-in attempts" => retry_after_ms.map(domain::error::seconds),
         other => panic!("{other}"),
     }
 }

@@ -1,7 +1,12 @@
 //! The stages before the pool, many at once, and the sweeper.
 
 use crate::setup::{read, request, setup};
-use contract::{account::Role, ids::UsageId, model::Sampling, usage::Purpose};
+use contract::{
+    account::Role,
+    ids::{NodeId, UsageId},
+    model::Sampling,
+    usage::Purpose,
+};
 use domain::{Clock, Error, SystemClock};
 use futures::future::join_all;
 use inference::{Catalogue, Inference, ModelConfig, Outcome, Request};
@@ -103,6 +108,10 @@ async fn the_sweeper_settles_what_is_stale_and_nothing_else() {
         model: FAKE_MODEL.into(),
         purpose: Purpose::Chat,
         reserved_tokens: 100,
+        team: String::new(),
+        cost_center: String::new(),
+        reserved: None,
+        node: NodeId(Uuid::now_v7()),
         request: s.actor.request(),
         created_at: SystemClock.now(),
     };

@@ -19,7 +19,7 @@ pub use view::Response;
 
 use crate::{running::hub::Entry, shared::Shared};
 use contract::ids::{ResponseId, ServiceAccountId, TenantId};
-use domain::{Action, Actor, Error, Result};
+use domain::{Action, Actor, Error, Quota, Result};
 use futures::StreamExt;
 use inference::Route;
 use making::Making;
@@ -34,9 +34,9 @@ pub(crate) type Owner = (TenantId, ServiceAccountId);
 pub(crate) type ResponseEntry = Entry<ResponseId, Owner, ResponseEvent>;
 
 /// Responses of one service account that a node makes at the same time, if nobody waits for them.
-const MOST_AT_A_TIME: usize = 50;
+const MOST_AT_A_TIME: u32 = 50;
 /// Seconds after which one that was refused for that may be asked for again.
-const RETRY_AFTER_S: u32 = 10;
+const RETRY_AFTER_MS: u64 = 10_000;
 /// Pauses between tries to store one that is there already.
 const STORE_PAUSES_MS: [u64; 3] = [100, 500, 2_000];
 /// How long a model may take to begin before a stream begins without it. Until then a refusal is an error of its own.
@@ -203,8 +203,8 @@ impl Responses {
 
     /// What nobody waits for must not pile up without end.
     fn bound(&self, actor: &Actor, background: bool) -> Result<()> {
-        if background && self.shared.responses.count(&owner(actor)?) >= MOST_AT_A_TIME {
-            return Err(Error::QuotaExceeded { which: "responses at a time".into(), retry_after: Some(RETRY_AFTER_S) });
+        if background && self.shared.responses.count(&owner(actor)?) >= MOST_AT_A_TIME as usize {
+            return Err(Error::limited(Quota::Places(MOST_AT_A_TIME.into()), "responses at a time", RETRY_AFTER_MS));
         }
         Ok(())
     }

@@ -128,12 +128,7 @@ impl<'a, S: Sink<D>, D: Draft> Runner<'a, S, D> {
     }
 
     /// Runs to the end; `None` if it was taken away from this process. Dropping the generation then ends it.
-    pub(crate) async fn run(
-        self,
-        generation: &mut Generation,
-        stop: &CancellationToken,
-        shutdown: &CancellationToken,
-    ) -> Option<Over<D>> {
+    pub(crate) async fn run(self, generation: &mut Generation, stop: &CancellationToken, shutdown: &CancellationToken) -> Option<Over<D>> {
         let canceller = generation.canceller();
         // The model's slot is free at once, even while the sink takes its time.
         let ends = async {
@@ -145,12 +140,12 @@ impl<'a, S: Sink<D>, D: Draft> Runner<'a, S, D> {
             std::future::pending().await
         };
         tokio::select! {
-            over = self.to_the_end(generation, stop, shutdown) => over,
+            over = self.follow_to_its_end(generation, stop, shutdown) => over,
             never = ends => never,
         }
     }
 
-    async fn to_the_end(
+    async fn follow_to_its_end(
         mut self,
         generation: &mut Generation,
         stop: &CancellationToken,

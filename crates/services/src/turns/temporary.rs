@@ -4,7 +4,7 @@
 use super::{Numbered, Owner, answer::Answer};
 use crate::running::runner::{Kept, Sink};
 use contract::{Millis, chat::TurnEvent, ids::TurnId};
-use domain::{Clock, Error, Result};
+use domain::{Clock, Error, Quota, Result};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -60,7 +60,7 @@ impl Registry {
         if turns.values().filter(|one| one.owner == owner).count() >= PER_USER {
             let oldest = turns.iter().filter(|(_, one)| one.owner == owner && one.ended_at.is_some()).min_by_key(|(_, one)| one.ended_at);
             let oldest =
-                oldest.map(|(id, _)| *id).ok_or(Error::QuotaExceeded { which: "temporary chats".into(), retry_after: Some(10) })?;
+                oldest.map(|(id, _)| *id).ok_or_else(|| Error::limited(Quota::Places(PER_USER as u64), "temporary chats", 10_000))?;
             turns.remove(&oldest);
         }
         if turns.len() >= IN_ALL {

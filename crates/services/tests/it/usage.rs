@@ -2,8 +2,11 @@
 
 use crate::world::World;
 use contract::usage::{Purpose, UsageRange};
-use domain::Error;
-use testkit::fake_worker::Script;
+use domain::{Error, quota::Level};
+use testkit::{
+    fake_worker::{FAKE_MODEL, Script},
+    quotas::{budget, price},
+};
 use worker_protocol::FailCode;
 
 fn wide() -> UsageRange {
@@ -13,6 +16,8 @@ fn wide() -> UsageRange {
 #[tokio::test]
 async fn the_report_equals_the_ledger() {
     let world = World::new().await;
+    price(&world.db, FAKE_MODEL, "EUR", "1", "2").await;
+    budget(&world.db, world.actor.tenant(), Level::User, None, "1", true).await;
     world.worker.script(Script::answer("one two three").prompt(100, 60));
     world.worker.script(Script::answer("Title").prompt(30, 0));
     world.ask_and_wait("First").await;
@@ -35,7 +40,15 @@ async fn the_report_equals_the_ledger() {
 
     let csv = world.services.usage.csv(&world.actor, wide()).await.expect("csv");
     assert_eq!(csv.lines().count(), 1 + report.rows.len());
-    assert!(csv.contains(",chat,2,150,70,5"), "{csv}");
+    // 80 tokens read, 70 cached for a tenth, 5 of answers, at 1 and 2 € for a million.
+    let cost = chat.cost.clone().expect("a cost");
+    assert_eq!((cost.currency.as_str(), cost.pico), ("EUR", 80_000_000 + 7_000_000 + 10_000_000));
+    assert!(csv.contains(",chat,2,150,70,5,0.000097,EUR"), "{csv}");
+    world.services.drain().await;
+    let told = world.services.usage.report(&world.actor, wide()).await.expect("report").budgets;
+    let all: i64 = report.rows.iter().filter_map(|row| row.cost.as_ref()).map(|cost| cost.pico).sum();
+    let (amount, spent) = (told[0].amount.pico, told[0].spent.pico);
+    assert_eq!((told.len(), amount, spent), (1, 1_000_000_000_000, all), "what a person sees of a budget is what the ledger has");
     let bad = world.services.usage.report(&world.actor, UsageRange { from: "x".into(), to: "y".into() }).await;
     assert!(matches!(bad, Err(Error::Invalid { field: "from", code: "bad_date", .. })));
 }

@@ -2,10 +2,10 @@
 
 use contract::{
     account::Role,
-    ids::{RequestId, UsageId},
+    ids::{NodeId, RequestId, UsageId},
     usage::Purpose,
 };
-use domain::{Actor, Clock, SystemClock};
+use domain::{Actor, Amount, Clock, SystemClock};
 use store::{
     Reason,
     usage::{NewUsage, Outcome, Settlement},
@@ -25,6 +25,10 @@ fn usage(actor: &Actor, created_at: i64) -> NewUsage {
         model: "m".into(),
         purpose: Purpose::Chat,
         reserved_tokens: 100,
+        team: String::new(),
+        cost_center: String::new(),
+        reserved: None,
+        node: NodeId(Uuid::now_v7()),
         request: RequestId(Uuid::now_v7()),
         created_at,
     }
@@ -37,6 +41,7 @@ fn settlement(outcome: Outcome, at: i64) -> Settlement {
         prompt_tokens: 10,
         cached_tokens: 4,
         completion_tokens: 7,
+        cost: Amount::ZERO,
         ttft_ms: Some(5),
         duration_ms: Some(9),
         at,

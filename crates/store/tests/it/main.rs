@@ -2,6 +2,7 @@
 
 use sea_orm::{DbBackend, Statement, Value};
 
+mod budgets;
 mod cancellation;
 mod compile_fail;
 mod embedded;

@@ -2,6 +2,7 @@
 //! anyway; every use leaves an audit row.
 
 mod keys;
+mod money;
 mod output;
 mod password;
 
@@ -92,6 +93,7 @@ async fn execute(product: &Product, command: AdminCommand) -> Result<Output, Any
             );
             Ok(Output::new(text, value))
         }
+        AdminCommand::Money(command) => money::execute(product, command).await,
         command => keys::execute(identity, command).await,
     }
 }

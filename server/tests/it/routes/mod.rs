@@ -11,4 +11,5 @@ mod pages;
 mod sign_in;
 mod v1;
 mod v1_messages;
+mod v1_quotas;
 mod v1_responses;

@@ -25,13 +25,16 @@ use worker_protocol::FailCode;
 pub(super) struct House {
     pub(super) app: TestApp,
     pub(super) tenant: TenantId,
-    account: ServiceAccountId,
+    pub(super) account: ServiceAccountId,
     pub(super) key: MadeKey,
 }
 
 impl House {
     pub(super) async fn build() -> Self {
-        let app = TestApp::start().await;
+        Self::of(TestApp::start().await).await
+    }
+
+    pub(super) async fn of(app: TestApp) -> Self {
         let tenant = app.tenant("ours").await;
         let new = NewAccount {
             tenant,

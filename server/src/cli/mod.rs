@@ -1,6 +1,9 @@
 //! The command line: names and help, nothing else.
 
+pub mod money;
+
 use clap::{Args, Parser, Subcommand};
+use money::MoneyCommand;
 use std::path::PathBuf;
 
 /// Self-hosted, multi-tenant generative AI: chat with your own models.
@@ -269,6 +272,8 @@ pub enum AdminCommand {
         #[arg(long, default_value_t = 24)]
         overlap_hours: u32,
     },
+    #[command(flatten)]
+    Money(MoneyCommand),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -1,0 +1,289 @@
+//! The meter: nothing is computed that budgets and limits do not cover and that is not in the ledger first, and every use is
+//! settled exactly once.
+
+mod minute;
+mod places;
+mod policy;
+mod purse;
+mod quotas;
+mod reservation;
+
+use crate::generation::Outcome;
+use contract::ids::{NodeId, UsageId};
+use domain::{Actor, Amount, Clock, Currency, Error, Payer, Result};
+pub use minute::Standing;
+use policy::Tariff;
+pub use quotas::Limits;
+use quotas::{Hold, Quotas, Wanted};
+pub(crate) use reservation::Reservation;
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use store::{
+    Db, Reason,
+    usage::{NewUsage, Settlement},
+};
+use tokio::{runtime::Handle, task::JoinHandle};
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+use worker_protocol::Usage;
+
+/// Seconds after which a caller that was refused for lack of something may try again.
+pub(crate) const RETRY_AFTER_S: u32 = 5;
+/// Attempts to settle one use before it is left to the sweeper; with the pauses between them about 13 s.
+const SETTLE_ATTEMPTS: u32 = 7;
+/// Pause after the first failed attempt; doubles each time.
+const SETTLE_PAUSE: Duration = Duration::from_millis(200);
+
+/// The final figures of one use.
+#[derive(Clone, Debug)]
+pub(crate) struct Figures {
+    pub outcome: Outcome,
+    pub usage: Usage,
+    /// The model that answered, if it is known; another one than asked for where that could not be had.
+    pub model: Option<String>,
+    /// From dispatch to the first text; `None` without any.
+    pub ttft_ms: Option<u32>,
+    /// From dispatch to the end; `None` if its driver did not come to tell.
+    pub duration_ms: Option<u32>,
+}
+
+/// Writes reservations and settlements.
+#[derive(Clone)]
+pub(crate) struct Meter {
+    db: Db,
+    clock: Arc<dyn Clock>,
+    tracker: TaskTracker,
+    node: NodeId,
+    quotas: Quotas,
+}
+
+impl Meter {
+    pub(crate) fn new(db: Db, clock: Arc<dyn Clock>, tracker: TaskTracker) -> Self {
+        let node = NodeId(Uuid::now_v7());
+        let quotas = Quotas::new(db.clone(), node);
+        Self { db, clock, tracker, node, quotas }
+    }
+
+    pub(crate) fn node(&self) -> NodeId {
+        self.node
+    }
+
+    pub(crate) fn quotas(&self) -> &Quotas {
+        &self.quotas
+    }
+
+    /// Reserves and writes the open use. Fails closed: what cannot be written down is not computed. `fallbacks`: who may
+    /// answer in the model's place.
+    ///
+    /// # Errors
+    /// [`Error::QuotaExceeded`] by a budget or limit; [`Error::Unavailable`] whatever kept budgets from being read or the
+    /// ledger from being written.
+    pub(crate) async fn open(&self, actor: Actor, reservation: Reservation, fallbacks: Vec<String>) -> Result<Ticket> {
+        let id = UsageId(Uuid::now_v7());
+        let opened = self.open_as(id, &actor, &reservation, fallbacks).await;
+        let (tariff, hold) = opened.map_err(|error| match error {
+            error @ Error::QuotaExceeded { .. } => {
+                tracing::info!(request = %actor.request(), %error, "a use was refused");
+                error
+            }
+            error => {
+                tracing::error!(usage = %id, request = %actor.request(), %error, "a use could not be written into the ledger and was refused");
+                Error::unavailable("ledger", Some(RETRY_AFTER_S))
+            }
+        })?;
+        let account = Account { model: reservation.model, tariff, limits: hold.limits() };
+        Ok(Ticket { id, actor, account, hold: Some(hold), meter: self.clone(), reported: Mutex::new(Usage::default()) })
+    }
+
+    async fn open_as(&self, id: UsageId, actor: &Actor, reservation: &Reservation, fallbacks: Vec<String>) -> Result<(Tariff, Hold)> {
+        let policy = self.quotas.policy().await?;
+        let (at, payer) = (self.clock.now(), Payer::of(actor));
+        let tariff = policy.tariff(std::iter::once(reservation.model.clone()).chain(fallbacks), at)?;
+        let most = tariff.currency().map(|currency| (currency, tariff.most(reservation.prompt, reservation.answer)));
+        let hold = self.quotas.reserve(&policy, &payer, &Wanted { reservation, most, at }).await?;
+        let new = NewUsage {
+            id,
+            user: payer.user,
+            program: payer.program,
+            team: payer.team,
+            cost_center: payer.cost_center,
+            model: reservation.model.clone(),
+            purpose: reservation.purpose,
+            reserved_tokens: reservation.tokens,
+            reserved: most,
+            node: self.node,
+            request: actor.request(),
+            created_at: at,
+        };
+        let tx = self.db.begin(actor).await?;
+        tx.usage().open(&new).await?;
+        tx.commit().await?;
+        Ok((tariff, hold))
+    }
+
+    /// The one way a use is settled. Compare-and-set: `false` if somebody else was first.
+    async fn write_settlement(&self, id: UsageId, actor: &Actor, figures: &Figures, cost: Amount) -> Result<bool> {
+        let tx = self.db.begin(actor).await?;
+        let settled = tx.usage().settle(id, &self.settlement(figures, cost)).await?;
+        tx.commit().await?;
+        Ok(settled)
+    }
+
+    fn settlement(&self, figures: &Figures, cost: Amount) -> Settlement {
+        Settlement {
+            outcome: figures.outcome.into(),
+            model: figures.model.clone(),
+            prompt_tokens: figures.usage.prompt_tokens,
+            cached_tokens: figures.usage.cached_tokens,
+            completion_tokens: figures.usage.completion_tokens,
+            cost,
+            ttft_ms: figures.ttft_ms,
+            duration_ms: figures.duration_ms,
+            at: self.clock.now(),
+        }
+    }
+
+    /// Settles, trying again while the database does not answer; what still fails is the sweeper's. Budgets follow the
+    /// ledger: what is not in it is not spent.
+    async fn settle(self, id: UsageId, actor: Actor, figures: Figures, cost: Amount, hold: Hold) {
+        let tokens = u64::from(figures.usage.prompt_tokens) + u64::from(figures.usage.completion_tokens);
+        let mut pause = SETTLE_PAUSE;
+        for attempt in 1..=SETTLE_ATTEMPTS {
+            match self.write_settlement(id, &actor, &figures, cost).await {
+                Ok(true) => return hold.settle(cost, tokens),
+                // An earlier attempt may have come through and only its answer got lost.
+                Ok(false) if attempt > 1 => return hold.settle(cost, tokens),
+                Ok(false) => {
+                    tracing::warn!(usage = %id, ?figures, "a use was settled by somebody else first");
+                    return;
+                }
+                Err(error) if attempt == SETTLE_ATTEMPTS => {
+                    tracing::error!(usage = %id, request = %actor.request(), ?figures, %error, "a use could not be settled; the sweeper will");
+                }
+                Err(_) => {
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+            }
+        }
+    }
+
+    /// See [`crate::Inference::sweep`].
+    pub(crate) async fn sweep(&self, reason: Reason, older_than_ms: i64) -> Result<u64> {
+        let now = self.clock.now();
+        let tx = self.db.begin_system("usage sweeper", reason).await?;
+        let swept = tx.usage().settle_stale(now.saturating_sub(older_than_ms), now).await?;
+        tx.commit().await?;
+        if swept > 0 {
+            tracing::warn!(swept, "uses that a process left open were settled");
+        }
+        Ok(swept)
+    }
+}
+
+/// The meter's receipt for one open use. Only the meter makes one, and only with one in hand can a
+/// [`Backend`](crate::pool::Backend) be asked.
+///
+/// It is settled by its driver; if it is dropped without that (the driver panicked), it settles itself as
+/// *failed* with what was reported so far.
+pub struct Ticket {
+    id: UsageId,
+    actor: Actor,
+    account: Account,
+    /// What is set aside for it, until it is settled.
+    hold: Option<Hold>,
+    meter: Meter,
+    /// The worker's latest counters for this use.
+    reported: Mutex<Usage>,
+}
+
+/// What a use costs, and how the limits stood when it began.
+#[derive(Clone, Debug)]
+struct Account {
+    /// The model that was asked for.
+    model: String,
+    tariff: Tariff,
+    limits: Limits,
+}
+
+impl Ticket {
+    /// The ledger's id of the use.
+    #[must_use]
+    pub fn id(&self) -> UsageId {
+        self.id
+    }
+
+    /// The boundary that a worker must not share prefixes across.
+    #[must_use]
+    pub fn partition(&self) -> String {
+        self.actor.tenant().to_string()
+    }
+
+    /// Who is served fairly beside others.
+    #[must_use]
+    pub fn tenant(&self) -> String {
+        self.actor.tenant().to_string()
+    }
+
+    /// Models to fall back to that were reserved for.
+    pub(crate) fn fallbacks(&self) -> Vec<String> {
+        self.account.tariff.fallbacks()
+    }
+
+    /// How the limits stood when it began.
+    pub(crate) fn limits(&self) -> Limits {
+        self.account.limits
+    }
+
+    /// What a use with these figures costs; `None` where there is no price.
+    pub(crate) fn cost(&self, figures: &Figures) -> Option<(Currency, Amount)> {
+        // A failure that brought nothing costs nothing, nor does what was cancelled before the model began.
+        let produced = figures.usage.completion_tokens > 0;
+        let answered = produced || figures.outcome != Outcome::Failed && figures.usage.prompt_tokens > 0;
+        let model = figures.model.as_ref().unwrap_or(&self.account.model);
+        self.account.tariff.currency().map(|currency| (currency, self.account.tariff.cost(model, figures.usage, answered)))
+    }
+
+    /// Takes over the worker's counters as they stand now.
+    pub(crate) fn report(&self, usage: Usage) {
+        *self.reported.lock().unwrap_or_else(PoisonError::into_inner) = usage;
+    }
+
+    /// The worker's latest counters.
+    pub(crate) fn reported(&self) -> Usage {
+        *self.reported.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Settles in a task of its own, so that neither a slow database nor a dropped caller loses it. Wait for
+    /// the handle to know that it is done.
+    pub(crate) fn settle(mut self, figures: Figures) -> JoinHandle<()> {
+        let hold = self.hold.take().unwrap_or_default();
+        self.meter.tracker.spawn(self.settling(figures, hold))
+    }
+
+    fn settling(&self, figures: Figures, hold: Hold) -> impl Future<Output = ()> + Send + use<> {
+        let cost = self.cost(&figures).map_or(Amount::ZERO, |(_, cost)| cost);
+        self.meter.clone().settle(self.id, self.actor.clone(), figures, cost, hold)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let Some(hold) = self.hold.take() else { return };
+        tracing::error!(usage = %self.id, request = %self.actor.request(), "a ticket was dropped without being settled");
+        let figures = Figures { outcome: Outcome::Failed, usage: self.reported(), model: None, ttft_ms: None, duration_ms: None };
+        // Without a runtime the process is ending: the sweeper of the next one finds the open use.
+        if let Ok(runtime) = Handle::try_current() {
+            self.meter.tracker.spawn_on(self.settling(figures, hold), &runtime);
+        }
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket").field("id", &self.id).field("open", &self.hold.is_some()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,93 @@
+//! What is set aside for one use before it begins: an upper bound, so that no budget is ever overdrawn.
+
+use crate::{
+    admit::{Options, Request},
+    catalogue::ModelConfig,
+};
+use contract::{model::Sampling, usage::Purpose};
+use worker_protocol::{ChatMessage, Tool};
+
+/// What a chat template adds around one message, in tokens, generously.
+const TOKENS_AROUND_A_MESSAGE: usize = 16;
+/// What a chat template adds around all messages (a default system prompt), in tokens, generously.
+const TOKENS_AROUND_A_PROMPT: usize = 64;
+/// Bytes that a token stands for, on average over languages: what limits count with until the real figures are there.
+const LIKELY_BYTES: u32 = 4;
+/// Tokens of an answer whose length nobody bounded, as far as limits are concerned.
+const LIKELY_ANSWER: u32 = 256;
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reservation {
+    pub model: String,
+    pub purpose: Purpose,
+    /// Never fewer than the prompt will have.
+    pub prompt: u32,
+    /// Never fewer than all answers will have.
+    pub answer: u32,
+    /// Never fewer than both together.
+    pub tokens: u32,
+    /// What it will probably be, for limits per minute.
+    pub likely: u32,
+}
+
+impl Reservation {
+    pub(crate) fn of(model: &ModelConfig, request: &Request) -> Self {
+        let (prompt, answer) = most_tokens(&request.messages, &request.sampling, &request.options, model.context_length);
+        let bounded = request.sampling.max_tokens.is_some();
+        let likely = (prompt / LIKELY_BYTES).saturating_add(if bounded { answer } else { answer.min(LIKELY_ANSWER) });
+        // However it is split, one answer and its prompt are no longer than the context.
+        let tokens = prompt.saturating_add(answer).min(model.context_length.saturating_mul(request.options.n.max(1)));
+        Self { model: model.id.clone(), purpose: request.purpose, prompt, answer, tokens, likely }
+    }
+
+    /// For inputs of an embedding model or a reranker, of so many bytes each.
+    pub(crate) fn of_inputs(model: &ModelConfig, purpose: Purpose, inputs: impl IntoIterator<Item = usize>) -> Self {
+        let most = |bytes: usize| u32::try_from(bytes + TOKENS_AROUND_A_MESSAGE).unwrap_or(u32::MAX).min(model.context_length);
+        let prompt = inputs.into_iter().map(most).fold(0, u32::saturating_add);
+        Self { model: model.id.clone(), purpose, prompt, answer: 0, tokens: prompt, likely: prompt / LIKELY_BYTES }
+    }
+}
+
+/// An upper bound of what prompt and answers can use: a token covers at least one byte, and prompt and answer together never
+/// exceed the context.
+fn most_tokens(messages: &[ChatMessage], sampling: &Sampling, options: &Options, context_length: u32) -> (u32, u32) {
+    let around = TOKENS_AROUND_A_PROMPT + options.tools.iter().map(bytes_of_tool).sum::<usize>();
+    let prompt = messages.iter().map(|message| bytes_of(message) + TOKENS_AROUND_A_MESSAGE).sum::<usize>() + around;
+    let counted = u32::try_from(prompt).unwrap_or(u32::MAX);
+    let prompt = counted.min(context_length);
+    // Counted in tokens the prompt may be far shorter, which leaves the answer more room than is left here.
+    let answer = sampling.max_tokens.unwrap_or(context_length).min(context_length);
+    (prompt, answer.saturating_mul(options.n.max(1)))
+}
+
+fn bytes_of(message: &ChatMessage) -> usize {
+    let calls = message.tool_calls.iter().map(|call| call.id.len() + call.name.len() + call.arguments.len() + TOKENS_AROUND_A_MESSAGE);
+    message.content.len() + message.reasoning.as_ref().map_or(0, String::len) + calls.sum::<usize>()
+}
+
+fn bytes_of_tool(tool: &Tool) -> usize {
+    let description = tool.description.as_ref().map_or(0, String::len);
+    tool.name.len() + description + tool.parameters.to_string().len() + TOKENS_AROUND_A_MESSAGE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Options, most_tokens};
+    use contract::model::Sampling;
+    use worker_protocol::{ChatMessage, ChatRole};
+
+    #[test]
+    fn a_reservation_covers_prompt_and_answer() {
+        let messages = [ChatMessage::new(ChatRole::User, "a".repeat(100))];
+        let short = Sampling { max_tokens: Some(50), ..Sampling::default() };
+        assert_eq!(most_tokens(&messages, &short, &Options::default(), 4096), (100 + 16 + 64, 50));
+        // A hundred bytes may be ten tokens, and then the answer may be that much longer.
+        assert_eq!(most_tokens(&messages, &Sampling::default(), &Options::default(), 4096), (180, 4096));
+        let huge = Sampling { max_tokens: Some(u32::MAX), ..Sampling::default() };
+        assert_eq!(most_tokens(&messages, &huge, &Options::default(), 4096), (180, 4096));
+        let three = Options { n: 3, ..Options::default() };
+        assert_eq!(most_tokens(&messages, &short, &three, 4096), (180, 3 * 50));
+        assert_eq!(most_tokens(&messages, &short, &Options::default(), 64), (64, 50));
+    }
+}

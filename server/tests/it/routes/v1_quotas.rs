@@ -1,0 +1,153 @@
+//! What budgets and limits say to programs, on every route that uses a model.
+
+use super::v1::{House, make};
+use crate::app::{Answer, TestApp};
+use axum::{
+    body::Body,
+    http::{Method, StatusCode},
+};
+use domain::{SystemClock, quota::Level};
+use identity::NewKey;
+use inference::{Catalogue, Inference, ModelConfig, ModelKind};
+use serde_json::{Value, json};
+use services::Services;
+use std::sync::Arc;
+use store::rate_limits::RateLimit;
+use testkit::{
+    FakeWorker,
+    fake_worker::{FAKE_MODEL, fake_model},
+    ledger::ledger,
+    quotas::{budget, limit, price, spent},
+};
+
+const VECTORS: &str = "vectors";
+const RANKS: &str = "ranks";
+/// Every route that uses a model, and a body for it.
+const ROUTES: [&str; 6] = ["chat/completions", "completions", "responses", "messages", "embeddings", "rerank"];
+
+fn body(route: &str, model: Option<&str>) -> Value {
+    let chat = model.unwrap_or(FAKE_MODEL);
+    let messages = json!([{ "role": "user", "content": "x" }]);
+    match route {
+        "chat/completions" => json!({ "model": chat, "messages": messages }),
+        "completions" => json!({ "model": chat, "prompt": "x" }),
+        "responses" => json!({ "model": chat, "input": "x" }),
+        "messages" => json!({ "model": chat, "messages": messages, "max_tokens": 5 }),
+        "embeddings" => json!({ "model": model.unwrap_or(VECTORS), "input": "x" }),
+        _ => json!({ "model": model.unwrap_or(RANKS), "query": "x", "documents": ["x"] }),
+    }
+}
+
+/// A world with a model of each kind, each with a price.
+async fn house() -> House {
+    let (vectors, ranks) = (FakeWorker::with_model(VECTORS).await, FakeWorker::with_model(RANKS).await);
+    let app = TestApp::with(|state| {
+        let pool = testkit::fake_worker::quick_pool();
+        pool.add("vectors", vectors.backend());
+        pool.add("ranks", ranks.backend());
+        let of = |id: &str, kind| ModelConfig { id: id.into(), kind, default: false, ..fake_model() };
+        let models = vec![fake_model(), of(VECTORS, ModelKind::Embedding), of(RANKS, ModelKind::Reranker)];
+        let catalogue = Catalogue::new(models).expect("a catalogue");
+        state.inference = Inference::new(state.db.clone(), catalogue, pool, Arc::new(SystemClock));
+        state.services = Services::new(state.db.clone(), state.inference.clone(), state.identity.clone(), Arc::new(SystemClock));
+    })
+    .await;
+    for model in [FAKE_MODEL, VECTORS, RANKS] {
+        price(&app.db, model, "EUR", "1", "2").await;
+    }
+    // They end with the test.
+    Box::leak(Box::new((vectors, ranks)));
+    House::of(app).await
+}
+
+async fn post(house: &House, key: &str, route: &str, model: Option<&str>) -> Answer {
+    house.send(key, Method::POST, &format!("/v1/{route}"), Body::from(body(route, model).to_string())).await
+}
+
+/// Type and code, wherever the shape has them.
+fn told(answer: &Answer) -> (String, String) {
+    let error = &answer.json::<Value>()["error"];
+    let code = if error["code"].is_string() { &error["code"] } else { &error["details"]["error_code"] };
+    (error["type"].as_str().unwrap_or_default().to_owned(), code.as_str().unwrap_or_default().to_owned())
+}
+
+#[tokio::test]
+async fn each_route_refuses_by_the_table_and_charges_nothing() {
+    let house = house().await;
+    let (ours, disabled) = (house.key.key.reveal().to_owned(), make(&house.app, house.tenant, house.account, NewKey::default()).await);
+    house.app.state.identity.disable_key("test", disabled.id, true).await.expect("disabled");
+    budget(&house.app.db, house.tenant, Level::Team, Some("Statistics"), "0", true).await;
+    for route in ROUTES {
+        let kind = |openai: &'static str, anthropic: &'static str| if route == "messages" { anthropic } else { openai };
+        for key in ["", disabled.key.reveal()] {
+            let answer = post(&house, key, route, None).await;
+            assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{route}: {}", answer.text());
+            assert_eq!(told(&answer), (kind("invalid_request_error", "authentication_error").into(), "invalid_api_key".into()), "{route}");
+        }
+        let answer = post(&house, &ours, route, Some("foreign")).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{route}: {}", answer.text());
+        assert_eq!(told(&answer), (kind("invalid_request_error", "not_found_error").into(), "model_not_found".into()), "{route}");
+        let answer = post(&house, &ours, route, None).await;
+        assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS, "{route}: {}", answer.text());
+        assert_eq!(told(&answer), (kind("insufficient_quota", "rate_limit_error").into(), "insufficient_quota".into()), "{route}");
+        assert_eq!(answer.header("x-should-retry"), "false", "{route}: each refusal comes three times without it");
+        assert_eq!(answer.header("retry-after"), "", "{route}: waiting does not help");
+        assert!(answer.text().contains("team Statistics: 0.00 EUR in total"), "{}", answer.text());
+    }
+    assert!(
+        ledger(&house.app.db).await.is_empty(),
+        "If you are here because this failed: a route can be used without a budget, or charges for a refusal."
+    );
+    assert!(spent(&house.app.db, house.tenant).await.iter().all(|state| state.spent == domain::Amount::ZERO));
+}
+
+#[tokio::test]
+async fn each_route_refuses_beyond_a_limit_and_says_when_to_come_back() {
+    for (unit, change) in
+        [("requests", (|limit| limit.requests = Some(1)) as fn(&mut RateLimit)), ("tokens", |limit| limit.tokens = Some(1))]
+    {
+        let house = house().await;
+        for model in [FAKE_MODEL, VECTORS, RANKS] {
+            limit(&house.app.db, house.tenant, Level::Key, |limit| {
+                change(limit);
+                limit.model = Some(model.into());
+            })
+            .await;
+        }
+        let key = house.key.key.reveal().to_owned();
+        for model in [Some(VECTORS), Some(RANKS), None] {
+            let route = match model {
+                Some(VECTORS) => "embeddings",
+                Some(_) => "rerank",
+                None => "chat/completions",
+            };
+            let answer = post(&house, &key, route, None).await;
+            assert_eq!(answer.status, StatusCode::OK, "{route}: {}", answer.text());
+            let standing = |what: &str| answer.header(&format!("x-ratelimit-{what}-{unit}")).to_owned();
+            assert_eq!((standing("limit").as_str(), standing("remaining").as_str()), ("1", "0"), "{route}");
+            assert!(["1m0s", "59s"].contains(&standing("reset").as_str()), "{}", standing("reset"));
+        }
+        for route in ROUTES {
+            let answer = post(&house, &key, route, None).await;
+            assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS, "{route}: {}", answer.text());
+            let kind = if route == "messages" { "rate_limit_error" } else { unit };
+            assert_eq!(told(&answer), (kind.into(), "rate_limit_exceeded".into()), "{route}");
+            let after: u32 = answer.header("retry-after").parse().expect("seconds");
+            assert!((50..=60).contains(&after), "{route}: {after}");
+            assert_eq!(answer.header(&format!("x-ratelimit-remaining-{unit}")), "0", "{route}");
+            assert_eq!(answer.header("x-should-retry"), "", "{route}");
+        }
+        assert_eq!(ledger(&house.app.db).await.len(), 3, "what is refused is not in the ledger");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_in_one_piece_says_what_it_cost() {
+    let house = house().await;
+    let answer = post(&house, house.key.key.reveal(), "embeddings", None).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    let tokens = answer.json::<Value>()["usage"]["prompt_tokens"].as_u64().expect("a number");
+    assert!(tokens > 0);
+    let cost = answer.header("x-kontor-cost").strip_suffix(" EUR").expect("euros").to_owned();
+    assert!(cost.parse::<f64>().is_ok_and(|cost| cost > 0.0), "{cost}");
+}
