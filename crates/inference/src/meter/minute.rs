@@ -16,6 +16,9 @@ use uuid::Uuid;
 /// A minute that had not as much left is not asked for as much again so soon.
 const REFUSED_FOR: Duration = Duration::from_millis(250);
 
+/// Ends of a minute that are no farther apart belong to the same one: only the way to the database lies between them.
+const SAME: Duration = Duration::from_secs(1);
+
 /// Limit, who has it, and what is counted.
 type Key = (Uuid, String, Unit);
 
@@ -85,12 +88,13 @@ impl Minutes {
             return Ok(taken);
         }
         let now = Instant::now();
-        let need = amount - minute.lock().left(now).min(0);
+        // Should the database's minute turn out to be over, what is missing then is made up for in the new one.
+        let need = amount - minute.lock().left(now);
         let part = self.db.take_of_minute(limit, subject, unit, most, u64::try_from(need.max(1)).unwrap_or(1).min(most)).await?;
         let mut state = minute.lock();
         let ends = now + part.ends_in;
         // The database's minute began anew: what was taken of the old one is void.
-        let same = state.left(now) != 0 && ends.saturating_duration_since(state.ends) < Duration::from_secs(1);
+        let same = state.ends > now && ends.saturating_duration_since(state.ends) < SAME;
         state.available = if same { state.available } else { 0 } + signed(part.granted);
         state.free = part.free;
         if !same {

@@ -47,7 +47,7 @@ async fn only(db: &TestDb, actor: &Actor) -> BudgetState {
 }
 
 async fn sum_of_the_ledger(db: &TestDb) -> i64 {
-    db.count_as_owner("SELECT (coalesce(sum(cost), 0) * 1000000000000)::bigint FROM usage_event").await
+    db.count_as_owner("SELECT (coalesce(sum(cost), 0) * 1000000000000)::bigint AS value FROM usage_event").await
 }
 
 fn pico(amount: Amount) -> i64 {
@@ -99,7 +99,7 @@ async fn of_64_at_once_a_budget_for_one_lets_exactly_one_run() {
     generation.cancel();
     read(&mut generation).await;
     assert_eq!(refused_by(s.inference.admit(&s.actor, short()).await), Quota::Budget);
-    assert_eq!(s.db.count_as_owner("SELECT count(*) FROM usage_event").await, 1, "what is refused is not in the ledger");
+    assert_eq!(s.db.count_as_owner("SELECT count(*) AS value FROM usage_event").await, 1, "what is refused is not in the ledger");
     s.inference.drain().await;
     let state = only(&s.db, &s.actor).await;
     assert_eq!((pico(state.spent), state.held), (sum_of_the_ledger(&s.db).await, Amount::ZERO));
@@ -175,7 +175,7 @@ async fn a_killed_node_loses_nothing_and_spends_nothing_twice() {
 async fn a_soft_budget_warns_once_for_each_step_and_refuses_nothing() {
     let s = world().await;
     budget(&s.db, s.actor.tenant(), Level::Tenant, None, &amount(COST).times(10).to_string(), false).await;
-    let warnings = || s.db.count_as_owner("SELECT count(*) FROM audit_event WHERE action = 'budget.warning'");
+    let warnings = || s.db.count_as_owner("SELECT count(*) AS value FROM audit_event WHERE action = 'budget.warning'");
     for uses in 1..=12 {
         let node = inference(&s.db, &s.worker);
         read(&mut node.admit(&s.actor, short()).await.expect("a soft budget refuses nothing")).await;
@@ -285,7 +285,7 @@ async fn places_are_free_again_when_what_runs_has_ended() {
     drop((second, third));
     s.inference.drain().await;
     other.drain().await;
-    assert_eq!(s.db.count_as_owner("SELECT coalesce(sum(held), 0)::bigint FROM limit_place").await, 0);
+    assert_eq!(s.db.count_as_owner("SELECT coalesce(sum(held), 0)::bigint AS value FROM limit_place").await, 0);
 }
 
 #[tokio::test]

@@ -40,9 +40,10 @@ fn body(route: &str, model: Option<&str>) -> Value {
 
 /// A world with a model of each kind, each with a price.
 async fn house() -> House {
-    let (vectors, ranks) = (FakeWorker::with_model(VECTORS).await, FakeWorker::with_model(RANKS).await);
+    let (chats, vectors, ranks) = (FakeWorker::start().await, FakeWorker::with_model(VECTORS).await, FakeWorker::with_model(RANKS).await);
     let app = TestApp::with(|state| {
         let pool = testkit::fake_worker::quick_pool();
+        pool.add("chats", chats.backend());
         pool.add("vectors", vectors.backend());
         pool.add("ranks", ranks.backend());
         let of = |id: &str, kind| ModelConfig { id: id.into(), kind, default: false, ..fake_model() };
@@ -56,7 +57,7 @@ async fn house() -> House {
         price(&app.db, model, "EUR", "1", "2").await;
     }
     // They end with the test.
-    Box::leak(Box::new((vectors, ranks)));
+    Box::leak(Box::new((chats, vectors, ranks)));
     House::of(app).await
 }
 
