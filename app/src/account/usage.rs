@@ -212,10 +212,12 @@ fn Figures(sums: Sums, cost: Vec<Money>) -> impl IntoView {
     let costs = cost
         .into_iter()
         .map(|cost| {
+            let text = money(language, &cost);
+            let (number, unit) = text.rsplit_once('\u{a0}').unwrap_or((&text, ""));
             view! {
                 <div class="figure">
                     <dt class="figure-label">{t.cost}</dt>
-                    <dd class="figure-value">{money(language, &cost)}</dd>
+                    <dd class="figure-value">{number.to_owned()} <span class="figure-unit">{format!("\u{a0}{unit}")}</span></dd>
                 </div>
             }
         })

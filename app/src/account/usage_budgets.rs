@@ -61,7 +61,7 @@ fn Budget(budget: OwnBudget) -> impl IntoView {
                 aria-valuenow=percent.to_string()
                 aria-valuetext=spent.clone()
             >
-                <span style:width=format!("{percent}%")></span>
+                <span style:width=format!("{percent}%") class:some=budget.spent.pico != 0></span>
             </div>
             <p class="field-hint">
                 {spent}

@@ -73,10 +73,9 @@ impl Inference {
         self.inner.catalogue.offered(actor, |model| self.inner.pool.is_ready(model))
     }
 
-    /// A model of this name is offered to somebody.
-    #[must_use]
-    pub fn has_model(&self, id: &str) -> bool {
-        self.inner.catalogue.models().iter().any(|model| model.id == id)
+    /// The ids of all models, whoever they are offered to.
+    pub fn model_ids(&self) -> impl Iterator<Item = &str> {
+        self.inner.catalogue.models().iter().map(|model| model.id.as_str())
     }
 
     /// This process, in the ledger and wherever work belongs to one.

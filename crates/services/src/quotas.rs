@@ -77,8 +77,9 @@ impl Quotas {
     pub async fn set_price(&self, by: &str, model: &str, currency: &str, list: PriceList, from: Option<Millis>) -> Result<StoredPrice> {
         let currency = currency.parse()?;
         Price::new(currency, &list)?;
-        if !self.shared.inference.has_model(model) {
-            return Err(Error::invalid("model", "unknown_model", format!("No model is called {model}.")));
+        let ids: Vec<&str> = self.shared.inference.model_ids().collect();
+        if !ids.contains(&model) {
+            return Err(Error::invalid("model", "unknown_model", format!("No model is called {model}. There are: {}.", ids.join(", "))));
         }
         let now = self.shared.now();
         // What was used has its price.
