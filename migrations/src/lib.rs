@@ -14,13 +14,14 @@ mod step;
 use step::Step;
 
 /// All steps, oldest first. What is released is never changed, see `README.md`.
-const STEPS: [Step; 5] = [
+const STEPS: [Step; 6] = [
     // Tenants, people, chats, ledger, audit.
     Step { name: "m0001_ground_floor", sql: include_str!("m0001_ground_floor.sql") },
     Step { name: "m0002_served_model", sql: include_str!("m0002_served_model.sql") },
     Step { name: "m0003_service_accounts", sql: include_str!("m0003_service_accounts.sql") },
     Step { name: "m0004_responses", sql: include_str!("m0004_responses.sql") },
     Step { name: "m0005_money", sql: include_str!("m0005_money.sql") },
+    Step { name: "m0006_audit_chain", sql: include_str!("m0006_audit_chain.sql") },
 ];
 
 /// Key of the advisory lock: the bytes of `kontor_m`. Never change it, or two versions could migrate at once.

@@ -177,7 +177,7 @@ fn generate(ticket: &Ticket, model: String, request: Request) -> Generate {
         transient: request.transient,
         messages: request.messages,
         continue_last: request.continue_last,
-        sampling: request.sampling,
+        sampling: Sampling { max_tokens: ticket.longest_answer().or(request.sampling.max_tokens), ..request.sampling },
     }
 }
 

@@ -1,6 +1,6 @@
-//! Background duties: recovery of turns and responses, the sweeper of the ledger, purges.
+//! Background duties: recovery of turns and responses, the sweeper of the ledger, purges, seals of the audit trail.
 
-use crate::{Services, responses, shared::Shared, turns::recovery};
+use crate::{Services, audit, responses, shared::Shared, turns::recovery};
 use contract::Millis;
 use domain::Result;
 use inference::LONGEST_GENERATION;
@@ -15,6 +15,10 @@ const RECOVER_EVERY: Duration = Duration::from_secs(5);
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// How often what is past its time is purged.
 const PURGE_EVERY: Duration = Duration::from_secs(10 * 60);
+/// How often events of the audit trail are sealed.
+const SEAL_EVERY: Duration = Duration::from_secs(1);
+/// How often the log says how far the audit chain is.
+const TELL_EVERY: Duration = Duration::from_secs(60 * 60);
 /// Events of what has ended are kept for those who come late.
 const EVENTS_KEPT_SECONDS: u32 = 60 * 60;
 /// A deleted conversation can be restored for this long.
@@ -32,6 +36,8 @@ impl Services {
             every(RECOVER_EVERY, "response recovery", &stop, || async { responses::recovery::recover(shared).await.map(drop) }),
             every(SWEEP_EVERY, "ledger sweeper", &stop, || async { shared.inference.sweep(oldest_use_ms()).await.map(drop) }),
             every(PURGE_EVERY, "purge", &stop, || purge(shared)),
+            every(SEAL_EVERY, "audit chain", &stop, || audit::seal(shared)),
+            every(TELL_EVERY, "audit chain's head", &stop, || audit::tell_head(shared)),
         );
     }
 }

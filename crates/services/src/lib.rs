@@ -10,6 +10,8 @@ compile_error!("`services` is server-only");
 
 pub mod account;
 pub mod api;
+pub mod audit;
+pub mod charges;
 pub mod chats;
 mod check;
 mod cursor;
@@ -26,6 +28,8 @@ pub mod usage;
 
 pub use account::Account;
 pub use api::{Api, Completion};
+pub use audit::Audits;
+pub use charges::Charges;
 pub use chats::{AttachmentText, Chats, ListConversations};
 pub use models::Models;
 pub use prompts::Prompts;
@@ -58,6 +62,8 @@ pub struct Services {
     pub api: Api,
     pub responses: Responses,
     pub quotas: Quotas,
+    pub audit: Audits,
+    pub charges: Charges,
     shared: Arc<Shared>,
 }
 
@@ -77,6 +83,8 @@ impl Services {
             api: Api::new(shared.clone()),
             responses: Responses::new(shared.clone()),
             quotas: Quotas::new(shared.clone()),
+            audit: Audits::new(shared.clone()),
+            charges: Charges::new(shared.clone()),
             turns,
             shared,
         }

@@ -66,13 +66,11 @@ fn days(range: &UsageRange) -> Result<(Date, Date)> {
 
 /// Rows as CSV.
 pub(crate) fn table(rows: &[UsageRow]) -> Result<String> {
-    let mut csv = csv::Writer::from_writer(Vec::new());
-    csv.write_record(["day", "model", "purpose", "requests", "prompt_tokens", "cached_tokens", "completion_tokens", "cost", "currency"])
-        .map_err(Error::internal)?;
-    for row in rows {
-        csv.write_record([
-            cell(&row.day),
-            cell(&row.model),
+    let columns = ["day", "model", "purpose", "requests", "prompt_tokens", "cached_tokens", "completion_tokens", "cost", "currency"];
+    let rows = rows.iter().map(|row| {
+        vec![
+            row.day.clone(),
+            row.model.clone(),
             row.purpose.name().to_owned(),
             row.requests.to_string(),
             row.prompt_tokens.to_string(),
@@ -80,8 +78,17 @@ pub(crate) fn table(rows: &[UsageRow]) -> Result<String> {
             row.completion_tokens.to_string(),
             row.cost.as_ref().map_or_else(String::new, |cost| Decimal::from_i128_with_scale(cost.pico.into(), 12).normalize().to_string()),
             row.cost.as_ref().map_or_else(String::new, |cost| cost.currency.clone()),
-        ])
-        .map_err(Error::internal)?;
+        ]
+    });
+    csv(&columns, rows)
+}
+
+/// A table with a heading; no cell is a formula for a spreadsheet.
+pub(crate) fn csv(columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Result<String> {
+    let mut csv = csv::Writer::from_writer(Vec::new());
+    csv.write_record(columns).map_err(Error::internal)?;
+    for row in rows {
+        csv.write_record(row.iter().map(|text| cell(text))).map_err(Error::internal)?;
     }
     let bytes = csv.into_inner().map_err(|error| Error::internal(error.to_string()))?;
     String::from_utf8(bytes).map_err(Error::internal)

@@ -44,6 +44,7 @@ pub mod responses;
 
 // Money: prices, budgets, limits, ledger; audit.
 pub mod audit;
+pub mod audit_chain;
 pub mod budgets;
 pub mod prices;
 pub mod rate_limits;

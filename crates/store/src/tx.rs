@@ -5,6 +5,7 @@ use crate::{
     api_keys::SystemApiKeys,
     attachments::Attachments,
     audit::{self, Audit, AuditEvent},
+    audit_chain::AuditChain,
     budgets::{Budgets, SystemBudgets},
     conversations::{Conversations, SystemConversations},
     credentials::{Credentials, SystemCredentials},
@@ -157,6 +158,8 @@ pub enum Reason {
     Sweep,
     /// A periodic job removes what is past its time. Audited like [`Reason::Sweep`].
     Purge,
+    /// The audit trail itself is sealed or read. Not audited: it would never come to an end.
+    Audit,
 }
 
 impl Reason {
@@ -168,6 +171,7 @@ impl Reason {
             Self::Administration => "system.administration",
             Self::Sweep => "system.sweep",
             Self::Purge => "system.purge",
+            Self::Audit => "system.audit",
         }
     }
 
@@ -236,6 +240,11 @@ impl SystemTx {
     #[must_use]
     pub fn api_keys(&self) -> SystemApiKeys<'_> {
         SystemApiKeys::new(self)
+    }
+
+    #[must_use]
+    pub fn audit_chain(&self) -> AuditChain<'_> {
+        AuditChain::new(self)
     }
 
     #[must_use]

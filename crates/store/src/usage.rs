@@ -7,13 +7,14 @@ use crate::{
 };
 use contract::{
     Millis,
-    ids::{ApiKeyId, NodeId, RequestId, ServiceAccountId, UsageId, UserId},
+    ids::{ApiKeyId, NodeId, RequestId, ServiceAccountId, TenantId, UsageId, UserId},
     usage::{Money, Purpose, UsageRow},
 };
 use domain::{Amount, Currency, Error, Result};
 use rust_decimal::Decimal;
 use sea_orm::FromQueryResult;
 use time::{Date, OffsetDateTime};
+use uuid::Uuid;
 
 /// How a use of a model ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,6 +189,25 @@ impl<'a> Usage<'a> {
     }
 }
 
+/// What one payer used of a model in a day; people are taken together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Charge {
+    pub day: Date,
+    pub account_id: Option<ServiceAccountId>,
+    /// The service account's name; `None`: people.
+    pub account: Option<String>,
+    pub team: String,
+    pub cost_center: String,
+    pub model: String,
+    pub purpose: String,
+    pub requests: i64,
+    pub prompt_tokens: i64,
+    pub cached_tokens: i64,
+    pub completion_tokens: i64,
+    /// `None` where the model had no price.
+    pub cost: Option<(Currency, Amount)>,
+}
+
 /// The ledger across tenants.
 #[derive(Debug)]
 pub struct SystemUsage<'a> {
@@ -197,6 +217,25 @@ pub struct SystemUsage<'a> {
 impl<'a> SystemUsage<'a> {
     pub(crate) fn new(tx: &'a SystemTx) -> Self {
         Self { tx }
+    }
+
+    /// The settled uses of a tenant by day (UTC, both included) of the request, payer, model, purpose and currency.
+    ///
+    /// # Errors
+    /// As for any statement.
+    pub async fn charges(&self, tenant: TenantId, from: Date, to: Date) -> Result<Vec<Charge>> {
+        let statement = sql(
+            "SELECT (e.created_at AT TIME ZONE 'UTC')::date AS day, e.account_id, a.name AS account, e.team, e.cost_center, e.model, e.purpose,
+                    count(*) AS requests, sum(e.prompt_tokens)::bigint AS prompt_tokens, sum(e.cached_tokens)::bigint AS cached_tokens,
+                    sum(e.completion_tokens)::bigint AS completion_tokens, e.currency, sum(e.cost) AS cost
+             FROM usage_event e LEFT JOIN service_account a ON a.tenant_id = e.tenant_id AND a.id = e.account_id
+             WHERE e.tenant_id = $1 AND e.state = 'settled' AND e.created_at >= $2 AND e.created_at < $3
+             GROUP BY 1, 2, 3, 4, 5, 6, 7, e.currency
+             ORDER BY 1, 3, 4, 5, 6, 7, e.currency",
+            [tenant.0.into(), midnight(from).into(), (midnight(to) + time::Duration::DAY).into()],
+        );
+        let rows: Vec<ChargeRow> = all(self.tx.conn(), statement).await?;
+        rows.into_iter().map(Charge::try_from).collect()
     }
 
     /// Settles, as swept and with the figures they have, the events that were opened before `before` and never
@@ -255,6 +294,45 @@ pub(crate) fn money(currency: String, amount: Decimal) -> Result<Money> {
 
 fn midnight(day: Date) -> OffsetDateTime {
     day.midnight().assume_utc()
+}
+
+#[derive(FromQueryResult)]
+struct ChargeRow {
+    day: Date,
+    account_id: Option<Uuid>,
+    account: Option<String>,
+    team: String,
+    cost_center: String,
+    model: String,
+    purpose: String,
+    requests: i64,
+    prompt_tokens: i64,
+    cached_tokens: i64,
+    completion_tokens: i64,
+    currency: Option<String>,
+    cost: Decimal,
+}
+
+impl TryFrom<ChargeRow> for Charge {
+    type Error = Error;
+
+    fn try_from(row: ChargeRow) -> Result<Self> {
+        let cost = row.currency.map(|currency| Ok::<_, Error>((currency.parse()?, Amount::from_stored(row.cost)?))).transpose()?;
+        Ok(Self {
+            day: row.day,
+            account_id: row.account_id.map(ServiceAccountId),
+            account: row.account,
+            team: row.team,
+            cost_center: row.cost_center,
+            model: row.model,
+            purpose: row.purpose,
+            requests: row.requests,
+            prompt_tokens: row.prompt_tokens,
+            cached_tokens: row.cached_tokens,
+            completion_tokens: row.completion_tokens,
+            cost,
+        })
+    }
 }
 
 fn purpose(text: &str) -> Result<Purpose> {

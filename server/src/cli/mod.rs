@@ -274,6 +274,32 @@ pub enum AdminCommand {
     },
     #[command(flatten)]
     Money(MoneyCommand),
+    /// Prove that nobody changed the audit trail.
+    VerifyAudit {
+        /// A seal that was kept elsewhere, as NUMBER:HASH; it must be in the chain.
+        #[arg(long, value_name = "SEAL")]
+        expect: Option<String>,
+    },
+    /// Print the audit trail, one event as JSON on each line.
+    ExportAudit {
+        /// First day, YYYY-MM-DD (UTC).
+        #[arg(long, value_name = "DAY")]
+        since: Option<String>,
+    },
+    /// Print what a tenant used and what it cost, as CSV.
+    ExportCharges {
+        #[arg(long)]
+        tenant: String,
+        /// First day, YYYY-MM-DD (UTC).
+        #[arg(long, value_name = "DAY")]
+        from: String,
+        /// Last day.
+        #[arg(long, value_name = "DAY")]
+        to: String,
+        /// The columns of FOCUS 1.2 instead of Kontor's own.
+        #[arg(long)]
+        focus: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

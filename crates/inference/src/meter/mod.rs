@@ -10,7 +10,7 @@ mod reservation;
 
 use crate::generation::Outcome;
 use contract::ids::{NodeId, UsageId};
-use domain::{Actor, Amount, Clock, Currency, Error, Payer, Result};
+use domain::{Actor, Amount, Clock, Currency, Error, Payer, Quota, Result};
 pub use minute::Standing;
 use policy::Tariff;
 pub use quotas::Limits;
@@ -84,7 +84,7 @@ impl Meter {
     pub(crate) async fn open(&self, actor: Actor, reservation: Reservation, fallbacks: Vec<String>) -> Result<Ticket> {
         let id = UsageId(Uuid::now_v7());
         let opened = self.open_as(id, &actor, &reservation, fallbacks).await;
-        let (tariff, hold) = opened.map_err(|error| match error {
+        let (tariff, hold, longest_answer) = opened.map_err(|error| match error {
             error @ Error::QuotaExceeded { .. } => {
                 tracing::info!(request = %actor.request(), %error, "a use was refused");
                 error
@@ -94,16 +94,23 @@ impl Meter {
                 Error::unavailable("ledger", Some(RETRY_AFTER_S))
             }
         })?;
-        let account = Account { model: reservation.model, tariff, limits: hold.limits() };
+        let account = Account { model: reservation.model, tariff, limits: hold.limits(), longest_answer };
         Ok(Ticket { id, actor, account, hold: Some(hold), meter: self.clone(), reported: Mutex::new(Usage::default()) })
     }
 
-    async fn open_as(&self, id: UsageId, actor: &Actor, reservation: &Reservation, fallbacks: Vec<String>) -> Result<(Tariff, Hold)> {
+    async fn open_as(&self, id: UsageId, actor: &Actor, reservation: &Reservation, fallbacks: Vec<String>) -> Result<(Tariff, Hold, Option<u32>)> {
         let policy = self.quotas.policy().await?;
         let (at, payer) = (self.clock.now(), Payer::of(actor));
         let tariff = policy.tariff(std::iter::once(reservation.model.clone()).chain(fallbacks), at)?;
-        let most = tariff.currency().map(|currency| (currency, tariff.most(reservation.prompt, reservation.answer)));
-        let hold = self.quotas.reserve(&policy, &payer, &Wanted { reservation, most, at }).await?;
+        let mut covered = reservation.clone();
+        let (hold, most) = loop {
+            let most = tariff.currency().map(|currency| (currency, tariff.most(covered.prompt, covered.answer)));
+            match self.quotas.reserve(&policy, &payer, &Wanted { reservation: &covered, most, at }).await {
+                Ok(hold) => break (hold, most),
+                Err(error @ Error::QuotaExceeded { quota: Quota::Budget, .. }) => covered = covered.shorter().ok_or(error)?,
+                Err(error) => return Err(error),
+            }
+        };
         let new = NewUsage {
             id,
             user: payer.user,
@@ -121,7 +128,8 @@ impl Meter {
         let tx = self.db.begin(actor).await?;
         tx.usage().open(&new).await?;
         tx.commit().await?;
-        Ok((tariff, hold))
+        let shortened = covered.answer < reservation.answer;
+        Ok((tariff, hold, shortened.then(|| covered.longest_answer())))
     }
 
     /// The one way a use is settled. Compare-and-set: `false` if somebody else was first.
@@ -207,6 +215,8 @@ struct Account {
     model: String,
     tariff: Tariff,
     limits: Limits,
+    /// Tokens that an answer may have, where the budget covers no longer one.
+    longest_answer: Option<u32>,
 }
 
 impl Ticket {
@@ -231,6 +241,11 @@ impl Ticket {
     /// Models to fall back to that were reserved for.
     pub(crate) fn fallbacks(&self) -> Vec<String> {
         self.account.tariff.fallbacks()
+    }
+
+    /// Tokens that an answer may have, where the budget covers no longer one.
+    pub(crate) fn longest_answer(&self) -> Option<u32> {
+        self.account.longest_answer
     }
 
     /// How the limits stood when it began.

@@ -16,6 +16,9 @@ const LIKELY_BYTES: u32 = 4;
 /// Tokens of an answer whose length nobody bounded, as far as limits are concerned.
 const LIKELY_ANSWER: u32 = 256;
 
+/// Answers are not made shorter than this for the sake of a budget.
+const SHORTEST_ANSWER: u32 = 64;
+
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reservation {
@@ -25,6 +28,10 @@ pub(crate) struct Reservation {
     pub prompt: u32,
     /// Never fewer than all answers will have.
     pub answer: u32,
+    /// Answers to the same prompt.
+    choices: u32,
+    /// Nobody said how long an answer may be.
+    open_ended: bool,
     /// Never fewer than both together.
     pub tokens: u32,
     /// What it will probably be, for limits per minute.
@@ -34,18 +41,30 @@ pub(crate) struct Reservation {
 impl Reservation {
     pub(crate) fn of(model: &ModelConfig, request: &Request) -> Self {
         let (prompt, answer) = most_tokens(&request.messages, &request.sampling, &request.options, model.context_length);
-        let bounded = request.sampling.max_tokens.is_some();
-        let likely = (prompt / LIKELY_BYTES).saturating_add(if bounded { answer } else { answer.min(LIKELY_ANSWER) });
+        let (choices, open_ended) = (request.options.n.max(1), request.sampling.max_tokens.is_none());
+        let likely = (prompt / LIKELY_BYTES).saturating_add(if open_ended { answer.min(LIKELY_ANSWER) } else { answer });
         // However it is split, one answer and its prompt are no longer than the context.
-        let tokens = prompt.saturating_add(answer).min(model.context_length.saturating_mul(request.options.n.max(1)));
-        Self { model: model.id.clone(), purpose: request.purpose, prompt, answer, tokens, likely }
+        let tokens = prompt.saturating_add(answer).min(model.context_length.saturating_mul(choices));
+        Self { model: model.id.clone(), purpose: request.purpose, prompt, answer, choices, open_ended, tokens, likely }
     }
 
     /// For inputs of an embedding model or a reranker, of so many bytes each.
     pub(crate) fn of_inputs(model: &ModelConfig, purpose: Purpose, inputs: impl IntoIterator<Item = usize>) -> Self {
         let most = |bytes: usize| u32::try_from(bytes + TOKENS_AROUND_A_MESSAGE).unwrap_or(u32::MAX).min(model.context_length);
         let prompt = inputs.into_iter().map(most).fold(0, u32::saturating_add);
-        Self { model: model.id.clone(), purpose, prompt, answer: 0, tokens: prompt, likely: prompt / LIKELY_BYTES }
+        Self { model: model.id.clone(), purpose, prompt, answer: 0, choices: 1, open_ended: false, tokens: prompt, likely: prompt / LIKELY_BYTES }
+    }
+
+    /// The same with answers of half the length, where nobody said how long they may be: what a budget has left is better
+    /// spent on a short answer than on none.
+    pub(crate) fn shorter(&self) -> Option<Self> {
+        let each = self.answer / self.choices / 2;
+        (self.open_ended && each >= SHORTEST_ANSWER).then(|| Self { answer: each * self.choices, ..self.clone() })
+    }
+
+    /// The longest answer that it covers.
+    pub(crate) fn longest_answer(&self) -> u32 {
+        self.answer / self.choices
     }
 }
 

@@ -106,6 +106,20 @@ async fn of_64_at_once_a_budget_for_one_lets_exactly_one_run() {
 }
 
 #[tokio::test]
+async fn an_answer_without_a_bound_is_as_long_as_the_budget_allows() {
+    let s = world().await;
+    // Not enough for the whole context, enough for a few hundred tokens.
+    budget(&s.db, s.actor.tenant(), Level::Tenant, None, &(reserved() + amount("0.001")).to_string(), true).await;
+    let mut generation = s.inference.admit(&s.actor, request()).await.expect("a shorter answer instead of none");
+    read(&mut generation).await;
+    let bound = s.worker.requests()[0].sampling.max_tokens.expect("a bound");
+    assert!((64..=500).contains(&bound), "{bound}");
+    // Whoever says how long the answer may be gets that or nothing.
+    let long = Request { sampling: Sampling { max_tokens: Some(4096), ..Sampling::default() }, ..request() };
+    assert_eq!(refused_by(s.inference.admit(&s.actor, long).await), Quota::Budget);
+}
+
+#[tokio::test]
 async fn four_nodes_spend_a_budget_to_its_last_use_and_not_beyond() {
     let s = world().await;
     // Room for 100 reservations; 300 are asked for by four nodes at the same time, three of which each end before the next.

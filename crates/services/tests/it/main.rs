@@ -1,6 +1,8 @@
 //! The services against a real Postgres and a worker that does what a test scripts.
 
 mod account;
+mod audit;
+mod charges;
 mod branches;
 mod chats;
 mod isolation;

@@ -1,6 +1,8 @@
 //! `kontor admin …`: tenants and people, from the machine itself. Whoever may run this may read the database
 //! anyway; every use leaves an audit row.
 
+mod audit;
+mod day;
 mod keys;
 mod money;
 mod output;
@@ -92,6 +94,13 @@ async fn execute(product: &Product, command: AdminCommand) -> Result<Output, Any
                 sums.settled, sums.open, sums.prompt_tokens, sums.cached_tokens, sums.completion_tokens
             );
             Ok(Output::new(text, value))
+        }
+        AdminCommand::VerifyAudit { expect } => audit::verify(&product.services, expect.as_deref()).await,
+        AdminCommand::ExportAudit { since } => audit::export(&product.services, since.as_deref()).await,
+        AdminCommand::ExportCharges { tenant, from, to, focus } => {
+            let id = identity.tenant_by_slug(BY, &tenant).await?;
+            let (from, to) = (day::date(&from)?, day::date(&to)?);
+            Ok(Output::verbatim(product.services.charges.csv(BY, id, &tenant, from, to, focus).await?))
         }
         AdminCommand::Money(command) => money::execute(product, command).await,
         command => keys::execute(identity, command).await,

@@ -1,12 +1,11 @@
 //! Prices, budgets and limits.
 
-use super::{BY, output::Output};
+use super::{BY, day, output::Output};
 use crate::{
     AnyError,
     cli::money::{MoneyCommand, WhoseArgs},
     startup::product::Product,
 };
-use contract::Millis;
 use domain::{Amount, money::PriceList};
 use serde_json::{Value, json};
 use services::quotas::{NewBudget, NewRateLimit, Whose};
@@ -15,7 +14,7 @@ use store::{
     prices::StoredPrice,
     rate_limits::RateLimit,
 };
-use time::{Date, OffsetDateTime, macros::format_description};
+use time::OffsetDateTime;
 
 /// The commands about money.
 ///
@@ -26,7 +25,7 @@ pub async fn execute(product: &Product, command: MoneyCommand) -> Result<Output,
     match command {
         MoneyCommand::SetPrice { model, currency, input, cached_input, output, per_request, from } => {
             let list = PriceList { input, cached_input: cached_input.unwrap_or(input), output, per_request };
-            let from = from.as_deref().map(first_moment).transpose()?;
+            let from = from.as_deref().map(day::first_moment).transpose()?;
             let price = quotas.set_price(BY, &model, &currency, list, from).await?;
             Ok(Output::new(price_line(&price), price_value(&price)))
         }
@@ -74,11 +73,6 @@ pub async fn execute(product: &Product, command: MoneyCommand) -> Result<Output,
 async fn resolve(product: &Product, whose: WhoseArgs) -> Result<Whose, AnyError> {
     let tenant = product.identity.tenant_by_slug(BY, &whose.tenant).await?;
     Ok(Whose { tenant, level: whose.level.into(), name: whose.of })
-}
-
-fn first_moment(day: &str) -> Result<Millis, AnyError> {
-    let date = Date::parse(day, format_description!("[year]-[month]-[day]")).map_err(|_| format!("{day} is no day like 2027-01-31"))?;
-    Ok(date.midnight().assume_utc().unix_timestamp() * 1000)
 }
 
 fn list(lines: &[String], none: &str, value: Value) -> Output {

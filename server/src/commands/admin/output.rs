@@ -14,8 +14,13 @@ impl Output {
         Self { text, value }
     }
 
+    /// Lines for programs, whatever was asked for.
+    pub fn verbatim(text: String) -> Self {
+        Self { text, value: Value::Null }
+    }
+
     /// One line of JSON, or the text.
     pub fn render(self, json: bool) -> String {
-        if json { self.value.to_string() } else { self.text }
+        if json && !self.value.is_null() { self.value.to_string() } else { self.text }
     }
 }

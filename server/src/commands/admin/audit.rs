@@ -1,0 +1,72 @@
+//! The audit trail.
+
+use super::{BY, day, output::Output};
+use crate::AnyError;
+use serde_json::json;
+use services::{
+    Services,
+    audit::{Fault, Proof, hex},
+};
+use store::audit_chain::{Hash, Seal};
+
+/// Proves the chain. A broken one is an error, so that scripts notice.
+///
+/// # Errors
+/// The chain is broken; `expect` is no seal; the database does not answer.
+pub async fn verify(services: &Services, expect: Option<&str>) -> Result<Output, AnyError> {
+    let expected = expect.map(seal).transpose()?;
+    match services.audit.prove(BY, expected).await? {
+        Proof::Whole { head: None } => Ok(Output::new("The audit trail is empty.".into(), json!({ "events": 0 }))),
+        Proof::Whole { head: Some(head) } => {
+            let seal = format!("{}:{}", head.number, hex(&head.hash));
+            let text = format!("The audit trail is whole: {} events. Keep this seal elsewhere, for --expect:\n{seal}", head.number);
+            Ok(Output::new(text, json!({ "events": head.number, "seal": seal })))
+        }
+        Proof::Broken { number, fault } => Err(match fault {
+            Fault::Gap => format!("the audit trail is broken: before event {number} others are missing"),
+            Fault::Missing => format!("the audit trail is broken: event {number} is gone"),
+            Fault::Changed => format!("the audit trail is broken: event {number} is not what was sealed"),
+        }
+        .into()),
+        Proof::Foreign { number } => Err(format!("the audit trail was made anew: event {number} has another seal than expected").into()),
+        Proof::Unsealed { events } => Err(format!("{events} events of the audit trail are older than ten minutes and not sealed").into()),
+    }
+}
+
+/// The trail as lines of JSON.
+///
+/// # Errors
+/// `since` is no day; the database does not answer.
+pub async fn export(services: &Services, since: Option<&str>) -> Result<Output, AnyError> {
+    let since = since.map(day::first_moment).transpose()?.unwrap_or(0);
+    Ok(Output::verbatim(services.audit.lines(BY, since).await?))
+}
+
+fn seal(text: &str) -> Result<Seal, AnyError> {
+    let wrong = || AnyError::from("a seal looks like 42:0123…, a number and 64 digits");
+    let (number, hash) = text.split_once(':').ok_or_else(wrong)?;
+    let digits = hash.as_bytes();
+    if digits.len() != 2 * size_of::<Hash>() || !hash.is_ascii() {
+        return Err(wrong());
+    }
+    let mut bytes = [0; 32];
+    for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
+        *byte = u8::from_str_radix(&hash[at..at + 2], 16).map_err(|_| wrong())?;
+    }
+    Ok(Seal { number: number.parse().map_err(|_| wrong())?, hash: bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{hex, seal};
+
+    #[test]
+    fn a_seal_is_read_as_it_is_told() {
+        let hash: Vec<u8> = (0..32).collect();
+        let read = seal(&format!("7:{}", hex(&hash))).expect("a seal");
+        assert_eq!((read.number, read.hash.to_vec()), (7, hash));
+        for wrong in ["", "7", "7:00", &format!("x:{}", "0".repeat(64)), &format!("7:{}", "g".repeat(64)), &format!("7:{}", "ä".repeat(32))] {
+            assert!(seal(wrong).is_err(), "{wrong}");
+        }
+    }
+}
