@@ -84,6 +84,39 @@ test("JavaScript: errors are the classes that programs catch", async () => {
     await expect(client().chat.completions.create({ ...ask, temperature: 7 })).rejects.toMatchObject({ status: 400, param: "temperature" });
 });
 
+test("JavaScript: a budget that is used up is told once, a limit with the time to come back", async () => {
+    const account = async (name: string) => {
+        await product.admin(["create-service-account", "--tenant", "demo", "--name", name, "--purpose", "Has little"]);
+        return (await product.admin<{ key: string }>(["create-key", "--tenant", "demo", "--account", name])).key;
+    };
+    const [poor, slow] = [await account("Poor"), await account("Slow")];
+    await product.admin(["set-price", "--model", CHAT, "--currency", "EUR", "--input", "0.15", "--output", "0.60"]);
+    const whose = (name: string) => ["--tenant", "demo", "--level", "service-account", "--of", name];
+    await product.admin(["add-budget", ...whose("Poor"), "--amount", "0.000001", "--currency", "EUR"]);
+    await product.admin(["add-limit", ...whose("Slow"), "--requests", "1"]);
+    const ask = { model: CHAT, messages: [{ role: "user" as const, content: "Say hello in one word." }], max_tokens: 8 };
+    let requests = 0;
+    const counting: typeof fetch = (...call) => {
+        requests += 1;
+        return fetch(...call);
+    };
+    // Changes are in force within two seconds.
+    const retrying = new OpenAI({ apiKey: poor, baseURL: `${product.origin}/v1`, maxRetries: 2, fetch: counting });
+    await expect(async () => {
+        requests = 0;
+        await expect(retrying.chat.completions.create(ask)).rejects.toMatchObject({ status: 429, code: "insufficient_quota", type: "insufficient_quota" });
+    }).toPass({ timeout: 10_000 });
+    expect(requests).toBe(1);
+
+    const { response } = await client(slow).chat.completions.create(ask).withResponse();
+    expect(response.headers.get("x-ratelimit-limit-requests")).toBe("1");
+    expect(response.headers.get("x-ratelimit-remaining-requests")).toBe("0");
+    expect(response.headers.get("x-kontor-cost")).toMatch(/^0\.\d+ EUR$/);
+    const refused = await client(slow).chat.completions.create(ask).catch((error: unknown) => error);
+    expect(refused).toBeInstanceOf(OpenAI.RateLimitError);
+    expect(Number((refused as InstanceType<typeof OpenAI.RateLimitError>).headers.get("retry-after"))).toBeGreaterThan(30);
+});
+
 test("JavaScript: whoever stops reading stops the model", async () => {
     const stream = await client().chat.completions.create({
         model: CHAT,
