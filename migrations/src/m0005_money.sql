@@ -101,6 +101,7 @@ CREATE TABLE budget_share (
 );
 CREATE INDEX budget_share_held ON budget_share (seen_at) WHERE held > 0;
 CALL enforce_tenancy('budget_share');
+GRANT SELECT ON budget_share TO kontor_tenant;
 GRANT SELECT, INSERT, DELETE ON budget_share TO kontor_system;
 GRANT UPDATE (spent, held, seen_at, counted) ON budget_share TO kontor_system;
 
@@ -243,6 +244,7 @@ CREATE UNLOGGED TABLE limit_minute (
 );
 CREATE INDEX limit_minute_ends ON limit_minute (ends_at);
 CALL enforce_tenancy('limit_minute');
+GRANT SELECT ON limit_minute TO kontor_tenant;
 GRANT SELECT, INSERT, UPDATE, DELETE ON limit_minute TO kontor_system;
 
 -- What processes hold of what may run at the same time.
@@ -257,6 +259,7 @@ CREATE UNLOGGED TABLE limit_place (
 );
 CREATE INDEX limit_place_seen ON limit_place (seen_at);
 CALL enforce_tenancy('limit_place');
+GRANT SELECT ON limit_place TO kontor_tenant;
 GRANT SELECT, INSERT, UPDATE, DELETE ON limit_place TO kontor_system;
 
 -- Takes of this minute: at least `need`, else a sixty-fourth of what is free, at most what is free.

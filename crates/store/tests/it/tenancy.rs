@@ -55,6 +55,12 @@ async fn furnish(test: &TestDb, tenant: &TestTenant, actor: &Actor) {
              INSERT INTO response (tenant_id, id, account_id, model, status, instructions, echo, input, bytes, background, node, expires_at)
                VALUES ('{tenant}', '{turn}', '{turn}', 'm', 'in_progress', 'secret', '{{}}', '[\"secret\"]', 10, false, '{turn}', now());
              INSERT INTO response_event (tenant_id, response_id, seq, payload) VALUES ('{tenant}', '{turn}', 1, '{{}}');
+             INSERT INTO budget (tenant_id, id, level, currency, amount, period) VALUES ('{tenant}', '{turn}', 'tenant', 'EUR', 1, 'total');
+             INSERT INTO budget_period (tenant_id, budget_id, subject, starts_at) VALUES ('{tenant}', '{turn}', '{tenant}', 'epoch');
+             INSERT INTO budget_share (tenant_id, budget_id, subject, starts_at, node_id) VALUES ('{tenant}', '{turn}', '{tenant}', 'epoch', '{turn}');
+             INSERT INTO rate_limit (tenant_id, id, level, requests) VALUES ('{tenant}', '{turn}', 'tenant', 1);
+             INSERT INTO limit_minute (tenant_id, limit_id, subject, unit, ends_at, taken) VALUES ('{tenant}', '{turn}', 'x', 'tokens', now(), 1);
+             INSERT INTO limit_place (tenant_id, limit_id, subject, node_id, held) VALUES ('{tenant}', '{turn}', 'x', '{turn}', 1);
              INSERT INTO audit_event (id, tenant_id, actor, action) VALUES ('{turn}', '{tenant}', '{user}', 'test');"
         ),
     )
