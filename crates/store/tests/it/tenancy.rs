@@ -164,6 +164,15 @@ async fn a_tenant_adds_nothing_to_another_and_moves_nothing_there() {
         "UPDATE audit_event SET actor = 'somebody else'".to_owned(),
         "DELETE FROM audit_event".to_owned(),
         "DELETE FROM usage_event".to_owned(),
+        // Nobody gives themselves money, or makes what they spent undone.
+        "UPDATE budget SET amount = 1000".to_owned(),
+        "UPDATE budget_period SET spent = 0".to_owned(),
+        "DELETE FROM budget_share".to_owned(),
+        "DELETE FROM rate_limit".to_owned(),
+        "UPDATE limit_minute SET taken = 0".to_owned(),
+        "INSERT INTO price (id, model, currency, input, cached_input, output, per_request, valid_from) VALUES (gen_random_uuid(), 'm', 'EUR', 0, 0, 0, 0, now())"
+            .to_owned(),
+        "SELECT * FROM audit_seal".to_owned(),
         "SELECT * FROM sign_in_throttle".to_owned(),
         "SET ROLE kontor_system".to_owned(),
     ];
