@@ -94,8 +94,10 @@ CREATE TABLE budget_share (
   spent numeric(26, 12) NOT NULL DEFAULT 0,
   held numeric(26, 12) NOT NULL DEFAULT 0,
   seen_at timestamptz NOT NULL DEFAULT now(),
-  -- The process was taken for dead: what it spent is counted from the ledger, and what it tells is not believed.
+  -- The process was taken for dead once: what it spent is counted from the ledger, what it tells of that is not believed.
   counted boolean NOT NULL DEFAULT false,
+  -- It does not know that yet.
+  lost boolean NOT NULL DEFAULT false,
   PRIMARY KEY (tenant_id, budget_id, subject, starts_at, node_id),
   FOREIGN KEY (tenant_id, budget_id, subject, starts_at) REFERENCES budget_period (tenant_id, budget_id, subject, starts_at) ON DELETE CASCADE
 );
@@ -103,7 +105,7 @@ CREATE INDEX budget_share_held ON budget_share (seen_at) WHERE held > 0;
 CALL enforce_tenancy('budget_share');
 GRANT SELECT ON budget_share TO kontor_tenant;
 GRANT SELECT, INSERT, DELETE ON budget_share TO kontor_system;
-GRANT UPDATE (spent, held, seen_at, counted) ON budget_share TO kontor_system;
+GRANT UPDATE (spent, held, seen_at, counted, lost) ON budget_share TO kontor_system;
 
 -- The ledger knows who pays, what it costs and which process sees to it.
 ALTER TABLE usage_event
@@ -115,46 +117,20 @@ ALTER TABLE usage_event
   ADD COLUMN node_id uuid;
 GRANT UPDATE (cost) ON usage_event TO kontor_tenant;
 -- For counting anew what a dead process spent.
-CREATE INDEX usage_event_node ON usage_event (tenant_id, node_id, created_at) WHERE cost > 0;
+CREATE INDEX usage_event_node ON usage_event (tenant_id, node_id, created_at) WHERE currency IS NOT NULL;
 
--- Takes a slice: at least `need`, else a sixty-fourth of what is free. `granted` is 0 if not even the need is free, which
--- a soft budget's (`capped` false) always is.
-CREATE FUNCTION budget_take(
-  for_tenant uuid, for_budget uuid, for_subject text, from_time timestamptz, to_time timestamptz, for_node uuid,
-  amount numeric, capped boolean, need numeric
-) RETURNS TABLE (granted numeric, free numeric)
-  LANGUAGE plpgsql
-  AS $$
-BEGIN
-  INSERT INTO budget_period (tenant_id, budget_id, subject, starts_at, ends_at)
-  VALUES (for_tenant, for_budget, for_subject, from_time, to_time) ON CONFLICT DO NOTHING;
-  SELECT amount - p.spent - p.held INTO free FROM budget_period p
-  WHERE p.tenant_id = for_tenant AND p.budget_id = for_budget AND p.subject = for_subject AND p.starts_at = from_time FOR UPDATE;
-  IF capped AND free < need THEN
-    granted := 0;
-    RETURN NEXT;
-    RETURN;
-  END IF;
-  granted := greatest(need, trunc(free / 64, 12));
-  UPDATE budget_period p SET held = held + granted
-  WHERE p.tenant_id = for_tenant AND p.budget_id = for_budget AND p.subject = for_subject AND p.starts_at = from_time;
-  INSERT INTO budget_share AS s (tenant_id, budget_id, subject, starts_at, node_id, held)
-  VALUES (for_tenant, for_budget, for_subject, from_time, for_node, granted)
-  ON CONFLICT (tenant_id, budget_id, subject, starts_at, node_id) DO UPDATE SET held = s.held + granted, seen_at = clock_timestamp();
-  RETURN NEXT;
-END
-$$;
-
--- What a process spent in a period, from the ledger.
-CREATE FUNCTION budget_spent_by(for_tenant uuid, for_budget uuid, for_subject text, from_time timestamptz, for_node uuid) RETURNS numeric
+-- What a process spent in a period, and what is set aside for what it runs, from the ledger. What was used before there was
+-- the budget does not count.
+CREATE FUNCTION budget_of_ledger(for_tenant uuid, for_budget uuid, for_subject text, from_time timestamptz, for_node uuid)
+  RETURNS TABLE (spent numeric, held numeric)
   LANGUAGE sql
   AS $$
-    SELECT coalesce(sum(e.cost), 0)
+    SELECT coalesce(sum(e.cost) FILTER (WHERE e.state = 'settled'), 0), coalesce(sum(e.reserved_cost) FILTER (WHERE e.state = 'open'), 0)
     FROM usage_event e
       JOIN budget b ON b.tenant_id = for_tenant AND b.id = for_budget
       JOIN budget_period p ON p.tenant_id = for_tenant AND p.budget_id = for_budget AND p.subject = for_subject AND p.starts_at = from_time
-    WHERE e.tenant_id = for_tenant AND e.node_id = for_node AND e.cost > 0 AND e.currency = b.currency
-      AND e.created_at >= p.starts_at AND (p.ends_at IS NULL OR e.created_at < p.ends_at)
+    WHERE e.tenant_id = for_tenant AND e.node_id = for_node AND e.currency = b.currency
+      AND e.created_at >= greatest(p.starts_at, b.created_at) AND (p.ends_at IS NULL OR e.created_at < p.ends_at)
       AND for_subject = CASE b.level
         WHEN 'tenant' THEN e.tenant_id::text
         WHEN 'cost_center' THEN e.cost_center
@@ -165,64 +141,86 @@ CREATE FUNCTION budget_spent_by(for_tenant uuid, for_budget uuid, for_subject te
       END
   $$;
 
--- A process tells what it spent since it last told, and gives back what it does not need. Whoever was taken for dead is
--- not believed: the ledger is.
+-- A process says what it spent in a period since it began and what it holds now: whole figures, so that saying it twice does
+-- no harm. It may ask for more: at least `need`, else a sixty-fourth of what is free; `granted` is 0 if not even the need is
+-- free, which of a soft budget (`capped` false) it always is. `lost`: the process was taken for dead meanwhile; of what it
+-- held it has only what the ledger knows to run. From then on its spending is counted from the ledger.
 CREATE FUNCTION budget_tell(
-  for_tenant uuid, for_budget uuid, for_subject text, from_time timestamptz, for_node uuid, told numeric, given_back numeric
-) RETURNS TABLE (spent numeric, lost boolean)
+  for_tenant uuid, for_budget uuid, for_subject text, from_time timestamptz, to_time timestamptz, for_node uuid,
+  told_spent numeric, told_held numeric, amount numeric, capped boolean, need numeric
+) RETURNS TABLE (granted numeric, spent numeric, lost boolean)
   LANGUAGE plpgsql
   AS $$
 DECLARE
   share budget_share;
-  total numeric;
-  rest numeric;
+  period budget_period;
+  now_spent numeric := told_spent;
+  now_held numeric := told_held;
 BEGIN
-  PERFORM 1 FROM budget_period p
+  INSERT INTO budget_period (tenant_id, budget_id, subject, starts_at, ends_at)
+  VALUES (for_tenant, for_budget, for_subject, from_time, to_time) ON CONFLICT DO NOTHING;
+  SELECT * INTO period FROM budget_period p
   WHERE p.tenant_id = for_tenant AND p.budget_id = for_budget AND p.subject = for_subject AND p.starts_at = from_time FOR UPDATE;
+  INSERT INTO budget_share (tenant_id, budget_id, subject, starts_at, node_id)
+  VALUES (for_tenant, for_budget, for_subject, from_time, for_node) ON CONFLICT DO NOTHING;
   SELECT * INTO share FROM budget_share s
   WHERE s.tenant_id = for_tenant AND s.budget_id = for_budget AND s.subject = for_subject AND s.starts_at = from_time AND s.node_id = for_node;
-  IF NOT FOUND THEN
-    RETURN;
-  END IF;
+  lost := share.lost;
   IF share.counted THEN
-    total := budget_spent_by(for_tenant, for_budget, for_subject, from_time, for_node);
-  ELSE
-    total := share.spent + told;
+    SELECT l.spent INTO now_spent FROM budget_of_ledger(for_tenant, for_budget, for_subject, from_time, for_node) l;
   END IF;
-  rest := greatest(0, share.held - told - given_back);
-  UPDATE budget_share s SET spent = total, held = rest, seen_at = clock_timestamp()
+  IF lost THEN
+    SELECT l.held INTO now_held FROM budget_of_ledger(for_tenant, for_budget, for_subject, from_time, for_node) l;
+  END IF;
+  spent := period.spent + now_spent - share.spent;
+  period.held := period.held + now_held - share.held;
+  granted := 0;
+  IF need > 0 AND NOT lost THEN
+    IF NOT capped THEN
+      granted := greatest(need, trunc((amount - spent - period.held) / 64, 12));
+    ELSIF amount - spent - period.held >= need THEN
+      granted := greatest(need, trunc((amount - spent - period.held) / 64, 12));
+    END IF;
+  END IF;
+  UPDATE budget_share s SET spent = now_spent, held = now_held + granted, seen_at = clock_timestamp(), lost = false
   WHERE s.tenant_id = for_tenant AND s.budget_id = for_budget AND s.subject = for_subject AND s.starts_at = from_time AND s.node_id = for_node;
-  UPDATE budget_period p SET spent = p.spent + total - share.spent, held = p.held + rest - share.held
-  WHERE p.tenant_id = for_tenant AND p.budget_id = for_budget AND p.subject = for_subject AND p.starts_at = from_time
-  RETURNING p.spent INTO spent;
-  lost := share.counted;
+  UPDATE budget_period p SET spent = budget_tell.spent, held = period.held + granted
+  WHERE p.tenant_id = for_tenant AND p.budget_id = for_budget AND p.subject = for_subject AND p.starts_at = from_time;
   RETURN NEXT;
 END
 $$;
 
--- What processes hold that were not seen since `before` comes back, and what they spent is counted from the ledger.
-CREATE FUNCTION budget_recover(before timestamptz) RETURNS bigint
+-- What processes hold that were not seen since `before` comes back but for what the ledger knows to run, and what they spent
+-- is counted from the ledger. At most `most` shares; returns how many.
+CREATE FUNCTION budget_recover(before timestamptz, most int) RETURNS bigint
   LANGUAGE plpgsql
   AS $$
 DECLARE
   share budget_share;
-  total numeric;
+  counted_spent numeric;
+  counted_held numeric;
   recovered bigint := 0;
 BEGIN
-  FOR share IN SELECT * FROM budget_share WHERE held > 0 AND seen_at < before ORDER BY tenant_id, budget_id, subject, starts_at, node_id LOOP
+  FOR share IN
+    SELECT * FROM budget_share WHERE held > 0 AND seen_at < before
+    ORDER BY tenant_id, budget_id, subject, starts_at, node_id LIMIT most
+  LOOP
     PERFORM 1 FROM budget_period p
     WHERE p.tenant_id = share.tenant_id AND p.budget_id = share.budget_id AND p.subject = share.subject AND p.starts_at = share.starts_at
-    FOR UPDATE;
-    -- It may have been seen, or recovered by another, while this waited.
+    FOR UPDATE SKIP LOCKED;
+    CONTINUE WHEN NOT FOUND;
+    -- It may have been seen, or recovered by another, meanwhile.
     SELECT * INTO share FROM budget_share s
     WHERE s.tenant_id = share.tenant_id AND s.budget_id = share.budget_id AND s.subject = share.subject AND s.starts_at = share.starts_at
       AND s.node_id = share.node_id AND s.held > 0 AND s.seen_at < before;
     CONTINUE WHEN NOT FOUND;
-    total := budget_spent_by(share.tenant_id, share.budget_id, share.subject, share.starts_at, share.node_id);
-    UPDATE budget_share s SET spent = total, held = 0, counted = true
+    SELECT l.spent, l.held INTO counted_spent, counted_held
+    FROM budget_of_ledger(share.tenant_id, share.budget_id, share.subject, share.starts_at, share.node_id) l;
+    -- What still runs, or seems to until the sweeper has settled it, is looked after again the next time.
+    UPDATE budget_share s SET spent = counted_spent, held = counted_held, counted = true, lost = true
     WHERE s.tenant_id = share.tenant_id AND s.budget_id = share.budget_id AND s.subject = share.subject AND s.starts_at = share.starts_at
       AND s.node_id = share.node_id;
-    UPDATE budget_period p SET spent = p.spent + total - share.spent, held = p.held - share.held
+    UPDATE budget_period p SET spent = p.spent + counted_spent - share.spent, held = p.held + counted_held - share.held
     WHERE p.tenant_id = share.tenant_id AND p.budget_id = share.budget_id AND p.subject = share.subject AND p.starts_at = share.starts_at;
     recovered := recovered + 1;
   END LOOP;
@@ -270,10 +268,14 @@ CREATE FUNCTION limit_take(for_tenant uuid, for_limit uuid, for_subject text, fo
 DECLARE
   minute limit_minute;
 BEGIN
-  INSERT INTO limit_minute (tenant_id, limit_id, subject, unit, ends_at, taken)
-  VALUES (for_tenant, for_limit, for_subject, for_unit, clock_timestamp() + interval '1 minute', 0) ON CONFLICT DO NOTHING;
-  SELECT * INTO minute FROM limit_minute m
-  WHERE m.tenant_id = for_tenant AND m.limit_id = for_limit AND m.subject = for_subject AND m.unit = for_unit FOR UPDATE;
+  LOOP
+    INSERT INTO limit_minute (tenant_id, limit_id, subject, unit, ends_at, taken)
+    VALUES (for_tenant, for_limit, for_subject, for_unit, clock_timestamp() + interval '1 minute', 0) ON CONFLICT DO NOTHING;
+    SELECT * INTO minute FROM limit_minute m
+    WHERE m.tenant_id = for_tenant AND m.limit_id = for_limit AND m.subject = for_subject AND m.unit = for_unit FOR UPDATE;
+    -- Somebody may just have tidied it away.
+    EXIT WHEN FOUND;
+  END LOOP;
   IF minute.ends_at <= clock_timestamp() THEN
     minute.ends_at := clock_timestamp() + interval '1 minute';
     minute.taken := 0;
@@ -288,8 +290,9 @@ BEGIN
 END
 $$;
 
--- Takes places: one, or a sixty-fourth of those that are free; 0 if none is. Processes not seen for 15 s hold none.
-CREATE FUNCTION place_take(for_tenant uuid, for_limit uuid, for_subject text, for_node uuid, most bigint) RETURNS bigint
+-- A process says how many places it has and asks for more: one, or a sixty-fourth of those that are free; 0 if none is.
+-- Processes not seen for 15 s have none.
+CREATE FUNCTION place_take(for_tenant uuid, for_limit uuid, for_subject text, for_node uuid, has bigint, most bigint) RETURNS bigint
   LANGUAGE plpgsql
   AS $$
 DECLARE
@@ -297,16 +300,13 @@ DECLARE
   granted bigint;
 BEGIN
   PERFORM pg_advisory_xact_lock(hashtextextended(for_limit::text || for_subject, 0));
-  SELECT most - coalesce(sum(p.held), 0) INTO free FROM limit_place p
+  SELECT most - has - coalesce(sum(p.held), 0) INTO free FROM limit_place p
   WHERE p.tenant_id = for_tenant AND p.limit_id = for_limit AND p.subject = for_subject
-    AND (p.node_id = for_node OR p.seen_at > clock_timestamp() - interval '15 seconds');
-  IF free < 1 THEN
-    RETURN 0;
-  END IF;
-  granted := greatest(1, free / 64);
+    AND p.node_id <> for_node AND p.seen_at > clock_timestamp() - interval '15 seconds';
+  granted := CASE WHEN free < 1 THEN 0 ELSE greatest(1, free / 64) END;
   INSERT INTO limit_place AS p (tenant_id, limit_id, subject, node_id, held, seen_at)
-  VALUES (for_tenant, for_limit, for_subject, for_node, granted, clock_timestamp())
-  ON CONFLICT (tenant_id, limit_id, subject, node_id) DO UPDATE SET held = p.held + granted, seen_at = clock_timestamp();
+  VALUES (for_tenant, for_limit, for_subject, for_node, has + granted, clock_timestamp())
+  ON CONFLICT (tenant_id, limit_id, subject, node_id) DO UPDATE SET held = has + granted, seen_at = clock_timestamp();
   RETURN granted;
 END
 $$;

@@ -7,3 +7,5 @@ CREATE TABLE audit_seal (
 );
 GRANT SELECT, INSERT ON audit_seal TO kontor_system;
 CREATE INDEX audit_event_at ON audit_event (at);
+-- An event without end would be the newest for ever.
+ALTER TABLE audit_event ADD CONSTRAINT audit_event_at CHECK (isfinite(at));

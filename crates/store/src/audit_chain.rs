@@ -157,7 +157,7 @@ impl<'a> AuditChain<'a> {
         let text = format!(
             "SELECT {FIELDS} FROM audit_event e
              WHERE e.at >= coalesce(
-                 (SELECT l.at FROM audit_seal s JOIN audit_event l ON l.id = s.event_id ORDER BY s.number DESC LIMIT 1)
+                 (SELECT least(l.at, now()) FROM audit_seal s JOIN audit_event l ON l.id = s.event_id ORDER BY s.number DESC LIMIT 1)
                    - make_interval(secs => $2), '-infinity')
                AND NOT EXISTS (SELECT 1 FROM audit_seal s WHERE s.event_id = e.id)
              ORDER BY e.at, e.id LIMIT $1"

@@ -21,6 +21,9 @@ use sea_orm::{ConnectionTrait, FromQueryResult};
 use std::time::Duration;
 use uuid::Uuid;
 
+/// Shares that are recovered in one transaction.
+const SHARES_AT_A_TIME: i32 = 50;
+
 /// Money for a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Budget {
@@ -57,21 +60,23 @@ pub struct BudgetState {
     pub held: Amount,
 }
 
-/// What a node got.
+/// What a process says of its part of a budget, in whole figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slice {
-    /// Zero: the budget does not cover what was needed.
-    pub granted: Amount,
-    /// What the budget had left before.
-    pub free: Amount,
+pub struct Share {
+    /// Since the process began.
+    pub spent: Amount,
+    /// Now.
+    pub held: Amount,
 }
 
 /// What came of telling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Told {
-    /// By all nodes, in the period.
+    /// Zero: nothing was needed, or the budget does not cover it.
+    pub granted: Amount,
+    /// By all processes, in the period.
     pub spent: Amount,
-    /// The node was taken for dead meanwhile: it holds nothing of what it took before.
+    /// The process was taken for dead meanwhile: it holds nothing but what is set aside for what it runs. Nothing was granted.
     pub lost: bool,
 }
 
@@ -85,13 +90,14 @@ impl Db {
         rows.into_iter().map(Budget::try_from).collect()
     }
 
-    /// Takes a slice of a budget that covers `need`; never more than a hard one has left.
+    /// Tells a process's share and takes a slice that covers `need`, if that is more than nothing; never more than a hard
+    /// budget has left. Telling twice does no harm.
     ///
     /// # Errors
     /// As for any statement.
-    pub async fn take_of_budget(&self, of: &BudgetPeriod, budget: &Budget, node: NodeId, need: Amount) -> Result<Slice> {
+    pub async fn tell_budget(&self, of: &BudgetPeriod, budget: &Budget, node: NodeId, share: Share, need: Amount) -> Result<Told> {
         let statement = sql(
-            "SELECT granted, free FROM budget_take($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            "SELECT granted, spent, lost FROM budget_tell($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
             [
                 of.tenant.0.into(),
                 of.budget.0.into(),
@@ -99,35 +105,16 @@ impl Db {
                 instant(of.window.starts_at)?.into(),
                 of.window.ends_at.map(instant).transpose()?.into(),
                 node.0.into(),
+                share.spent.decimal().into(),
+                share.held.decimal().into(),
                 budget.amount.decimal().into(),
                 budget.hard.into(),
                 need.decimal().into(),
             ],
         );
-        let row = TakeRow::find_by_statement(statement).one(self.system()).await.map_err(map)?;
-        let row = row.ok_or_else(|| Error::internal("budget_take returned nothing"))?;
-        Ok(Slice { granted: Amount::from_stored(row.granted)?, free: Amount::from_stored(row.free)? })
-    }
-
-    /// Tells what a node spent since it last told, and gives back what it does not need; `None` if it holds no share.
-    ///
-    /// # Errors
-    /// As for any statement.
-    pub async fn tell_budget(&self, of: &BudgetPeriod, node: NodeId, spent: Amount, given_back: Amount) -> Result<Option<Told>> {
-        let statement = sql(
-            "SELECT spent, lost FROM budget_tell($1, $2, $3, $4, $5, $6, $7)",
-            [
-                of.tenant.0.into(),
-                of.budget.0.into(),
-                of.subject.as_str().into(),
-                instant(of.window.starts_at)?.into(),
-                node.0.into(),
-                spent.decimal().into(),
-                given_back.decimal().into(),
-            ],
-        );
         let row = TellRow::find_by_statement(statement).one(self.system()).await.map_err(map)?;
-        row.map(|row| Ok(Told { spent: Amount::from_stored(row.spent)?, lost: row.lost })).transpose()
+        let row = row.ok_or_else(|| Error::internal("budget_tell returned nothing"))?;
+        Ok(Told { granted: Amount::from_stored(row.granted)?, spent: Amount::from_stored(row.spent)?, lost: row.lost })
     }
 
     /// Notes that somebody is warned that so many hundredths are spent; false if somebody was already.
@@ -149,14 +136,14 @@ impl Db {
         Ok(self.system().execute_raw(statement).await.map_err(map)?.rows_affected() == 1)
     }
 
-    /// Takes back what nodes hold that were silent for so long, and counts from the ledger what they spent. Returns how
-    /// many shares.
+    /// Takes back what processes hold that were silent for so long, and counts from the ledger what they spent; a few shares
+    /// at a time. Returns how many.
     ///
     /// # Errors
     /// As for any statement.
     pub async fn recover_budgets(&self, silent: Duration) -> Result<u64> {
-        let text = "SELECT budget_recover(clock_timestamp() - make_interval(secs => $1)) AS recovered";
-        let statement = sql(text, [silent.as_secs_f64().into()]);
+        let text = "SELECT budget_recover(clock_timestamp() - make_interval(secs => $1), $2) AS recovered";
+        let statement = sql(text, [silent.as_secs_f64().into(), SHARES_AT_A_TIME.into()]);
         let row = self.system().query_one_raw(statement).await.map_err(map)?;
         let row = row.ok_or_else(|| Error::internal("budget_recover returned nothing"))?;
         let recovered: i64 = row.try_get("", "recovered").map_err(map)?;
@@ -320,13 +307,8 @@ struct SpentRow {
 }
 
 #[derive(FromQueryResult)]
-struct TakeRow {
-    granted: Decimal,
-    free: Decimal,
-}
-
-#[derive(FromQueryResult)]
 struct TellRow {
+    granted: Decimal,
     spent: Decimal,
     lost: bool,
 }

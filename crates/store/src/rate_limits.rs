@@ -82,29 +82,51 @@ impl Db {
         Ok(OfMinute { granted: natural(row.granted), free: natural(row.free), ends_in: Duration::from_millis(natural(row.ends_in_ms)) })
     }
 
-    /// Takes places for what runs at the same time; 0 if none is free.
+    /// Gives back a part of the minute that is over in so long; nothing if that is another one by now.
     ///
     /// # Errors
     /// As for any statement.
-    pub async fn take_places(&self, limit: &RateLimit, subject: &str, node: NodeId, most: u64) -> Result<u64> {
+    pub async fn give_back_of_minute(&self, limit: &RateLimit, subject: &str, unit: Unit, amount: u64, ends_in: Duration) -> Result<()> {
         let statement = sql(
-            "SELECT place_take($1, $2, $3, $4, $5) AS granted",
-            [limit.tenant.0.into(), limit.id.0.into(), subject.into(), node.0.into(), whole(most).into()],
+            "UPDATE limit_minute SET taken = greatest(0, taken - $5)
+             WHERE tenant_id = $1 AND limit_id = $2 AND subject = $3 AND unit = $4
+               AND abs(extract(epoch FROM ends_at - clock_timestamp()) - $6) < 1",
+            [
+                limit.tenant.0.into(),
+                limit.id.0.into(),
+                subject.into(),
+                unit.name().into(),
+                whole(amount).into(),
+                ends_in.as_secs_f64().into(),
+            ],
+        );
+        self.system().execute_raw(statement).await.map_err(map)?;
+        Ok(())
+    }
+
+    /// Says that a process has so many places, and takes more; 0 if none is free. Telling twice does no harm.
+    ///
+    /// # Errors
+    /// As for any statement.
+    pub async fn take_places(&self, limit: &RateLimit, subject: &str, node: NodeId, has: u64, most: u64) -> Result<u64> {
+        let statement = sql(
+            "SELECT place_take($1, $2, $3, $4, $5, $6) AS granted",
+            [limit.tenant.0.into(), limit.id.0.into(), subject.into(), node.0.into(), whole(has).into(), whole(most).into()],
         );
         let row = self.system().query_one_raw(statement).await.map_err(map)?;
         let row = row.ok_or_else(|| Error::internal("place_take returned nothing"))?;
         Ok(natural(row.try_get("", "granted").map_err(map)?))
     }
 
-    /// A node says how many places it holds now; that also shows that it lives.
+    /// Says that a process has so many places now; that also shows that it lives.
     ///
     /// # Errors
     /// As for any statement.
-    pub async fn hold_places(&self, tenant: TenantId, limit: RateLimitId, subject: &str, node: NodeId, given_back: u64) -> Result<()> {
+    pub async fn hold_places(&self, limit: &RateLimit, subject: &str, node: NodeId, has: u64) -> Result<()> {
         let statement = sql(
-            "UPDATE limit_place SET held = greatest(0, held - $5), seen_at = clock_timestamp()
-             WHERE tenant_id = $1 AND limit_id = $2 AND subject = $3 AND node_id = $4",
-            [tenant.0.into(), limit.0.into(), subject.into(), node.0.into(), whole(given_back).into()],
+            "INSERT INTO limit_place (tenant_id, limit_id, subject, node_id, held, seen_at) VALUES ($1, $2, $3, $4, $5, clock_timestamp())
+             ON CONFLICT (tenant_id, limit_id, subject, node_id) DO UPDATE SET held = $5, seen_at = clock_timestamp()",
+            [limit.tenant.0.into(), limit.id.0.into(), subject.into(), node.0.into(), whole(has).into()],
         );
         self.system().execute_raw(statement).await.map_err(map)?;
         Ok(())
