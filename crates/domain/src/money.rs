@@ -14,10 +14,12 @@ use std::{
 const SCALE: u32 = 12;
 /// Decimals of a price.
 const PRICE_SCALE: u32 = 6;
+/// Amounts and prices are smaller than this many units.
+const MOST_UNITS: i128 = 1_000_000_000_000;
 /// Tokens that a price is for.
 const TOKENS: i128 = 1_000_000;
 
-/// A sum of money in 10⁻¹² of a currency's unit; up to 7.9 × 10¹⁶ units.
+/// A sum of money in 10⁻¹² of a currency's unit; sums up to 7.9 × 10¹⁶ units.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Amount(i128);
 
@@ -27,7 +29,7 @@ impl Amount {
     /// From a decimal number.
     ///
     /// # Errors
-    /// [`Error::Invalid`] on `field`: it is negative, too large, or has more than 12 decimals.
+    /// [`Error::Invalid`] on `field`: it is negative, not less than 10¹² units, or has more than 12 decimals.
     pub fn new(field: &'static str, value: Decimal) -> Result<Self> {
         Self::with_scale(field, value, SCALE)
     }
@@ -41,9 +43,8 @@ impl Amount {
         if value.scale() > scale {
             return refuse(format!("{field} may have at most {scale} decimals."));
         }
-        let pico = value.mantissa() * 10_i128.pow(SCALE - value.scale());
-        let fits = Decimal::try_from_i128_with_scale(pico, SCALE).is_ok();
-        if fits { Ok(Self(pico)) } else { refuse(format!("{field} is too large.")) }
+        let pico = value.mantissa().saturating_mul(10_i128.pow(SCALE - value.scale()));
+        if pico < MOST_UNITS * 10_i128.pow(SCALE) { Ok(Self(pico)) } else { refuse(format!("{field} is too large.")) }
     }
 
     /// What Postgres keeps. `numeric(…, 12)` never has more decimals.
@@ -55,7 +56,7 @@ impl Amount {
         if value.scale() > SCALE {
             return Err(Error::internal(format!("{value} is no amount of money")));
         }
-        Ok(Self(value.mantissa() * 10_i128.pow(SCALE - value.scale())))
+        Ok(Self(value.mantissa().saturating_mul(10_i128.pow(SCALE - value.scale()))))
     }
 
     /// For Postgres and for people. What is larger than any sum of money becomes the largest.
@@ -273,7 +274,7 @@ mod tests {
     #[test]
     fn what_cannot_be_exact_is_refused_by_name() {
         let list = |input| PriceList { input, cached_input: Decimal::ZERO, output: Decimal::ZERO, per_request: Decimal::ZERO };
-        for wrong in ["-1", "0.0000001", "1000000000000000000000"] {
+        for wrong in ["-1", "0.0000001", "1000000000000", "79000000000000000000000000000"] {
             let refused = Price::new("EUR".parse().unwrap(), &list(decimal(wrong))).expect_err(wrong);
             assert_eq!(refused.problem().field.as_deref(), Some("input"));
         }

@@ -23,6 +23,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use contract::chat::AnswerStats;
+use domain::{Amount, Currency};
 use futures::{StreamExt, TryStreamExt, stream};
 use inference::{ChatMessage, ChatRole, Finish, Options, Output, TokenLogprob};
 use serde::Serialize;
@@ -157,14 +158,24 @@ pub async fn create(State(gateway): State<Gateway>, call: Call<CompletionRequest
             Ok::<_, Failure>((named, collect(generation, choices, request).await?))
         };
         let all: Vec<(Named, Collected)> = stream::iter(completions).map(one).buffered(PROMPTS_AT_A_TIME).try_collect().await?;
-        let Some((named, route)) = all.first().map(|(named, first)| (named.served(first.route.as_ref()), first.route.clone())) else {
+        let Some((named, mut route)) = all.first().map(|(named, first)| (named.served(first.route.as_ref()), first.route.clone())) else {
             return Err(Failure::of(domain::Error::internal("a completion without a prompt"), request));
         };
+        if let Some(route) = &mut route {
+            route.cost = together(all.iter().map(|(_, part)| part.route.as_ref().and_then(|route| route.cost)));
+        }
         (answer(&all, &named, choices, &prompts), named, route)
     };
     headers::name_use(response.headers_mut(), &wanted, &named.usage, route.as_ref());
     ignored.put(response.headers_mut());
     Ok(response)
+}
+
+/// What several uses cost, if all of them have a price in the same currency.
+fn together(costs: impl IntoIterator<Item = Option<(Currency, Amount)>>) -> Option<(Currency, Amount)> {
+    let mut costs = costs.into_iter();
+    let first = costs.next()??;
+    costs.try_fold(first, |(currency, sum), cost| cost.filter(|(other, _)| *other == currency).map(|(_, cost)| (currency, sum + cost)))
 }
 
 fn answer(collected: &[(Named, Collected)], named: &Named, choices: u32, prompts: &[String]) -> Response {

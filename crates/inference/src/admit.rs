@@ -88,7 +88,8 @@ impl Inference {
             let message = "The conversation is longer than the model's context.";
             return Err(Error::invalid("messages", "context_length_exceeded", message));
         }
-        let reservation = Reservation::of(&model, &request);
+        let context = self.inner.catalogue.largest_context(actor, &model, request.purpose);
+        let reservation = Reservation::of(&model, context, &request);
         self.begin(actor, model, reservation, |ticket, model| Work::Completion(Box::new(generate(ticket, model, request)))).await
     }
 

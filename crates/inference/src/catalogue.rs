@@ -152,6 +152,13 @@ impl Catalogue {
         model.fallback.iter().filter(|name| self.grant(actor, Some(name), purpose).is_ok()).cloned().collect()
     }
 
+    /// The longest context of a model and those that may answer in its place.
+    pub(crate) fn largest_context(&self, actor: &Actor, model: &ModelConfig, purpose: Purpose) -> u32 {
+        let fallbacks = self.fallbacks(actor, model, purpose);
+        let lengths = self.models.iter().filter(|other| fallbacks.contains(&other.id)).map(|other| other.context_length);
+        lengths.fold(model.context_length, u32::max)
+    }
+
     /// The actor's models for programs, of every kind.
     pub(crate) fn offered(&self, actor: &Actor, ready: impl Fn(&str) -> bool) -> Vec<Offered> {
         let purposes = [Purpose::Api, Purpose::Embedding, Purpose::Rerank];

@@ -84,7 +84,8 @@ impl Inference {
         if let Some(at) = inputs.iter().position(|input| bytes(input) == 0) {
             return Err(Error::invalid("input", "empty", format!("Input {at} is empty.")));
         }
-        let (count, reservation) = (inputs.len(), Reservation::of_inputs(&model, purpose, inputs.iter().map(bytes)));
+        let context = self.catalogue().largest_context(actor, &model, purpose);
+        let (count, reservation) = (inputs.len(), Reservation::of_inputs(&model, context, purpose, inputs.iter().map(bytes)));
         let VectorRequest { truncate, priority, .. } = request;
         let work = move |ticket: &crate::meter::Ticket, model| {
             Work::Vectors(Embed { id: ticket.id().0, model, tenant: ticket.tenant(), weight: 1, priority, inputs, truncate })

@@ -2,7 +2,7 @@
 //! no need to know what somebody asked how often.
 
 use crate::{shared::Shared, usage};
-use contract::ids::TenantId;
+use contract::{ids::TenantId, usage::UsageRange};
 use domain::{Amount, Error, Result};
 use serde_json::json;
 use std::sync::Arc;
@@ -72,14 +72,12 @@ impl Charges {
         Self { shared }
     }
 
-    /// The charges of days from `from` to `to` (UTC, both included) as CSV; with the columns of FOCUS 1.2 or our own.
+    /// The charges of these days as CSV; with the columns of FOCUS 1.2 or our own.
     ///
     /// # Errors
-    /// [`Error::Invalid`] on `to` if it lies before `from`; as for any statement.
-    pub async fn csv(&self, by: &str, tenant: TenantId, slug: &str, from: Date, to: Date, focus: bool) -> Result<String> {
-        if to < from {
-            return Err(Error::invalid("to", "bad_range", "The last day lies before the first."));
-        }
+    /// [`Error::Invalid`] for `from` or `to` (`bad_date`, `bad_range`); as for any statement.
+    pub async fn csv(&self, by: &str, tenant: TenantId, slug: &str, range: &UsageRange, focus: bool) -> Result<String> {
+        let (from, to) = usage::days(range)?;
         let tx = self.shared.db.begin_system(by, Reason::Administration).await?;
         let charges = tx.usage().charges(tenant, from, to).await?;
         tx.commit().await?;

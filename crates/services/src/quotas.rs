@@ -77,10 +77,7 @@ impl Quotas {
     pub async fn set_price(&self, by: &str, model: &str, currency: &str, list: PriceList, from: Option<Millis>) -> Result<StoredPrice> {
         let currency = currency.parse()?;
         Price::new(currency, &list)?;
-        let ids: Vec<&str> = self.shared.inference.model_ids().collect();
-        if !ids.contains(&model) {
-            return Err(Error::invalid("model", "unknown_model", format!("No model is called {model}. There are: {}.", ids.join(", "))));
-        }
+        self.is_offered(model)?;
         let now = self.shared.now();
         // What was used has its price.
         if from.is_some_and(|from| from < now) {
@@ -168,7 +165,7 @@ impl Quotas {
     /// Adds a limit.
     ///
     /// # Errors
-    /// [`Error::Invalid`] on `requests` without any number, on a number of 0, or on `of`; [`Error::NotFound`] as for budgets.
+    /// [`Error::Invalid`] on `requests` without any number, on a number of 0, on `model` or on `of`; [`Error::NotFound`] as for budgets.
     pub async fn add_rate_limit(&self, by: &str, new: NewRateLimit) -> Result<RateLimit> {
         let numbers = [("requests", new.requests), ("tokens", new.tokens), ("at_a_time", new.places)];
         if numbers.iter().all(|(_, number)| number.is_none()) {
@@ -179,6 +176,7 @@ impl Quotas {
                 return Err(Error::invalid(field, "out_of_range", format!("{field} must be at least 1.")));
             }
         }
+        new.model.as_deref().map_or(Ok(()), |model| self.is_offered(model))?;
         let limit = RateLimit {
             tenant: new.whose.tenant,
             id: RateLimitId(Uuid::now_v7()),
@@ -224,6 +222,14 @@ impl Quotas {
         tx.rate_limits().remove(tenant, limit).await?;
         tx.audit(&AuditEvent::new(by, "limit.removed").target(limit), Some(tenant)).await?;
         tx.commit().await
+    }
+
+    fn is_offered(&self, model: &str) -> Result<()> {
+        let ids: Vec<&str> = self.shared.inference.model_ids().collect();
+        if ids.contains(&model) {
+            return Ok(());
+        }
+        Err(Error::invalid("model", "unknown_model", format!("No model is called {model}. There are: {}.", ids.join(", "))))
     }
 
     /// The name as the ledger has it.

@@ -48,7 +48,8 @@ impl UsageReports {
     }
 }
 
-fn days(range: &UsageRange) -> Result<(Date, Date)> {
+/// First and last day.
+pub(crate) fn days(range: &UsageRange) -> Result<(Date, Date)> {
     let day = |field: &'static str, text: &str| {
         check::at_most(field, text, 10)?;
         Date::parse(text, DAY).map_err(|_| Error::invalid(field, "bad_date", format!("{field} must be a day like 2026-01-31.")))

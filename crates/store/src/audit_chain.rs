@@ -120,8 +120,7 @@ impl<'a> AuditChain<'a> {
     /// # Errors
     /// As for any statement.
     pub async fn head(&self) -> Result<Option<Seal>> {
-        let row: Option<SealRow> =
-            one(self.tx.conn(), sql("SELECT number, hash FROM audit_seal ORDER BY number DESC LIMIT 1", [])).await?;
+        let row: Option<SealRow> = one(self.tx.conn(), sql("SELECT number, hash FROM audit_seal ORDER BY number DESC LIMIT 1", [])).await?;
         row.map(Seal::try_from).transpose()
     }
 

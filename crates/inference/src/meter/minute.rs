@@ -16,6 +16,8 @@ use uuid::Uuid;
 /// A minute that had not as much left is not asked for as much again so soon.
 const REFUSED_FOR: Duration = Duration::from_millis(250);
 
+/// One part in so many of a minute may lie unused at a node.
+const KEPT: u64 = 64;
 /// Ends of a minute that are no farther apart belong to the same one: only the way to the database lies between them.
 const SAME: Duration = Duration::from_secs(1);
 
@@ -31,6 +33,7 @@ pub(crate) struct Minutes {
 /// One limit of one subject.
 pub(crate) struct Minute {
     limit: Arc<RateLimit>,
+    subject: String,
     unit: Unit,
     most: u64,
     state: Mutex<State>,
@@ -114,9 +117,43 @@ impl Minutes {
         let key = (limit.id.0, subject.to_owned(), unit);
         let new = || {
             let state = State { ends: Instant::now(), available: 0, free: 0, refused: None };
-            Arc::new(Minute { limit: limit.clone(), unit, most, state: Mutex::new(state), taking: tokio::sync::Mutex::default() })
+            Arc::new(Minute {
+                limit: limit.clone(),
+                subject: subject.to_owned(),
+                unit,
+                most,
+                state: Mutex::new(state),
+                taking: tokio::sync::Mutex::default(),
+            })
         };
         self.lock().entry(key).or_insert_with(new).clone()
+    }
+
+    /// One round: gives back what was estimated too much, for others to take.
+    pub(crate) async fn round(&self) {
+        let minutes: Vec<Arc<Minute>> = self.lock().values().filter(|minute| minute.unit == Unit::Tokens).cloned().collect();
+        for minute in minutes {
+            if let Err(error) = self.give_back(&minute).await {
+                tracing::warn!(%error, limit = %minute.limit.id, "a part of a minute could not be given back");
+            }
+        }
+    }
+
+    async fn give_back(&self, minute: &Minute) -> Result<()> {
+        let _turn = minute.taking.lock().await;
+        let (surplus, ends_in) = {
+            let mut state = minute.lock();
+            let surplus = state.left(Instant::now()) - signed(minute.most / KEPT);
+            if surplus <= 0 {
+                return Ok(());
+            }
+            state.available -= surplus;
+            // Nobody can take it here any more, so that it may be lost on the way, but never used twice.
+            state.free += u64::try_from(surplus).unwrap_or(0);
+            (surplus, state.ends.saturating_duration_since(Instant::now()))
+        };
+        let surplus = u64::try_from(surplus).unwrap_or(0);
+        self.db.give_back_of_minute(&minute.limit, &minute.subject, minute.unit, surplus, ends_in).await
     }
 
     /// Forgets minutes that are over.

@@ -25,17 +25,19 @@ use store::{
     Db, Reason,
     usage::{NewUsage, Settlement},
 };
-use tokio::{runtime::Handle, task::JoinHandle};
+use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 use worker_protocol::Usage;
 
 /// Seconds after which a caller that was refused for lack of something may try again.
 pub(crate) const RETRY_AFTER_S: u32 = 5;
-/// Attempts to settle one use before it is left to the sweeper; with the pauses between them about 13 s.
-const SETTLE_ATTEMPTS: u32 = 7;
-/// Pause after the first failed attempt; doubles each time.
+/// So long it is tried to settle one use before it is left to the sweeper, which knows no figures. Less than the sweeper
+/// waits.
+const SETTLED_WITHIN: Duration = Duration::from_secs(55 * 60);
+/// Pause after the first failed attempt; doubles each time, up to the longest.
 const SETTLE_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_SETTLE_PAUSE: Duration = Duration::from_secs(10);
 
 /// The final figures of one use.
 #[derive(Clone, Debug)]
@@ -63,7 +65,7 @@ pub(crate) struct Meter {
 impl Meter {
     pub(crate) fn new(db: Db, clock: Arc<dyn Clock>, tracker: TaskTracker) -> Self {
         let node = NodeId(Uuid::now_v7());
-        let quotas = Quotas::new(db.clone(), node);
+        let quotas = Quotas::new(db.clone(), clock.clone(), node);
         Self { db, clock, tracker, node, quotas }
     }
 
@@ -98,7 +100,13 @@ impl Meter {
         Ok(Ticket { id, actor, account, hold: Some(hold), meter: self.clone(), reported: Mutex::new(Usage::default()) })
     }
 
-    async fn open_as(&self, id: UsageId, actor: &Actor, reservation: &Reservation, fallbacks: Vec<String>) -> Result<(Tariff, Hold, Option<u32>)> {
+    async fn open_as(
+        &self,
+        id: UsageId,
+        actor: &Actor,
+        reservation: &Reservation,
+        fallbacks: Vec<String>,
+    ) -> Result<(Tariff, Hold, Option<u32>)> {
         let policy = self.quotas.policy().await?;
         let (at, payer) = (self.clock.now(), Payer::of(actor));
         let tariff = policy.tariff(std::iter::once(reservation.model.clone()).chain(fallbacks), at)?;
@@ -158,22 +166,26 @@ impl Meter {
     /// ledger: what is not in it is not spent.
     async fn settle(self, id: UsageId, actor: Actor, figures: Figures, cost: Amount, hold: Hold) {
         let tokens = u64::from(figures.usage.prompt_tokens) + u64::from(figures.usage.completion_tokens);
-        let mut pause = SETTLE_PAUSE;
-        for attempt in 1..=SETTLE_ATTEMPTS {
+        let (began, mut pause, mut failed) = (Instant::now(), SETTLE_PAUSE, false);
+        loop {
             match self.write_settlement(id, &actor, &figures, cost).await {
                 Ok(true) => return hold.settle(cost, tokens),
                 // An earlier attempt may have come through and only its answer got lost.
-                Ok(false) if attempt > 1 => return hold.settle(cost, tokens),
+                Ok(false) if failed => return hold.settle(cost, tokens),
                 Ok(false) => {
                     tracing::warn!(usage = %id, ?figures, "a use was settled by somebody else first");
                     return;
                 }
-                Err(error) if attempt == SETTLE_ATTEMPTS => {
+                Err(error) if began.elapsed() > SETTLED_WITHIN => {
                     tracing::error!(usage = %id, request = %actor.request(), ?figures, %error, "a use could not be settled; the sweeper will");
+                    return;
                 }
-                Err(_) => {
+                Err(error) => {
+                    if !std::mem::replace(&mut failed, true) {
+                        tracing::warn!(usage = %id, request = %actor.request(), ?figures, %error, "a use could not be settled; trying again");
+                    }
                     tokio::time::sleep(pause).await;
-                    pause *= 2;
+                    pause = (pause * 2).min(LONGEST_SETTLE_PAUSE);
                 }
             }
         }

@@ -13,6 +13,8 @@ use uuid::Uuid;
 
 /// A process that holds places shows itself this often; others forget them after 15 s.
 const SHOWN_EVERY: Duration = Duration::from_secs(4);
+/// The database is not asked again so soon after it had none.
+const REFUSED_FOR: Duration = Duration::from_millis(100);
 /// When a refused caller may try again.
 const RETRY_AFTER_MS: u64 = 1_000;
 
@@ -39,8 +41,12 @@ struct State {
     in_use: u64,
     /// The fewest that were free since the last round: those that nobody needs.
     idle: u64,
-    /// When the database last saw this node hold them.
+    /// When the database last heard of them.
     seen: Instant,
+    /// How many those were.
+    told: u64,
+    /// When there was none for the last one who asked.
+    refused: Option<Instant>,
 }
 
 /// A place; dropped, it is free again.
@@ -58,29 +64,40 @@ impl Places {
     /// # Errors
     /// [`Error::QuotaExceeded`] if none is free; as for any statement.
     pub(crate) async fn take(&self, limit: &Arc<RateLimit>, subject: &str, most: u64) -> Result<Place> {
-        let places = self.places(limit, subject);
-        if let Some(place) = places.occupy() {
-            return Ok(place);
-        }
-        let _turn = places.taking.lock().await;
-        if let Some(place) = places.occupy() {
-            return Ok(place);
-        }
-        let granted = self.db.take_places(limit, subject, self.node, most).await?;
-        {
-            let mut state = places.lock();
-            state.free += granted;
-            state.seen = Instant::now();
-        }
-        places.occupy().ok_or_else(|| {
+        let stock = self.places(limit, subject);
+        let refused = || {
             let of = limit.model.as_ref().map_or_else(String::new, |model| format!(" of {model}"));
             Error::limited(Quota::Places(most), format!("{}: {most} requests at the same time{of}", limit.level.noun()), RETRY_AFTER_MS)
-        })
+        };
+        if let Some(place) = stock.occupy() {
+            return Ok(place);
+        }
+        let _turn = stock.taking.lock().await;
+        loop {
+            if let Some(place) = stock.occupy() {
+                return Ok(place);
+            }
+            let has = {
+                let state = stock.lock();
+                if state.refused.is_some_and(|at| at.elapsed() < REFUSED_FOR) {
+                    return Err(refused());
+                }
+                state.free + state.in_use
+            };
+            let granted = self.db.take_places(limit, subject, self.node, has, most).await?;
+            let mut state = stock.lock();
+            state.free += granted;
+            (state.seen, state.told) = (Instant::now(), has + granted);
+            if granted == 0 && state.free == 0 {
+                state.refused = Some(Instant::now());
+                return Err(refused());
+            }
+        }
     }
 
     fn places(&self, limit: &Arc<RateLimit>, subject: &str) -> Arc<Stock> {
         let new = || {
-            let state = Mutex::new(State { free: 0, in_use: 0, idle: 0, seen: Instant::now() });
+            let state = Mutex::new(State { free: 0, in_use: 0, idle: 0, seen: Instant::now(), told: 0, refused: None });
             Arc::new(Stock { limit: limit.clone(), subject: subject.to_owned(), state, taking: tokio::sync::Mutex::default() })
         };
         self.lock().entry((limit.id.0, subject.to_owned())).or_insert_with(new).clone()
@@ -97,24 +114,24 @@ impl Places {
         self.lock().retain(|_, places| Arc::strong_count(places) > 1 || !places.lock().is_empty());
     }
 
-    async fn give_back(&self, places: &Stock, all: bool) -> Result<()> {
-        let back = {
-            let mut state = places.lock();
-            let back = if all { state.free } else { state.idle };
+    async fn give_back(&self, stock: &Stock, all: bool) -> Result<()> {
+        let _turn = stock.taking.lock().await;
+        let has = {
+            let mut state = stock.lock();
+            let back = if all { state.free } else { state.idle.min(state.free) };
+            // Told in whole figures: should it get lost on the way, the next time tells it again.
             state.free -= back;
             state.idle = state.free;
-            if back == 0 && (state.in_use == 0 || state.seen.elapsed() < SHOWN_EVERY) {
+            let has = state.free + state.in_use;
+            if has == state.told && (has == 0 || state.seen.elapsed() < SHOWN_EVERY) {
                 return Ok(());
             }
-            back
+            has
         };
-        let told = self.db.hold_places(places.limit.tenant, places.limit.id, &places.subject, self.node, back).await;
-        let mut state = places.lock();
-        match told {
-            Ok(()) => state.seen = Instant::now(),
-            Err(_) => state.free += back,
-        }
-        told
+        self.db.hold_places(&stock.limit, &stock.subject, self.node, has).await?;
+        let mut state = stock.lock();
+        (state.seen, state.told) = (Instant::now(), has);
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Stock>>> {
@@ -138,7 +155,7 @@ impl Stock {
 
 impl State {
     fn is_empty(&self) -> bool {
-        self.free == 0 && self.in_use == 0
+        self.free == 0 && self.in_use == 0 && self.told == 0
     }
 }
 
@@ -147,5 +164,6 @@ impl Drop for Place {
         let mut state = self.of.lock();
         state.in_use = state.in_use.saturating_sub(1);
         state.free += 1;
+        state.refused = None;
     }
 }

@@ -1,7 +1,8 @@
 //! Budgets as a node spends them: from slices that it holds (ADR 14).
 
-use contract::ids::NodeId;
+use contract::{Millis, ids::NodeId};
 use domain::{Amount, Error, Quota, Result};
+use futures::{StreamExt, stream};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,7 +11,7 @@ use std::{
 use store::{
     Db, Reason,
     audit::AuditEvent,
-    budgets::{Budget, BudgetPeriod, Told},
+    budgets::{Budget, BudgetPeriod, Share, Told},
 };
 use tokio::time::Instant;
 
@@ -22,6 +23,8 @@ const TRUSTED_FOR: Duration = Duration::from_secs(30);
 const SHOWN_EVERY: Duration = Duration::from_secs(10);
 /// A budget that did not cover something is not asked for as much again so soon.
 const REFUSED_FOR: Duration = Duration::from_millis(100);
+/// Purses that are told of at the same time.
+const AT_A_TIME: usize = 2;
 /// Hundredths at which somebody is warned, highest first.
 const WARNINGS: [u8; 3] = [100, 90, 80];
 
@@ -46,13 +49,15 @@ struct State {
     available: Amount,
     /// Held for what runs.
     reserved: Amount,
-    /// Spent since it was last told.
-    untold: Amount,
+    /// Spent since this process began.
+    spent: Amount,
+    /// Spent as it was last told.
+    told: Amount,
     /// Something was reserved since the last round.
     used: bool,
     /// What the budget did not cover, and when.
     refused: Option<(Instant, Amount)>,
-    /// When the database last saw this node hold it.
+    /// When the database last heard of this purse.
     seen: Instant,
     /// The highest warning that this node knows of.
     warned: u8,
@@ -69,12 +74,9 @@ impl Purses {
     /// [`Error::QuotaExceeded`] if a hard budget does not cover it; as for any statement.
     pub(crate) async fn reserve(&self, budget: &Arc<Budget>, of: BudgetPeriod, amount: Amount) -> Result<Arc<Purse>> {
         let purse = self.purse(budget, of);
-        if purse.lock().is_doubtful() {
-            self.tell(&purse, false).await?;
-        }
         if !purse.set_aside(amount)? {
             let _turn = purse.taking.lock().await;
-            if !purse.set_aside(amount)? {
+            while !purse.set_aside(amount)? {
                 self.take(&purse, amount).await?;
             }
         }
@@ -82,77 +84,69 @@ impl Purses {
     }
 
     fn purse(&self, budget: &Arc<Budget>, of: BudgetPeriod) -> Arc<Purse> {
-        let mut purses = self.lock();
-        if let Some(purse) = purses.get(&of) {
-            return purse.clone();
-        }
-        let state = State {
-            available: Amount::ZERO,
-            reserved: Amount::ZERO,
-            untold: Amount::ZERO,
-            used: false,
-            refused: None,
-            seen: Instant::now(),
-            warned: 0,
+        let new = |of: &BudgetPeriod| {
+            let state = State {
+                available: Amount::ZERO,
+                reserved: Amount::ZERO,
+                spent: Amount::ZERO,
+                told: Amount::ZERO,
+                used: false,
+                refused: None,
+                seen: Instant::now(),
+                warned: 0,
+            };
+            Purse { of: of.clone(), budget: budget.clone(), state: Mutex::new(state), taking: tokio::sync::Mutex::default() }
         };
-        let purse =
-            Arc::new(Purse { of: of.clone(), budget: budget.clone(), state: Mutex::new(state), taking: tokio::sync::Mutex::default() });
-        purses.insert(of, purse.clone());
-        purse
+        self.lock().entry(of).or_insert_with_key(|of| Arc::new(new(of))).clone()
     }
 
+    /// Takes a slice for what is missing. Whoever calls it has the turn.
     async fn take(&self, purse: &Purse, amount: Amount) -> Result<()> {
-        let need = amount - purse.lock().available;
-        let slice = self.db.take_of_budget(&purse.of, &purse.budget, self.node, need).await?;
-        let mut state = purse.lock();
-        state.seen = Instant::now();
-        state.available += slice.granted;
-        if slice.granted == Amount::ZERO && need > Amount::ZERO {
-            state.refused = Some((Instant::now(), need));
+        // Somebody whom nobody saw for long may have been taken for dead, and then holds less than it believes.
+        let missing = |state: &State| if state.is_doubtful() { Amount::ZERO } else { (amount - state.available).max(Amount::ZERO) };
+        let (share, need) = {
+            let state = purse.lock();
+            (state.share(), missing(&state))
+        };
+        let told = self.tell_share(purse, share, need).await?;
+        if need > Amount::ZERO && told.granted == Amount::ZERO && !told.lost {
+            purse.lock().refused = Some((Instant::now(), need));
             return Err(refusal(&purse.budget));
         }
-        // Nobody else could take what was granted: it is their turn only after this.
-        state.reserve(amount);
         Ok(())
+    }
+
+    /// Tells a share, asks for more, and takes over what came of it.
+    async fn tell_share(&self, purse: &Purse, share: Share, need: Amount) -> Result<Told> {
+        let told = self.db.tell_budget(&purse.of, &purse.budget, self.node, share, need).await?;
+        let mut state = purse.lock();
+        state.seen = Instant::now();
+        state.told = share.spent;
+        // What runs is known to the ledger; nothing else is left of what was held.
+        state.available = if told.lost { Amount::ZERO } else { state.available + told.granted };
+        Ok(told)
     }
 
     /// Tells what was spent and gives back what lies idle; `all`: everything that nothing runs for.
     async fn tell(&self, purse: &Purse, all: bool) -> Result<()> {
-        let (spent, back) = {
+        let _turn = purse.taking.lock().await;
+        let share = {
             let mut state = purse.lock();
             let idle = all || !std::mem::take(&mut state.used);
-            let back = if idle { state.available.max(Amount::ZERO) } else { Amount::ZERO };
-            state.available -= back;
+            let back = idle && state.available != Amount::ZERO && (state.available > Amount::ZERO || state.reserved == Amount::ZERO);
+            if back {
+                // Told in whole figures: should it get lost on the way, the next time tells it again. Debts of a purse for
+                // which nothing runs are what was spent beyond what was set aside.
+                state.available = Amount::ZERO;
+            }
             let holds = state.available > Amount::ZERO || state.reserved > Amount::ZERO;
-            let spent = std::mem::take(&mut state.untold);
-            if spent == Amount::ZERO && back == Amount::ZERO && !(holds && state.seen.elapsed() >= SHOWN_EVERY) {
+            if !back && state.spent == state.told && !(holds && state.seen.elapsed() >= SHOWN_EVERY) {
                 return Ok(());
             }
-            (spent, back)
+            state.share()
         };
-        match self.db.tell_budget(&purse.of, self.node, spent, back).await {
-            Ok(told) => {
-                {
-                    let mut state = purse.lock();
-                    state.seen = Instant::now();
-                    // Lost what was held, or more was spent than was set aside: the database knows of both.
-                    let nothing_runs = state.reserved == Amount::ZERO;
-                    if told.is_none_or(|told| told.lost) || nothing_runs && state.available < Amount::ZERO {
-                        state.available = Amount::ZERO;
-                    }
-                }
-                if let Some(told) = told {
-                    self.warn(purse, told).await?;
-                }
-                Ok(())
-            }
-            Err(error) => {
-                let mut state = purse.lock();
-                state.untold += spent;
-                state.available += back;
-                Err(error)
-            }
-        }
+        let told = self.tell_share(purse, share, Amount::ZERO).await?;
+        self.warn(purse, told).await
     }
 
     async fn warn(&self, purse: &Purse, told: Told) -> Result<()> {
@@ -174,15 +168,19 @@ impl Purses {
     }
 
     /// One round: tells and gives back. `all`: the process is about to end.
-    pub(crate) async fn round(&self, all: bool) {
+    pub(crate) async fn round(&self, now: Millis, all: bool) {
         let purses: Vec<Arc<Purse>> = self.lock().values().cloned().collect();
-        for purse in purses {
-            if let Err(error) = self.tell(&purse, all).await {
-                tracing::warn!(%error, budget = %purse.budget.id, "what was spent could not be told; trying again");
-            }
-        }
-        // Nobody else has an empty one in hand: they are handed out under the same lock.
-        self.lock().retain(|_, purse| Arc::strong_count(purse) > 1 || !purse.lock().is_empty());
+        stream::iter(purses)
+            .for_each_concurrent(AT_A_TIME, |purse| async move {
+                if let Err(error) = self.tell(&purse, all).await {
+                    tracing::warn!(%error, budget = %purse.budget.id, "what was spent could not be told; trying again");
+                }
+            })
+            .await;
+        // Nobody else has one in hand that is thrown away: they are handed out under the same lock. While its period lasts
+        // a purse is kept, because it knows what this process spent in it.
+        let over = |purse: &Purse| purse.of.window.ends_at.is_some_and(|end| end <= now) && purse.lock().is_settled();
+        self.lock().retain(|_, purse| Arc::strong_count(purse) > 1 || !over(purse));
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<BudgetPeriod, Arc<Purse>>> {
@@ -194,8 +192,10 @@ impl Purse {
     /// Takes it from what is held; false if that is not enough.
     fn set_aside(&self, amount: Amount) -> Result<bool> {
         let mut state = self.lock();
-        if state.available >= amount {
-            state.reserve(amount);
+        if state.available >= amount && !state.is_doubtful() {
+            state.used = true;
+            state.available -= amount;
+            state.reserved += amount;
             return Ok(true);
         }
         let need = amount - state.available;
@@ -209,7 +209,7 @@ impl Purse {
     pub(crate) fn settle(&self, set_aside: Amount, spent: Amount) {
         let mut state = self.lock();
         state.reserved -= set_aside;
-        state.untold += spent;
+        state.spent += spent;
         state.available += set_aside - spent;
     }
 
@@ -224,14 +224,14 @@ impl State {
         self.available > Amount::ZERO && self.seen.elapsed() >= TRUSTED_FOR
     }
 
-    fn reserve(&mut self, amount: Amount) {
-        self.used = true;
-        self.available -= amount;
-        self.reserved += amount;
+    /// As it is told.
+    fn share(&self) -> Share {
+        Share { spent: self.spent, held: (self.available + self.reserved).max(Amount::ZERO) }
     }
 
-    fn is_empty(&self) -> bool {
-        self.available == Amount::ZERO && self.reserved == Amount::ZERO && self.untold == Amount::ZERO && !self.used
+    /// Nothing is held, and all is told.
+    fn is_settled(&self) -> bool {
+        self.available == Amount::ZERO && self.reserved == Amount::ZERO && self.spent == self.told
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     reservation::Reservation,
 };
 use contract::{Millis, ids::NodeId};
-use domain::{Amount, Currency, Payer, Result};
+use domain::{Amount, Clock, Currency, Payer, Result};
 use std::{sync::Arc, time::Duration};
 use store::{
     Db, Topic, Watched,
@@ -19,12 +19,10 @@ use tokio_util::sync::CancellationToken;
 
 /// The database is asked this often whether prices, budgets or limits changed.
 const LOOK: Duration = Duration::from_secs(1);
-/// A round of places.
-const ROUND: Duration = Duration::from_millis(100);
-/// So many of them are a round of everything.
-const ROUNDS: u32 = 10;
-/// And so many of those until what dead processes hold is looked after.
-const LONG_ROUNDS: u32 = 20;
+/// Places that nobody needs are given back this often.
+const PLACES: Duration = Duration::from_millis(100);
+/// What dead processes hold is looked after this often.
+const RECOVER: Duration = Duration::from_secs(20);
 
 /// See the module.
 #[derive(Clone)]
@@ -34,6 +32,7 @@ pub(crate) struct Quotas {
 
 struct Inner {
     db: Db,
+    clock: Arc<dyn Clock>,
     policy: Watched<Policy>,
     purses: Purses,
     minutes: Minutes,
@@ -65,9 +64,9 @@ pub struct Limits {
 }
 
 impl Quotas {
-    pub(crate) fn new(db: Db, node: NodeId) -> Self {
+    pub(crate) fn new(db: Db, clock: Arc<dyn Clock>, node: NodeId) -> Self {
         let (purses, minutes, places) = (Purses::new(db.clone(), node), Minutes::new(db.clone()), Places::new(db.clone(), node));
-        Self { inner: Arc::new(Inner { db, policy: Watched::new(Topic::Quotas), purses, minutes, places }) }
+        Self { inner: Arc::new(Inner { db, clock, policy: Watched::new(Topic::Quotas), purses, minutes, places }) }
     }
 
     /// Prices, budgets and limits as they were a moment ago.
@@ -120,32 +119,31 @@ impl Quotas {
     }
 
     /// Keeps prices, budgets and limits fresh, tells other nodes what was spent and gives back what lies idle, until `stop`.
+    /// Each at its own pace: whoever shows itself late is taken for dead.
     pub(crate) async fn tend(&self, stop: CancellationToken) {
-        let mut rounds = 0_u32;
-        while stop.run_until_cancelled(tokio::time::sleep(ROUND)).await.is_some() {
-            self.inner.places.round(false).await;
-            rounds = rounds.wrapping_add(1);
-            if rounds.is_multiple_of(ROUNDS) {
-                self.long_round(rounds / ROUNDS).await;
-            }
-        }
+        tokio::join!(
+            every(PLACES, &stop, || self.inner.places.round(false)),
+            every(LOOK, &stop, || self.look()),
+            every(LOOK, &stop, || async { self.inner.purses.round(self.inner.clock.now(), false).await }),
+            every(LOOK, &stop, || self.inner.minutes.round()),
+            every(RECOVER, &stop, || self.recover_the_dead()),
+        );
     }
 
-    async fn long_round(&self, number: u32) {
+    async fn look(&self) {
         if let Err(error) = self.policy_not_older_than(LOOK / 2).await {
             tracing::warn!(%error, "it could not be found out whether prices, budgets or limits changed");
         }
-        self.inner.purses.round(false).await;
-        if !number.is_multiple_of(LONG_ROUNDS) {
-            return;
-        }
+    }
+
+    async fn recover_the_dead(&self) {
         self.inner.minutes.tidy();
         if let Err(error) = self.recover(purse::DEAD_AFTER).await {
             tracing::warn!(%error, "what processes hold that are gone could not be taken back");
         }
     }
 
-    /// Takes back what processes hold that were silent for so long.
+    /// Takes back what processes hold that were silent for so long, but for what the ledger knows to run.
     pub(crate) async fn recover(&self, silent: Duration) -> Result<u64> {
         let recovered = self.inner.db.recover_budgets(silent).await?;
         if recovered > 0 {
@@ -158,7 +156,13 @@ impl Quotas {
     /// Tells all that was spent and gives everything back that nothing runs for: the process is about to end.
     pub(crate) async fn give_back(&self) {
         self.inner.places.round(true).await;
-        self.inner.purses.round(true).await;
+        self.inner.purses.round(self.inner.clock.now(), true).await;
+    }
+}
+
+async fn every<F: Future<Output = ()>>(pause: Duration, stop: &CancellationToken, round: impl Fn() -> F) {
+    while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+        round().await;
     }
 }
 

@@ -39,20 +39,30 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
-    pub(crate) fn of(model: &ModelConfig, request: &Request) -> Self {
-        let (prompt, answer) = most_tokens(&request.messages, &request.sampling, &request.options, model.context_length);
+    /// `context`: the longest of those models that may answer.
+    pub(crate) fn of(model: &ModelConfig, context: u32, request: &Request) -> Self {
+        let (prompt, answer) = most_tokens(&request.messages, &request.sampling, &request.options, context);
         let (choices, open_ended) = (request.options.n.max(1), request.sampling.max_tokens.is_none());
         let likely = (prompt / LIKELY_BYTES).saturating_add(if open_ended { answer.min(LIKELY_ANSWER) } else { answer });
         // However it is split, one answer and its prompt are no longer than the context.
-        let tokens = prompt.saturating_add(answer).min(model.context_length.saturating_mul(choices));
+        let tokens = prompt.saturating_add(answer).min(context.saturating_mul(choices));
         Self { model: model.id.clone(), purpose: request.purpose, prompt, answer, choices, open_ended, tokens, likely }
     }
 
     /// For inputs of an embedding model or a reranker, of so many bytes each.
-    pub(crate) fn of_inputs(model: &ModelConfig, purpose: Purpose, inputs: impl IntoIterator<Item = usize>) -> Self {
-        let most = |bytes: usize| u32::try_from(bytes + TOKENS_AROUND_A_MESSAGE).unwrap_or(u32::MAX).min(model.context_length);
+    pub(crate) fn of_inputs(model: &ModelConfig, context: u32, purpose: Purpose, inputs: impl IntoIterator<Item = usize>) -> Self {
+        let most = |bytes: usize| u32::try_from(bytes + TOKENS_AROUND_A_MESSAGE).unwrap_or(u32::MAX).min(context);
         let prompt = inputs.into_iter().map(most).fold(0, u32::saturating_add);
-        Self { model: model.id.clone(), purpose, prompt, answer: 0, choices: 1, open_ended: false, tokens: prompt, likely: prompt / LIKELY_BYTES }
+        Self {
+            model: model.id.clone(),
+            purpose,
+            prompt,
+            answer: 0,
+            choices: 1,
+            open_ended: false,
+            tokens: prompt,
+            likely: prompt / LIKELY_BYTES,
+        }
     }
 
     /// The same with answers of half the length, where nobody said how long they may be: what a budget has left is better

@@ -186,6 +186,47 @@ async fn a_killed_node_loses_nothing_and_spends_nothing_twice() {
 }
 
 #[tokio::test]
+async fn a_node_that_was_taken_for_dead_goes_on_without_losing_money() {
+    let s = world().await;
+    budget(&s.db, s.actor.tenant(), Level::Tenant, None, "1", true).await;
+    read(&mut s.inference.admit(&s.actor, short()).await.expect("admitted")).await;
+    assert_eq!(s.inference.recover_quotas(Duration::ZERO).await.expect("recovered"), 1);
+    let (node, stop) = (s.inference.clone(), CancellationToken::new());
+    let stopping = stop.clone();
+    let tending = JoinSet::from_iter([async move { node.tend_quotas(stopping).await }]);
+    for _ in 0..4 {
+        read(&mut s.inference.admit(&s.actor, short()).await.expect("admitted")).await;
+        tokio::time::sleep(Duration::from_millis(700)).await;
+    }
+    eventually("all is told and given back", || async {
+        let state = only(&s.db, &s.actor).await;
+        (state.spent, state.held) == (amount(COST).times(5), Amount::ZERO)
+    })
+    .await;
+    stop.cancel();
+    tending.join_all().await;
+}
+
+#[tokio::test]
+async fn requests_of_all_sizes_at_once_never_overdraw_a_budget() {
+    let s = world().await;
+    let whole = reserved().times(20);
+    budget(&s.db, s.actor.tenant(), Level::Tenant, None, &whole.to_string(), true).await;
+    s.worker.otherwise(answer().hangs_after(1));
+    let sized = |number: u32| {
+        let sampling = Sampling { max_tokens: Some(1 + number % 7 * 20), ..Sampling::default() };
+        s.inference.admit(&s.actor, Request { sampling, ..request() })
+    };
+    let running: Vec<_> = join_all((0..100).map(sized)).await.into_iter().filter_map(Result::ok).collect();
+    assert!(!running.is_empty());
+    let open = "SELECT (sum(reserved_cost) * 1000000000000)::bigint AS value FROM usage_event WHERE state = 'open'";
+    assert!(
+        s.db.count_as_owner(open).await <= pico(whole),
+        "If you are here because this failed: what runs at the same time is worth more than the budget has."
+    );
+}
+
+#[tokio::test]
 async fn a_soft_budget_warns_once_for_each_step_and_refuses_nothing() {
     let s = world().await;
     budget(&s.db, s.actor.tenant(), Level::Tenant, None, &amount(COST).times(10).to_string(), false).await;

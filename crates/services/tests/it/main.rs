@@ -2,8 +2,8 @@
 
 mod account;
 mod audit;
-mod charges;
 mod branches;
+mod charges;
 mod chats;
 mod isolation;
 mod recovery;

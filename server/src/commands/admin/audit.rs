@@ -65,7 +65,8 @@ mod tests {
         let hash: Vec<u8> = (0..32).collect();
         let read = seal(&format!("7:{}", hex(&hash))).expect("a seal");
         assert_eq!((read.number, read.hash.to_vec()), (7, hash));
-        for wrong in ["", "7", "7:00", &format!("x:{}", "0".repeat(64)), &format!("7:{}", "g".repeat(64)), &format!("7:{}", "ä".repeat(32))] {
+        for wrong in ["", "7", "7:00", &format!("x:{}", "0".repeat(64)), &format!("7:{}", "g".repeat(64)), &format!("7:{}", "ä".repeat(32))]
+        {
             assert!(seal(wrong).is_err(), "{wrong}");
         }
     }

@@ -4,18 +4,11 @@ use crate::AnyError;
 use contract::Millis;
 use time::{Date, macros::format_description};
 
-/// A day, YYYY-MM-DD.
-///
-/// # Errors
-/// It is none.
-pub fn date(text: &str) -> Result<Date, AnyError> {
-    Ok(Date::parse(text, format_description!("[year]-[month]-[day]")).map_err(|_| format!("{text} is no day like 2027-01-31"))?)
-}
-
-/// Its first moment in UTC.
+/// The first moment of a day, YYYY-MM-DD, in UTC.
 ///
 /// # Errors
 /// It is no day.
 pub fn first_moment(text: &str) -> Result<Millis, AnyError> {
-    Ok(date(text)?.midnight().assume_utc().unix_timestamp() * 1000)
+    let day = Date::parse(text, format_description!("[year]-[month]-[day]")).map_err(|_| format!("{text} is no day like 2027-01-31"))?;
+    Ok(day.midnight().assume_utc().unix_timestamp() * 1000)
 }

@@ -15,7 +15,7 @@ use crate::{
     log,
     startup::{database, models, product::Product},
 };
-use contract::{account::Language, ids::RequestId};
+use contract::{account::Language, ids::RequestId, usage::UsageRange};
 use identity::NewPerson;
 use inference::Pool;
 use output::Output;
@@ -99,8 +99,7 @@ async fn execute(product: &Product, command: AdminCommand) -> Result<Output, Any
         AdminCommand::ExportAudit { since } => audit::export(&product.services, since.as_deref()).await,
         AdminCommand::ExportCharges { tenant, from, to, focus } => {
             let id = identity.tenant_by_slug(BY, &tenant).await?;
-            let (from, to) = (day::date(&from)?, day::date(&to)?);
-            Ok(Output::verbatim(product.services.charges.csv(BY, id, &tenant, from, to, focus).await?))
+            Ok(Output::verbatim(product.services.charges.csv(BY, id, &tenant, &UsageRange { from, to }, focus).await?))
         }
         AdminCommand::Money(command) => money::execute(product, command).await,
         command => keys::execute(identity, command).await,
