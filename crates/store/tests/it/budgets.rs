@@ -96,10 +96,10 @@ async fn whoever_is_refused_is_seen() {
     let house = House::build("4", true).await;
     let one = node();
     house.tell(one, share("0", "0"), "4").await;
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    tokio::time::sleep(Duration::from_millis(3_100)).await;
     assert_eq!(house.tell(one, share("0", "4"), "1").await.granted, Amount::ZERO);
     assert_eq!(
-        house.recover(Duration::from_millis(500)).await,
+        house.recover(Duration::from_secs(3)).await,
         0,
         "If you are here because this failed: refusals make a process seem dead, and what it runs is given to others."
     );

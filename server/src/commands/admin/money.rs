@@ -81,6 +81,7 @@ fn list(lines: &[String], none: &str, value: Value) -> Output {
 
 fn price_line(price: &StoredPrice) -> String {
     let PriceList { input, cached_input, output, per_request } = price.list;
+    let [input, cached_input, output, per_request] = [input, cached_input, output, per_request].map(|price| price.normalize());
     let from = OffsetDateTime::from_unix_timestamp(price.valid_from / 1000).map(|at| at.date().to_string()).unwrap_or_default();
     format!(
         "{}  from {from}: {} {input} (cached {cached_input}) for a million tokens in, {output} out, {per_request} for each request",
