@@ -59,10 +59,11 @@ impl LlamaServer {
         // One pool of cells, as large as ours.
         let slots = needs.slots.unwrap_or(needs.clients).clamp(1, 16);
         command.args(["-c", &needs.context.saturating_mul(slots.max(4)).to_string()]);
-        if let Some(slots) = needs.slots {
+        if needs.slots.is_some() || tuning == Tuning::Tuned {
             command.args(["-np", &slots.to_string(), "--kv-unified"]);
-        } else if tuning == Tuning::Tuned {
-            command.args(["-np", &slots.to_string(), "--kv-unified", "-b", "128", "-ub", "128", "-fa", "off"]);
+        }
+        if tuning == Tuning::Tuned {
+            command.args(["-b", "128", "-ub", "128", "-fa", "off"]);
         }
         if needs.speculate {
             command.args(["--spec-type", "ngram-simple"]);
