@@ -8,7 +8,7 @@ use crate::{
 };
 use contract::Millis;
 use domain::{Error, Result};
-use sea_orm::FromQueryResult;
+use sea_orm::{DbErr, FromQueryResult, QueryResult};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
@@ -200,28 +200,24 @@ impl TryFrom<EventRow> for StoredEvent {
     }
 }
 
-#[derive(FromQueryResult)]
+/// A seal, and its event if that is still there.
 struct SealedRow {
-    number: i64,
-    hash: Vec<u8>,
-    id: Option<Uuid>,
-    tenant_id: Option<Uuid>,
-    actor: Option<String>,
-    action: Option<String>,
-    target: Option<String>,
-    detail: Option<String>,
-    request_id: Option<Uuid>,
-    at: Option<OffsetDateTime>,
+    seal: SealRow,
+    event: EventRow,
+}
+
+impl FromQueryResult for SealedRow {
+    fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
+        Ok(Self { seal: SealRow::from_query_result(row, prefix)?, event: EventRow::from_query_result(row, prefix)? })
+    }
 }
 
 impl TryFrom<SealedRow> for SealedEvent {
     type Error = Error;
 
     fn try_from(row: SealedRow) -> Result<Self> {
-        let seal = Seal::try_from(SealRow { number: row.number, hash: row.hash })?;
-        let SealedRow { id, tenant_id, actor, action, target, detail, request_id, at, .. } = row;
-        let event = EventRow { id, tenant_id, actor, action, target, detail, request_id, at };
-        Ok(Self { seal, event: id.map(|_| StoredEvent::try_from(event)).transpose().map_err(Error::internal)? })
+        let event = row.event.id.is_some().then(|| StoredEvent::try_from(row.event)).transpose().map_err(Error::internal)?;
+        Ok(Self { seal: row.seal.try_into()?, event })
     }
 }
 

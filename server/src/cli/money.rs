@@ -1,7 +1,8 @@
 //! The commands about prices, budgets and limits.
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use contract::ids::{BudgetId, RateLimitId};
+use domain::quota::{Level, Period};
 use rust_decimal::Decimal;
 
 #[derive(Debug, Subcommand)]
@@ -40,8 +41,9 @@ pub enum MoneyCommand {
         /// Code of three letters, like EUR.
         #[arg(long)]
         currency: String,
-        #[arg(long, value_enum, default_value = "month")]
-        period: PeriodArg,
+        /// day, week, month, quarter, year or total, which never begins anew.
+        #[arg(long, value_parser = period, default_value = "month")]
+        period: Period,
         /// First month of the fiscal year, for quarters and years.
         #[arg(long, default_value_t = 1, value_name = "MONTH")]
         first_month: u8,
@@ -98,57 +100,40 @@ pub struct WhoseArgs {
     /// The tenant's short name.
     #[arg(long)]
     pub tenant: String,
-    #[arg(long, value_enum)]
-    pub level: LevelArg,
+    /// tenant, cost-center, team, service-account, key or user.
+    #[arg(long, value_parser = level)]
+    pub level: Level,
     /// A person's e-mail, the name of a service account, team or cost centre, or the id of a key. Without it, each one of
     /// the level has it by itself.
     #[arg(long)]
     pub of: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LevelArg {
-    Tenant,
-    CostCenter,
-    Team,
-    ServiceAccount,
-    Key,
-    User,
+fn level(text: &str) -> Result<Level, String> {
+    named(Level::ALL, Level::name, text)
 }
 
-impl From<LevelArg> for domain::quota::Level {
-    fn from(level: LevelArg) -> Self {
-        match level {
-            LevelArg::Tenant => Self::Tenant,
-            LevelArg::CostCenter => Self::CostCenter,
-            LevelArg::Team => Self::Team,
-            LevelArg::ServiceAccount => Self::ServiceAccount,
-            LevelArg::Key => Self::Key,
-            LevelArg::User => Self::User,
-        }
-    }
+fn period(text: &str) -> Result<Period, String> {
+    named(Period::ALL, Period::name, text)
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum PeriodArg {
-    Day,
-    Week,
-    Month,
-    Quarter,
-    Year,
-    /// Never begins anew.
-    Total,
+/// The one of this name, written with hyphens as everything on the command line.
+fn named<T: Copy>(all: impl IntoIterator<Item = T>, name: impl Fn(T) -> &'static str, text: &str) -> Result<T, String> {
+    let names: Vec<(String, T)> = all.into_iter().map(|one| (name(one).replace('_', "-"), one)).collect();
+    let known = names.iter().find(|(name, _)| name == text).map(|(_, one)| *one);
+    known.ok_or_else(|| format!("possible values: {}", names.into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ")))
 }
 
-impl From<PeriodArg> for domain::quota::Period {
-    fn from(period: PeriodArg) -> Self {
-        match period {
-            PeriodArg::Day => Self::Day,
-            PeriodArg::Week => Self::Week,
-            PeriodArg::Month => Self::Month,
-            PeriodArg::Quarter => Self::Quarter,
-            PeriodArg::Year => Self::Year,
-            PeriodArg::Total => Self::Total,
-        }
+#[cfg(test)]
+mod tests {
+    use super::{Level, Period, level, period};
+
+    #[test]
+    fn levels_and_periods_are_known_by_their_names() {
+        assert_eq!(level("service-account"), Ok(Level::ServiceAccount));
+        assert_eq!(level("cost-center"), Ok(Level::CostCenter));
+        assert_eq!(period("total"), Ok(Period::Total));
+        let wrong = level("house").expect_err("no level");
+        assert_eq!(wrong, "possible values: tenant, cost-center, team, service-account, key, user");
     }
 }

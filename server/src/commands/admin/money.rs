@@ -36,7 +36,7 @@ pub async fn execute(product: &Product, command: MoneyCommand) -> Result<Output,
         }
         MoneyCommand::AddBudget { whose, amount, currency, period, first_month, soft } => {
             let whose = resolve(product, whose).await?;
-            let new = NewBudget { whose, amount, currency, period: period.into(), first_month, hard: !soft };
+            let new = NewBudget { whose, amount, currency, period, first_month, hard: !soft };
             let budget = quotas.add_budget(BY, new).await?;
             Ok(Output::new(budget_line(&budget, &[]), budget_value(&budget, &[])))
         }
@@ -72,7 +72,7 @@ pub async fn execute(product: &Product, command: MoneyCommand) -> Result<Output,
 
 async fn resolve(product: &Product, whose: WhoseArgs) -> Result<Whose, AnyError> {
     let tenant = product.identity.tenant_by_slug(BY, &whose.tenant).await?;
-    Ok(Whose { tenant, level: whose.level.into(), name: whose.of })
+    Ok(Whose { tenant, level: whose.level, name: whose.of })
 }
 
 fn list(lines: &[String], none: &str, value: Value) -> Output {
