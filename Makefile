@@ -1,5 +1,5 @@
 # Each target is one line into scripts/, where the work and the explanations are.
-.PHONY: run setup test check fmt e2e bench bench-inference screenshots
+.PHONY: run setup test check fmt e2e bench bench-inference bench-gateway screenshots
 
 run:         ; @scripts/run
 setup:       ; @scripts/setup test
@@ -9,4 +9,5 @@ fmt:         ; @scripts/fmt
 e2e:         ; @scripts/e2e
 bench:       ; @scripts/bench
 bench-inference: ; @scripts/bench-inference
+bench-gateway: ; @scripts/bench-gateway
 screenshots: ; @scripts/screenshots

@@ -1,15 +1,18 @@
-//! Measures the engine beside llama.cpp's own server: same file, same prompts, same threads, in turns.
+//! Measures the engine beside llama.cpp's own server: same file, same prompts, same threads, in turns. And, as
+//! `kontor-bench gateway`, the gateway beside other gateways.
 //!
 //! ```text
 //! engine/     starting, asking and stopping the two         scenarios/  what is measured
 //! kernels.rs  what lies in the two versions of llama.cpp     identity.rs  are the answers the same?
 //! quiet.rs    is the machine quiet enough to measure?        report.rs   ratios, table, JSON
+//! gateway/    all about the gateway
 //! ```
 //!
 //! Every figure is the median of the rounds' ratios; each round measures ours, then the peer, each in a fresh
 //! process, so that neither profits from what the other's round left behind.
 
 mod engine;
+mod gateway;
 mod identity;
 mod kernels;
 mod quiet;
@@ -17,6 +20,7 @@ mod report;
 mod scenarios;
 mod texts;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -29,7 +33,11 @@ use report::Report;
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 #[derive(Debug, Parser)]
-#[command(name = "kontor-bench", about = "Measures Kontor's engine beside llama-server")]
+#[command(
+    name = "kontor-bench",
+    about = "Measures Kontor's engine beside llama-server",
+    after_help = "`kontor-bench gateway --help` tells how the gateway is measured."
+)]
 struct Args {
     /// The GGUF file that both run.
     #[arg(long)]
@@ -64,15 +72,25 @@ struct Args {
     busy: bool,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match run(Args::parse()).await {
+fn main() -> ExitCode {
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    let outcome = if arguments.get(1).is_some_and(|first| first == "gateway") {
+        arguments.remove(1);
+        gateway::run(gateway::Args::parse_from(arguments))
+    } else {
+        measure_engine(Args::parse_from(arguments))
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("kontor-bench: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn measure_engine(args: Args) -> Result<()> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(args))
 }
 
 async fn run(args: Args) -> Result<()> {

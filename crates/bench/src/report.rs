@@ -31,21 +31,41 @@ pub struct Report {
     rounds: BTreeMap<Key, Vec<(f64, f64)>>,
 }
 
+/// A figure of ours beside a peer's.
 #[derive(Debug, Serialize)]
-struct Row {
-    scenario: String,
-    /// The peer's tuning.
-    against: String,
-    clients: u32,
-    metric: &'static str,
+pub struct Row {
+    pub scenario: String,
+    /// The peer, or its tuning.
+    pub against: String,
+    pub clients: u32,
+    pub metric: &'static str,
     /// Medians over the rounds.
-    ours: f64,
-    peer: f64,
+    pub ours: f64,
+    pub peer: f64,
     /// Median of the rounds' ratios ours ÷ peer, and the smallest and largest.
-    ratio: f64,
-    ratio_min: f64,
-    ratio_max: f64,
-    rounds: usize,
+    pub ratio: f64,
+    pub ratio_min: f64,
+    pub ratio_max: f64,
+    pub rounds: usize,
+}
+
+impl Row {
+    /// Ours and the peer's of each round; the ratios are multiplied by `factor`.
+    pub fn of(scenario: &str, against: &str, clients: u32, metric: &'static str, rounds: &[(f64, f64)], factor: f64) -> Self {
+        let ratios: Vec<f64> = rounds.iter().map(|(ours, peer)| ours / peer * factor).collect();
+        Self {
+            scenario: scenario.to_owned(),
+            against: against.to_owned(),
+            clients,
+            metric,
+            ours: median(rounds.iter().map(|(ours, _)| *ours)),
+            peer: median(rounds.iter().map(|(_, peer)| *peer)),
+            ratio: median(ratios.iter().copied()),
+            ratio_min: ratios.iter().copied().fold(f64::INFINITY, f64::min),
+            ratio_max: ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            rounds: rounds.len(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -78,19 +98,7 @@ impl Report {
         let row = |((scenario, against, clients, metric), rounds): (&Key, &Vec<(f64, f64)>)| {
             // A faster build of the same library is no merit of either engine.
             let kernel = if *metric == "tokens_per_s" { self.kernel_ratio } else { 1.0 };
-            let ratios: Vec<f64> = rounds.iter().map(|(ours, peer)| ours / peer * kernel).collect();
-            Row {
-                scenario: scenario.clone(),
-                against: against.clone(),
-                clients: *clients,
-                metric,
-                ours: median(rounds.iter().map(|(ours, _)| *ours)),
-                peer: median(rounds.iter().map(|(_, peer)| *peer)),
-                ratio: median(ratios.iter().copied()),
-                ratio_min: ratios.iter().copied().fold(f64::INFINITY, f64::min),
-                ratio_max: ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-                rounds: rounds.len(),
-            }
+            Row::of(scenario, against, *clients, metric, rounds, kernel)
         };
         self.rounds.iter().map(row).collect()
     }
@@ -100,26 +108,43 @@ impl Report {
     /// # Errors
     /// The file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        let document = Document { kernel_ratio: self.kernel_ratio, rows: self.rows() };
-        Ok(std::fs::write(path, serde_json::to_vec_pretty(&document)?)?)
+        write(path, &Document { kernel_ratio: self.kernel_ratio, rows: self.rows() })
     }
 
     /// Prints the table.
     #[expect(clippy::print_stdout, reason = "it is what the program is run for")]
     pub fn print(&self) {
         println!("Speeds are multiplied by {:.3}, by which the peer's llama.cpp is faster in itself.\n", self.kernel_ratio);
-        println!("| Scenario | Peer | Clients | Metric | Ours | Peer | Ratio (spread) |");
-        println!("|---|---|---:|---|---:|---:|---:|");
-        for row in self.rows() {
-            println!(
-                "| {} | {} | {} | {} | {:.2} | {:.2} | {:.2} ({:.2}–{:.2}) |",
-                row.scenario, row.against, row.clients, row.metric, row.ours, row.peer, row.ratio, row.ratio_min, row.ratio_max
-            );
-        }
+        print(&self.rows());
     }
+}
+
+/// Writes a document as JSON, with the folders that it needs.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write(path: &Path, document: &impl Serialize) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    Ok(std::fs::write(path, serde_json::to_vec_pretty(document)?)?)
+}
+
+/// Prints rows as a table.
+#[expect(clippy::print_stdout, reason = "it is what the program is run for")]
+pub fn print(rows: &[Row]) {
+    println!("| Scenario | Peer | Clients | Metric | Ours | Peer | Ratio (spread) |");
+    println!("|---|---|---:|---|---:|---:|---:|");
+    for row in rows {
+        let [ours, peer, ratio, least, most] = [row.ours, row.peer, row.ratio, row.ratio_min, row.ratio_max].map(cell);
+        let Row { scenario, against, clients, metric, .. } = row;
+        println!("| {scenario} | {against} | {clients} | {metric} | {ours} | {peer} | {ratio} ({least}–{most}) |");
+    }
+}
+
+/// A number for people; none where there is none.
+fn cell(value: f64) -> String {
+    if value.is_finite() { format!("{value:.2}") } else { "–".to_owned() }
 }
 
 /// The middle one; the mean of the middle two.

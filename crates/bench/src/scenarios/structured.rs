@@ -14,14 +14,18 @@ pub async fn run(launcher: &Launcher, kind: Kind) -> Result<Vec<Figure>> {
     let engine = launcher.start(kind, Needs { clients: 1, context: 2048, slots: None, speculate: false, keep: false }).await?;
     warm_up(&engine).await?;
     let mut speeds = (0.0, 0.0);
-    let mut valid = 0;
+    let mut valid = 0_u64;
     for n in 0..QUESTIONS {
         let question = format!("Describe a person from this note as JSON: {}", prose(60 + n, 24));
         let free = engine.ask(Ask { ignore_end: true, ..Ask::question(question.clone(), 96) }).await?;
         let constrained = person(&engine, question).await?;
         speeds.0 += speed(&free);
         speeds.1 += speed(&constrained);
-        valid += u64::from(is_person(&constrained.text));
+        if is_person(&constrained.text) {
+            valid += 1;
+        } else {
+            eprintln!("  question {n}: {} tokens that are no person: {}", constrained.completion_tokens, constrained.text);
+        }
     }
     engine.stop().await?;
     Ok(vec![Figure::new(1, "constrained_per_free", speeds.1 / speeds.0), Figure::new(1, "valid", number(valid) / number(QUESTIONS))])

@@ -1,0 +1,228 @@
+//! A text without disguise: words in small Latin letters, whatever they were written with.
+
+use super::stems::{ABOUT, Classes, FENCE, HIDDEN, MARKER, ORDER, SYSTEM, SYSTEM_TEXT, TEXT, classes, first_word};
+use crate::{
+    begun::regex,
+    tokens::{combining, ignorable},
+};
+use regex::Regex;
+use std::{mem::take, sync::LazyLock};
+
+/// So many single letters in a row are a word with spaces in it.
+const SPREAD: usize = 4;
+
+/// Control tokens of chat templates: no person writes them, and a model that reads them believes that somebody else speaks.
+const MARKERS: &str = concat!(
+    r"(?i)<\|(?:im_start|im_end|im_sep|system|user|assistant|endoftext|end_of_text|begin_of_text|start_header_id|end_header_id|eot_id|channel|message|start|end)\|>",
+    r"|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<\u{ff5c}(?:User|Assistant|System)\u{ff5c}>",
+);
+/// What people write as well: headings and tags.
+const FENCES: &str = concat!(
+    r"(?im)^[ \t]*#{2,}[ ]*(?:system|instructions?|anweisung(?:en)?)(?-u:\b)[^\n]{0,20}$|</?(?:system|system_prompt|instructions)>",
+    r"|^[ \t]*\[?(?:system|system prompt|system message)\]?[ ]*:|(?:begin|end|ende) (?:of|des) (?:the )?(?:system[ -]?)?prompts?(?-u:\b)",
+);
+
+static MARKER_REGEX: LazyLock<Regex> = LazyLock::new(|| regex(MARKERS));
+static FENCE_REGEX: LazyLock<Regex> = LazyLock::new(|| regex(FENCES));
+
+/// A word that may matter.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Token {
+    pub(super) classes: Classes,
+    /// Its sentence, counted from 0.
+    pub(super) sentence: usize,
+    /// It stands in quotation marks.
+    pub(super) quoted: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    pub(super) tokens: Vec<Token>,
+    /// By sentence: it speaks about injections or what texts mean.
+    pub(super) about: Vec<bool>,
+}
+
+pub(super) fn read(text: &str) -> Reading {
+    let mut marks: Vec<(usize, usize, Classes)> = MARKER_REGEX.find_iter(text).map(|mark| (mark.start(), mark.end(), MARKER)).collect();
+    marks.extend(FENCE_REGEX.find_iter(text).map(|mark| (mark.start(), mark.end(), FENCE)));
+    marks.sort_unstable();
+    let mut marks = marks.into_iter().peekable();
+    let mut reader = Reader::default();
+    let mut skip = 0;
+    for (at, c) in text.char_indices() {
+        if let Some((_, end, class)) = marks.next_if(|(start, ..)| *start <= at) {
+            reader.end_word();
+            reader.push(class);
+            skip = skip.max(end);
+        }
+        if at >= skip {
+            reader.read(c);
+        }
+    }
+    reader.finish()
+}
+
+#[derive(Default)]
+struct Reader {
+    reading: Reading,
+    word: String,
+    /// Single letters in a row, one character apart.
+    spread: String,
+    /// Characters since the last word.
+    gap: usize,
+    sentence: usize,
+    /// A sentence ends here, if a space follows.
+    stop: bool,
+    quoted: bool,
+}
+
+impl Reader {
+    fn read(&mut self, c: char) {
+        if c == '\u{308}' && self.word.ends_with(['a', 'o', 'u']) {
+            // What makes an umlaut of the letter before it.
+            self.word.push('e');
+        }
+        let unseen = ignorable(c) || combining(c);
+        if unseen || matches!(c, '\'' | '’' | '`') && !self.word.is_empty() {
+            return;
+        }
+        let length = self.word.len();
+        plain(c, &mut self.word);
+        if self.word.len() > length {
+            self.stop = false;
+            return;
+        }
+        self.end_word();
+        self.gap += 1;
+        if self.stop && !matches!(c, '.' | '!' | '?') {
+            self.stop = false;
+            self.sentence += 1;
+        }
+        match c {
+            '.' | '!' | '?' | '…' => self.stop = true,
+            '"' | '“' | '”' | '„' | '«' | '»' => self.quoted = !self.quoted,
+            _ => {}
+        }
+    }
+
+    fn end_word(&mut self) {
+        if self.word.is_empty() {
+            return;
+        }
+        let mut word = take(&mut self.word);
+        let letter = word.len() == 1 && word.as_bytes()[0].is_ascii_alphabetic();
+        if !letter || self.gap > 1 {
+            self.end_spread();
+        }
+        self.gap = 0;
+        if letter {
+            self.spread.push_str(&word);
+        } else {
+            self.push(classes(unleet(&mut word)));
+        }
+        word.clear();
+        self.word = word;
+    }
+
+    /// Letters that were written apart, as the words they make.
+    fn end_spread(&mut self) {
+        let letters = take(&mut self.spread);
+        if letters.len() < SPREAD {
+            return;
+        }
+        let mut at = 0;
+        while at < letters.len() {
+            match first_word(&letters[at..]) {
+                Some((length, classes)) => {
+                    self.push(classes);
+                    at += length;
+                }
+                None => at += 1,
+            }
+        }
+    }
+
+    fn push(&mut self, mut classes: Classes) {
+        if let Some(last) = self.reading.tokens.last().filter(|last| last.sentence == self.sentence) {
+            let of_system = last.classes & SYSTEM != 0 && classes & TEXT != 0;
+            if of_system || last.classes & HIDDEN != 0 && classes & ORDER != 0 {
+                classes |= SYSTEM_TEXT;
+            }
+        }
+        if self.reading.about.len() <= self.sentence {
+            self.reading.about.resize(self.sentence + 1, false);
+        }
+        self.reading.about[self.sentence] |= classes & ABOUT != 0;
+        self.reading.tokens.push(Token { classes, sentence: self.sentence, quoted: self.quoted });
+    }
+
+    fn finish(mut self) -> Reading {
+        self.end_word();
+        self.end_spread();
+        self.reading
+    }
+}
+
+/// Letters for the digits that stand for them in a word: `1gn0re`.
+fn unleet(word: &mut String) -> &str {
+    if word.bytes().any(|byte| byte.is_ascii_digit()) && word.bytes().any(|byte| byte.is_ascii_alphabetic()) {
+        *word = word.replace('0', "o").replace('1', "i").replace('3', "e").replace('4', "a").replace('5', "s").replace('7', "t");
+    }
+    word
+}
+
+/// Adds what a character looks like: small Latin letters, umlauts spelt out. Adds nothing if it is neither letter nor digit.
+fn plain(c: char, word: &mut String) {
+    if c.is_ascii() {
+        if c.is_ascii_alphanumeric() {
+            word.push(c.to_ascii_lowercase());
+        }
+        return;
+    }
+    let looks = match c {
+        'ä' | 'Ä' => return word.push_str("ae"),
+        'ö' | 'Ö' => return word.push_str("oe"),
+        'ü' | 'Ü' => return word.push_str("ue"),
+        'ß' | 'ẞ' => return word.push_str("ss"),
+        'à'..='å' | 'À'..='Å' | 'а' | 'А' | 'α' | 'Α' | 'ɑ' => 'a',
+        'в' | 'В' | 'Β' => 'b',
+        'ç' | 'Ç' | 'с' | 'С' | 'ϲ' => 'c',
+        'ԁ' => 'd',
+        'è'..='ë' | 'È'..='Ë' | 'е' | 'Е' | 'ё' | 'ε' | 'Ε' | 'є' => 'e',
+        'һ' | 'Н' | 'н' | 'Η' => 'h',
+        'ì'..='ï' | 'Ì'..='Ï' | 'і' | 'І' | 'ı' | 'ι' | 'Ι' | 'ⅰ' => 'i',
+        'ј' | 'Ј' => 'j',
+        'к' | 'К' | 'κ' | 'Κ' => 'k',
+        'ⅼ' | 'ӏ' | 'Ӏ' => 'l',
+        'м' | 'М' | 'Μ' => 'm',
+        'ñ' | 'Ñ' | 'Ν' | 'п' => 'n',
+        'ò'..='õ' | 'Ò'..='Õ' | 'ø' | 'Ø' | 'о' | 'О' | 'ο' | 'Ο' => 'o',
+        'р' | 'Р' | 'ρ' | 'Ρ' => 'p',
+        'г' => 'r',
+        'ѕ' | 'Ѕ' => 's',
+        'т' | 'Т' | 'τ' | 'Τ' => 't',
+        'ù'..='û' | 'Ù'..='Û' | 'υ' => 'u',
+        'ν' | 'ѵ' => 'v',
+        'ԝ' | 'ѡ' => 'w',
+        'х' | 'Х' | 'χ' | 'Χ' => 'x',
+        'у' | 'У' | 'Υ' | 'γ' | 'ý' => 'y',
+        'Ζ' => 'z',
+        // Fullwidth forms; circled letters; letters of mathematics, thirteen alphabets of 52.
+        '\u{ff10}'..='\u{ff5e}' => return offset(c, 0xff01, 0x21, word),
+        '\u{24b6}'..='\u{24cf}' => return offset(c, 0x24b6, 0x61, word),
+        '\u{24d0}'..='\u{24e9}' => return offset(c, 0x24d0, 0x61, word),
+        '\u{1d400}'..='\u{1d6a3}' => return math(c, word),
+        other => return word.extend(other.to_lowercase().filter(|c| c.is_alphanumeric())),
+    };
+    word.push(looks);
+}
+
+fn offset(c: char, from: u32, to: u32, word: &mut String) {
+    let looks = char::from_u32(u32::from(c) - from + to).filter(char::is_ascii_alphanumeric);
+    word.extend(looks.map(|c| c.to_ascii_lowercase()));
+}
+
+fn math(c: char, word: &mut String) {
+    let letter = (u32::from(c) - 0x1d400) % 52 % 26;
+    word.extend(char::from_u32(0x61 + letter));
+}

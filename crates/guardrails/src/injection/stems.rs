@@ -1,0 +1,204 @@
+//! Words that matter for injections, by class. Umlauts are spelt out, as [`super::reading`] does.
+
+use std::{collections::HashMap, sync::LazyLock};
+
+/// Classes of one word, a bit for each.
+pub(super) type Classes = u64;
+
+macro_rules! classes {
+    ($($name:ident),* $(,)?) => { classes!(@ 1; $($name),*); };
+    (@ $bit:expr; $name:ident $(, $rest:ident)*) => {
+        pub(super) const $name: Classes = $bit;
+        classes!(@ $bit << 1; $($rest),*);
+    };
+    (@ $bit:expr;) => {};
+}
+
+classes![
+    OVERRIDE,
+    SCOPE,
+    PREVIOUS,
+    YOUR,
+    MINE,
+    ORDER,
+    RULE,
+    EVERYTHING,
+    REVEAL,
+    REPEAT,
+    ASK,
+    SYSTEM,
+    TEXT,
+    HIDDEN,
+    SYSTEM_TEXT,
+    YOU,
+    ARE,
+    NOW,
+    DAN,
+    PERSONA,
+    DO,
+    ANYTHING,
+    MODE,
+    DEVELOPER,
+    ENABLED,
+    FROM,
+    WITHOUT,
+    ACT,
+    AS,
+    PRETEND,
+    AI,
+    NEW,
+    SEND,
+    PRIVATE,
+    ADDRESS,
+    NOT,
+    TELL,
+    USER,
+    DISABLE,
+    SAFETY,
+    FOLLOW,
+    INSTEAD,
+    BOUND,
+    LONGER,
+    REFUSE,
+    ABOUT,
+    MARKER,
+    FENCE,
+];
+
+/// A word with `*` stands for all that begin with it.
+const TABLE: &[(Classes, &str)] = &[
+    (
+        OVERRIDE,
+        "ignore ignores ignoring ignorier* disregard* forget forgets override* overrule* neglect discard vergiss vergesst vergessen \
+         vergesse missacht* verwirf verwerfe verwerfen ueberschreib* uebergeh* umgehe umgehen bypass*",
+    ),
+    (
+        SCOPE,
+        "all any every these those given current initial original existing alle allen aller alles saemtlich* jegliche* gesamte* diese \
+         diesen urspruenglich* anfaenglich* bestehend* system",
+    ),
+    (
+        SCOPE | PREVIOUS,
+        "previous* prior above earlier preceding former foregoing vorherig* bisherig* vorangegangen* vorangehend* vorig* obig* frueher* \
+         vorhergehend* zuvor oben vorher davor before bisher",
+    ),
+    (SCOPE | YOUR, "your yours dein* ihr ihre ihren ihrer ihres euer* eure* its"),
+    (MINE, "my mine our mein* unser*"),
+    (ORDER, "instruction* directive* prompt prompts command commands anweisung* instruktion* vorgabe* weisung* befehl befehle befehlen"),
+    (ORDER | SYSTEM_TEXT, "systemprompt* sysprompt* systemanweisung* systemnachricht* metaprompt*"),
+    (
+        RULE,
+        "rule rules guideline* restriction* constraint* limit limits limitation* policy policies direction* training programming protocol* \
+         filter* guardrail* safeguard* censorship ethic* moral* regel regeln richtlinie* einschraenkung* beschraenkung* programmierung \
+         zensur ethik* hemmung*",
+    ),
+    (EVERYTHING, "everything all anything whatever alles text texts words content conversation inhalt* gesagte* nachricht*"),
+    (
+        REVEAL,
+        "reveal* show* print* display* output* tell give write leak* expose* dump* return* share* recite* repeat* quote* paste copy echo \
+         disclose* translate* summarize* summarise* zeig* nenn* verrate verrat verraten gib gebe geben wiederhol* schreib* offenbar* \
+         zitier* sag sage drucke ausgeben uebersetz* liste",
+    ),
+    (REPEAT, "repeat* print* output* recite* echo copy paste wiederhol* zitier* ausgeben drucke"),
+    (ASK, "what whats which was wie welche welcher welchen welches lautet lauten"),
+    (SYSTEM, "system developer"),
+    (TEXT, "prompt prompts message messages instruction* nachricht* anweisung* vorgabe* text"),
+    (HIDDEN, "initial original hidden secret internal confidential urspruenglich* anfaenglich* versteckt* geheim* intern interne*"),
+    (YOU, "you du sie dich"),
+    (ARE, "are bist sind seid"),
+    (NOW, "now nun jetzt sofort henceforth"),
+    (DAN, "dan stan"),
+    (
+        PERSONA,
+        "jailbroken unrestricted unfiltered uncensored unlimited amoral uneingeschraenkt* unzensiert* ungefiltert* unbeschraenkt* hemmungslos*",
+    ),
+    (DO, "do"),
+    (ANYTHING, "anything"),
+    (MODE, "mode modus"),
+    (DEVELOPER, "developer* entwickler* debug admin god root jailbreak*"),
+    (ENABLED, "enabled enable activated activate active on aktiv* eingeschaltet"),
+    (FROM, "from ab"),
+    (WITHOUT, "without no ohne kein keine keinen keinerlei free frei"),
+    (ACT, "act acting behave roleplay verhalte verhalten handle handele agiere spiele spiel antworte"),
+    (AS, "as like als wie"),
+    (PRETEND, "pretend imagine suppose stell tu tue"),
+    (AI, "ai ais llm llms chatbot* assistant* bot ki kis sprachmodell* assistent* chatgpt gpt"),
+    (NEW, "new updated revised neue neuen neuer geaenderte*"),
+    (SEND, "send sends sending forward* post upload* email exfiltrate* transmit* sende senden schick* leite uebermittl* uebertrag*"),
+    (
+        PRIVATE,
+        "conversation* chat history chatverlauf* verlauf credentials password* passwort* passwoert* key keys secret secrets zugangsdaten \
+         data daten systemprompt*",
+    ),
+    (ADDRESS, "http https www"),
+    (NOT, "not dont doesnt never nicht nichts niemals nie kein keinem keiner"),
+    (TELL, "tell mention inform say reveal notify sag sage erwaehne erwaehnen informiere verrate sagen"),
+    (USER, "user users human nutzer* benutzer* anwender*"),
+    (DISABLE, "disable* deactivate* deaktivier* abschalten ausschalten umgehe umgehen bypass* circumvent* remove"),
+    (SAFETY, "safety filter* guardrail* safeguard* moderation sicherheit* schutz* inhaltsfilter* zensur censorship"),
+    (FOLLOW, "follow* obey* befolg* beacht* befolgen"),
+    (INSTEAD, "instead stattdessen"),
+    (BOUND, "bound gebunden"),
+    (LONGER, "longer mehr nicht not"),
+    (REFUSE, "refuse* decline ablehn* verweiger* weigere"),
+    (
+        ABOUT,
+        "injection injections explain* erklaer* mean meaning means bedeut* detect* erkenn* protect* schuetz* defen* abwehr* angriff* \
+         attack* phrase* formulierung* hacker*",
+    ),
+];
+
+struct Stem {
+    text: &'static str,
+    whole: bool,
+    classes: Classes,
+}
+
+/// By their first two letters.
+static STEMS: LazyLock<HashMap<[u8; 2], Vec<Stem>>> = LazyLock::new(|| {
+    let mut stems: HashMap<[u8; 2], Vec<Stem>> = HashMap::new();
+    for (classes, word) in TABLE.iter().flat_map(|(classes, words)| words.split_whitespace().map(|word| (*classes, word))) {
+        let text = word.trim_end_matches('*');
+        if let Some(first) = text.as_bytes().first_chunk() {
+            stems.entry(*first).or_default().push(Stem { text, whole: text == word, classes });
+        }
+    }
+    stems
+});
+
+fn beginning_like(word: &str) -> &'static [Stem] {
+    word.as_bytes().first_chunk().and_then(|first| STEMS.get(first)).map_or(&[][..], Vec::as_slice)
+}
+
+/// The classes of a word.
+pub(super) fn classes(word: &str) -> Classes {
+    let fits = |stem: &&Stem| if stem.whole { word == stem.text } else { word.starts_with(stem.text) };
+    beginning_like(word).iter().filter(fits).fold(0, |classes, stem| classes | stem.classes)
+}
+
+/// The longest known word that `letters` begin with: its length and classes. For words that are written as one.
+pub(super) fn first_word(letters: &str) -> Option<(usize, Classes)> {
+    let fitting = beginning_like(letters).iter().filter(|stem| stem.text.len() > 2 && letters.starts_with(stem.text));
+    let length = fitting.map(|stem| stem.text.len()).max()?;
+    Some((length, classes(&letters[..length])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ORDER, OVERRIDE, SYSTEM_TEXT, YOU, classes, first_word};
+
+    #[test]
+    fn words_and_stems_have_their_classes() {
+        assert_eq!(classes("ignore"), OVERRIDE);
+        assert_eq!(classes("ignoriere"), OVERRIDE);
+        assert_eq!(classes("ignorant"), 0);
+        assert_eq!(classes("systemprompts") & (ORDER | SYSTEM_TEXT), ORDER | SYSTEM_TEXT);
+        assert_eq!((classes("du"), classes("d"), classes("")), (YOU, 0, 0));
+    }
+
+    #[test]
+    fn words_written_as_one_come_apart() {
+        assert_eq!(first_word("ignoreall"), Some((6, OVERRIDE)));
+        assert_eq!(first_word("xignore"), None);
+    }
+}

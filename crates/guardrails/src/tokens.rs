@@ -1,0 +1,170 @@
+//! Words of a text, and when two of them are the same.
+
+use std::collections::{BTreeSet, HashMap};
+
+/// A word, or a character that is neither in a word nor space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Token<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+    pub(crate) word: bool,
+}
+
+/// The tokens of a text, in order.
+pub(crate) struct Tokens<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Tokens<'a> {
+    pub(crate) const fn new(text: &'a str) -> Self {
+        Self { text, at: 0 }
+    }
+
+    /// Those from this byte on.
+    pub(crate) const fn after(text: &'a str, at: usize) -> Self {
+        Self { text, at }
+    }
+}
+
+impl<'a> Iterator for Tokens<'a> {
+    type Item = Token<'a>;
+
+    fn next(&mut self) -> Option<Token<'a>> {
+        let rest = &self.text[self.at..];
+        let skipped = rest.find(|c: char| !c.is_whitespace() && !ignorable(c))?;
+        let (start, rest) = (self.at + skipped, &rest[skipped..]);
+        let first = rest.chars().next()?;
+        let word = first.is_alphanumeric() || first == '_';
+        let length = if word { rest.find(|c: char| !continues(c)).unwrap_or(rest.len()) } else { first.len_utf8() };
+        self.at = start + length;
+        Some(Token { text: &rest[..length], start, end: self.at, word })
+    }
+}
+
+fn continues(c: char) -> bool {
+    c.is_alphanumeric() || c == '_' || combining(c) || ignorable(c)
+}
+
+/// Marks that belong to the letter before them.
+pub(crate) const fn combining(c: char) -> bool {
+    matches!(c, '\u{300}'..='\u{36f}')
+}
+
+/// Characters that nobody sees, with which words are hyphenated or hidden.
+pub(crate) const fn ignorable(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}'
+    )
+}
+
+/// Writes a word as it is compared: in small letters, `ß` as `ss`, umlauts as one character, without what nobody sees.
+pub(crate) fn fold(word: &str, folded: &mut String) {
+    folded.clear();
+    if word.is_ascii() {
+        folded.push_str(word);
+        folded.make_ascii_lowercase();
+        return;
+    }
+    for c in word.chars() {
+        match c {
+            'ß' | 'ẞ' => folded.push_str("ss"),
+            '\u{308}' => {
+                let base = folded.pop();
+                folded.extend(base.map(|base| match base {
+                    'a' => 'ä',
+                    'o' => 'ö',
+                    'u' => 'ü',
+                    other => other,
+                }));
+            }
+            c if ignorable(c) => {}
+            c => folded.extend(c.to_lowercase()),
+        }
+    }
+}
+
+/// A word as it is compared; see [`fold`].
+pub(crate) fn folded(word: &str) -> String {
+    let mut folded = String::with_capacity(word.len());
+    fold(word, &mut folded);
+    folded
+}
+
+/// With `ae`, `oe` and `ue` for umlauts.
+pub(crate) fn expanded(folded: &str) -> String {
+    folded.replace('ä', "ae").replace('ö', "oe").replace('ü', "ue")
+}
+
+/// Folded words, each with its number.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Vocabulary {
+    /// By their beginnings.
+    sorted: Vec<Box<str>>,
+    ids: HashMap<Box<str>, usize>,
+}
+
+impl Vocabulary {
+    /// The word's number, less than the count of words.
+    pub(crate) fn id(&self, folded: &str) -> Option<usize> {
+        self.ids.get(folded).copied()
+    }
+
+    pub(crate) fn contains(&self, folded: &str) -> bool {
+        self.id(folded).is_some()
+    }
+
+    /// Some word begins with this.
+    pub(crate) fn begins(&self, folded: &str) -> bool {
+        let at = self.sorted.partition_point(|word| **word < *folded);
+        self.sorted.get(at).is_some_and(|word| word.starts_with(folded))
+    }
+
+    /// Whether a word that goes on after `folded` may be among them. Its last letter may still become an umlaut.
+    pub(crate) fn may_become(&self, folded: &str) -> bool {
+        self.begins(folded) || folded.strip_suffix(['a', 'o', 'u']).is_some_and(|stem| self.begins(stem))
+    }
+}
+
+impl FromIterator<String> for Vocabulary {
+    fn from_iter<I: IntoIterator<Item = String>>(words: I) -> Self {
+        let words: BTreeSet<Box<str>> = words.into_iter().map(String::into_boxed_str).collect();
+        let sorted: Vec<Box<str>> = words.into_iter().collect();
+        let ids = sorted.iter().enumerate().map(|(id, word)| (word.clone(), id)).collect();
+        Self { sorted, ids }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Tokens, Vocabulary, expanded, folded};
+
+    #[test]
+    fn a_text_falls_into_words_and_signs() {
+        let tokens: Vec<_> = Tokens::new("C++ ist\u{a0}schön, §12_a \u{200b}x\u{ad}y!").map(|token| token.text).collect();
+        assert_eq!(tokens, ["C", "+", "+", "ist", "schön", ",", "§", "12_a", "x\u{ad}y", "!"]);
+        let text = "Grüße an";
+        assert!(Tokens::new(text).all(|token| &text[token.start..token.end] == token.text && token.word));
+    }
+
+    #[test]
+    fn the_same_word_looks_the_same() {
+        for same in ["Straße", "STRASSE", "Stra\u{ad}ße", "STRAẞE"] {
+            assert_eq!(folded(same), "strasse");
+        }
+        assert_eq!(folded("U\u{308}bel"), "übel");
+        assert_eq!(expanded(&folded("Übergrößenträger")), "uebergroessentraeger");
+        assert_ne!(folded("Müller"), folded("Mueller"));
+    }
+
+    #[test]
+    fn words_are_found_by_their_beginnings() {
+        let words: Vocabulary = ["wein", "über", "weinen"].map(str::to_owned).into_iter().collect();
+        assert!(words.contains("wein") && !words.contains("wei") && !words.contains("weiner"));
+        assert!(words.begins("wei") && words.begins("weinen") && !words.begins("weinend") && !words.begins("x"));
+        assert!(words.may_become("u") && !words.may_become("ub"));
+    }
+}
