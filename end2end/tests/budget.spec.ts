@@ -1,7 +1,7 @@
 // Money as a person sees it: what an answer cost, what is left, and what is said when nothing is.
 import { SHORT_QUESTION, ask, askAndWait } from "../support/chat";
 import { expect, hydrated, test } from "../support/fixtures";
-import { answers } from "../support/names";
+import { answers, lastAnswer } from "../support/names";
 
 // A product of its own: prices count for everybody.
 test.use({ productSettings: { KONTOR__SERVER__SHUTDOWN_SECONDS: "20" } });
@@ -32,6 +32,9 @@ test("a person sees costs and budget, and is told when the budget is used up", a
     await hydrated(page);
     await ask(page, SHORT_QUESTION);
     await expect(page.getByText("The budget for this model is used up.")).toBeVisible();
+    // Nothing broke, and going on would be refused again.
+    await expect(lastAnswer(page)).not.toContainText("interrupted");
+    await expect(lastAnswer(page).getByRole("button", { name: "Continue" })).toHaveCount(0);
     // Nothing is charged for a refusal.
     const ledger = await product.ledger(person.email);
     expect(ledger.open).toBe(0);

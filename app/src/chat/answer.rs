@@ -72,13 +72,22 @@ fn Ending(row: Row, actions: Actions, status: Memo<MessageStatus>) -> impl IntoV
     let language = use_language();
     let id = row.id;
     let meta = row.meta;
+    let refused = {
+        let meta = meta.clone();
+        move || meta.with(|meta| meta.error.as_deref().is_some_and(is_refusal))
+    };
     let reason = move || match status.get() {
         MessageStatus::Running => None,
         MessageStatus::Stopped => Some((Glyph::Stop, t.stopped.to_owned())),
         MessageStatus::Interrupted => {
             let code = meta.with(|meta| meta.error.clone());
-            let why = code.map(|code| problem_text(language, &Problem::new(ProblemKind::Unavailable, &code, "")));
-            Some((Glyph::Alert, why.map_or_else(|| t.interrupted.to_owned(), |why| format!("{} {why}", t.interrupted))))
+            let why = |code: &str| problem_text(language, &Problem::new(ProblemKind::Unavailable, code, ""));
+            let text = match &code {
+                Some(code) if is_refusal(code) => why(code),
+                Some(code) => format!("{} {}", t.interrupted, why(code)),
+                None => t.interrupted.to_owned(),
+            };
+            Some((Glyph::Alert, text))
         }
         MessageStatus::Complete => {
             let cut = meta.with(|meta| meta.stats.as_ref().is_some_and(|stats| stats.finish_reason == "length"));
@@ -88,7 +97,8 @@ fn Ending(row: Row, actions: Actions, status: Memo<MessageStatus>) -> impl IntoV
     move || {
         reason().map(|(glyph, text)| {
             let disabled = Signal::derive(move || actions.chat.running.get().is_some() || actions.chat.busy.get());
-            let resume = (!actions.chat.temporary.get()).then(|| {
+            // A rule that refused would refuse again.
+            let resume = (!actions.chat.temporary.get() && !refused()).then(|| {
                 view! {
                     <Button look=Look::Secondary icon=Glyph::Play disabled on:click=move |_| actions.resume(id)>
                         {t.resume}
@@ -104,6 +114,11 @@ fn Ending(row: Row, actions: Actions, status: Memo<MessageStatus>) -> impl IntoV
             }
         })
     }
+}
+
+/// Problem codes of answers that a rule refused, where nothing broke.
+fn is_refusal(code: &str) -> bool {
+    matches!(code, "insufficient_quota" | "guardrail_blocked")
 }
 
 #[component]

@@ -94,6 +94,7 @@ fn by_code(t: &'static ProblemTexts, code: &str) -> Option<&'static str> {
         "request_too_large" => t.too_large,
         "bad_number" => t.bad_number,
         "insufficient_quota" => t.insufficient_quota,
+        "guardrail_blocked" => t.guardrail_blocked,
         "turn_running" => t.turn_running,
         _ => return None,
     })

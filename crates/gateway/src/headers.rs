@@ -19,6 +19,8 @@ static ATTEMPTS: HeaderName = HeaderName::from_static("x-kontor-attempts");
 /// The model that was asked for, if another one answers.
 static FALLBACK: HeaderName = HeaderName::from_static("x-kontor-fallback-from");
 static OVERHEAD: HeaderName = HeaderName::from_static("x-kontor-overhead-ms");
+/// Names of guardrails that let the request pass and warn.
+static WARNINGS: HeaderName = HeaderName::from_static("x-kontor-guardrail-warnings");
 /// What it cost, with the currency; told once it is known, so not by streams.
 static COST: HeaderName = HeaderName::from_static("x-kontor-cost");
 /// Whether OpenAI's clients shall try again, whatever the status.
@@ -66,6 +68,9 @@ pub fn name_use(headers: &mut HeaderMap, wanted: &str, usage: &str, route: Optio
     put(&OVERHEAD, &format!("{:.3}", route.overhead.as_secs_f64() * 1000.0));
     if route.model != wanted {
         put(&FALLBACK, wanted);
+    }
+    if !route.warnings.is_empty() {
+        put(&WARNINGS, &route.warnings.join(", "));
     }
     if let Some((currency, cost)) = route.cost {
         put(&COST, &format!("{cost} {currency}"));

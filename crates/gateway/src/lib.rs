@@ -17,6 +17,7 @@ mod follow;
 mod headers;
 mod known;
 mod models;
+mod moderations;
 mod parameters;
 mod rerank;
 mod responses;
@@ -51,6 +52,7 @@ pub const ROUTES: &[Route] = &[
     ("POST", "/v1/completions", || post(completions::create)),
     ("POST", "/v1/embeddings", || post(embeddings::create)),
     ("POST", "/v1/rerank", || post(rerank::create)),
+    ("POST", "/v1/moderations", || post(moderations::create)),
     ("POST", "/v1/responses", || post(responses::create)),
     ("GET", "/v1/responses/{id}", || get(responses::get)),
     ("DELETE", "/v1/responses/{id}", || delete(responses::delete)),

@@ -5,12 +5,16 @@ use crate::{
     catalogue::ModelConfig,
     drive::Driver,
     generation::{Generation, SharedRoute},
+    guard::Watch,
     meter::{self, Reservation, Ticket},
     work::Work,
 };
 use contract::{model::Sampling, usage::Purpose};
 use domain::{Actor, Error, Result};
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::OnceLock,
+};
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 use worker_protocol::{ChatMessage, ChatRole, Format, Generate, Priority, Tool, ToolChoice};
@@ -79,8 +83,8 @@ impl Inference {
     ///
     /// # Errors
     /// [`Error::NotFound`] for a model that is not granted, [`Error::Invalid`] for a request that makes no
-    /// sense, [`Error::Unavailable`] if the use cannot be metered or the process is shutting down.
-    pub async fn admit(&self, actor: &Actor, request: Request) -> Result<Generation> {
+    /// sense, [`Error::GuardrailBlocked`] for one that the organisation does not allow, [`Error::Unavailable`] if the use cannot be metered or the process is shutting down.
+    pub async fn admit(&self, actor: &Actor, mut request: Request) -> Result<Generation> {
         let model = self.inner.catalogue.grant(actor, request.model.as_deref(), request.purpose)?.clone();
         check(&request)?;
         let bytes: usize = request.messages.iter().map(|message| message.content.len()).sum();
@@ -88,9 +92,11 @@ impl Inference {
             let message = "The conversation is longer than the model's context.";
             return Err(Error::invalid("messages", "context_length_exceeded", message));
         }
+        let watch = self.guards().messages(actor, &mut request.messages, request.options.format.as_ref()).await?;
         let context = self.inner.catalogue.largest_context(actor, &model, request.purpose);
         let reservation = Reservation::of(&model, context, &request);
-        self.begin(actor, model, reservation, |ticket, model| Work::Completion(Box::new(generate(ticket, model, request)))).await
+        let work = |ticket: &Ticket, model| Work::Completion(Box::new(generate(ticket, model, request)));
+        self.begin(actor, model, reservation, watch, work).await
     }
 
     /// Opens the use and starts its driver.
@@ -99,6 +105,7 @@ impl Inference {
         actor: &Actor,
         model: ModelConfig,
         reservation: Reservation,
+        watch: Option<Watch>,
         work: impl FnOnce(&Ticket, String) -> Work + Send + 'static,
     ) -> Result<Generation> {
         if self.inner.tracker.is_closed() {
@@ -107,7 +114,7 @@ impl Inference {
         let (tell, told) = oneshot::channel();
         // Spawned before the ledger is touched: a caller that goes away between the two must not leave an
         // open use behind.
-        self.inner.tracker.spawn(self.clone().start(actor.clone(), model, reservation, work, tell));
+        self.inner.tracker.spawn(self.clone().start(actor.clone(), model, reservation, watch, work, tell));
         told.await.unwrap_or_else(|_| Err(Error::internal("the admission task ended without a result")))
     }
 
@@ -116,6 +123,7 @@ impl Inference {
         actor: Actor,
         model: ModelConfig,
         reservation: Reservation,
+        watch: Option<Watch>,
         work: impl FnOnce(&Ticket, String) -> Work,
         tell: oneshot::Sender<Result<Generation>>,
     ) {
@@ -142,11 +150,13 @@ impl Inference {
             fallbacks,
             outputs,
             cancel,
+            stopping: CancellationToken::new(),
+            blocked: OnceLock::new(),
             ending: self.inner.ending.clone(),
             route,
             admitted,
         }
-        .run()
+        .run(watch)
         .await;
     }
 }

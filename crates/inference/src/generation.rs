@@ -27,6 +27,8 @@ pub struct Route {
     pub overhead: Duration,
     /// How the limits stood when it began.
     pub limits: Limits,
+    /// Guardrails that let the request pass and warn.
+    pub warnings: Vec<String>,
     /// Once it has ended; `None` where there is no price.
     pub cost: Option<(Currency, Amount)>,
 }

@@ -1,6 +1,6 @@
 //! The funnel: the only way to a model, for every caller.
 //!
-//! [`Inference::admit`] runs the stages in order: catalogue → (guardrails) → meter (limits, budgets, ledger) → pool. A
+//! [`Inference::admit`] runs the stages in order: catalogue → guardrails → meter (limits, budgets, ledger) → pool. A
 //! [`Ticket`](meter::Ticket) is the meter's receipt; dispatch takes one, so a path that infers without
 //! being metered does not compile.
 
@@ -12,6 +12,7 @@ pub mod catalogue;
 mod count;
 mod drive;
 pub mod generation;
+pub mod guard;
 pub mod meter;
 pub mod pool;
 mod sweep;
@@ -31,6 +32,7 @@ pub use meter::{Limits, Standing};
 
 use contract::{ids::NodeId, model::ModelInfo};
 use domain::{Actor, Clock, Result};
+use guard::{Guard, Guards};
 use meter::Meter;
 use std::{sync::Arc, time::Duration};
 use store::Db;
@@ -45,6 +47,7 @@ pub struct Inference {
 struct Inner {
     catalogue: Catalogue,
     pool: Pool,
+    guards: Guards,
     meter: Meter,
     /// Every driver and every settlement runs in here; [`Inference::drain`] waits for them.
     tracker: TaskTracker,
@@ -57,8 +60,9 @@ impl Inference {
     #[must_use]
     pub fn new(db: Db, catalogue: Catalogue, pool: Pool, clock: Arc<dyn Clock>) -> Self {
         let tracker = TaskTracker::new();
+        let guards = Guards::new(db.clone());
         let meter = Meter::new(db, clock, tracker.clone());
-        Self { inner: Arc::new(Inner { catalogue, pool, meter, tracker, ending: CancellationToken::new() }) }
+        Self { inner: Arc::new(Inner { catalogue, pool, guards, meter, tracker, ending: CancellationToken::new() }) }
     }
 
     /// Models granted to the actor, for the picker; `ready` says whether a worker runs it now.
@@ -82,6 +86,18 @@ impl Inference {
     #[must_use]
     pub fn node(&self) -> NodeId {
         self.inner.meter.node()
+    }
+
+    /// The guardrails of the actor's organisation; `None` if it has none.
+    ///
+    /// # Errors
+    /// [`domain::Error::Unavailable`] if they cannot be read.
+    pub async fn guardrails(&self, actor: &Actor) -> Result<Option<Arc<Guard>>> {
+        Ok(self.inner.guards.of(actor.tenant()).await?.map(|rules| rules.guard))
+    }
+
+    pub(crate) fn guards(&self) -> &Guards {
+        &self.inner.guards
     }
 
     pub(crate) fn catalogue(&self) -> &Catalogue {

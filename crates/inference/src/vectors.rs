@@ -75,7 +75,7 @@ impl Inference {
         self.vectors(actor, Purpose::Rerank, documents.into_iter().map(pair).collect(), request).await
     }
 
-    async fn vectors(&self, actor: &Actor, purpose: Purpose, inputs: Vec<EmbedInput>, request: VectorRequest) -> Result<Vectors> {
+    async fn vectors(&self, actor: &Actor, purpose: Purpose, mut inputs: Vec<EmbedInput>, request: VectorRequest) -> Result<Vectors> {
         let model = self.catalogue().grant(actor, request.model.as_deref(), purpose)?.clone();
         counted(inputs.len())?;
         if inputs.iter().map(bytes).sum::<usize>() > MOST_BYTES {
@@ -84,13 +84,14 @@ impl Inference {
         if let Some(at) = inputs.iter().position(|input| bytes(input) == 0) {
             return Err(Error::invalid("input", "empty", format!("Input {at} is empty.")));
         }
+        self.guards().inputs(actor, &mut inputs).await?;
         let context = self.catalogue().largest_context(actor, &model, purpose);
         let (count, reservation) = (inputs.len(), Reservation::of_inputs(&model, context, purpose, inputs.iter().map(bytes)));
         let VectorRequest { truncate, priority, .. } = request;
         let work = move |ticket: &crate::meter::Ticket, model| {
             Work::Vectors(Embed { id: ticket.id().0, model, tenant: ticket.tenant(), weight: 1, priority, inputs, truncate })
         };
-        collect(self.begin(actor, model, reservation, work).await?, count).await
+        collect(self.begin(actor, model, reservation, None, work).await?, count).await
     }
 }
 

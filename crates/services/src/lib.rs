@@ -15,6 +15,7 @@ pub mod charges;
 pub mod chats;
 mod check;
 mod cursor;
+pub mod guardrails;
 mod jobs;
 pub mod models;
 pub mod prompts;
@@ -31,6 +32,7 @@ pub use api::{Api, Completion};
 pub use audit::Audits;
 pub use charges::Charges;
 pub use chats::{AttachmentText, Chats, ListConversations};
+pub use guardrails::Guardrails;
 pub use models::Models;
 pub use prompts::Prompts;
 pub use quotas::Quotas;
@@ -62,6 +64,7 @@ pub struct Services {
     pub api: Api,
     pub responses: Responses,
     pub quotas: Quotas,
+    pub guardrails: Guardrails,
     pub audit: Audits,
     pub charges: Charges,
     shared: Arc<Shared>,
@@ -83,6 +86,7 @@ impl Services {
             api: Api::new(shared.clone()),
             responses: Responses::new(shared.clone()),
             quotas: Quotas::new(shared.clone()),
+            guardrails: Guardrails::new(shared.clone()),
             audit: Audits::new(shared.clone()),
             charges: Charges::new(shared.clone()),
             turns,

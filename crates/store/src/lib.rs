@@ -42,10 +42,12 @@ pub mod turns;
 pub mod response_runs;
 pub mod responses;
 
-// Money: prices, budgets, limits, ledger; audit.
+// Money: prices, budgets, limits, ledger; audit; guardrails.
 pub mod audit;
 pub mod audit_chain;
 pub mod budgets;
+pub mod guardrails;
+pub mod ledger;
 pub mod prices;
 pub mod rate_limits;
 pub mod usage;

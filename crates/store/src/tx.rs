@@ -10,6 +10,7 @@ use crate::{
     conversations::{Conversations, SystemConversations},
     credentials::{Credentials, SystemCredentials},
     error::map,
+    guardrails::SystemGuardrails,
     imports::Imports,
     messages::Messages,
     prices::SystemPrices,
@@ -260,6 +261,11 @@ impl SystemTx {
     #[must_use]
     pub fn rate_limits(&self) -> SystemRateLimits<'_> {
         SystemRateLimits::new(self)
+    }
+
+    #[must_use]
+    pub fn guardrails(&self) -> SystemGuardrails<'_> {
+        SystemGuardrails::new(self)
     }
 
     #[must_use]

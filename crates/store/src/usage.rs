@@ -1,8 +1,8 @@
 //! The ledger: one event for each use of a model. Opened with a reservation before the model runs, settled
-//! exactly once with the worker's own figures.
+//! exactly once with the worker's own figures. [`crate::ledger`] writes it.
 
 use crate::{
-    chat_sql::{all, instant, int, millis, one, run, sql},
+    chat_sql::{all, instant, millis, one, run, sql},
     tx::{SystemTx, TenantTx},
 };
 use contract::{
@@ -32,7 +32,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    fn text(self) -> &'static str {
+    pub(crate) fn text(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Cancelled => "cancelled",
@@ -46,6 +46,7 @@ impl Outcome {
 /// An event to be opened.
 #[derive(Clone, Debug)]
 pub struct NewUsage {
+    pub tenant: TenantId,
     pub id: UsageId,
     /// `None` for a program or a job.
     pub user: Option<UserId>,
@@ -70,6 +71,8 @@ pub struct NewUsage {
 /// The final figures, from the worker's own counters.
 #[derive(Clone, Debug)]
 pub struct Settlement {
+    pub tenant: TenantId,
+    pub id: UsageId,
     pub outcome: Outcome,
     /// The model that answered, where that is another one than was asked for; `None` leaves it.
     pub model: Option<String>,
@@ -95,64 +98,6 @@ pub struct Usage<'a> {
 impl<'a> Usage<'a> {
     pub(crate) fn new(tx: &'a TenantTx) -> Self {
         Self { tx }
-    }
-
-    /// Opens an event with its reservation.
-    ///
-    /// # Errors
-    /// [`Error::Conflict`] if the id exists; else as for any statement.
-    pub async fn open(&self, new: &NewUsage) -> Result<()> {
-        let statement = sql(
-            "INSERT INTO usage_event (tenant_id, id, user_id, model, purpose, reserved_tokens, request_id, created_at, account_id, key_id,
-                                      team, cost_center, currency, reserved_cost, node_id)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
-            [
-                self.tx.tenant().0.into(),
-                new.id.0.into(),
-                new.user.map(|user| user.0).into(),
-                new.model.as_str().into(),
-                new.purpose.name().into(),
-                int(new.reserved_tokens).into(),
-                new.request.0.into(),
-                instant(new.created_at)?.into(),
-                new.program.map(|(account, _)| account.0).into(),
-                new.program.map(|(_, key)| key.0).into(),
-                new.team.as_str().into(),
-                new.cost_center.as_str().into(),
-                new.reserved.as_ref().map(|(currency, _)| currency.code().to_owned()).into(),
-                new.reserved.map_or(Amount::ZERO, |(_, amount)| amount).decimal().into(),
-                new.node.0.into(),
-            ],
-        );
-        run(self.tx.conn(), statement).await?;
-        Ok(())
-    }
-
-    /// Settles an event; `false` if it was settled before (by another way out, or by the sweeper) or does not exist.
-    ///
-    /// # Errors
-    /// As for any statement.
-    pub async fn settle(&self, id: UsageId, with: &Settlement) -> Result<bool> {
-        let statement = sql(
-            "UPDATE usage_event
-             SET state = 'settled', outcome = $2, prompt_tokens = $3, cached_tokens = $4, completion_tokens = $5,
-                 ttft_ms = $6, duration_ms = $7, settled_at = $8, model = coalesce($10, model), cost = $11
-             WHERE id = $1 AND tenant_id = $9 AND state = 'open'",
-            [
-                id.0.into(),
-                with.outcome.text().into(),
-                int(with.prompt_tokens).into(),
-                int(with.cached_tokens.min(with.prompt_tokens)).into(),
-                int(with.completion_tokens).into(),
-                with.ttft_ms.map(int).into(),
-                with.duration_ms.map(int).into(),
-                instant(with.at)?.into(),
-                self.tx.tenant().0.into(),
-                with.model.as_deref().into(),
-                with.cost.decimal().into(),
-            ],
-        );
-        Ok(run(self.tx.conn(), statement).await? == 1)
     }
 
     /// What a person used, by calendar day (UTC) of the request, model and purpose; both days included,

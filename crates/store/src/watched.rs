@@ -32,6 +32,8 @@ pub enum Topic {
     Keys,
     /// Prices, budgets and limits.
     Quotas,
+    /// What tenants want to be kept from models and from answers.
+    Guardrails,
 }
 
 impl Topic {
@@ -39,6 +41,7 @@ impl Topic {
         match self {
             Self::Keys => "keys",
             Self::Quotas => "quotas",
+            Self::Guardrails => "guardrails",
         }
     }
 }

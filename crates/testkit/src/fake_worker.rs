@@ -18,7 +18,7 @@ use inference::{
     pool::{Backend, WorkerBackend},
 };
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     io,
     net::SocketAddr,
     pin::Pin,
@@ -32,7 +32,7 @@ use tokio_util::{
 };
 use uuid::Uuid;
 use worker_protocol::{
-    Counted, Embed, EmbedInput, Event, Generate, LoadedModel, ModelKind, PROTOCOL, State, Status, Timings, Totals, Usage,
+    Cancel, Counted, Embed, EmbedInput, Event, FailCode, Generate, LoadedModel, ModelKind, PROTOCOL, State, Status, Timings, Totals, Usage,
 };
 
 /// The model that a fake worker has loaded.
@@ -60,7 +60,9 @@ struct Inner {
     requests: Vec<Generate>,
     embedded: Vec<Embed>,
     running: u32,
-    /// When requests were cancelled by closing their stream.
+    /// What can be ended on request.
+    answering: HashMap<Uuid, Arc<CancellationToken>>,
+    /// When requests were cancelled.
     cancelled: Vec<Instant>,
     totals: Totals,
 }
@@ -85,6 +87,7 @@ impl FakeWorker {
             requests: Vec::new(),
             embedded: Vec::new(),
             running: 0,
+            answering: HashMap::new(),
             cancelled: Vec::new(),
             totals: Totals::default(),
         }));
@@ -93,6 +96,7 @@ impl FakeWorker {
             .route("/generate", post(generate))
             .route("/embed", post(embed))
             .route("/count", post(count))
+            .route("/cancel", post(cancel))
             .layer(middleware::from_fn_with_state(inner.clone(), authorise))
             .with_state(inner.clone());
         let stop = CancellationToken::new();
@@ -151,7 +155,7 @@ impl FakeWorker {
         self.inner().running
     }
 
-    /// When requests were cancelled, i.e. their stream closed before the last event.
+    /// When requests were cancelled: as they were told, or as their stream was closed before the last event.
     #[must_use]
     pub fn cancelled(&self) -> Vec<Instant> {
         self.inner().cancelled.clone()
@@ -197,13 +201,13 @@ async fn status(Shared(inner): Shared<Arc<Mutex<Inner>>>) -> Json<Status> {
 }
 
 async fn generate(Shared(inner): Shared<Arc<Mutex<Inner>>>, Json(request): Json<Generate>) -> Response {
+    let id = request.id;
     let script = {
         let mut inner = lock(&inner);
         inner.requests.push(request);
-        inner.running += 1;
         inner.scripts.pop_front().unwrap_or_else(|| inner.otherwise.clone())
     };
-    let play = Play { steps: script.steps(), script, spent: Usage::default(), inner, over: false };
+    let play = Play::new(id, script.steps(), script, inner);
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(play.stream())).into_response()
 }
 
@@ -212,7 +216,6 @@ async fn generate(Shared(inner): Shared<Arc<Mutex<Inner>>>, Json(request): Json<
 async fn embed(Shared(inner): Shared<Arc<Mutex<Inner>>>, Json(request): Json<Embed>) -> Response {
     let script = {
         let mut inner = lock(&inner);
-        inner.running += 1;
         inner.embedded.push(request.clone());
         inner.scripts.pop_front().unwrap_or_else(|| inner.otherwise.clone().without_text())
     };
@@ -220,8 +223,15 @@ async fn embed(Shared(inner): Shared<Arc<Mutex<Inner>>>, Json(request): Json<Emb
     if !script.is_refusal() {
         steps.push_back((script.delay, Event::Vectors { first: 0, vectors: vectors_of(&request) }));
     }
-    let play = Play { steps, script, spent: Usage::default(), inner, over: false };
+    let play = Play::new(request.id, steps, script, inner);
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(play.stream())).into_response()
+}
+
+async fn cancel(Shared(inner): Shared<Arc<Mutex<Inner>>>, Json(Cancel { id }): Json<Cancel>) -> StatusCode {
+    if let Some(cancelled) = lock(&inner).answering.get(&id) {
+        cancelled.cancel();
+    }
+    StatusCode::NO_CONTENT
 }
 
 /// A prompt has as many tokens as its messages have words, and one for each tool.
@@ -241,14 +251,26 @@ fn vectors_of(request: &Embed) -> Vec<Vec<f32>> {
 
 /// One request being answered.
 struct Play {
+    id: Uuid,
     steps: VecDeque<(Duration, Event)>,
     script: Script,
     spent: Usage,
     inner: Arc<Mutex<Inner>>,
+    cancelled: Arc<CancellationToken>,
     over: bool,
 }
 
 impl Play {
+    fn new(id: Uuid, steps: VecDeque<(Duration, Event)>, script: Script, inner: Arc<Mutex<Inner>>) -> Self {
+        let cancelled = Arc::new(CancellationToken::new());
+        {
+            let mut inner = lock(&inner);
+            inner.running += 1;
+            inner.answering.insert(id, cancelled.clone());
+        }
+        Self { id, steps, script, spent: Usage::default(), inner, cancelled, over: false }
+    }
+
     fn stream(self) -> Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>> {
         Box::pin(stream::unfold(self, |mut play| async move { play.step().await.map(|line| (line, play)) }))
     }
@@ -257,8 +279,20 @@ impl Play {
         if self.over {
             return None;
         }
-        if let Some((pause, event)) = self.steps.pop_front() {
-            tokio::time::sleep(pause).await;
+        let cancelled = self.cancelled.clone();
+        if let Some(line) = cancelled.run_until_cancelled(self.next_line()).await {
+            return Some(line);
+        }
+        self.over = true;
+        lock(&self.inner).cancelled.push(Instant::now());
+        Some(Ok(line(&Event::Failed { code: FailCode::Cancelled, message: String::new(), usage: self.spent })))
+    }
+
+    async fn next_line(&mut self) -> io::Result<Bytes> {
+        if let Some((pause, _)) = self.steps.front() {
+            tokio::time::sleep(*pause).await;
+        }
+        if let Some((_, event)) = self.steps.pop_front() {
             match event {
                 Event::Started { prompt_tokens, cached_tokens } => self.spent = Usage { prompt_tokens, cached_tokens, ..self.spent },
                 Event::Text { completion_tokens, .. }
@@ -266,23 +300,23 @@ impl Play {
                 | Event::ToolCall { completion_tokens, .. } => self.spent.completion_tokens = completion_tokens,
                 _ => {}
             }
-            return Some(Ok(line(&event)));
+            return Ok(line(&event));
         }
         let usage = self.script.usage();
         match self.script.end {
             ScriptEnd::Done(finish) => {
                 self.over = true;
-                Some(Ok(line(&Event::Done { finish, usage, timings: Timings::default() })))
+                Ok(line(&Event::Done { finish, usage, timings: Timings::default() }))
             }
             ScriptEnd::Failed(code) => {
                 self.over = true;
-                Some(Ok(line(&Event::Failed { code, message: "as scripted".into(), usage })))
+                Ok(line(&Event::Failed { code, message: "as scripted".into(), usage }))
             }
             ScriptEnd::DropConnection => {
                 self.over = true;
                 // What was written before must have left, as it has when a process dies later.
                 tokio::time::sleep(Duration::from_millis(20)).await;
-                Some(Err(io::Error::other("connection dropped as scripted")))
+                Err(io::Error::other("connection dropped as scripted"))
             }
             ScriptEnd::Hang => std::future::pending().await,
         }
@@ -293,6 +327,10 @@ impl Drop for Play {
     fn drop(&mut self) {
         let mut inner = lock(&self.inner);
         inner.running -= 1;
+        // A second try of the same use may have come meanwhile.
+        if inner.answering.get(&self.id).is_some_and(|known| Arc::ptr_eq(known, &self.cancelled)) {
+            inner.answering.remove(&self.id);
+        }
         inner.totals.requests += 1;
         inner.totals.prompt_tokens += u64::from(self.spent.prompt_tokens);
         inner.totals.cached_tokens += u64::from(self.spent.cached_tokens);

@@ -9,6 +9,7 @@ mod eventually;
 pub mod fake_upstream;
 pub mod fake_worker;
 pub mod generation;
+pub mod guardrails;
 pub mod ledger;
 pub mod quotas;
 mod script;

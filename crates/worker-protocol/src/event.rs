@@ -113,6 +113,8 @@ pub enum FailCode {
     Overloaded,
     /// The engine failed.
     Engine,
+    /// The pool asked for the end.
+    Cancelled,
 }
 
 /// The worker's own counters for one request.

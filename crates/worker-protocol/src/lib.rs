@@ -11,8 +11,10 @@
 //! | `POST /generate` with [`Generate`] | newline-delimited [`Event`]s, ended by exactly one [`Event::Done`] or [`Event::Failed`] |
 //! | `POST /embed` with [`Embed`] | likewise |
 //! | `POST /count` with [`Generate`] | [`Counted`] |
+//! | `POST /cancel` with [`Cancel`] | nothing; the answer that it ends closes with [`FailCode::Cancelled`] and the last counters |
 //!
-//! Closing the response stream cancels: the worker frees the sequence before its next decode step.
+//! Closing the response stream cancels as well: the worker frees the sequence before its next decode step. But then nobody
+//! hears what was computed meanwhile, so it is for those who have no choice: a pool whose process ends.
 
 #[cfg(target_family = "wasm")]
 compile_error!("`worker-protocol` is server-only");
@@ -25,12 +27,12 @@ pub mod tls;
 mod vectors;
 
 pub use event::{Counted, Event, FailCode, Finish, Timings, TokenLogprob, Usage};
-pub use request::{ChatMessage, ChatRole, Embed, EmbedInput, Format, Generate, Priority, Tool, ToolCall, ToolChoice};
+pub use request::{Cancel, ChatMessage, ChatRole, Embed, EmbedInput, Format, Generate, Priority, Tool, ToolCall, ToolChoice};
 pub use status::{Device, Hello, LoadedModel, ModelKind, ModelState, State, Status, Totals};
 pub use vectors::normalised;
 
 /// Version of this protocol; a pool refuses a worker with another one.
-pub const PROTOCOL: u32 = 5;
+pub const PROTOCOL: u32 = 6;
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_zero(number: &u32) -> bool {

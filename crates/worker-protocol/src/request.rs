@@ -161,6 +161,13 @@ pub enum ChatRole {
     Tool,
 }
 
+/// End a use that runs or waits. One that is over, or that this worker never had, is none of its business: no error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancel {
+    /// The ledger's id of the use, as its request had it.
+    pub id: Uuid,
+}
+
 /// Turn texts into vectors, or pairs into scores.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Embed {

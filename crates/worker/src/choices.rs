@@ -1,6 +1,6 @@
 //! Several completions of one prompt, told as one answer.
 
-use worker_protocol::{Event, Finish, Usage};
+use worker_protocol::{Event, FailCode, Finish, Usage};
 
 /// Puts the events of `n` completions, which come through one channel, together. Each completion says
 /// [`Event::Ended`] before its own [`Event::Done`].
@@ -34,7 +34,8 @@ impl Choices {
             }
             Event::Text { choice, text, completion_tokens, logprobs } => {
                 let completion_tokens = self.count(choice, completion_tokens);
-                Some(Event::Text { choice, text, completion_tokens, logprobs })
+                // Nothing but a count comes before a failure.
+                (!text.is_empty()).then_some(Event::Text { choice, text, completion_tokens, logprobs })
             }
             Event::Reasoning { choice, text, completion_tokens } => {
                 let completion_tokens = self.count(choice, completion_tokens);
@@ -58,6 +59,12 @@ impl Choices {
                 let usage = Usage { completion_tokens: self.total(), ..self.prompt };
                 let finish = self.finish.unwrap_or(finish);
                 (self.done == self.completion_tokens.len()).then_some(Event::Done { finish, usage, timings })
+            }
+            Event::Failed { code: FailCode::Cancelled, message, .. } => {
+                // All are cancelled together, and each tells what it came to.
+                self.done += 1;
+                let usage = Usage { completion_tokens: self.total(), ..self.prompt };
+                (self.done == self.completion_tokens.len()).then_some(Event::Failed { code: FailCode::Cancelled, message, usage })
             }
             Event::Failed { code, message, .. } => {
                 Some(Event::Failed { code, message, usage: Usage { completion_tokens: self.total(), ..self.prompt } })

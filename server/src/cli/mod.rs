@@ -1,8 +1,10 @@
 //! The command line: names and help, nothing else.
 
+pub mod guardrails;
 pub mod money;
 
 use clap::{Args, Parser, Subcommand};
+use guardrails::GuardrailsCommand;
 use money::MoneyCommand;
 use std::path::PathBuf;
 
@@ -274,6 +276,8 @@ pub enum AdminCommand {
     },
     #[command(flatten)]
     Money(MoneyCommand),
+    #[command(flatten)]
+    Guardrails(GuardrailsCommand),
     /// Prove that nobody changed the audit trail.
     VerifyAudit {
         /// A seal that was kept elsewhere, as NUMBER:HASH; it must be in the chain.

@@ -5,10 +5,14 @@
 
 use crate::world::{eventually, read, signal, sum, words, world};
 use domain::Error;
-use inference::{Outcome, Output};
-use std::time::Duration;
+use inference::{Generation, Outcome, Output};
+use std::{sync::Arc, time::Duration};
 use testkit::ledger::LedgerRow;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::Semaphore,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 #[tokio::test]
 async fn a_worker_killed_under_32_streams_loses_only_what_had_begun() {
@@ -117,6 +121,59 @@ async fn a_worker_that_hangs_for_90_seconds_is_worked_around() {
     let unheard = totals.completion_tokens - ledger.2;
     assert!(unheard <= 4 * 2, "{unheard} tokens unheard");
     world.pool.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_thousand_cut_streams_are_counted_to_the_last_token() {
+    let world = Arc::new(world(1, &["--context-length", "1024", "--slots", "16"]).await);
+    let at_once = Arc::new(Semaphore::new(32));
+    let mut cuts = JoinSet::new();
+    for n in 0..1000_u64 {
+        let (world, at_once) = (world.clone(), at_once.clone());
+        cuts.spawn(async move {
+            let _turn = at_once.acquire_owned().await.expect("open");
+            let generation = world.ask(&format!("Write a long story about the number {}.", n % 7), 40).await;
+            cut(generation, n).await
+        });
+    }
+    let outcomes = tokio::time::timeout(Duration::from_secs(240), cuts.join_all()).await.expect("all ended");
+    let rows = world.settled().await;
+    let totals = world.totals().await;
+    assert_eq!(rows.len(), 1000, "one use, one event");
+    assert!(outcomes.iter().filter(|whole| **whole).count() < 300, "most were cut");
+    let computed = rows.iter().filter(|row| row.completion_tokens > 0).count();
+    assert!(computed > 300, "only {computed} had begun when they were cut");
+    assert_eq!(
+        sum(&rows),
+        (totals.prompt_tokens, totals.cached_tokens, totals.completion_tokens),
+        "If you are here because this failed: a worker computes what nobody pays for, or somebody pays for what was not computed."
+    );
+    world.pool.shutdown().await;
+}
+
+/// Cuts it at a moment that depends on its number: before anything came, in the queue, after some words; by Stop or by
+/// leaving. Whether it came to its end before.
+async fn cut(mut generation: Generation, n: u64) -> bool {
+    // Weyl's sequence: spread evenly, the same each time.
+    let random = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    let moment = async {
+        for _ in 0..random % 16 {
+            match generation.next().await {
+                None | Some(Output::End(_)) => return true,
+                Some(_) => {}
+            }
+        }
+        sleep(Duration::from_millis(random % 40)).await;
+        false
+    };
+    if moment.await {
+        return true;
+    }
+    if n.is_multiple_of(2) {
+        generation.cancel();
+        return read(generation).await.1.outcome == Outcome::Ok;
+    }
+    false
 }
 
 #[tokio::test]

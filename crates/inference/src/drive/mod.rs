@@ -1,30 +1,39 @@
 //! The driver: one task for each use, from the ledger's row to its settlement.
 //!
 //! It owns the ticket and the worker's stream; the consumer has only the far end of a bounded channel. So
-//! whatever happens to the consumer, the use is settled, once, with the worker's latest counters.
+//! whatever happens to the consumer, the use is settled, once, with the worker's latest counters. If an end is asked for,
+//! the worker is told and heard to its last counters: what was computed meanwhile is in the ledger, too.
+
+mod follow;
 
 use crate::{
     generation::{Ended, Outcome, Output, Route, SharedRoute},
+    guard::Watch,
     meter::{Figures, RETRY_AFTER_S, Ticket},
     pool::{BackendError, DispatchError, Dispatched, MemberId, Pool},
     work::Work,
 };
 use contract::chat::AnswerStats;
 use domain::Error;
-use futures::StreamExt;
-use std::{sync::PoisonError, time::Duration};
+use std::{
+    pin::pin,
+    sync::{OnceLock, PoisonError},
+    time::Duration,
+};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use worker_protocol::{Event, FailCode, Finish, Usage};
+use worker_protocol::{FailCode, Finish, Usage};
 
 /// No completion runs longer; also what the sweeper relies on.
 pub const LONGEST_GENERATION: Duration = Duration::from_secs(60 * 60);
 /// How long the consumer's end waits for the ledger before it is sent anyway (settling goes on).
 const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a worker that was told to end is heard.
+const LAST_COUNTERS: Duration = Duration::from_secs(2);
 /// Second tries of one request.
 const MOST_RETRIES: u32 = 2;
 
@@ -37,6 +46,10 @@ pub(crate) struct Driver {
     pub fallbacks: Vec<String>,
     pub outputs: mpsc::Sender<Output>,
     pub cancel: CancellationToken,
+    /// An end was asked for, by whomever: nothing new is begun, nothing more is told.
+    pub stopping: CancellationToken,
+    /// The rule that ended the answer.
+    pub blocked: OnceLock<String>,
     /// The process is about to end.
     pub ending: CancellationToken,
     pub route: SharedRoute,
@@ -55,6 +68,8 @@ enum End {
 /// How one try on one member ended.
 enum Attempt {
     Ended(End),
+    /// An end was asked for, and all counters are known that ever will be.
+    Stopped,
     /// The member or the connection to it is gone, or it cannot now.
     Lost(Option<MemberId>, BackendError),
     /// This member has no room.
@@ -76,17 +91,28 @@ struct Progress {
     attempts: u32,
     /// The model that is asked now.
     model: String,
+    /// What a guardrail has to see before it goes out.
+    watch: Option<Watch>,
 }
 
 impl Driver {
-    /// Runs to the end, settles, tells the consumer.
-    pub(crate) async fn run(self) {
+    /// Runs to the end, settles, tells the consumer. `watch` sees what goes out.
+    pub(crate) async fn run(self, watch: Option<Watch>) {
         self.pool.count_request();
         let model = self.work.model().to_owned();
-        let mut progress =
-            Progress { began: Instant::now(), announced: false, first_output: None, committed: false, retries: 0, attempts: 0, model };
+        let mut progress = Progress {
+            began: Instant::now(),
+            announced: false,
+            first_output: None,
+            committed: false,
+            retries: 0,
+            attempts: 0,
+            model,
+            watch,
+        };
         let end = self.until_end(&mut progress).await;
-        let Self { ticket, outputs, route, .. } = self;
+        let Self { ticket, outputs, route, blocked, .. } = self;
+        let end = blocked.into_inner().map_or(end, |rule| End::Failed(Error::GuardrailBlocked { rule }));
         let (outcome, finish_reason, error) = match end {
             End::Done(Finish::Stop) => (Outcome::Ok, "stop", None),
             End::Done(Finish::Length) => (Outcome::Ok, "length", None),
@@ -117,25 +143,41 @@ impl Driver {
         let _ = timeout(SETTLE_PATIENCE, ticket.settle(figures)).await;
         // A consumer that left does not want to know.
         let _ = outputs.send(Output::End(Ended { outcome, stats, error })).await;
+        if let Some(watch) = progress.watch {
+            watch.write_down().await;
+        }
     }
 
-    /// Works until an end, abandoning everything as soon as somebody presses Stop or the consumer leaves.
+    /// Works until an end, which somebody who presses Stop or leaves asks for at any time.
     async fn until_end(&self, progress: &mut Progress) -> End {
-        tokio::select! {
+        let mut attempts = pin!(self.attempts(progress));
+        let asked = tokio::select! {
             biased;
             () = self.cancel.cancelled() => End::Cancelled,
             () = self.outputs.closed() => End::Disconnected,
             () = self.ending.cancelled() => End::Failed(Error::unavailable("server", Some(RETRY_AFTER_S))),
-            end = self.attempts(progress) => end,
+            end = &mut attempts => return end.unwrap_or(End::Disconnected),
+            // A rule has ended it, or telling the consumer failed.
+            () = self.stopping.cancelled() => End::Disconnected,
             () = sleep(LONGEST_GENERATION) => {
                 tracing::error!(usage = %self.ticket.id(), "a completion ran too long and was ended");
                 End::Failed(unavailable())
             }
+        };
+        self.stopping.cancel();
+        match timeout(LAST_COUNTERS, attempts).await {
+            // It came to its end while the end was being asked for.
+            Ok(Some(done @ End::Done(_))) => done,
+            Ok(_) => asked,
+            Err(_) => {
+                tracing::warn!(usage = %self.ticket.id(), "a worker was told to end and did not say what it had computed");
+                asked
+            }
         }
     }
 
-    /// Tries the model that was asked for, then those to fall back to.
-    async fn attempts(&self, progress: &mut Progress) -> End {
+    /// Tries the model that was asked for, then those to fall back to. `None`: an end was asked for.
+    async fn attempts(&self, progress: &mut Progress) -> Option<End> {
         let mut last = unavailable();
         for model in std::iter::once(self.work.model()).chain(self.fallbacks.iter().map(String::as_str)) {
             model.clone_into(&mut progress.model);
@@ -146,25 +188,28 @@ impl Driver {
             }
             tracing::warn!(usage = %self.ticket.id(), model, "the model cannot be had");
         }
-        End::Failed(last)
+        Some(End::Failed(last))
     }
 
     /// Tries members that have the model: another one if one is full, has died or cannot before it produced anything.
+    /// `None`: an end was asked for.
     ///
     /// # Errors
     /// Nobody could; another model may.
-    async fn attempts_with(&self, progress: &mut Progress) -> Result<End, Error> {
+    async fn attempts_with(&self, progress: &mut Progress) -> Result<Option<End>, Error> {
         let other = (progress.model != self.work.model()).then(|| self.work.clone().with_model(&progress.model));
         let work = other.as_ref().unwrap_or(&self.work);
         let mut avoid = Vec::new();
         loop {
             match self.attempt(work, progress, &avoid).await {
-                Attempt::Ended(end) => return Ok(end),
+                Attempt::Ended(end) => return Ok(Some(end)),
+                _ if self.stopping.is_cancelled() => return Ok(None),
+                Attempt::Stopped => return Ok(None),
                 Attempt::Nobody(error) => return Err(error),
                 Attempt::Full(member) => avoid.push(member),
                 Attempt::Lost(_, error) if progress.committed => {
                     tracing::warn!(usage = %self.ticket.id(), %error, "a completion was interrupted");
-                    return Ok(End::Failed(unavailable()));
+                    return Ok(Some(End::Failed(unavailable())));
                 }
                 Attempt::Lost(member, error) => {
                     if progress.retries == MOST_RETRIES || !self.pool.may_retry() {
@@ -181,12 +226,13 @@ impl Driver {
     }
 
     async fn attempt(&self, work: &Work, progress: &mut Progress, avoid: &[MemberId]) -> Attempt {
-        match self.pool.dispatch(&self.ticket, work, avoid).await {
+        match self.pool.dispatch(&self.ticket, work, avoid, &self.stopping).await {
             Ok(dispatched) => {
                 progress.attempts += 1;
                 self.note(&dispatched, progress);
                 self.follow(dispatched, progress).await
             }
+            Err(DispatchError::Stopped) => Attempt::Stopped,
             Err(DispatchError::NoWorker(error)) => Attempt::Nobody(error),
             // A worker that died comes back, and then it may have the request.
             Err(DispatchError::Backend(_, error @ BackendError::Lost(_))) => Attempt::Lost(None, error),
@@ -205,102 +251,9 @@ impl Driver {
         // What later attempts take is the fault of those that failed, not ours.
         let overhead = route.as_ref().map_or_else(|| self.admitted.elapsed(), |first| first.overhead);
         let (served_by, model) = (dispatched.served_by().to_owned(), progress.model.clone());
-        *route = Some(Route { served_by, model, attempts: progress.attempts, overhead, limits: self.ticket.limits(), cost: None });
-    }
-
-    /// Passes the member's events on until the last one.
-    async fn follow(&self, mut dispatched: Dispatched, progress: &mut Progress) -> Attempt {
-        while let Some(event) = dispatched.events.next().await {
-            let output = match event {
-                Ok(Event::Done { finish, usage, timings }) => {
-                    self.ticket.report(usage);
-                    dispatched.judge(true);
-                    tracing::debug!(usage = %self.ticket.id(), ?timings, "worker's timings");
-                    return Attempt::Ended(End::Done(finish));
-                }
-                Ok(Event::Failed { code: FailCode::Overloaded, .. }) if !progress.committed => {
-                    return Attempt::Full(dispatched.member());
-                }
-                Ok(Event::Failed { code, message, usage }) => {
-                    self.ticket.report(usage);
-                    dispatched.judge(code != FailCode::Engine);
-                    return Attempt::Ended(End::Failed(self.failure(code, message)));
-                }
-                Ok(event) => self.output(event, progress),
-                Err(error @ BackendError::Lost(_)) => {
-                    dispatched.suspect();
-                    return Attempt::Lost(None, error);
-                }
-                Err(error @ BackendError::Failing(_)) => {
-                    dispatched.judge(false);
-                    return Attempt::Lost(Some(dispatched.member()), error);
-                }
-                Err(error) => {
-                    dispatched.judge(false);
-                    return Attempt::Ended(End::Failed(Error::internal(error)));
-                }
-            };
-            if let Some(output) = output
-                && self.outputs.send(output).await.is_err()
-            {
-                return Attempt::Ended(End::Disconnected);
-            }
-        }
-        dispatched.suspect();
-        Attempt::Lost(None, BackendError::Lost("the answer ended without its last event".into()))
-    }
-
-    /// What the consumer hears of an event that is not the last one.
-    fn output(&self, event: Event, progress: &mut Progress) -> Option<Output> {
-        let mut produced = |completion_tokens| {
-            self.ticket.report(Usage { completion_tokens, ..self.ticket.reported() });
-            progress.first_output.get_or_insert_with(Instant::now);
-            progress.committed = true;
-        };
-        match event {
-            Event::Queued { place, wait_ms } => Some(Output::Queued { place, wait_ms }),
-            Event::Started { prompt_tokens, cached_tokens } => {
-                self.ticket.report(Usage { prompt_tokens, cached_tokens, completion_tokens: 0 });
-                // A second worker that took over starts again; the consumer hears of it once.
-                (!std::mem::replace(&mut progress.announced, true)).then_some(Output::Started { prompt_tokens, cached_tokens })
-            }
-            Event::Text { choice, text, completion_tokens, logprobs } => {
-                produced(completion_tokens);
-                Some(Output::Text { choice, text, logprobs })
-            }
-            Event::Reasoning { choice, text, completion_tokens } => {
-                produced(completion_tokens);
-                Some(Output::Reasoning { choice, text })
-            }
-            Event::ToolCall { choice, index, call, completion_tokens } => {
-                produced(completion_tokens);
-                Some(Output::ToolCall { choice, index, call })
-            }
-            Event::Vectors { first, vectors } => {
-                progress.first_output.get_or_insert_with(Instant::now);
-                Some(Output::Vectors { first, vectors })
-            }
-            Event::Ended { choice, finish } => Some(Output::Ended { choice, finish }),
-            // The caller has seen to them.
-            Event::Done { .. } | Event::Failed { .. } => None,
-        }
-    }
-
-    fn failure(&self, code: FailCode, message: String) -> Error {
-        match code {
-            FailCode::ContextLengthExceeded => match self.work {
-                Work::Completion(_) => {
-                    Error::invalid("messages", "context_length_exceeded", "The conversation is longer than the model's context.")
-                }
-                Work::Vectors(_) => Error::invalid("input", "context_length_exceeded", message),
-            },
-            // What only the model's side can judge, such as a schema or the template's demands; a sentence for the caller.
-            FailCode::Invalid => Error::invalid("request", "model_refused", message),
-            FailCode::Overloaded | FailCode::Engine => {
-                tracing::warn!(usage = %self.ticket.id(), ?code, message, "the worker failed");
-                unavailable()
-            }
-        }
+        let warnings = progress.watch.as_ref().map_or_else(Vec::new, |watch| watch.warnings().to_vec());
+        let (attempts, limits) = (progress.attempts, self.ticket.limits());
+        *route = Some(Route { served_by, model, attempts, overhead, limits, warnings, cost: None });
     }
 }
 

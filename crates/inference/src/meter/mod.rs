@@ -7,6 +7,7 @@ mod policy;
 mod purse;
 mod quotas;
 mod reservation;
+mod writer;
 
 use crate::generation::Outcome;
 use contract::ids::{NodeId, UsageId};
@@ -29,6 +30,7 @@ use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 use worker_protocol::Usage;
+use writer::Writer;
 
 /// Seconds after which a caller that was refused for lack of something may try again.
 pub(crate) const RETRY_AFTER_S: u32 = 5;
@@ -56,6 +58,7 @@ pub(crate) struct Figures {
 #[derive(Clone)]
 pub(crate) struct Meter {
     db: Db,
+    writer: Writer,
     clock: Arc<dyn Clock>,
     tracker: TaskTracker,
     node: NodeId,
@@ -66,7 +69,8 @@ impl Meter {
     pub(crate) fn new(db: Db, clock: Arc<dyn Clock>, tracker: TaskTracker) -> Self {
         let node = NodeId(Uuid::now_v7());
         let quotas = Quotas::new(db.clone(), clock.clone(), node);
-        Self { db, clock, tracker, node, quotas }
+        let writer = Writer::new(db.clone());
+        Self { db, writer, clock, tracker, node, quotas }
     }
 
     pub(crate) fn node(&self) -> NodeId {
@@ -120,6 +124,7 @@ impl Meter {
             }
         };
         let new = NewUsage {
+            tenant: actor.tenant(),
             id,
             user: payer.user,
             program: payer.program,
@@ -133,23 +138,15 @@ impl Meter {
             request: actor.request(),
             created_at: at,
         };
-        let tx = self.db.begin(actor).await?;
-        tx.usage().open(&new).await?;
-        tx.commit().await?;
+        self.writer.open(new).await?;
         let shortened = covered.answer < reservation.answer;
         Ok((tariff, hold, shortened.then(|| covered.longest_answer())))
     }
 
-    /// The one way a use is settled. Compare-and-set: `false` if somebody else was first.
-    async fn write_settlement(&self, id: UsageId, actor: &Actor, figures: &Figures, cost: Amount) -> Result<bool> {
-        let tx = self.db.begin(actor).await?;
-        let settled = tx.usage().settle(id, &self.settlement(figures, cost)).await?;
-        tx.commit().await?;
-        Ok(settled)
-    }
-
-    fn settlement(&self, figures: &Figures, cost: Amount) -> Settlement {
+    fn settlement(&self, id: UsageId, actor: &Actor, figures: &Figures, cost: Amount) -> Settlement {
         Settlement {
+            tenant: actor.tenant(),
+            id,
             outcome: figures.outcome.into(),
             model: figures.model.clone(),
             prompt_tokens: figures.usage.prompt_tokens,
@@ -162,13 +159,13 @@ impl Meter {
         }
     }
 
-    /// Settles, trying again while the database does not answer; what still fails is the sweeper's. Budgets follow the
+    /// The one way a use is settled, by compare-and-set; tries again while the database does not answer; what still fails is the sweeper's. Budgets follow the
     /// ledger: what is not in it is not spent.
     async fn settle(self, id: UsageId, actor: Actor, figures: Figures, cost: Amount, hold: Hold) {
         let tokens = u64::from(figures.usage.prompt_tokens) + u64::from(figures.usage.completion_tokens);
         let (began, mut pause, mut failed) = (Instant::now(), SETTLE_PAUSE, false);
         loop {
-            match self.write_settlement(id, &actor, &figures, cost).await {
+            match self.writer.settle(self.settlement(id, &actor, &figures, cost)).await {
                 Ok(true) => return hold.settle(cost, tokens),
                 // An earlier attempt may have come through and only its answer got lost.
                 Ok(false) if failed => return hold.settle(cost, tokens),

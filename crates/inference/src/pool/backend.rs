@@ -24,6 +24,20 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// If it does not answer or refuses the call as such; a refusal of the request is an event.
     async fn start(&self, ticket: &Ticket, work: &Work) -> Result<EventStream, BackendError>;
 
+    /// It answers [`Backend::cancel`] with the last counters as the last event. Others are cancelled by dropping their
+    /// stream, or the call that begins it.
+    fn counts_to_the_end(&self) -> bool {
+        false
+    }
+
+    /// Asks for the end of what this ticket's use has begun; without effect if it is over.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    async fn cancel(&self, _ticket: &Ticket) -> Result<(), BackendError> {
+        Ok(())
+    }
+
     /// How many tokens a completion's prompt has. Nothing is computed, so there is no ticket.
     ///
     /// # Errors

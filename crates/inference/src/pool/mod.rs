@@ -214,12 +214,26 @@ impl Pool {
         self.inner.retries.withdraw()
     }
 
-    /// Picks a backend and starts the work on it. `avoid` are members that could not take it just now.
-    pub(crate) async fn dispatch(&self, ticket: &Ticket, work: &Work, avoid: &[MemberId]) -> Result<Dispatched, DispatchError> {
+    /// Picks a backend and starts the work on it. `avoid` are members that could not take it just now. Once `stopping` is
+    /// cancelled nobody is asked any more; a backend that counts to the end is still heard, so that it can be told.
+    pub(crate) async fn dispatch(
+        &self,
+        ticket: &Ticket,
+        work: &Work,
+        avoid: &[MemberId],
+        stopping: &CancellationToken,
+    ) -> Result<Dispatched, DispatchError> {
         let beginnings = self.inner.affinity.beginnings(work);
-        let mut lease = self.lease(work.model(), &beginnings, avoid).await.map_err(DispatchError::NoWorker)?;
+        let leased = stopping.run_until_cancelled(self.lease(work.model(), &beginnings, avoid)).await;
+        let mut lease = leased.ok_or(DispatchError::Stopped)?.map_err(DispatchError::NoWorker)?;
         let member = lease.member.id;
-        match lease.backend.start(ticket, work).await {
+        let starting = lease.backend.start(ticket, work);
+        let started = if lease.backend.counts_to_the_end() {
+            starting.await
+        } else {
+            stopping.run_until_cancelled(starting).await.ok_or(DispatchError::Stopped)?
+        };
+        match started {
             Ok(events) => {
                 self.inner.affinity.remember(&beginnings, member);
                 Ok(Dispatched { events, lease })
@@ -296,6 +310,11 @@ impl Dispatched {
         &self.lease.member.name
     }
 
+    /// Where it runs.
+    pub(crate) fn backend(&self) -> Arc<dyn Backend> {
+        self.lease.backend.clone()
+    }
+
     /// The connection was lost.
     pub(crate) fn suspect(&mut self) {
         self.lease.judge(false);
@@ -312,6 +331,8 @@ impl Dispatched {
 pub(crate) enum DispatchError {
     /// None is ready, and none became ready in time; for the caller as it is.
     NoWorker(Error),
+    /// An end was asked for meanwhile.
+    Stopped,
     /// The chosen one did not take it.
     Backend(MemberId, BackendError),
 }

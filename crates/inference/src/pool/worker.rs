@@ -14,7 +14,7 @@ use futures::{Stream, StreamExt, stream};
 use reqwest::{Client, RequestBuilder, Response, redirect::Policy};
 use serde::de::DeserializeOwned;
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
-use worker_protocol::{Counted, Event, Generate, Status, tls::Identity};
+use worker_protocol::{Cancel, Counted, Event, Generate, Status, tls::Identity};
 
 /// For a connection to be made. Workers are near.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -83,6 +83,15 @@ impl Backend for WorkerBackend {
 
     async fn count(&self, prompt: &Generate) -> Result<Counted, BackendError> {
         self.ask(self.client.post(format!("{}/count", self.base)).json(prompt)).await
+    }
+
+    fn counts_to_the_end(&self) -> bool {
+        true
+    }
+
+    async fn cancel(&self, ticket: &Ticket) -> Result<(), BackendError> {
+        let call = self.client.post(format!("{}/cancel", self.base)).json(&Cancel { id: ticket.id().0 });
+        self.send(call).await.map(drop)
     }
 
     async fn start(&self, ticket: &Ticket, work: &Work) -> Result<EventStream, BackendError> {

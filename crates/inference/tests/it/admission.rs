@@ -100,8 +100,8 @@ async fn the_sweeper_settles_what_is_stale_and_nothing_else() {
     read(&mut s.ask().await).await;
     // What a process leaves that was killed right after it opened a use.
     let id = UsageId(Uuid::now_v7());
-    let tx = s.db.db.begin(&s.actor).await.expect("a transaction");
     let left = NewUsage {
+        tenant: s.actor.tenant(),
         program: None,
         id,
         user: s.actor.user().ok(),
@@ -115,8 +115,7 @@ async fn the_sweeper_settles_what_is_stale_and_nothing_else() {
         request: s.actor.request(),
         created_at: SystemClock.now(),
     };
-    tx.usage().open(&left).await.expect("opened");
-    tx.commit().await.expect("committed");
+    s.db.db.write_ledger(&[&left], &[]).await.expect("opened");
 
     assert_eq!(s.inference.sweep(2 * HOUR).await.expect("swept"), 0);
     let catalogue = Catalogue::new(vec![fake_model()]).expect("valid");

@@ -4,6 +4,7 @@ mod admission;
 mod compile_fail;
 mod count;
 mod ends;
+mod guard;
 mod money;
 mod pool;
 mod setup;

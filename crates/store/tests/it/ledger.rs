@@ -19,6 +19,7 @@ const LATE: i64 = 1_772_409_599_500;
 
 fn usage(actor: &Actor, created_at: i64) -> NewUsage {
     NewUsage {
+        tenant: actor.tenant(),
         program: None,
         id: UsageId(Uuid::now_v7()),
         user: Some(actor.user().unwrap()),
@@ -34,8 +35,10 @@ fn usage(actor: &Actor, created_at: i64) -> NewUsage {
     }
 }
 
-fn settlement(outcome: Outcome, at: i64) -> Settlement {
+fn settlement(new: &NewUsage, outcome: Outcome, at: i64) -> Settlement {
     Settlement {
+        tenant: new.tenant,
+        id: new.id,
         outcome,
         model: None,
         prompt_tokens: 10,
@@ -48,17 +51,12 @@ fn settlement(outcome: Outcome, at: i64) -> Settlement {
     }
 }
 
-async fn open(test: &TestDb, actor: &Actor, new: &NewUsage) {
-    let tx = test.db.begin(actor).await.unwrap();
-    tx.usage().open(new).await.unwrap();
-    tx.commit().await.unwrap();
+async fn open(test: &TestDb, new: &NewUsage) {
+    test.db.write_ledger(&[new], &[]).await.unwrap();
 }
 
-async fn settle(test: &TestDb, actor: &Actor, id: UsageId, outcome: Outcome, at: i64) -> bool {
-    let tx = test.db.begin(actor).await.unwrap();
-    let settled = tx.usage().settle(id, &settlement(outcome, at)).await.unwrap();
-    tx.commit().await.unwrap();
-    settled
+async fn settle(test: &TestDb, new: &NewUsage, outcome: Outcome, at: i64) -> bool {
+    test.db.write_ledger(&[], &[&settlement(new, outcome, at)]).await.unwrap().contains(&new.id)
 }
 
 #[tokio::test]
@@ -67,9 +65,9 @@ async fn an_event_is_settled_only_once() {
     let tenant = testkit::tenant(&test, "a").await;
     let actor = testkit::user(&test, &tenant, &[Role::User]).await;
     let new = usage(&actor, SystemClock.now());
-    open(&test, &actor, &new).await;
+    open(&test, &new).await;
     let ways_out = [Outcome::Ok, Outcome::Cancelled, Outcome::Disconnected, Outcome::Failed];
-    let settled = futures::future::join_all(ways_out.map(|outcome| settle(&test, &actor, new.id, outcome, SystemClock.now()))).await;
+    let settled = futures::future::join_all(ways_out.map(|outcome| settle(&test, &new, outcome, SystemClock.now()))).await;
     assert_eq!(
         settled.iter().filter(|settled| **settled).count(),
         1,
@@ -81,13 +79,39 @@ async fn an_event_is_settled_only_once() {
 }
 
 #[tokio::test]
+async fn many_uses_of_several_tenants_are_written_together_or_not_at_all() {
+    let test = TestDb::new().await;
+    let mut uses = Vec::new();
+    for slug in ["a", "b"] {
+        let tenant = testkit::tenant(&test, slug).await;
+        let actor = testkit::user(&test, &tenant, &[Role::User]).await;
+        uses.extend((0..3).map(|_| usage(&actor, SystemClock.now())));
+    }
+    let foreign = NewUsage { user: uses[5].user, id: UsageId(Uuid::now_v7()), ..uses[0].clone() };
+    let all: Vec<&NewUsage> = uses.iter().collect();
+    assert!(test.db.write_ledger(&[&uses[0], &foreign], &[]).await.is_err(), "somebody of another tenant");
+    assert_eq!(test.count_as_owner("SELECT count(*) AS value FROM usage_event").await, 0);
+    test.db.write_ledger(&all, &[]).await.unwrap();
+    assert!(test.db.write_ledger(&[&uses[0]], &[]).await.is_err(), "an id exists once");
+    let cost = Amount::new("cost", "0.000000000123".parse().unwrap()).unwrap();
+    let mut settlements: Vec<Settlement> = uses.iter().map(|new| settlement(new, Outcome::Ok, SystemClock.now())).collect();
+    settlements[0].cost = cost;
+    let settled = test.db.write_ledger(&[], &settlements.iter().take(4).collect::<Vec<_>>()).await.unwrap();
+    assert_eq!(settled.len(), 4);
+    let settled = test.db.write_ledger(&[], &settlements.iter().collect::<Vec<_>>()).await.unwrap();
+    assert_eq!(settled, [uses[4].id, uses[5].id].into(), "each once");
+    let exact = "SELECT count(*) AS value FROM usage_event WHERE cost = 0.000000000123 AND state = 'settled' AND completion_tokens = 7";
+    assert_eq!(test.count_as_owner(exact).await, 1, "to the last digit");
+}
+
+#[tokio::test]
 async fn postgres_refuses_to_change_a_settled_event() {
     let test = TestDb::new().await;
     let tenant = testkit::tenant(&test, "a").await;
     let actor = testkit::user(&test, &tenant, &[Role::User]).await;
     let new = usage(&actor, SystemClock.now());
-    open(&test, &actor, &new).await;
-    assert!(settle(&test, &actor, new.id, Outcome::Ok, SystemClock.now()).await);
+    open(&test, &new).await;
+    assert!(settle(&test, &new, Outcome::Ok, SystemClock.now()).await);
     let forged = std::panic::AssertUnwindSafe(execute_as_owner(&test, "UPDATE usage_event SET prompt_tokens = 0"));
     assert!(futures::FutureExt::catch_unwind(forged).await.is_err(), "even the owner cannot change a settled event by mistake");
 }
@@ -100,10 +124,10 @@ async fn the_report_counts_settled_events_by_utc_day() {
     let colleague = testkit::user(&test, &tenant, &[Role::User]).await;
     for (who, created_at) in [(&actor, LATE), (&actor, LATE + 400), (&actor, LATE + 600), (&colleague, LATE)] {
         let new = usage(who, created_at);
-        open(&test, who, &new).await;
-        assert!(settle(&test, who, new.id, Outcome::Ok, created_at + 1_000).await);
+        open(&test, &new).await;
+        assert!(settle(&test, &new, Outcome::Ok, created_at + 1_000).await);
     }
-    open(&test, &actor, &usage(&actor, LATE)).await;
+    open(&test, &usage(&actor, LATE)).await;
 
     let tx = test.db.begin(&actor).await.unwrap();
     let rows = tx.usage().report(actor.user().unwrap(), date!(2026 - 03 - 01), date!(2026 - 03 - 02)).await.unwrap();
@@ -121,8 +145,8 @@ async fn the_sweeper_settles_only_what_is_old() {
     let tenant = testkit::tenant(&test, "a").await;
     let actor = testkit::user(&test, &tenant, &[Role::User]).await;
     let now = SystemClock.now();
-    open(&test, &actor, &usage(&actor, now - 60_000)).await;
-    open(&test, &actor, &usage(&actor, now)).await;
+    open(&test, &usage(&actor, now - 60_000)).await;
+    open(&test, &usage(&actor, now)).await;
     let tx = test.db.begin_system("sweeper", Reason::Sweep).await.unwrap();
     assert_eq!(tx.usage().settle_stale(now - 30_000, now).await.unwrap(), 1);
     tx.commit().await.unwrap();

@@ -9,13 +9,12 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use llama_cpp_2::token::LlamaToken;
-use tokio::sync::mpsc::UnboundedSender;
 use uuid::Uuid;
 use worker_protocol::{Event, FailCode, Finish, ModelKind, Timings, Usage, normalised};
 
-use super::Message;
 use super::context::Context;
 use super::queue::flows::{Flow, Flows};
+use super::{Link, Message};
 use crate::error::Error;
 use crate::model::Model;
 use crate::options::ModelOptions;
@@ -34,8 +33,7 @@ pub struct EmbedJob {
     pub weight: u16,
     /// Never empty.
     pub inputs: Vec<Vec<LlamaToken>>,
-    /// Closed by the other side to cancel.
-    pub events: UnboundedSender<Event>,
+    pub link: Link,
     pub arrived: Instant,
     /// Held until the job ends.
     pub _admission: Admission,
@@ -78,11 +76,17 @@ impl Embedder<'_> {
         while self.receive(jobs) {
             if self.shared.halted.load(Relaxed) {
                 for pending in self.pending.drain(..) {
-                    pending.fail("the worker stops");
+                    pending.fail(FailCode::Engine, "the worker stops");
                 }
                 return Ok(());
             }
-            self.pending.retain(|pending| !pending.job.events.is_closed());
+            for at in (0..self.pending.len()).rev() {
+                if self.pending[at].job.link.is_cancelled()
+                    && let Some(cancelled) = self.pending.remove(at)
+                {
+                    cancelled.fail(FailCode::Cancelled, "");
+                }
+            }
             self.flows.present(self.pending.iter().map(|pending| (&pending.job.flow, pending.job.weight)));
             let step = self.plan();
             self.publish(step.len());
@@ -180,14 +184,14 @@ impl Pending {
         if self.started.is_none() {
             self.started = Some(Instant::now());
             shared.house.totals.started(self.prompt_tokens(), 0);
-            self.send(Event::Started { prompt_tokens: self.prompt_tokens(), cached_tokens: 0 });
+            self.job.link.send(Event::Started { prompt_tokens: self.prompt_tokens(), cached_tokens: 0 });
         }
     }
 
     fn tell(&mut self, input: usize, vector: Vec<f32>) {
         self.first.get_or_insert_with(Instant::now);
         let first = u32::try_from(input).unwrap_or(u32::MAX);
-        self.send(Event::Vectors { first, vectors: vec![vector] });
+        self.job.link.send(Event::Vectors { first, vectors: vec![vector] });
     }
 
     fn finish(self) {
@@ -200,17 +204,12 @@ impl Pending {
             decode_ms: 0,
         };
         tracing::debug!(id = %self.job.id, inputs = self.job.inputs.len(), ?timings, "vectors made");
-        self.send(Event::Done { finish: Finish::Stop, usage: self.usage(), timings });
+        self.job.link.send(Event::Done { finish: Finish::Stop, usage: self.usage(), timings });
     }
 
-    fn fail(self, why: &str) {
+    fn fail(self, code: FailCode, why: &str) {
         let usage = if self.started.is_some() { self.usage() } else { Usage::default() };
-        self.send(Event::Failed { code: FailCode::Engine, message: why.to_owned(), usage });
-    }
-
-    fn send(&self, event: Event) {
-        // A closed channel is a cancellation; it is looked at before each step.
-        drop(self.job.events.send(event));
+        self.job.link.send(Event::Failed { code, message: why.to_owned(), usage });
     }
 }
 

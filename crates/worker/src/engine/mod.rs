@@ -9,6 +9,7 @@ pub mod drafts;
 pub mod embed;
 pub mod kept;
 mod lanes;
+mod link;
 pub mod queue;
 pub mod sequence;
 mod step;
@@ -18,10 +19,8 @@ use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use llama_cpp_2::token::LlamaToken;
-use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 use uuid::Uuid;
-use worker_protocol::Event;
 
 use crate::error::Error;
 use crate::options::ModelOptions;
@@ -29,6 +28,7 @@ use crate::sampling::Params;
 use crate::shared::{Admission, Shared};
 pub use choice::Choice;
 use embed::EmbedJob;
+pub use link::Link;
 use queue::flows::Flow;
 
 /// A completion to make; its prompt is known to fit.
@@ -47,8 +47,7 @@ pub struct Job {
     /// Its number among several completions of one prompt; `None`: it is the only one.
     pub number: Option<u32>,
     pub stop: Vec<String>,
-    /// Closed by the other side to cancel.
-    pub events: UnboundedSender<Event>,
+    pub link: Link,
     pub arrived: Instant,
     pub admission: Admission,
 }

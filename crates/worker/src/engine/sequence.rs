@@ -3,15 +3,14 @@
 use std::time::{Duration, Instant};
 
 use llama_cpp_2::token::LlamaToken;
-use tokio::sync::mpsc::UnboundedSender;
 use uuid::Uuid;
 use worker_protocol::{Event, FailCode, Finish, Timings, TokenLogprob, Usage};
 
-use super::Job;
 use super::batch::schedule::Need;
 use super::choice::Choice;
 use super::drafts::Drafter;
 use super::queue::flows::Flow;
+use super::{Job, Link};
 use crate::constraint::Constraint;
 use crate::sampling::Sampler;
 use crate::shared::Admission;
@@ -52,7 +51,7 @@ pub struct Sequence {
     stop: StopFilter,
     /// Of tokens whose text was not sent yet.
     logprobs: Vec<TokenLogprob>,
-    events: UnboundedSender<Event>,
+    link: Link,
     clock: Stopwatch,
     _admission: Admission,
 }
@@ -87,11 +86,11 @@ impl Sequence {
             characters: Characters::new(),
             stop: StopFilter::new(job.stop),
             logprobs: Vec::new(),
-            events: job.events,
+            link: job.link,
             clock: Stopwatch { arrived: job.arrived, started: Instant::now(), first_token: None },
             _admission: job.admission,
         };
-        sequence.send(Event::Started { prompt_tokens: usage.prompt_tokens, cached_tokens: usage.cached_tokens });
+        sequence.link.send(Event::Started { prompt_tokens: usage.prompt_tokens, cached_tokens: usage.cached_tokens });
         sequence
     }
 
@@ -115,9 +114,9 @@ impl Sequence {
         self.usage
     }
 
-    /// The caller closed the stream.
+    /// Nobody wants it any more.
     pub fn cancelled(&self) -> bool {
-        self.events.is_closed()
+        self.link.is_cancelled()
     }
 
     pub fn need(&self) -> Need {
@@ -186,17 +185,26 @@ impl Sequence {
         self.send_parts(rest);
         let finish = if finish == Finish::Stop && self.calls > 0 { Finish::ToolCalls } else { finish };
         if let Some(choice) = self.number {
-            self.send(Event::Ended { choice, finish });
+            self.link.send(Event::Ended { choice, finish });
         }
         let timings = self.clock.timings();
         tracing::debug!(id = %self.id, ?finish, usage = ?self.usage, ?timings, "completion ended");
-        self.send(Event::Done { finish, usage: self.usage, timings });
+        self.link.send(Event::Done { finish, usage: self.usage, timings });
     }
 
     /// Ends badly.
     pub fn fail(self, code: FailCode, message: String) {
         tracing::debug!(id = %self.id, ?code, message, usage = ?self.usage, "completion failed");
-        self.send(Event::Failed { code, message, usage: self.usage });
+        if let Some(choice) = self.number {
+            // Tokens whose text was never sent count as well.
+            self.link.send(Event::Text {
+                choice,
+                text: String::new(),
+                completion_tokens: self.usage.completion_tokens,
+                logprobs: Vec::new(),
+            });
+        }
+        self.link.send(Event::Failed { code, message, usage: self.usage });
     }
 
     /// It is the only completion of its prompt, or the first one.
@@ -232,13 +240,8 @@ impl Sequence {
                     Event::ToolCall { choice, index, call, completion_tokens }
                 }
             };
-            self.send(event);
+            self.link.send(event);
         }
-    }
-
-    fn send(&self, event: Event) {
-        // A closed channel is a cancellation; it is looked at before each step.
-        drop(self.events.send(event));
     }
 }
 
@@ -268,6 +271,7 @@ mod tests {
 
     use contract::model::Sampling;
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::sampling::{Defaults, Params};
@@ -287,7 +291,7 @@ mod tests {
             prompt: vec![LlamaToken(1); prompt],
             params: Params::resolve(sampling, &Defaults::default(), 0).unwrap(),
             stop: stop.iter().map(|s| (*s).into()).collect(),
-            events,
+            link: Link { events, cancelled: CancellationToken::new() },
             arrived: Instant::now(),
             admission: Admission::acquire(&Arc::new(Shared::default()), 1).unwrap(),
         };

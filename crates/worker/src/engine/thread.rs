@@ -173,8 +173,8 @@ impl<'a> Thread<'a> {
 
     fn drop_cancelled(&mut self) {
         for sequence in self.running.extract_if(.., |sequence| sequence.cancelled()) {
-            tracing::debug!(id = %sequence.id, usage = ?sequence.usage(), "cancelled");
             self.cells.end(sequence.seq);
+            sequence.fail(FailCode::Cancelled, String::new());
         }
     }
 

@@ -1,18 +1,16 @@
 //! `POST /count`: how long a prompt is. The engine has no part in it.
 
-use tokio::sync::mpsc::unbounded_channel;
 use worker_protocol::{FailCode, Generate};
 
 use super::generate::prompt;
 use super::{Refusal, Worker, gone};
+use crate::engine::Link;
 use crate::residence::Guest;
 
 impl Worker {
     /// A model that is not there is loaded for it: nobody else knows its vocabulary and its template.
     pub(super) async fn count(&self, request: Generate) -> Result<u32, Refusal> {
-        // Nobody hears how many wait before it.
-        let (events, _) = unbounded_channel();
-        let Guest { stay, admissions } = self.enter(&request.model, 1, &events).await?;
+        let Guest { stay, admissions } = self.enter(&request.model, 1, &Link::nowhere()).await?;
         let shared = stay.shared.clone();
         let count = move || -> Result<u32, Refusal> {
             // The model stays as long as somebody is in.

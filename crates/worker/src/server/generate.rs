@@ -3,13 +3,12 @@
 use std::time::Instant;
 
 use llama_cpp_2::token::LlamaToken;
-use tokio::sync::mpsc::UnboundedSender;
-use worker_protocol::{Event, FailCode, Generate, ModelKind, Tool, ToolChoice};
+use worker_protocol::{FailCode, Generate, ModelKind, Tool, ToolChoice};
 
 use super::{Refusal, Worker, gone};
 use crate::engine::kept::transient;
 use crate::engine::queue::flows::Flow;
-use crate::engine::{Choice, Job};
+use crate::engine::{Choice, Job, Link};
 use crate::model::Model;
 use crate::residence::Guest;
 use crate::sampling::Params;
@@ -26,28 +25,22 @@ const MAX_LOGPROBS: u8 = 20;
 
 impl Worker {
     /// Checks the request, tokenises its prompt and hands it to the engine.
-    pub(super) async fn generate(&self, request: Generate, events: UnboundedSender<Event>) -> Result<(), Refusal> {
+    pub(super) async fn generate(&self, request: Generate, link: Link) -> Result<(), Refusal> {
         let arrived = Instant::now();
         if request.n > MAX_CHOICES {
             return Err(Refusal(FailCode::Invalid, format!("n must be at most {MAX_CHOICES}")));
         }
-        let Guest { stay, admissions } = self.enter(&request.model, request.n, &events).await?;
+        let Guest { stay, admissions } = self.enter(&request.model, request.n, &link).await?;
         let shared = stay.shared.clone();
         // A long prompt takes milliseconds; the engine's steps and other connections go on meanwhile.
-        let prepare = move || prepare(&shared, &request, &events, admissions, arrived);
+        let prepare = move || prepare(&shared, &request, &link, admissions, arrived);
         let jobs = tokio::task::spawn_blocking(prepare).await.map_err(|error| Refusal(FailCode::Engine, error.to_string()))??;
         jobs.into_iter().try_for_each(|job| stay.engine.submit(job)).map_err(|_| gone())
     }
 }
 
 /// The jobs of a request, one for each completion.
-fn prepare(
-    shared: &Shared,
-    request: &Generate,
-    events: &UnboundedSender<Event>,
-    admissions: Vec<Admission>,
-    arrived: Instant,
-) -> Result<Vec<Job>, Refusal> {
+fn prepare(shared: &Shared, request: &Generate, link: &Link, admissions: Vec<Admission>, arrived: Instant) -> Result<Vec<Job>, Refusal> {
     let model = shared.model.get().ok_or_else(gone)?;
     if request.partition.is_empty() || request.partition.contains('\0') {
         return Err(invalid("partition must not be empty and hold no NUL".into()));
@@ -79,7 +72,7 @@ fn prepare(
             exact: request.sampling.seed.is_some(),
             number: several.then_some(number),
             stop: request.stop.clone(),
-            events: events.clone(),
+            link: link.clone(),
             arrived,
             admission,
         })

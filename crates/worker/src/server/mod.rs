@@ -3,6 +3,7 @@
 mod count;
 mod embed;
 mod generate;
+mod running;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -17,14 +18,16 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use subtle::ConstantTimeEq;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::unbounded_channel;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use uuid::Uuid;
-use worker_protocol::{Counted, Embed, Event, FailCode, Generate, Status, Usage};
+use worker_protocol::{Cancel, Counted, Embed, Event, FailCode, Generate, Status, Usage};
 
 use crate::choices::Choices;
+use crate::engine::Link;
 use crate::options::Options;
 use crate::residence::{Guest, NoEntry, Residents};
+use running::Running;
 
 /// Longest request body in bytes. Far more text than any context holds.
 const MAX_BODY: usize = 16 << 20;
@@ -33,6 +36,7 @@ const MAX_BODY: usize = 16 << 20;
 #[derive(Clone)]
 struct Worker {
     residents: Residents,
+    running: Running,
     authorization: Arc<[u8]>,
 }
 
@@ -41,12 +45,13 @@ struct Refusal(FailCode, String);
 
 /// The router of a worker.
 pub fn router(options: &Options, residents: Residents) -> Router {
-    let worker = Worker { residents, authorization: format!("Bearer {}", options.token).into_bytes().into() };
+    let worker = Worker { residents, running: Running::default(), authorization: format!("Bearer {}", options.token).into_bytes().into() };
     Router::new()
         .route("/status", get(status))
         .route("/generate", post(generate))
         .route("/embed", post(embed))
         .route("/count", post(count))
+        .route("/cancel", post(cancel))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(from_fn_with_state(worker.clone(), authorise))
         .with_state(worker)
@@ -68,12 +73,12 @@ async fn status(State(worker): State<Worker>) -> Json<Status> {
 
 async fn generate(State(worker): State<Worker>, Json(request): Json<Generate>) -> Response {
     let (id, n) = (request.id, request.n);
-    answer(id, n, |events| async move { worker.generate(request, events).await })
+    answer(&worker.running.clone(), id, n, |link| async move { worker.generate(request, link).await })
 }
 
 async fn embed(State(worker): State<Worker>, Json(request): Json<Embed>) -> Response {
     let id = request.id;
-    answer(id, 1, |events| async move { worker.embed(request, events).await })
+    answer(&worker.running.clone(), id, 1, |link| async move { worker.embed(request, link).await })
 }
 
 async fn count(State(worker): State<Worker>, Json(request): Json<Generate>) -> Json<Counted> {
@@ -83,32 +88,50 @@ async fn count(State(worker): State<Worker>, Json(request): Json<Generate>) -> J
     })
 }
 
+async fn cancel(State(worker): State<Worker>, Json(Cancel { id }): Json<Cancel>) -> StatusCode {
+    worker.running.cancel(id);
+    StatusCode::NO_CONTENT
+}
+
 /// The events of `n` completions or of one other use, which `submit` hands to an engine or refuses. The answer begins
 /// at once: there may be a model to wait for.
-fn answer<F>(id: Uuid, n: u32, submit: impl FnOnce(UnboundedSender<Event>) -> F) -> Response
+fn answer<F>(running: &Running, id: Uuid, n: u32, submit: impl FnOnce(Link) -> F) -> Response
 where
     F: Future<Output = Result<(), Refusal>> + Send + 'static,
 {
     let (events, receiver) = unbounded_channel();
-    let submitted = submit(events.clone());
+    let entry = running.enter(id);
+    let submitted = submit(Link { events: events.clone(), cancelled: entry.cancelled() });
     // Part of the answer: if nobody waits for it any more, it ends.
     let submitting = stream::once(async move {
         if let Err(Refusal(code, message)) = submitted.await {
             tracing::debug!(%id, ?code, message, "refused");
-            // Fails only if nobody listens any more.
-            drop(events.send(Event::Failed { code, message, usage: Usage::default() }));
+            // Cancelled completions each tell their end; here none came to be.
+            let ends = if code == FailCode::Cancelled { n.max(1) } else { 1 };
+            for _ in 0..ends {
+                // Fails only if nobody listens any more.
+                drop(events.send(Event::Failed { code, message: message.clone(), usage: Usage::default() }));
+            }
         }
     });
     let nothing = submitting.filter_map(|()| std::future::ready(None));
-    lines(stream::select(UnboundedReceiverStream::new(receiver), nothing), n)
+    // Known as running until the answer is over.
+    let told = stream::select(UnboundedReceiverStream::new(receiver), nothing).map(move |event| {
+        let _ = &entry;
+        event
+    });
+    lines(told, n)
 }
 
 impl Worker {
     /// Waits for the model; tells so if it takes time.
-    async fn enter(&self, model: &str, count: u32, events: &UnboundedSender<Event>) -> Result<Guest, Refusal> {
-        // Should it fail, nobody listens any more.
-        let waits = |place| drop(events.send(Event::Queued { place, wait_ms: None }));
-        self.residents.enter(model, count, waits).await.map_err(|refused| match refused {
+    async fn enter(&self, model: &str, count: u32, link: &Link) -> Result<Guest, Refusal> {
+        let waits = |place| link.send(Event::Queued { place, wait_ms: None });
+        let entering = self.residents.enter(model, count, waits);
+        let Some(entered) = link.cancelled.run_until_cancelled(entering).await else {
+            return Err(Refusal(FailCode::Cancelled, String::new()));
+        };
+        entered.map_err(|refused| match refused {
             NoEntry::Unknown => Refusal(FailCode::Invalid, format!("this worker has no model {model:?}")),
             NoEntry::Full(limit) => Refusal(FailCode::Overloaded, format!("{limit} requests are running or waiting already")),
             NoEntry::Unavailable(why) => Refusal(FailCode::Overloaded, why),

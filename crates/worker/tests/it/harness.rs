@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use worker::{ModelOptions, Options};
 use worker_protocol::{
-    ChatMessage, ChatRole, Counted, Embed, Event, FailCode, Finish, Generate, State, Status, TokenLogprob, ToolCall, Usage,
+    Cancel, ChatMessage, ChatRole, Counted, Embed, Event, FailCode, Finish, Generate, State, Status, TokenLogprob, ToolCall, Usage,
 };
 
 /// Answers sensibly.
@@ -210,6 +210,12 @@ impl Pool {
         call.send().await.unwrap().json().await.unwrap()
     }
 
+    /// Asks for the end of a use.
+    pub async fn cancel(&self, id: Uuid) {
+        let call = self.http.post(format!("{}/cancel", self.base)).bearer_auth(TOKEN).json(&Cancel { id });
+        assert_eq!(call.send().await.unwrap().status(), StatusCode::NO_CONTENT);
+    }
+
     /// Makes a completion to its end.
     pub async fn run(&self, request: Generate) -> Ended {
         self.open(request).await.rest().await
@@ -300,6 +306,14 @@ impl Ended {
         match &self.last {
             Some(Event::Done { finish, usage, .. }) => (*finish, *usage),
             other => panic!("not done: {other:?}"),
+        }
+    }
+
+    /// The last counters of an answer whose end was asked for, or that came to its own before.
+    pub fn counted(&self) -> Usage {
+        match &self.last {
+            Some(Event::Failed { code: FailCode::Cancelled, usage, .. } | Event::Done { usage, .. }) => *usage,
+            other => panic!("neither cancelled nor done: {other:?}"),
         }
     }
 

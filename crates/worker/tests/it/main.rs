@@ -7,6 +7,7 @@
 mod answers;
 mod bert;
 mod cache;
+mod cancel;
 mod count;
 mod fair;
 mod harness;

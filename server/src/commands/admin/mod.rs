@@ -3,6 +3,7 @@
 
 mod audit;
 mod day;
+mod guardrails;
 mod keys;
 mod money;
 mod output;
@@ -101,6 +102,7 @@ async fn execute(product: &Product, command: AdminCommand) -> Result<Output, Any
             let id = identity.tenant_by_slug(BY, &tenant).await?;
             Ok(Output::verbatim(product.services.charges.csv(BY, id, &tenant, &UsageRange { from, to }, focus).await?))
         }
+        AdminCommand::Guardrails(command) => guardrails::execute(product, command).await,
         AdminCommand::Money(command) => money::execute(product, command).await,
         command => keys::execute(identity, command).await,
     }

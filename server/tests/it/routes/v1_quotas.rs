@@ -23,7 +23,7 @@ use testkit::{
 const VECTORS: &str = "vectors";
 const RANKS: &str = "ranks";
 /// Every route that uses a model, and a body for it.
-const ROUTES: [&str; 6] = ["chat/completions", "completions", "responses", "messages", "embeddings", "rerank"];
+pub const ROUTES: [&str; 6] = ["chat/completions", "completions", "responses", "messages", "embeddings", "rerank"];
 
 fn body(route: &str, model: Option<&str>) -> Value {
     let chat = model.unwrap_or(FAKE_MODEL);
@@ -39,7 +39,7 @@ fn body(route: &str, model: Option<&str>) -> Value {
 }
 
 /// A world with a model of each kind, each with a price.
-async fn house() -> House {
+pub async fn house() -> House {
     let (chats, vectors, ranks) = (FakeWorker::start().await, FakeWorker::with_model(VECTORS).await, FakeWorker::with_model(RANKS).await);
     let app = TestApp::with(|state| {
         let pool = testkit::fake_worker::quick_pool();
@@ -61,12 +61,12 @@ async fn house() -> House {
     House::of(app).await
 }
 
-async fn post(house: &House, key: &str, route: &str, model: Option<&str>) -> Answer {
+pub async fn post(house: &House, key: &str, route: &str, model: Option<&str>) -> Answer {
     house.send(key, Method::POST, &format!("/v1/{route}"), Body::from(body(route, model).to_string())).await
 }
 
 /// Type and code, wherever the shape has them.
-fn told(answer: &Answer) -> (String, String) {
+pub fn told(answer: &Answer) -> (String, String) {
     let error = &answer.json::<Value>()["error"];
     let code = if error["code"].is_string() { &error["code"] } else { &error["details"]["error_code"] };
     (error["type"].as_str().unwrap_or_default().to_owned(), code.as_str().unwrap_or_default().to_owned())

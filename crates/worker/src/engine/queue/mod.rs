@@ -4,7 +4,7 @@ pub mod flows;
 
 use std::time::{Duration, Instant};
 
-use worker_protocol::Event;
+use worker_protocol::{Event, FailCode, Usage};
 
 use super::Job;
 use super::sequence::Sequence;
@@ -41,7 +41,7 @@ impl Work {
     /// Nobody waits for it any more.
     pub fn cancelled(&self) -> bool {
         match self {
-            Self::New(job) => job.events.is_closed(),
+            Self::New(job) => job.link.is_cancelled(),
             Self::Paused(sequence) => sequence.cancelled(),
         }
     }
@@ -52,8 +52,15 @@ impl Work {
         if let Self::New(job) = self
             && job.number.unwrap_or(0) == 0
         {
-            // A closed channel is a cancellation, seen before the next step.
-            drop(job.events.send(event));
+            job.link.send(event);
+        }
+    }
+
+    /// It ends without having been let in, or let in again.
+    fn cancel(self) {
+        match self {
+            Self::New(job) => job.link.send(Event::Failed { code: FailCode::Cancelled, message: String::new(), usage: Usage::default() }),
+            Self::Paused(sequence) => sequence.fail(FailCode::Cancelled, String::new()),
         }
     }
 
@@ -119,7 +126,9 @@ impl Queue {
 
     /// Drops what nobody waits for any more.
     pub fn forget_cancelled(&mut self) {
-        self.waiting.retain(|waiting| !waiting.work.cancelled());
+        for waiting in self.waiting.extract_if(.., |waiting| waiting.work.cancelled()) {
+            waiting.work.cancel();
+        }
     }
 
     /// Takes everything out.
@@ -200,9 +209,11 @@ mod tests {
 
     use contract::model::Sampling;
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+    use tokio_util::sync::CancellationToken;
     use worker_protocol::Priority;
 
     use super::*;
+    use crate::engine::Link;
     use crate::sampling::{Defaults, Params};
     use crate::shared::{Admission, Shared};
 
@@ -220,7 +231,7 @@ mod tests {
             exact: false,
             number: None,
             stop: Vec::new(),
-            events,
+            link: Link { events, cancelled: CancellationToken::new() },
             arrived: Instant::now(),
             admission: Admission::acquire(&Arc::new(Shared::default()), 1).unwrap(),
         };

@@ -1,0 +1,86 @@
+//! `POST /v1/moderations`: what the guardrails of the key's organisation see in texts. Its categories are the kinds of
+//! their checks, not OpenAI's: nobody here judges violence or hate, and an answer that denies them would be a lie.
+
+use crate::{Gateway, body::Call, failure::Failure, parameters::OneOrMany};
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use services::guardrails::Found;
+use std::collections::BTreeMap;
+
+/// What stands for a model in the answer.
+const MODEL: &str = "kontor-guardrails";
+
+/// The categories of each result. Those that no rule of the organisation looks at are never flagged.
+const CATEGORIES: [&str; 4] = ["pii", "secrets", "injection", "words"];
+
+#[derive(Debug, Deserialize)]
+pub struct ModerationRequest {
+    input: OneOrMany,
+    /// Taken, so that clients of OpenAI's API work; there is one.
+    #[serde(rename = "model")]
+    _model: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Moderation {
+    id: String,
+    model: &'static str,
+    results: Vec<Judged>,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct Judged {
+    flagged: bool,
+    categories: BTreeMap<&'static str, bool>,
+    category_scores: BTreeMap<&'static str, f32>,
+    /// Names of the rules, which OpenAI does not have.
+    rules: Vec<String>,
+}
+
+impl From<Vec<Found>> for Judged {
+    fn from(found: Vec<Found>) -> Self {
+        let mut scores: BTreeMap<&'static str, f32> = CATEGORIES.iter().map(|category| (*category, 0.0)).collect();
+        for found in &found {
+            let score = scores.entry(found.kind).or_default();
+            *score = score.max(found.score);
+        }
+        let flags = |kind: &&'static str| found.iter().any(|found| found.kind == *kind);
+        Self {
+            flagged: !found.is_empty(),
+            categories: scores.keys().map(|kind| (*kind, flags(kind))).collect(),
+            rules: found.iter().map(|found| found.rule.clone()).collect(),
+            category_scores: scores,
+        }
+    }
+}
+
+pub async fn create(State(gateway): State<Gateway>, call: Call<ModerationRequest>) -> Result<Response, Failure> {
+    let Call { actor, input, ignored } = call;
+    let texts = input.input.0;
+    let found = gateway.services.guardrails.moderate(&actor, texts).await.map_err(|error| Failure::of(error, actor.request()))?;
+    let body = Moderation { id: format!("modr-{}", actor.request()), model: MODEL, results: found.into_iter().map(Judged::from).collect() };
+    let mut response = Json(body).into_response();
+    ignored.put(response.headers_mut());
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CATEGORIES, Judged};
+    use services::guardrails::Found;
+
+    #[test]
+    fn what_was_found_flags_its_category_and_no_other() {
+        let found = |rule: &str, kind, score| Found { rule: rule.into(), kind, score };
+        let judged = Judged::from(vec![found("accounts", "pii", 0.6), found("people", "pii", 0.9)]);
+        assert!(judged.flagged && judged.categories["pii"] && !judged.categories["secrets"]);
+        assert!((judged.category_scores["pii"] - 0.9).abs() < f32::EPSILON);
+        assert_eq!(judged.rules, ["accounts", "people"]);
+        let nothing = Judged::from(Vec::new());
+        assert!(!nothing.flagged && nothing.categories.len() == CATEGORIES.len());
+    }
+}

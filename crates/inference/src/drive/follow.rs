@@ -1,0 +1,166 @@
+//! One answer of one member, event by event.
+
+use super::{Attempt, Driver, End, Progress, unavailable};
+use crate::{
+    generation::Output,
+    guard::Passed,
+    pool::{Backend, BackendError, Dispatched},
+    work::Work,
+};
+use domain::Error;
+use futures::StreamExt;
+use std::{future::pending, pin::pin, sync::Arc};
+use tokio::time::Instant;
+use worker_protocol::{Event, FailCode, Usage};
+
+impl Driver {
+    /// Passes the member's events on until the last one.
+    pub(super) async fn follow(&self, mut dispatched: Dispatched, progress: &mut Progress) -> Attempt {
+        let backend = dispatched.backend();
+        let mut unheard = pin!(self.unheard(&backend));
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = &mut unheard => return Attempt::Stopped,
+                event = dispatched.events.next() => event,
+            };
+            let output = match event {
+                Some(Ok(Event::Done { finish, usage, timings })) => {
+                    self.ticket.report(usage);
+                    dispatched.judge(true);
+                    tracing::debug!(usage = %self.ticket.id(), ?timings, "worker's timings");
+                    if let Some(watch) = &mut progress.watch {
+                        let passed = watch.finish();
+                        self.tell_passed(passed).await;
+                    }
+                    return Attempt::Ended(End::Done(finish));
+                }
+                Some(Ok(Event::Failed { usage, .. })) if self.stopping.is_cancelled() => {
+                    self.ticket.report(usage);
+                    return Attempt::Stopped;
+                }
+                Some(Ok(Event::Failed { code: FailCode::Overloaded, .. })) if !progress.committed => {
+                    return Attempt::Full(dispatched.member());
+                }
+                Some(Ok(Event::Failed { code, message, usage })) => {
+                    self.ticket.report(usage);
+                    dispatched.judge(code != FailCode::Engine);
+                    return Attempt::Ended(End::Failed(self.failure(code, message)));
+                }
+                Some(Ok(event)) => self.output(event, progress),
+                Some(Err(error @ BackendError::Lost(_))) => {
+                    dispatched.suspect();
+                    return Attempt::Lost(None, error);
+                }
+                None => {
+                    dispatched.suspect();
+                    return Attempt::Lost(None, BackendError::Lost("the answer ended without its last event".into()));
+                }
+                Some(Err(error @ BackendError::Failing(_))) => {
+                    dispatched.judge(false);
+                    return Attempt::Lost(Some(dispatched.member()), error);
+                }
+                Some(Err(error)) => {
+                    dispatched.judge(false);
+                    return Attempt::Ended(End::Failed(Error::internal(error)));
+                }
+            };
+            match (output, &mut progress.watch) {
+                (None, _) => {}
+                (Some(output), None) => self.tell(output).await,
+                (Some(output), Some(watch)) => {
+                    let passed = watch.pass(output);
+                    self.tell_passed(passed).await;
+                }
+            }
+        }
+    }
+
+    /// Comes back when an end is wanted and the backend will not say what it computed: at once, or because it cannot be
+    /// reached.
+    async fn unheard(&self, backend: &Arc<dyn Backend>) {
+        self.stopping.cancelled().await;
+        if !backend.counts_to_the_end() {
+            return;
+        }
+        match backend.cancel(&self.ticket).await {
+            Ok(()) => pending().await,
+            Err(error) => tracing::warn!(usage = %self.ticket.id(), %error, "a worker could not be told to end"),
+        }
+    }
+
+    /// Tells the consumer, as long as it wants to hear; one that is gone wants the end.
+    async fn tell(&self, output: Output) {
+        tokio::select! {
+            biased;
+            () = self.stopping.cancelled() => {}
+            sent = self.outputs.send(output) => if sent.is_err() {
+                self.stopping.cancel();
+            }
+        }
+    }
+
+    /// What the consumer hears of an event that is not the last one.
+    fn output(&self, event: Event, progress: &mut Progress) -> Option<Output> {
+        let mut produced = |completion_tokens| {
+            self.ticket.report(Usage { completion_tokens, ..self.ticket.reported() });
+            progress.first_output.get_or_insert_with(Instant::now);
+            progress.committed = true;
+        };
+        match event {
+            Event::Queued { place, wait_ms } => Some(Output::Queued { place, wait_ms }),
+            Event::Started { prompt_tokens, cached_tokens } => {
+                self.ticket.report(Usage { prompt_tokens, cached_tokens, completion_tokens: 0 });
+                // A second worker that took over starts again; the consumer hears of it once.
+                (!std::mem::replace(&mut progress.announced, true)).then_some(Output::Started { prompt_tokens, cached_tokens })
+            }
+            Event::Text { choice, text, completion_tokens, logprobs } => {
+                produced(completion_tokens);
+                Some(Output::Text { choice, text, logprobs })
+            }
+            Event::Reasoning { choice, text, completion_tokens } => {
+                produced(completion_tokens);
+                Some(Output::Reasoning { choice, text })
+            }
+            Event::ToolCall { choice, index, call, completion_tokens } => {
+                produced(completion_tokens);
+                Some(Output::ToolCall { choice, index, call })
+            }
+            Event::Vectors { first, vectors } => {
+                progress.first_output.get_or_insert_with(Instant::now);
+                Some(Output::Vectors { first, vectors })
+            }
+            Event::Ended { choice, finish } => Some(Output::Ended { choice, finish }),
+            // The caller has seen to them.
+            Event::Done { .. } | Event::Failed { .. } => None,
+        }
+    }
+
+    /// Tells what a guardrail lets out, and ends where it does not.
+    async fn tell_passed(&self, passed: Passed) {
+        for output in passed.outputs {
+            self.tell(output).await;
+        }
+        if let Some(rule) = passed.blocked {
+            self.blocked.get_or_init(|| rule);
+            self.stopping.cancel();
+        }
+    }
+
+    pub(super) fn failure(&self, code: FailCode, message: String) -> Error {
+        match code {
+            FailCode::ContextLengthExceeded => match self.work {
+                Work::Completion(_) => {
+                    Error::invalid("messages", "context_length_exceeded", "The conversation is longer than the model's context.")
+                }
+                Work::Vectors(_) => Error::invalid("input", "context_length_exceeded", message),
+            },
+            // What only the model's side can judge, such as a schema or the template's demands; a sentence for the caller.
+            FailCode::Invalid => Error::invalid("request", "model_refused", message),
+            FailCode::Overloaded | FailCode::Engine | FailCode::Cancelled => {
+                tracing::warn!(usage = %self.ticket.id(), ?code, message, "the worker failed");
+                unavailable()
+            }
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Guardrails as stages of the funnel: what a tenant does not want to reach a model, or to come out of one.
+//!
+//! The rules themselves are the crate `guardrails`; here is where they come from, where they are asked and what is written
+//! down. What a rule decides is audited with the rule's name and never with the text.
+
+mod watch;
+
+pub use guardrails::{Action, Finding, Guard, Policy, PolicyError};
+use watch::Told;
+pub(crate) use watch::{Passed, Watch};
+
+use contract::ids::TenantId;
+use domain::{Actor, Error, Result};
+use guardrails::{Decision, Part, Role, Stage};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use store::{Db, Topic, Watched, audit::AuditEvent, guardrails::StoredPolicy};
+use worker_protocol::{ChatMessage, ChatRole, EmbedInput, Format};
+
+/// The database is asked this often whether rules changed.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The rules of all tenants, as a process has them in memory.
+#[derive(Clone)]
+pub(crate) struct Guards {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    db: Db,
+    /// `None`: there are rules that this version cannot read, so nobody knows what they forbid.
+    known: Watched<HashMap<TenantId, Option<Rules>>>,
+}
+
+/// The rules of one tenant.
+#[derive(Clone)]
+pub(crate) struct Rules {
+    pub(crate) guard: Arc<Guard>,
+    /// At least one looks at answers.
+    watches_output: bool,
+}
+
+impl Guards {
+    pub(crate) fn new(db: Db) -> Self {
+        Self { inner: Arc::new(Inner { db, known: Watched::new(Topic::Guardrails) }) }
+    }
+
+    /// The rules of a tenant; `None` if it has none.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if they cannot be read: what nobody can check does not pass.
+    pub(crate) async fn of(&self, tenant: TenantId) -> Result<Option<Rules>> {
+        let read = |_| async {
+            let stored = self.inner.db.guardrails().await?;
+            Ok(stored.into_iter().map(|stored| (stored.tenant, compiled(stored))).collect())
+        };
+        let known = self.inner.known.not_older_than(LOOK, &self.inner.db, read).await?;
+        match known.get(&tenant) {
+            None => Ok(None),
+            Some(Some(rules)) => Ok(Some(rules.clone())),
+            Some(None) => Err(Error::unavailable("guardrails", None)),
+        }
+    }
+
+    /// Looks at what goes to a model, in place; what watches the answer, if anything has to.
+    ///
+    /// # Errors
+    /// [`Error::GuardrailBlocked`]; [`Error::Unavailable`] if rules cannot be read or decisions not be written down.
+    pub(crate) async fn messages(&self, actor: &Actor, messages: &mut [ChatMessage], format: Option<&Format>) -> Result<Option<Watch>> {
+        let Some(Rules { guard, watches_output }) = self.of(actor.tenant()).await? else { return Ok(None) };
+        let checked = {
+            let mut parts: Vec<Part<'_>> = messages.iter_mut().flat_map(texts).collect();
+            guard.input(&mut parts)
+        };
+        self.write_down(actor, &checked.decisions).await?;
+        if let Some(rule) = checked.blocked {
+            return Err(Error::GuardrailBlocked { rule });
+        }
+        let warned = checked.decisions.into_iter().filter(|decision| decision.action == Action::Warn);
+        let warnings: Vec<String> = warned.map(|decision| decision.rule).collect();
+        if !watches_output && checked.pseudonyms.is_empty() && warnings.is_empty() {
+            return Ok(None);
+        }
+        let system = messages.iter().filter(|message| message.role == ChatRole::System).map(|message| message.content.as_str());
+        let told = Told {
+            system_prompt: system.collect::<Vec<_>>().join("\n\n"),
+            json: matches!(format, Some(Format::JsonSchema(_))),
+            pseudonyms: checked.pseudonyms,
+        };
+        Ok(Some(Watch::new(self.clone(), actor.clone(), guard, told, warnings)))
+    }
+
+    /// The same for what becomes vectors; there is no answer to watch.
+    ///
+    /// # Errors
+    /// As [`Guards::messages`].
+    pub(crate) async fn inputs(&self, actor: &Actor, inputs: &mut [EmbedInput]) -> Result<()> {
+        let Some(Rules { guard, .. }) = self.of(actor.tenant()).await? else { return Ok(()) };
+        let checked = {
+            let texts = inputs.iter_mut().flat_map(texts_of).flatten();
+            let mut parts: Vec<Part<'_>> = texts.map(|text| Part { role: Role::User, text }).collect();
+            guard.input(&mut parts)
+        };
+        self.write_down(actor, &checked.decisions).await?;
+        checked.blocked.map_or(Ok(()), |rule| Err(Error::GuardrailBlocked { rule }))
+    }
+
+    /// Audits decisions: which rule, not which text.
+    async fn write_down(&self, actor: &Actor, decisions: &[Decision]) -> Result<()> {
+        if decisions.is_empty() {
+            return Ok(());
+        }
+        let tx = self.inner.db.begin(actor).await?;
+        for decision in decisions {
+            let event = AuditEvent::by(actor, action(decision.action))
+                .target(&decision.rule)
+                .detail("kind", decision.kind.name())
+                .detail("stage", stage(decision.stage))
+                .detail("entity", decision.entity.map(|entity| entity.tag()))
+                .detail("count", decision.count);
+            tx.audit().add(&event).await?;
+        }
+        tx.commit().await
+    }
+}
+
+fn compiled(stored: StoredPolicy) -> Option<Rules> {
+    let tenant = stored.tenant;
+    let policy = serde_json::from_value::<Policy>(stored.policy).map_err(|error| error.to_string());
+    let rules = policy.and_then(|policy| {
+        let guard = Guard::new(&policy).map_err(|error| error.to_string())?;
+        let watches_output = policy.rules.iter().any(|rule| rule.on.contains(&Stage::Output));
+        Ok(Rules { guard: Arc::new(guard), watches_output })
+    });
+    rules.inspect_err(|error| tracing::error!(%tenant, error, "guardrails cannot be read; the tenant's requests are refused")).ok()
+}
+
+fn stage(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Input => "input",
+        Stage::Output => "output",
+    }
+}
+
+/// The word of the audit trail.
+fn action(action: Action) -> &'static str {
+    match action {
+        Action::Block => "guardrail.blocked",
+        Action::Mask => "guardrail.masked",
+        Action::Warn => "guardrail.warned",
+        Action::Log => "guardrail.noted",
+    }
+}
+
+fn texts_of(input: &mut EmbedInput) -> [Option<&mut String>; 2] {
+    match input {
+        EmbedInput::Text(text) => [Some(text), None],
+        EmbedInput::Pair { query, document } => [Some(query), Some(document)],
+    }
+}
+
+/// All texts of a message, with who wrote them.
+fn texts(message: &mut ChatMessage) -> impl Iterator<Item = Part<'_>> {
+    let role = match message.role {
+        ChatRole::System => Role::System,
+        ChatRole::User => Role::User,
+        ChatRole::Assistant => Role::Assistant,
+        ChatRole::Tool => Role::Tool,
+    };
+    let calls = message.tool_calls.iter_mut().map(|call| &mut call.arguments);
+    std::iter::once(&mut message.content).chain(message.reasoning.as_mut()).chain(calls).map(move |text| Part { role, text })
+}

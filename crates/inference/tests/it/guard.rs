@@ -1,0 +1,113 @@
+//! Guardrails in the funnel: what they stop reaches no model and no reader, and costs what it took.
+
+use crate::setup::{eventually, read, request, setup};
+use domain::Error;
+use inference::{ChatMessage, ChatRole, Outcome, Output, Request, VectorRequest};
+use serde_json::json;
+use std::time::Duration;
+use testkit::{
+    fake_worker::Script,
+    guardrails::{decided, guardrails},
+    ledger::{execute_as_owner, ledger},
+};
+
+const IBAN: &str = "DE89 3704 0044 0532 0130 00";
+
+fn asks(text: &str) -> Request {
+    Request { messages: vec![ChatMessage::new(ChatRole::User, text)], ..request() }
+}
+
+#[tokio::test]
+async fn what_is_blocked_reaches_no_model_and_costs_nothing() {
+    let s = setup().await;
+    let rule = json!([{ "name": "accounts", "check": { "kind": "pii", "entities": ["iban"] }, "on": ["input"], "action": "block" }]);
+    guardrails(&s.db, s.actor.tenant(), rule).await;
+    let refused = s.inference.admit(&s.actor, asks(&format!("Transfer it to {IBAN}."))).await;
+    assert!(matches!(&refused, Err(Error::GuardrailBlocked { rule }) if rule == "accounts"), "{refused:?}");
+    let refused = s.inference.embed(&s.actor, vec![IBAN.into()], VectorRequest::default()).await;
+    assert!(refused.is_err(), "{refused:?}");
+    assert!(s.worker.requests().is_empty() && s.worker.embedded().is_empty());
+    assert!(ledger(&s.db).await.is_empty());
+    assert_eq!(decided(&s.db, "guardrail.blocked", "accounts").await, 1);
+    assert_eq!(s.db.count_as_owner("SELECT count(*) AS value FROM audit_event WHERE detail::text LIKE '%3704%'").await, 0);
+    read(&mut s.inference.admit(&s.actor, asks("Transfer it to me.")).await.expect("harmless")).await;
+}
+
+#[tokio::test]
+async fn the_model_sees_pseudonyms_and_the_reader_does_not() {
+    let s = setup().await;
+    let rule = json!([{ "name": "people", "check": { "kind": "pii" }, "on": ["input"], "action": "mask" }]);
+    guardrails(&s.db, s.actor.tenant(), rule).await;
+    s.worker.script(Script::answer("Pay [IBAN_1] and no other.").calls("pay", r#"{"to":"[IBAN_1]"}"#));
+    let mut generation = s.inference.admit(&s.actor, asks(&format!("Pay {IBAN}. I repeat: {IBAN}"))).await.expect("admitted");
+    let (mut text, mut arguments) = (String::new(), String::new());
+    while let Some(output) = generation.next().await {
+        match output {
+            Output::Text { text: more, .. } => text.push_str(&more),
+            Output::ToolCall { call, .. } => arguments = call.arguments,
+            _ => {}
+        }
+    }
+    assert_eq!(text, format!("Pay {IBAN} and no other."));
+    assert_eq!(arguments, format!(r#"{{"to":"{IBAN}"}}"#));
+    let seen = s.worker.requests().remove(0).messages.remove(0).content;
+    assert_eq!(seen, "Pay [IBAN_1]. I repeat: [IBAN_1]", "If you are here because this failed: personal data reaches the model.");
+    assert_eq!(decided(&s.db, "guardrail.masked", "people").await, 1);
+}
+
+#[tokio::test]
+async fn an_answer_ends_before_what_it_must_not_say() {
+    let s = setup().await;
+    let rule = json!([{ "name": "accounts", "check": { "kind": "pii", "entities": ["iban"] }, "on": ["output"], "action": "block" }]);
+    guardrails(&s.db, s.actor.tenant(), rule).await;
+    s.worker.script(Script::answer(&format!("The account is {IBAN} of course, and there is more to say about it.")).hangs_after(40));
+    let (text, ended) = read(&mut s.ask().await).await;
+    assert!("The account is ".starts_with(text.trim_end()), "{text}");
+    assert_eq!(ended.outcome, Outcome::Failed);
+    assert!(matches!(&ended.error, Some(Error::GuardrailBlocked { rule }) if rule == "accounts"), "{ended:?}");
+    // What the model computed was computed.
+    let (row, totals) = (s.only_use().await, s.worker.totals());
+    assert_eq!((row.outcome.as_deref(), u64::from(row.completion_tokens.unsigned_abs())), (Some("failed"), totals.completion_tokens));
+    eventually("the decision is audited", || async { decided(&s.db, "guardrail.blocked", "accounts").await == 1 }).await;
+}
+
+#[tokio::test]
+async fn what_only_warns_passes_and_is_told() {
+    let s = setup().await;
+    let rules = json!([
+        { "name": "project", "check": { "kind": "words", "words": ["Kranich"] }, "on": ["input"], "action": "warn" },
+        { "name": "noted", "check": { "kind": "words", "words": ["Kranich"] }, "on": ["input"], "action": "log" },
+    ]);
+    guardrails(&s.db, s.actor.tenant(), rules).await;
+    let mut generation = s.inference.admit(&s.actor, asks("What is the project Kranich?")).await.expect("admitted");
+    let (_, ended) = read(&mut generation).await;
+    assert_eq!(ended.outcome, Outcome::Ok);
+    assert_eq!(generation.route().expect("answered").warnings, ["project"]);
+    for (action, rule) in [("guardrail.warned", "project"), ("guardrail.noted", "noted")] {
+        assert_eq!(decided(&s.db, action, rule).await, 1, "{rule}");
+    }
+}
+
+#[tokio::test]
+async fn rules_are_those_of_the_tenant_and_new_ones_hold_within_two_seconds() {
+    let s = setup().await;
+    let other = testkit::tenant(&s.db, "b").await;
+    let rule = json!([{ "name": "all", "check": { "kind": "words", "words": ["kontor"] }, "on": ["input"], "action": "block" }]);
+    guardrails(&s.db, other.id, rule.clone()).await;
+    read(&mut s.ask().await).await;
+    guardrails(&s.db, s.actor.tenant(), rule).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(matches!(s.inference.admit(&s.actor, request()).await, Err(Error::GuardrailBlocked { .. })));
+}
+
+#[tokio::test]
+async fn rules_that_nobody_can_read_let_nothing_pass() {
+    let s = setup().await;
+    execute_as_owner(
+        &s.db,
+        &format!("INSERT INTO guardrail_policy (tenant_id, policy) VALUES ('{}', '{{\"rules\": 7}}')", s.actor.tenant()),
+    )
+    .await;
+    let refused = s.inference.admit(&s.actor, request()).await;
+    assert!(matches!(refused, Err(Error::Unavailable { what: "guardrails", .. })), "{refused:?}");
+}

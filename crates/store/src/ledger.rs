@@ -1,0 +1,79 @@
+//! Writes the ledger: events of any tenants, opened and settled together in one statement.
+
+use crate::{
+    chat_sql::{instant, int, sql},
+    db::Db,
+    error::map,
+    usage::{NewUsage, Settlement},
+};
+use contract::ids::UsageId;
+use domain::{Amount, Result};
+use sea_orm::FromQueryResult;
+use serde_json::{Value, json};
+use std::collections::HashSet;
+use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
+
+/// Events come as JSON: one prepared statement for any number of them. What is settled was opened by an earlier statement.
+const WRITE: &str = "WITH opened AS (
+    INSERT INTO usage_event (tenant_id, id, user_id, model, purpose, reserved_tokens, request_id, created_at, account_id, key_id,
+                             team, cost_center, currency, reserved_cost, node_id)
+    SELECT tenant_id, id, user_id, model, purpose, reserved_tokens, request_id, created_at, account_id, key_id,
+           team, cost_center, currency, reserved_cost, node_id
+    FROM jsonb_to_recordset($1) AS o(tenant_id uuid, id uuid, user_id uuid, model text, purpose text, reserved_tokens int,
+           request_id uuid, created_at timestamptz, account_id uuid, key_id uuid, team text, cost_center text, currency text,
+           reserved_cost numeric, node_id uuid)
+  )
+  UPDATE usage_event e
+  SET state = 'settled', outcome = s.outcome, prompt_tokens = s.prompt_tokens, cached_tokens = s.cached_tokens,
+      completion_tokens = s.completion_tokens, ttft_ms = s.ttft_ms, duration_ms = s.duration_ms, settled_at = s.settled_at,
+      model = coalesce(s.model, e.model), cost = s.cost
+  FROM jsonb_to_recordset($2) AS s(tenant_id uuid, id uuid, outcome text, prompt_tokens int, cached_tokens int, completion_tokens int,
+         ttft_ms int, duration_ms int, settled_at timestamptz, model text, cost numeric)
+  WHERE e.tenant_id = s.tenant_id AND e.id = s.id AND e.state = 'open'
+  RETURNING e.id";
+
+impl Db {
+    /// Opens and settles events, all of them or none. Those that were settled by this: others were settled before (by another
+    /// way out, or by the sweeper) or do not exist.
+    ///
+    /// # Errors
+    /// [`domain::Error::Conflict`] if an id exists; else as for any statement.
+    pub async fn write_ledger(&self, open: &[&NewUsage], settle: &[&Settlement]) -> Result<HashSet<UsageId>> {
+        let opened = open.iter().map(|new| opening(new)).collect::<Result<Vec<Value>>>()?;
+        let settled = settle.iter().map(|with| settling(with)).collect::<Result<Vec<Value>>>()?;
+        let statement = sql(WRITE, [Value::Array(opened).into(), Value::Array(settled).into()]);
+        let rows = Settled::find_by_statement(statement).all(self.system()).await.map_err(map)?;
+        Ok(rows.into_iter().map(|row| UsageId(row.id)).collect())
+    }
+}
+
+fn opening(new: &NewUsage) -> Result<Value> {
+    Ok(json!({
+        "tenant_id": new.tenant.0, "id": new.id.0, "user_id": new.user.map(|user| user.0), "model": new.model,
+        "purpose": new.purpose.name(), "reserved_tokens": int(new.reserved_tokens), "request_id": new.request.0,
+        "created_at": moment(new.created_at)?, "account_id": new.program.map(|(account, _)| account.0),
+        "key_id": new.program.map(|(_, key)| key.0), "team": new.team, "cost_center": new.cost_center,
+        "currency": new.reserved.as_ref().map(|(currency, _)| currency.code()),
+        // As text: a number of JSON may lose digits on its way.
+        "reserved_cost": new.reserved.map_or(Amount::ZERO, |(_, amount)| amount).decimal().to_string(), "node_id": new.node.0,
+    }))
+}
+
+fn settling(with: &Settlement) -> Result<Value> {
+    Ok(json!({
+        "tenant_id": with.tenant.0, "id": with.id.0, "outcome": with.outcome.text(), "prompt_tokens": int(with.prompt_tokens),
+        "cached_tokens": int(with.cached_tokens.min(with.prompt_tokens)), "completion_tokens": int(with.completion_tokens),
+        "ttft_ms": with.ttft_ms.map(int), "duration_ms": with.duration_ms.map(int), "settled_at": moment(with.at)?,
+        "model": with.model, "cost": with.cost.decimal().to_string(),
+    }))
+}
+
+fn moment(at: contract::Millis) -> Result<String> {
+    instant(at)?.format(&Rfc3339).map_err(domain::Error::internal)
+}
+
+#[derive(FromQueryResult)]
+struct Settled {
+    id: Uuid,
+}
