@@ -22,7 +22,7 @@ pub struct Guard {
 /// Who wrote a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// The operator. Injections and forbidden words are not looked for; personal data and secrets are.
+    /// Whoever set up the chat or wrote the program. Injections are not looked for: such texts tell a model what to do.
     System,
     /// The person or program that asks.
     User,
@@ -246,8 +246,12 @@ mod tests {
             let rules = vec![injection(0.7), words(&["adler"], Action::Block)];
             guard(rules).input(&mut [Part { role, text: &mut text.to_owned() }]).blocked
         };
+        assert_eq!(blocked(Role::System, ATTEMPT), None);
+        assert!(
+            blocked(Role::System, "Adler").is_some(),
+            "If you are here because this failed: who writes a system prompt breaks the rules."
+        );
         for text in [ATTEMPT, "Adler"] {
-            assert_eq!(blocked(Role::System, text), None);
             for role in [Role::User, Role::Assistant, Role::Tool] {
                 assert!(blocked(role, text).is_some(), "{role:?} If you are here because this failed: a tool's result rules the model.");
             }

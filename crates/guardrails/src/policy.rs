@@ -43,7 +43,7 @@ pub enum Check {
         #[serde(default = "usual_threshold")]
         threshold: f32,
     },
-    /// Words and phrases, whole and whatever their case. What the operator wrote himself is not looked at.
+    /// Words and phrases, whole and whatever their case.
     Words {
         /// At most [`Policy::MOST_WORDS`] in all rules together, of at most [`Policy::LONGEST_WORD`] bytes each.
         words: Vec<String>,

@@ -85,9 +85,9 @@ impl Needs {
         needs
     }
 
-    /// Of a text that the operator wrote.
+    /// Of a text that is meant to tell the model what to do.
     pub(crate) const fn trusted(self) -> Self {
-        Self { words: false, injection: false, ..self }
+        Self { injection: false, ..self }
     }
 
     /// Some text has to be looked at as it passes.

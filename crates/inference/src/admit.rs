@@ -5,7 +5,7 @@ use crate::{
     catalogue::ModelConfig,
     drive::Driver,
     generation::{Generation, SharedRoute},
-    guard::Watch,
+    guard::{self, Watch},
     meter::{self, Reservation, Ticket},
     work::Work,
 };
@@ -13,7 +13,7 @@ use contract::{model::Sampling, usage::Purpose};
 use domain::{Actor, Error, Result};
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::OnceLock,
+    sync::{OnceLock, atomic::AtomicBool},
 };
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -87,12 +87,11 @@ impl Inference {
     pub async fn admit(&self, actor: &Actor, mut request: Request) -> Result<Generation> {
         let model = self.inner.catalogue.grant(actor, request.model.as_deref(), request.purpose)?.clone();
         check(&request)?;
-        let bytes: usize = request.messages.iter().map(|message| message.content.len()).sum();
-        if bytes / LONGEST_TOKEN > usize::try_from(model.context_length).unwrap_or(usize::MAX) {
+        if guard::bytes(&request.messages) / LONGEST_TOKEN > usize::try_from(model.context_length).unwrap_or(usize::MAX) {
             let message = "The conversation is longer than the model's context.";
             return Err(Error::invalid("messages", "context_length_exceeded", message));
         }
-        let watch = self.guards().messages(actor, &mut request.messages, request.options.format.as_ref()).await?;
+        let watch = self.guards().completion(actor, &mut request).await?;
         let context = self.inner.catalogue.largest_context(actor, &model, request.purpose);
         let reservation = Reservation::of(&model, context, &request);
         let work = |ticket: &Ticket, model| Work::Completion(Box::new(generate(ticket, model, request)));
@@ -151,6 +150,7 @@ impl Inference {
             outputs,
             cancel,
             stopping: CancellationToken::new(),
+            cut: AtomicBool::new(false),
             blocked: OnceLock::new(),
             ending: self.inner.ending.clone(),
             route,

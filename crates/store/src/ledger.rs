@@ -10,11 +10,12 @@ use contract::ids::UsageId;
 use domain::{Amount, Result};
 use sea_orm::FromQueryResult;
 use serde_json::{Value, json};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-/// Events come as JSON: one prepared statement for any number of them. What is settled was opened by an earlier statement.
+/// Events come as JSON: one prepared statement for any number of them. What is settled was opened by an earlier statement. A
+/// row that somebody else holds (an account that is being deleted) is passed over: the others must not wait for it.
 const WRITE: &str = "WITH opened AS (
     INSERT INTO usage_event (tenant_id, id, user_id, model, purpose, reserved_tokens, request_id, created_at, account_id, key_id,
                              team, cost_center, currency, reserved_cost, node_id)
@@ -23,28 +24,47 @@ const WRITE: &str = "WITH opened AS (
     FROM jsonb_to_recordset($1) AS o(tenant_id uuid, id uuid, user_id uuid, model text, purpose text, reserved_tokens int,
            request_id uuid, created_at timestamptz, account_id uuid, key_id uuid, team text, cost_center text, currency text,
            reserved_cost numeric, node_id uuid)
+    ON CONFLICT (tenant_id, id) DO NOTHING
+  ), wanted AS (
+    SELECT * FROM jsonb_to_recordset($2) AS s(tenant_id uuid, id uuid, outcome text, prompt_tokens int, cached_tokens int,
+           completion_tokens int, ttft_ms int, duration_ms int, settled_at timestamptz, model text, cost numeric)
+  ), free AS (
+    SELECT e.tenant_id, e.id FROM usage_event e JOIN wanted s ON s.tenant_id = e.tenant_id AND s.id = e.id
+    WHERE e.state = 'open' FOR UPDATE OF e SKIP LOCKED
+  ), settled AS (
+    UPDATE usage_event e
+    SET state = 'settled', outcome = s.outcome, prompt_tokens = s.prompt_tokens, cached_tokens = s.cached_tokens,
+        completion_tokens = s.completion_tokens, ttft_ms = s.ttft_ms, duration_ms = s.duration_ms, settled_at = s.settled_at,
+        model = coalesce(s.model, e.model), cost = s.cost
+    FROM free f JOIN wanted s ON s.tenant_id = f.tenant_id AND s.id = f.id
+    WHERE e.tenant_id = f.tenant_id AND e.id = f.id
+    RETURNING e.id
   )
-  UPDATE usage_event e
-  SET state = 'settled', outcome = s.outcome, prompt_tokens = s.prompt_tokens, cached_tokens = s.cached_tokens,
-      completion_tokens = s.completion_tokens, ttft_ms = s.ttft_ms, duration_ms = s.duration_ms, settled_at = s.settled_at,
-      model = coalesce(s.model, e.model), cost = s.cost
-  FROM jsonb_to_recordset($2) AS s(tenant_id uuid, id uuid, outcome text, prompt_tokens int, cached_tokens int, completion_tokens int,
-         ttft_ms int, duration_ms int, settled_at timestamptz, model text, cost numeric)
-  WHERE e.tenant_id = s.tenant_id AND e.id = s.id AND e.state = 'open'
-  RETURNING e.id";
+  SELECT s.id, x.id IS NOT NULL AS settled, x.id IS NULL AND e.state IS NOT DISTINCT FROM 'open' AS busy
+  FROM wanted s LEFT JOIN settled x ON x.id = s.id LEFT JOIN usage_event e ON e.tenant_id = s.tenant_id AND e.id = s.id";
+
+/// What became of a settlement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settling {
+    Done,
+    /// It was settled before (by another way out, or by the sweeper), or there is no such event.
+    Before,
+    /// Somebody holds the row. Try again.
+    Busy,
+}
 
 impl Db {
-    /// Opens and settles events, all of them or none. Those that were settled by this: others were settled before (by another
-    /// way out, or by the sweeper) or do not exist.
+    /// Opens and settles events, all of them or none, but for those that are held by somebody else. What is open already
+    /// stays as it is, so a call whose end was not heard can be repeated.
     ///
     /// # Errors
-    /// [`domain::Error::Conflict`] if an id exists; else as for any statement.
-    pub async fn write_ledger(&self, open: &[&NewUsage], settle: &[&Settlement]) -> Result<HashSet<UsageId>> {
+    /// As for any statement.
+    pub async fn write_ledger(&self, open: &[&NewUsage], settle: &[&Settlement]) -> Result<HashMap<UsageId, Settling>> {
         let opened = open.iter().map(|new| opening(new)).collect::<Result<Vec<Value>>>()?;
         let settled = settle.iter().map(|with| settling(with)).collect::<Result<Vec<Value>>>()?;
         let statement = sql(WRITE, [Value::Array(opened).into(), Value::Array(settled).into()]);
-        let rows = Settled::find_by_statement(statement).all(self.system()).await.map_err(map)?;
-        Ok(rows.into_iter().map(|row| UsageId(row.id)).collect())
+        let rows = Row::find_by_statement(statement).all(self.system()).await.map_err(map)?;
+        Ok(rows.into_iter().map(|row| (UsageId(row.id), row.settling())).collect())
     }
 }
 
@@ -74,6 +94,18 @@ fn moment(at: contract::Millis) -> Result<String> {
 }
 
 #[derive(FromQueryResult)]
-struct Settled {
+struct Row {
     id: Uuid,
+    settled: bool,
+    busy: bool,
+}
+
+impl Row {
+    fn settling(&self) -> Settling {
+        match self {
+            Self { settled: true, .. } => Settling::Done,
+            Self { busy: true, .. } => Settling::Busy,
+            Self { .. } => Settling::Before,
+        }
+    }
 }

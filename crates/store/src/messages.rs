@@ -57,6 +57,8 @@ pub struct PromptMessage {
     pub content: String,
     /// `(name, content)`, in the order they were attached.
     pub attachments: Vec<(String, String)>,
+    /// An answer that never began because a guardrail refused its question.
+    pub refused: bool,
 }
 
 /// Repository of messages. Every query names the owner; a foreign row does not exist.
@@ -141,6 +143,7 @@ struct PlacedRow {
 struct PromptRow {
     role: String,
     content: String,
+    refused: bool,
     attachments: serde_json::Value,
 }
 
@@ -297,7 +300,7 @@ impl<'a> Messages<'a> {
                SELECT m.id, m.parent_id, p.bytes + {size}
                FROM path p JOIN message m ON m.id = p.parent_id AND m.conversation_id = $1 WHERE p.bytes < $4
              )
-             SELECT m.role, m.content,
+             SELECT m.role, m.content, m.error IS NOT DISTINCT FROM 'guardrail_blocked' AND m.content = '' AS refused,
                     coalesce((SELECT jsonb_agg(jsonb_build_array(a.name, a.content) ORDER BY a.id)
                               FROM attachment a WHERE a.message_id = m.id), '[]'::jsonb) AS attachments
              FROM path p JOIN message m ON m.id = p.id ORDER BY m.depth"
@@ -309,6 +312,7 @@ impl<'a> Messages<'a> {
                 Ok(PromptMessage {
                     role: role(&row.role)?,
                     content: row.content,
+                    refused: row.refused,
                     attachments: serde_json::from_value(row.attachments).map_err(Error::internal)?,
                 })
             })

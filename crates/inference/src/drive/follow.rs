@@ -9,9 +9,17 @@ use crate::{
 };
 use domain::Error;
 use futures::StreamExt;
-use std::{future::pending, pin::pin, sync::Arc};
-use tokio::time::Instant;
+use std::{
+    future::pending,
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+use tokio::time::{Instant, timeout};
 use worker_protocol::{Event, FailCode, Usage};
+
+/// How long it may take to tell a worker to end. Then its stream is closed, which frees its slot as well.
+const CANCEL_PATIENCE: Duration = Duration::from_millis(300);
 
 impl Driver {
     /// Passes the member's events on until the last one.
@@ -29,10 +37,7 @@ impl Driver {
                     self.ticket.report(usage);
                     dispatched.judge(true);
                     tracing::debug!(usage = %self.ticket.id(), ?timings, "worker's timings");
-                    if let Some(watch) = &mut progress.watch {
-                        let passed = watch.finish();
-                        self.tell_passed(passed).await;
-                    }
+                    self.tell_rest(progress, true).await;
                     return Attempt::Ended(End::Done(finish));
                 }
                 Some(Ok(Event::Failed { usage, .. })) if self.stopping.is_cancelled() => {
@@ -45,15 +50,18 @@ impl Driver {
                 Some(Ok(Event::Failed { code, message, usage })) => {
                     self.ticket.report(usage);
                     dispatched.judge(code != FailCode::Engine);
+                    self.tell_rest(progress, false).await;
                     return Attempt::Ended(End::Failed(self.failure(code, message)));
                 }
                 Some(Ok(event)) => self.output(event, progress),
                 Some(Err(error @ BackendError::Lost(_))) => {
                     dispatched.suspect();
+                    self.tell_rest(progress, false).await;
                     return Attempt::Lost(None, error);
                 }
                 None => {
                     dispatched.suspect();
+                    self.tell_rest(progress, false).await;
                     return Attempt::Lost(None, BackendError::Lost("the answer ended without its last event".into()));
                 }
                 Some(Err(error @ BackendError::Failing(_))) => {
@@ -68,6 +76,8 @@ impl Driver {
             match (output, &mut progress.watch) {
                 (None, _) => {}
                 (Some(output), None) => self.tell(output).await,
+                // Nobody hears it, so nobody judges it.
+                (Some(_), Some(_)) if self.stopping.is_cancelled() => self.cut.store(true, Ordering::Relaxed),
                 (Some(output), Some(watch)) => {
                     let passed = watch.pass(output);
                     self.tell_passed(passed).await;
@@ -83,9 +93,10 @@ impl Driver {
         if !backend.counts_to_the_end() {
             return;
         }
-        match backend.cancel(&self.ticket).await {
-            Ok(()) => pending().await,
-            Err(error) => tracing::warn!(usage = %self.ticket.id(), %error, "a worker could not be told to end"),
+        match timeout(CANCEL_PATIENCE, backend.cancel(&self.ticket)).await {
+            Ok(Ok(())) => pending().await,
+            Ok(Err(error)) => tracing::warn!(usage = %self.ticket.id(), %error, "a worker could not be told to end"),
+            Err(_) => tracing::warn!(usage = %self.ticket.id(), "a worker does not hear that it is to end"),
         }
     }
 
@@ -93,7 +104,7 @@ impl Driver {
     async fn tell(&self, output: Output) {
         tokio::select! {
             biased;
-            () = self.stopping.cancelled() => {}
+            () = self.stopping.cancelled() => self.cut.store(true, Ordering::Relaxed),
             sent = self.outputs.send(output) => if sent.is_err() {
                 self.stopping.cancel();
             }
@@ -133,6 +144,16 @@ impl Driver {
             Event::Ended { choice, finish } => Some(Output::Ended { choice, finish }),
             // The caller has seen to them.
             Event::Done { .. } | Event::Failed { .. } => None,
+        }
+    }
+
+    /// Tells what was held back, now that no more comes. `whole`: the model came to its end.
+    async fn tell_rest(&self, progress: &mut Progress, whole: bool) {
+        if let Some(watch) = &mut progress.watch
+            && !self.stopping.is_cancelled()
+        {
+            let passed = watch.finish(whole);
+            self.tell_passed(passed).await;
         }
     }
 

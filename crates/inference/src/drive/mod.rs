@@ -17,7 +17,10 @@ use contract::chat::AnswerStats;
 use domain::Error;
 use std::{
     pin::pin,
-    sync::{OnceLock, PoisonError},
+    sync::{
+        OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -48,6 +51,8 @@ pub(crate) struct Driver {
     pub cancel: CancellationToken,
     /// An end was asked for, by whomever: nothing new is begun, nothing more is told.
     pub stopping: CancellationToken,
+    /// Something that came after an end was asked for was not told.
+    pub cut: AtomicBool,
     /// The rule that ended the answer.
     pub blocked: OnceLock<String>,
     /// The process is about to end.
@@ -140,12 +145,13 @@ impl Driver {
         };
         tracing::debug!(usage = %ticket.id(), ?figures, "completion ended");
         // Settling goes on in its own task, whether or not this wait sees the end of it.
-        let _ = timeout(SETTLE_PATIENCE, ticket.settle(figures)).await;
-        // A consumer that left does not want to know.
-        let _ = outputs.send(Output::End(Ended { outcome, stats, error })).await;
+        let settled = ticket.settle(figures);
         if let Some(watch) = progress.watch {
             watch.write_down().await;
         }
+        let _ = timeout(SETTLE_PATIENCE, settled).await;
+        // A consumer that left does not want to know.
+        let _ = outputs.send(Output::End(Ended { outcome, stats, error })).await;
     }
 
     /// Works until an end, which somebody who presses Stop or leaves asks for at any time.
@@ -166,8 +172,8 @@ impl Driver {
         };
         self.stopping.cancel();
         match timeout(LAST_COUNTERS, attempts).await {
-            // It came to its end while the end was being asked for.
-            Ok(Some(done @ End::Done(_))) => done,
+            // It came to its end while the end was being asked for, and all of it was told.
+            Ok(Some(done @ End::Done(_))) if !self.cut.load(Ordering::Relaxed) => done,
             Ok(_) => asked,
             Err(_) => {
                 tracing::warn!(usage = %self.ticket.id(), "a worker was told to end and did not say what it had computed");

@@ -3,19 +3,25 @@
 //! The rules themselves are the crate `guardrails`; here is where they come from, where they are asked and what is written
 //! down. What a rule decides is audited with the rule's name and never with the text.
 
+mod texts;
 mod watch;
 
 pub use guardrails::{Action, Finding, Guard, Policy, PolicyError};
+use texts::Unpacked;
+pub(crate) use texts::bytes;
 use watch::Told;
 pub(crate) use watch::{Passed, Watch};
 
+use crate::admit::Request;
 use contract::ids::TenantId;
 use domain::{Actor, Error, Result};
-use guardrails::{Decision, Part, Role, Stage};
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use guardrails::{Decision, Stage};
+use std::{collections::HashMap, mem::take, sync::Arc, time::Duration};
 use store::{Db, Topic, Watched, audit::AuditEvent, guardrails::StoredPolicy};
-use worker_protocol::{ChatMessage, ChatRole, EmbedInput, Format};
+use worker_protocol::{ChatRole, EmbedInput, Format};
 
+/// Bytes that take about a millisecond to be looked at, or longer.
+const LONG_TEXT: usize = 16 * 1024;
 /// The database is asked this often whether rules changed.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -65,26 +71,38 @@ impl Guards {
     ///
     /// # Errors
     /// [`Error::GuardrailBlocked`]; [`Error::Unavailable`] if rules cannot be read or decisions not be written down.
-    pub(crate) async fn messages(&self, actor: &Actor, messages: &mut [ChatMessage], format: Option<&Format>) -> Result<Option<Watch>> {
+    pub(crate) async fn completion(&self, actor: &Actor, request: &mut Request) -> Result<Option<Watch>> {
         let Some(Rules { guard, watches_output }) = self.of(actor.tenant()).await? else { return Ok(None) };
-        let checked = {
-            let mut parts: Vec<Part<'_>> = messages.iter_mut().flat_map(texts).collect();
-            guard.input(&mut parts)
+        let bytes = texts::bytes(&request.messages);
+        let (mut messages, mut options) = (take(&mut request.messages), take(&mut request.options));
+        let look = {
+            let guard = guard.clone();
+            move || {
+                let mut unpacked = Unpacked::of(&messages);
+                let checked = guard.input(&mut texts::of_completion(&mut messages, &mut options, &mut unpacked));
+                unpacked.pack(&mut messages);
+                (messages, options, checked)
+            }
         };
+        let checked;
+        (request.messages, request.options, checked) = beside(bytes, look).await?;
         self.write_down(actor, &checked.decisions).await?;
         if let Some(rule) = checked.blocked {
             return Err(Error::GuardrailBlocked { rule });
         }
         let warned = checked.decisions.into_iter().filter(|decision| decision.action == Action::Warn);
         let warnings: Vec<String> = warned.map(|decision| decision.rule).collect();
-        if !watches_output && checked.pseudonyms.is_empty() && warnings.is_empty() {
+        let changes = watches_output || !checked.pseudonyms.is_empty();
+        if !changes && warnings.is_empty() {
             return Ok(None);
         }
-        let system = messages.iter().filter(|message| message.role == ChatRole::System).map(|message| message.content.as_str());
+        let system = request.messages.iter().filter(|message| message.role == ChatRole::System).map(|message| message.content.as_str());
         let told = Told {
             system_prompt: system.collect::<Vec<_>>().join("\n\n"),
-            json: matches!(format, Some(Format::JsonSchema(_))),
+            // The rest of an answer that goes on is no JSON by itself.
+            json: matches!(request.options.format, Some(Format::JsonSchema(_))) && !request.continue_last,
             pseudonyms: checked.pseudonyms,
+            changes,
         };
         Ok(Some(Watch::new(self.clone(), actor.clone(), guard, told, warnings)))
     }
@@ -92,14 +110,16 @@ impl Guards {
     /// The same for what becomes vectors; there is no answer to watch.
     ///
     /// # Errors
-    /// As [`Guards::messages`].
-    pub(crate) async fn inputs(&self, actor: &Actor, inputs: &mut [EmbedInput]) -> Result<()> {
+    /// As [`Guards::completion`].
+    pub(crate) async fn inputs(&self, actor: &Actor, inputs: &mut Vec<EmbedInput>) -> Result<()> {
         let Some(Rules { guard, .. }) = self.of(actor.tenant()).await? else { return Ok(()) };
-        let checked = {
-            let texts = inputs.iter_mut().flat_map(texts_of).flatten();
-            let mut parts: Vec<Part<'_>> = texts.map(|text| Part { role: Role::User, text }).collect();
-            guard.input(&mut parts)
+        let mut texts = take(inputs);
+        let look = move || {
+            let checked = guard.input(&mut texts::of_inputs(&mut texts));
+            (texts, checked)
         };
+        let checked;
+        (*inputs, checked) = beside(LONG_TEXT, look).await?;
         self.write_down(actor, &checked.decisions).await?;
         checked.blocked.map_or(Ok(()), |rule| Err(Error::GuardrailBlocked { rule }))
     }
@@ -151,21 +171,10 @@ fn action(action: Action) -> &'static str {
     }
 }
 
-fn texts_of(input: &mut EmbedInput) -> [Option<&mut String>; 2] {
-    match input {
-        EmbedInput::Text(text) => [Some(text), None],
-        EmbedInput::Pair { query, document } => [Some(query), Some(document)],
+/// Does what takes long beside the tasks that answer others.
+async fn beside<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    if bytes < LONG_TEXT {
+        return Ok(work());
     }
-}
-
-/// All texts of a message, with who wrote them.
-fn texts(message: &mut ChatMessage) -> impl Iterator<Item = Part<'_>> {
-    let role = match message.role {
-        ChatRole::System => Role::System,
-        ChatRole::User => Role::User,
-        ChatRole::Assistant => Role::Assistant,
-        ChatRole::Tool => Role::Tool,
-    };
-    let calls = message.tool_calls.iter_mut().map(|call| &mut call.arguments);
-    std::iter::once(&mut message.content).chain(message.reasoning.as_mut()).chain(calls).map(move |text| Part { role, text })
+    tokio::task::spawn_blocking(work).await.map_err(Error::internal)
 }

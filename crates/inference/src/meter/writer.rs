@@ -6,12 +6,13 @@
 use contract::ids::UsageId;
 use domain::{Error, Result};
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use store::{
     Db,
+    ledger::Settling,
     usage::{NewUsage, Settlement},
 };
 use tokio::sync::{
@@ -45,10 +46,14 @@ struct Waiting {
 
 impl Waiting {
     /// Fails if nobody waits any more.
-    fn tell(self, outcome: Result<&HashSet<UsageId>>) {
-        let _ = self.written.send(outcome.map(|settled| match &self.entry {
-            Entry::Open(_) => true,
-            Entry::Settle(with) => settled.contains(&with.id),
+    fn tell(self, outcome: Result<&HashMap<UsageId, Settling>>) {
+        let _ = self.written.send(outcome.and_then(|settled| match &self.entry {
+            Entry::Open(_) => Ok(true),
+            Entry::Settle(with) => match settled.get(&with.id) {
+                Some(Settling::Done) => Ok(true),
+                Some(Settling::Busy) => Err(lost()),
+                Some(Settling::Before) | None => Ok(false),
+            },
         }));
     }
 }
@@ -86,12 +91,15 @@ impl Writer {
     async fn write(&self, entry: Entry) -> Result<bool> {
         let (written, mut told) = oneshot::channel();
         self.waiting().push(Waiting { entry, written });
-        let _turn = self.inner.turn.lock().await;
+        let _turn = tokio::select! {
+            biased;
+            // Whoever has the turn took it along. One who did not live to see the end leaves nobody knowing whether it is written.
+            outcome = &mut told => return outcome.unwrap_or_else(|_| Err(lost())),
+            turn = self.inner.turn.lock() => turn,
+        };
         loop {
             match told.try_recv() {
-                // Whoever had the turn before may have taken it along.
                 Ok(outcome) => return outcome,
-                // It was taken along by somebody who did not live to see the end; whether it is written, nobody knows.
                 Err(TryRecvError::Closed) => return Err(lost()),
                 Err(TryRecvError::Empty) => {}
             }
@@ -122,7 +130,7 @@ impl Writer {
         }
     }
 
-    async fn write_entries(&self, batch: &[Waiting]) -> Result<HashSet<UsageId>> {
+    async fn write_entries(&self, batch: &[Waiting]) -> Result<HashMap<UsageId, Settling>> {
         let (mut open, mut settle) = (Vec::new(), Vec::new());
         for waiting in batch {
             match &waiting.entry {

@@ -75,6 +75,20 @@ async fn thirty_two_at_once() {
 }
 
 #[tokio::test]
+async fn one_use_that_cannot_be_written_fails_alone() {
+    let s = setup().await;
+    let gone = crate::setup::asker_of(&s.db, "gone").await;
+    testkit::ledger::execute_as_owner(&s.db, &format!("DELETE FROM app_user WHERE id = '{}'", gone.user().expect("a person"))).await;
+    let admit = async |n: usize| {
+        let actor = if n % 10 == 3 { &gone } else { &s.actor };
+        s.inference.admit(actor, request()).await.is_ok()
+    };
+    let admitted = join_all((0..30).map(admit)).await;
+    assert_eq!(admitted.iter().filter(|ok| **ok).count(), 27, "If you are here because this failed: one refused use takes others with it.");
+    assert!((0..30).all(|n| admitted[n] == (n % 10 != 3)), "{admitted:?}");
+}
+
+#[tokio::test]
 async fn nothing_is_admitted_once_the_process_drains() {
     let s = setup().await;
     s.inference.drain().await;

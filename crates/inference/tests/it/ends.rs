@@ -170,6 +170,20 @@ async fn cancel() {
 }
 
 #[tokio::test]
+async fn a_stop_before_all_was_read_is_no_whole_answer() {
+    let s = setup().await;
+    // More than waits for a slow reader; the model has long ended.
+    s.worker.script(Script::answer(&"word ".repeat(300)));
+    let mut generation = s.ask().await;
+    first_text(&mut generation).await;
+    eventually("the model has ended", || async { s.worker.running() == 0 || s.worker.totals().completion_tokens == 300 }).await;
+    generation.cancel();
+    let (text, ended) = read(&mut generation).await;
+    assert!(text.len() < 5 * 299, "all of it was read");
+    assert_eq!(ended.outcome, Outcome::Cancelled, "If you are here because this failed: an answer that was cut is kept as complete.");
+}
+
+#[tokio::test]
 async fn a_stop_wins_over_leaving() {
     let s = setup().await;
     s.worker.script(Script::answer("one two three").hangs_after(1));

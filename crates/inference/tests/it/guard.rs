@@ -2,8 +2,8 @@
 
 use crate::setup::{eventually, read, request, setup};
 use domain::Error;
-use inference::{ChatMessage, ChatRole, Outcome, Output, Request, VectorRequest};
-use serde_json::json;
+use inference::{ChatMessage, ChatRole, Format, Options, Outcome, Output, Request, Tool, ToolCall, VectorRequest};
+use serde_json::{Value, json};
 use std::time::Duration;
 use testkit::{
     fake_worker::Script,
@@ -62,13 +62,66 @@ async fn an_answer_ends_before_what_it_must_not_say() {
     guardrails(&s.db, s.actor.tenant(), rule).await;
     s.worker.script(Script::answer(&format!("The account is {IBAN} of course, and there is more to say about it.")).hangs_after(40));
     let (text, ended) = read(&mut s.ask().await).await;
-    assert!("The account is ".starts_with(text.trim_end()), "{text}");
+    assert_eq!(text.trim_end(), "The account is");
     assert_eq!(ended.outcome, Outcome::Failed);
     assert!(matches!(&ended.error, Some(Error::GuardrailBlocked { rule }) if rule == "accounts"), "{ended:?}");
     // What the model computed was computed.
     let (row, totals) = (s.only_use().await, s.worker.totals());
     assert_eq!((row.outcome.as_deref(), u64::from(row.completion_tokens.unsigned_abs())), (Some("failed"), totals.completion_tokens));
     eventually("the decision is audited", || async { decided(&s.db, "guardrail.blocked", "accounts").await == 1 }).await;
+}
+
+#[tokio::test]
+async fn nothing_goes_around_in_another_field() {
+    let s = setup().await;
+    let rule = json!([{ "name": "project", "check": { "kind": "words", "words": ["Kranich"] }, "on": ["input"], "action": "block" }]);
+    guardrails(&s.db, s.actor.tenant(), rule).await;
+    let word = || "It is Kranich.".to_owned();
+    let tool = |description: &str, schema: Value| Tool { name: "t".into(), description: Some(description.into()), parameters: schema };
+    let with = |options| Request { options, ..asks("x") };
+    let said = |message| Request { messages: vec![message, ChatMessage::new(ChatRole::User, "x")], ..request() };
+    let call = |arguments: &str| ToolCall { id: "1".into(), name: "t".into(), arguments: arguments.into() };
+    let hidden = [
+        ("system prompt", said(ChatMessage::new(ChatRole::System, word()))),
+        ("thoughts", said(ChatMessage { reasoning: Some(word()), ..ChatMessage::new(ChatRole::Assistant, "y") })),
+        ("a tool's result", said(ChatMessage::new(ChatRole::Tool, word()))),
+        (
+            "escaped arguments",
+            said(ChatMessage { tool_calls: vec![call(r#"{"a":["Kra\u006eich"]}"#)], ..ChatMessage::new(ChatRole::Assistant, "") }),
+        ),
+        ("a call's id", said(ChatMessage { tool_call_id: Some(word()), ..ChatMessage::new(ChatRole::Tool, "y") })),
+        ("a tool's description", with(Options { tools: vec![tool("Kranich", json!({}))], ..Options::default() })),
+        ("a tool's schema", with(Options { tools: vec![tool("", json!({ "enum": ["Kranich"] }))], ..Options::default() })),
+        ("a schema", with(Options { format: Some(Format::JsonSchema(json!({ "const": "Kranich" }))), ..Options::default() })),
+        ("a stop text", with(Options { stop: vec![word()], ..Options::default() })),
+    ];
+    for (where_, request) in hidden {
+        let refused = s.inference.admit(&s.actor, request).await;
+        assert!(
+            matches!(refused, Err(Error::GuardrailBlocked { .. })),
+            "If you are here because this failed: rules do not see {where_}. {refused:?}"
+        );
+    }
+    assert!(s.worker.requests().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_held_back_comes_in_its_place() {
+    let s = setup().await;
+    let rule = json!([{ "name": "accounts", "check": { "kind": "pii" }, "on": ["output"], "action": "mask" }]);
+    guardrails(&s.db, s.actor.tenant(), rule).await;
+    s.worker.script(Script::answer("Let me see").thinks("The number 12").calls("look", r#"{ "at": "mail@example.org" }"#));
+    let mut generation = s.ask().await;
+    let mut told = String::new();
+    while let Some(output) = generation.next().await {
+        match output {
+            Output::Reasoning { text, .. } => told.push_str(&text.to_uppercase()),
+            Output::Text { text, .. } => told.push_str(&text),
+            Output::ToolCall { call, .. } => told.push_str(&call.arguments),
+            _ => {}
+        }
+    }
+    assert_eq!(told, r#"THE NUMBER 12Let me see{"at":"[EMAIL]"}"#);
 }
 
 #[tokio::test]

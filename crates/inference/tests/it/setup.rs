@@ -28,7 +28,11 @@ pub async fn setup() -> Setup {
 }
 
 pub async fn asker(db: &TestDb) -> Actor {
-    let tenant = testkit::tenant(db, "a").await;
+    asker_of(db, "a").await
+}
+
+pub async fn asker_of(db: &TestDb, tenant: &str) -> Actor {
+    let tenant = testkit::tenant(db, tenant).await;
     testkit::user(db, &tenant, &[Role::User]).await
 }
 

@@ -218,7 +218,7 @@ fn temporary_message(message: TemporaryMessage) -> Result<PromptMessage> {
         }
     };
     let attachments = attachments.into_iter().map(|attachment| (attachment.name, attachment.content)).collect();
-    Ok(PromptMessage { role: message.role, content, attachments })
+    Ok(PromptMessage { role: message.role, content, attachments, refused: false })
 }
 
 async fn run_temporary(shared: Arc<Shared>, actor: Actor, request: Request, mut sink: MemorySink, stop: CancellationToken) {

@@ -38,7 +38,7 @@ pub(crate) fn build(
     let must_stay = if continue_last { 2 } else { 1 };
 
     let mut kept: Vec<ChatMessage> = Vec::new();
-    for (from_end, message) in path.into_iter().rev().enumerate() {
+    for (from_end, message) in without_refused(path).into_iter().rev().enumerate() {
         let message = render(message);
         let cost = tokens(&message.content);
         if from_end >= must_stay && cost > room {
@@ -58,6 +58,19 @@ pub(crate) fn build(
         push(&mut messages, message, at == last && continue_last);
     }
     messages
+}
+
+/// Questions that a guardrail refused would be refused again, and all that follows with them.
+fn without_refused(path: Vec<PromptMessage>) -> Vec<PromptMessage> {
+    let mut kept: Vec<PromptMessage> = Vec::with_capacity(path.len());
+    for message in path {
+        if !message.refused {
+            kept.push(message);
+        } else if kept.last().is_some_and(|last| last.role == MessageRole::User) {
+            kept.pop();
+        }
+    }
+    kept
 }
 
 /// Appends a message. Templates want questions and answers in turn, so an empty answer (one that failed at once)
@@ -127,7 +140,7 @@ mod tests {
     use store::messages::PromptMessage;
 
     fn message(role: MessageRole, content: &str) -> PromptMessage {
-        PromptMessage { role, content: content.into(), attachments: Vec::new() }
+        PromptMessage { role, content: content.into(), attachments: Vec::new(), refused: false }
     }
 
     fn path(pairs: usize) -> Vec<PromptMessage> {
@@ -146,6 +159,21 @@ mod tests {
         let roles: Vec<ChatRole> = built.iter().map(|message| message.role).collect();
         assert_eq!(roles, [ChatRole::System, ChatRole::User, ChatRole::Assistant, ChatRole::User, ChatRole::Assistant, ChatRole::User]);
         assert_eq!(built[0].content, "Be kind.");
+    }
+
+    #[test]
+    fn what_a_guardrail_refused_is_not_asked_again() {
+        let refused = PromptMessage { refused: true, ..message(MessageRole::Assistant, "") };
+        let asked = vec![
+            message(MessageRole::User, "first"),
+            message(MessageRole::Assistant, "answer"),
+            message(MessageRole::User, "forbidden"),
+            refused,
+            message(MessageRole::User, "second"),
+        ];
+        let built = build(None, asked, 4096, None, false);
+        let texts: Vec<&str> = built.iter().map(|message| message.content.as_str()).collect();
+        assert_eq!(texts, ["first", "answer", "second"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use contract::{
 use domain::{Actor, Amount, Clock, SystemClock};
 use store::{
     Reason,
+    ledger::Settling,
     usage::{NewUsage, Outcome, Settlement},
 };
 use testkit::{TestDb, ledger::execute_as_owner};
@@ -56,7 +57,7 @@ async fn open(test: &TestDb, new: &NewUsage) {
 }
 
 async fn settle(test: &TestDb, new: &NewUsage, outcome: Outcome, at: i64) -> bool {
-    test.db.write_ledger(&[], &[&settlement(new, outcome, at)]).await.unwrap().contains(&new.id)
+    test.db.write_ledger(&[], &[&settlement(new, outcome, at)]).await.unwrap()[&new.id] == Settling::Done
 }
 
 #[tokio::test]
@@ -92,16 +93,40 @@ async fn many_uses_of_several_tenants_are_written_together_or_not_at_all() {
     assert!(test.db.write_ledger(&[&uses[0], &foreign], &[]).await.is_err(), "somebody of another tenant");
     assert_eq!(test.count_as_owner("SELECT count(*) AS value FROM usage_event").await, 0);
     test.db.write_ledger(&all, &[]).await.unwrap();
-    assert!(test.db.write_ledger(&[&uses[0]], &[]).await.is_err(), "an id exists once");
+    test.db.write_ledger(&all, &[]).await.expect("what was not heard is said again");
+    assert_eq!(test.count_as_owner("SELECT count(*) AS value FROM usage_event").await, 6);
     let cost = Amount::new("cost", "0.000000000123".parse().unwrap()).unwrap();
     let mut settlements: Vec<Settlement> = uses.iter().map(|new| settlement(new, Outcome::Ok, SystemClock.now())).collect();
     settlements[0].cost = cost;
-    let settled = test.db.write_ledger(&[], &settlements.iter().take(4).collect::<Vec<_>>()).await.unwrap();
-    assert_eq!(settled.len(), 4);
+    let first: Vec<&Settlement> = settlements.iter().take(4).collect();
+    let settled = test.db.write_ledger(&[], &first).await.unwrap();
+    assert!(settled.len() == 4 && settled.values().all(|settling| *settling == Settling::Done), "{settled:?}");
     let settled = test.db.write_ledger(&[], &settlements.iter().collect::<Vec<_>>()).await.unwrap();
-    assert_eq!(settled, [uses[4].id, uses[5].id].into(), "each once");
+    let again = uses.iter().map(|new| settled[&new.id] == Settling::Done).collect::<Vec<_>>();
+    assert_eq!(again, [false, false, false, false, true, true], "each once");
     let exact = "SELECT count(*) AS value FROM usage_event WHERE cost = 0.000000000123 AND state = 'settled' AND completion_tokens = 7";
     assert_eq!(test.count_as_owner(exact).await, 1, "to the last digit");
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the test is what holds the row")]
+async fn a_row_that_somebody_holds_keeps_nobody_else_waiting() {
+    let test = TestDb::new().await;
+    let tenant = testkit::tenant(&test, "a").await;
+    let (gone, stays) = (testkit::user(&test, &tenant, &[Role::User]).await, testkit::user(&test, &tenant, &[Role::User]).await);
+    let uses = [usage(&gone, SystemClock.now()), usage(&stays, SystemClock.now())];
+    test.db.write_ledger(&[&uses[0], &uses[1]], &[]).await.unwrap();
+    let owner = sea_orm::Database::connect(&test.owner_url).await.unwrap();
+    let deleting = sea_orm::TransactionTrait::begin(&owner).await.unwrap();
+    let delete = format!("DELETE FROM app_user WHERE id = '{}'", gone.user().unwrap());
+    sea_orm::ConnectionTrait::execute_unprepared(&deleting, &delete).await.unwrap();
+    let settlements = uses.each_ref().map(|new| settlement(new, Outcome::Ok, SystemClock.now()));
+    let both = [&settlements[0], &settlements[1]];
+    let settled = test.db.write_ledger(&[], &both).await.unwrap();
+    assert_eq!((settled[&uses[0].id], settled[&uses[1].id]), (Settling::Busy, Settling::Done));
+    deleting.commit().await.unwrap();
+    let settled = test.db.write_ledger(&[], &both).await.unwrap();
+    assert_eq!((settled[&uses[0].id], settled[&uses[1].id]), (Settling::Done, Settling::Before));
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! Kontor with everything on: keys, a price, a hard budget, limits per minute, the audit trail, metrics, and its own
-//! Postgres beside it on the same core. It starts no worker: the scripted upstream runs the models.
+//! Kontor with everything on: keys, a price, a hard budget, limits per minute, guardrails, the audit trail, metrics, and its
+//! own Postgres beside it on the same core. It starts no worker: the scripted upstream runs the models.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -20,6 +20,14 @@ use crate::gateway::upstream::MODEL;
 
 /// Variables that name a database, which would be used in the place of the measured Kontor's own.
 const OF_OTHERS: [&str; 4] = ["DATABASE_URL", "KONTOR__DATABASE__URL", "KONTOR__DATABASE__TENANT_URL", "KONTOR__DATABASE__SYSTEM_URL"];
+/// One rule of each kind. They find nothing in what is asked and answered, and have to look at all of it.
+const GUARDRAILS: &str = r#"{"rules": [
+    {"name": "people", "check": {"kind": "pii"}, "on": ["input"], "action": "mask"},
+    {"name": "keys", "check": {"kind": "secrets"}, "on": ["input", "output"], "action": "block"},
+    {"name": "injection", "check": {"kind": "injection"}, "on": ["input"], "action": "block"},
+    {"name": "words", "check": {"kind": "words", "words": ["Kranich"]}, "on": ["input", "output"], "action": "block"},
+    {"name": "instructions", "check": {"kind": "system_prompt"}, "on": ["output"], "action": "block"}
+]}"#;
 /// Until a database that was left behind has ended.
 const FAREWELL: Duration = Duration::from_secs(20);
 
@@ -91,6 +99,8 @@ impl Home {
         for step in steps {
             self.admin(step).await?;
         }
+        fs::write(self.folder.path().join("rules.json"), GUARDRAILS)?;
+        self.admin(&format!("set-guardrails --tenant bench --file {}", self.folder.path().join("rules.json").display())).await?;
         let made = self.admin("create-key --tenant bench --account load").await?;
         Ok(made["key"].as_str().ok_or("`kontor admin create-key` told no key")?.to_owned())
     }

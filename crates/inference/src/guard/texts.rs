@@ -1,0 +1,97 @@
+//! All texts that go to a model, whatever field of a request they hide in.
+
+use crate::admit::Options;
+use guardrails::{Part, Role};
+use serde_json::Value;
+use worker_protocol::{ChatMessage, ChatRole, EmbedInput, Format, Tool};
+
+/// Texts in JSON that is kept as text: they are looked at as what they say, not as they are written.
+#[derive(Default)]
+pub(super) struct Unpacked {
+    arguments: Vec<Option<Value>>,
+}
+
+impl Unpacked {
+    /// Reads the arguments of all calls. What is no JSON is looked at as it is.
+    pub(super) fn of(messages: &[ChatMessage]) -> Self {
+        let calls = messages.iter().flat_map(|message| &message.tool_calls);
+        Self { arguments: calls.map(|call| serde_json::from_str(&call.arguments).ok()).collect() }
+    }
+
+    /// Writes them back.
+    pub(super) fn pack(self, messages: &mut [ChatMessage]) {
+        let calls = messages.iter_mut().flat_map(|message| &mut message.tool_calls);
+        for (call, value) in calls.zip(self.arguments) {
+            if let Some(value) = value.filter(|value| serde_json::from_str::<Value>(&call.arguments).ok().as_ref() != Some(value)) {
+                call.arguments = value.to_string();
+            }
+        }
+    }
+}
+
+/// Texts of a conversation and of what goes with it, each with who wrote it.
+pub(super) fn of_completion<'a>(messages: &'a mut [ChatMessage], options: &'a mut Options, unpacked: &'a mut Unpacked) -> Vec<Part<'a>> {
+    let mut parts = Vec::new();
+    let mut arguments = unpacked.arguments.iter_mut();
+    for message in messages {
+        let role = match message.role {
+            ChatRole::System => Role::System,
+            ChatRole::User => Role::User,
+            ChatRole::Assistant => Role::Assistant,
+            ChatRole::Tool => Role::Tool,
+        };
+        let mut add = |text| parts.push(Part { role, text });
+        add(&mut message.content);
+        message.reasoning.as_mut().into_iter().for_each(&mut add);
+        message.tool_call_id.as_mut().into_iter().for_each(&mut add);
+        for call in &mut message.tool_calls {
+            add(&mut call.id);
+            add(&mut call.name);
+            match arguments.next() {
+                Some(Some(value)) => strings(value, &mut add),
+                _ => add(&mut call.arguments),
+            }
+        }
+    }
+    let mut add = |text| parts.push(Part { role: Role::User, text });
+    for Tool { name: _, description, parameters } in &mut options.tools {
+        // A name is an identifier, checked before.
+        description.as_mut().into_iter().for_each(&mut add);
+        strings(parameters, &mut add);
+    }
+    options.stop.iter_mut().for_each(&mut add);
+    match &mut options.format {
+        Some(Format::JsonSchema(schema)) => strings(schema, &mut add),
+        Some(Format::Regex(text) | Format::Lark(text)) => add(text),
+        None => {}
+    }
+    parts
+}
+
+/// Texts that become vectors.
+pub(super) fn of_inputs(inputs: &mut [EmbedInput]) -> Vec<Part<'_>> {
+    let texts = inputs.iter_mut().flat_map(|input| match input {
+        EmbedInput::Text(text) => [Some(text), None],
+        EmbedInput::Pair { query, document } => [Some(query), Some(document)],
+    });
+    texts.flatten().map(|text| Part { role: Role::User, text }).collect()
+}
+
+/// All strings in JSON but the names of fields.
+pub(super) fn strings<'a>(value: &'a mut Value, add: &mut impl FnMut(&'a mut String)) {
+    match value {
+        Value::String(text) => add(text),
+        Value::Array(values) => values.iter_mut().for_each(|value| strings(value, add)),
+        Value::Object(fields) => fields.values_mut().for_each(|value| strings(value, add)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// Bytes of all texts of a conversation.
+pub(crate) fn bytes(messages: &[ChatMessage]) -> usize {
+    let of = |message: &ChatMessage| {
+        let calls: usize = message.tool_calls.iter().map(|call| call.arguments.len() + call.name.len() + call.id.len()).sum();
+        message.content.len() + message.reasoning.as_ref().map_or(0, String::len) + calls
+    };
+    messages.iter().map(of).sum()
+}
