@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use worker_protocol::{Event, FailCode, Usage};
 
 /// How long it may take to tell a worker to end. Then its stream is closed, which frees its slot as well.
-const CANCEL_PATIENCE: Duration = Duration::from_millis(300);
+const CANCEL_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Driver {
     /// Passes the member's events on until the last one.
