@@ -34,7 +34,7 @@ use contract::{ids::NodeId, model::ModelInfo};
 use domain::{Actor, Clock, Result};
 use guard::{Guard, Guards};
 use meter::Meter;
-use std::{sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 use store::Db;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -60,8 +60,23 @@ impl Inference {
     #[must_use]
     pub fn new(db: Db, catalogue: Catalogue, pool: Pool, clock: Arc<dyn Clock>) -> Self {
         let tracker = TaskTracker::new();
-        let guards = Guards::new(db.clone());
-        let meter = Meter::new(db, clock, tracker.clone());
+        let meter = Meter::new(db.clone(), clock, tracker.clone());
+        Self::of(db, catalogue, pool, meter, tracker)
+    }
+
+    /// The same with journals in this folder: a use is written down there before anything is computed, and in the database
+    /// a moment later.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn with_journal(db: Db, catalogue: Catalogue, pool: Pool, clock: Arc<dyn Clock>, folder: &Path) -> io::Result<Self> {
+        let tracker = TaskTracker::new();
+        let meter = Meter::with_journal(db.clone(), clock, tracker.clone(), folder)?;
+        Ok(Self::of(db, catalogue, pool, meter, tracker))
+    }
+
+    fn of(db: Db, catalogue: Catalogue, pool: Pool, meter: Meter, tracker: TaskTracker) -> Self {
+        let guards = Guards::new(db);
         Self { inner: Arc::new(Inner { catalogue, pool, guards, meter, tracker, ending: CancellationToken::new() }) }
     }
 
@@ -132,9 +147,15 @@ impl Inference {
         self.inner.meter.quotas().give_back().await;
     }
 
+    /// Writes into the ledger what processes left in their journals that are gone; what cannot be written is logged and stays
+    /// where it is. Part of [`Inference::tend_quotas`], too; nothing without a folder for journals.
+    pub async fn adopt_journals(&self) {
+        self.inner.meter.adopt().await;
+    }
+
     /// Keeps prices, budgets and limits fresh, and shares what this process holds of them with others, until `stop`.
     pub async fn tend_quotas(&self, stop: CancellationToken) {
-        self.inner.meter.quotas().tend(stop).await;
+        self.inner.meter.tend(stop).await;
     }
 
     /// Takes back what processes hold of budgets that were silent for so long; what they spent is counted from the ledger.

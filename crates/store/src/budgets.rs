@@ -149,6 +149,15 @@ impl Db {
         let recovered: i64 = row.try_get("", "recovered").map_err(map)?;
         Ok(u64::try_from(recovered).unwrap_or(0))
     }
+
+    /// Counts anew what a process spent that was taken for dead: the ledger has heard of more.
+    ///
+    /// # Errors
+    /// As for any statement.
+    pub async fn recount_budgets(&self, node: NodeId) -> Result<()> {
+        self.system().execute_raw(sql("SELECT budget_recount($1)", [node.0.into()])).await.map_err(map)?;
+        Ok(())
+    }
 }
 
 /// Budgets, for whoever has them.

@@ -9,6 +9,7 @@ use crate::{
 use contract::ids::UsageId;
 use domain::{Amount, Result};
 use sea_orm::FromQueryResult;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use time::format_description::well_known::Rfc3339;
@@ -30,7 +31,7 @@ const WRITE: &str = "WITH opened AS (
            completion_tokens int, ttft_ms int, duration_ms int, settled_at timestamptz, model text, cost numeric)
   ), free AS (
     SELECT e.tenant_id, e.id FROM usage_event e JOIN wanted s ON s.tenant_id = e.tenant_id AND s.id = e.id
-    WHERE e.state = 'open' FOR UPDATE OF e SKIP LOCKED
+    WHERE e.state = 'open' OR e.outcome = 'swept' FOR UPDATE OF e SKIP LOCKED
   ), settled AS (
     UPDATE usage_event e
     SET state = 'settled', outcome = s.outcome, prompt_tokens = s.prompt_tokens, cached_tokens = s.cached_tokens,
@@ -53,18 +54,75 @@ pub enum Settling {
     Busy,
 }
 
+/// Something to be written. As JSON it keeps its meaning until another process writes it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Entry {
+    id: UsageId,
+    /// The event's row, or what of it changes.
+    #[serde(flatten)]
+    row: Row,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Row {
+    Open(Value),
+    Settle(Value),
+}
+
+impl Entry {
+    /// # Errors
+    /// A time or a number that the database has no room for.
+    pub fn open(new: &NewUsage) -> Result<Self> {
+        Ok(Self { id: new.id, row: Row::Open(opening(new)?) })
+    }
+
+    /// # Errors
+    /// As [`Entry::open`].
+    pub fn settle(with: &Settlement) -> Result<Self> {
+        Ok(Self { id: with.id, row: Row::Settle(settling(with)?) })
+    }
+
+    /// The event.
+    #[must_use]
+    pub fn id(&self) -> UsageId {
+        self.id
+    }
+
+    /// It opens the event.
+    #[must_use]
+    pub fn opens(&self) -> bool {
+        matches!(self.row, Row::Open(_))
+    }
+}
+
 impl Db {
-    /// Opens and settles events, all of them or none, but for those that are held by somebody else. What is open already
-    /// stays as it is, so a call whose end was not heard can be repeated.
+    /// [`Db::write_entries`] of events and their ends.
     ///
     /// # Errors
     /// As for any statement.
     pub async fn write_ledger(&self, open: &[&NewUsage], settle: &[&Settlement]) -> Result<HashMap<UsageId, Settling>> {
-        let opened = open.iter().map(|new| opening(new)).collect::<Result<Vec<Value>>>()?;
-        let settled = settle.iter().map(|with| settling(with)).collect::<Result<Vec<Value>>>()?;
-        let statement = sql(WRITE, [Value::Array(opened).into(), Value::Array(settled).into()]);
-        let rows = Row::find_by_statement(statement).all(self.system()).await.map_err(map)?;
-        Ok(rows.into_iter().map(|row| (UsageId(row.id), row.settling())).collect())
+        let opened = open.iter().map(|new| Entry::open(new));
+        let entries = opened.chain(settle.iter().map(|with| Entry::settle(with))).collect::<Result<Vec<Entry>>>()?;
+        self.write_entries(&entries.iter().collect::<Vec<_>>()).await
+    }
+
+    /// Opens and settles events, all of them or none, but for those that are held by somebody else. What is open already
+    /// stays as it is, so a call whose end was not heard can be repeated. Tells of each that was to be settled.
+    ///
+    /// # Errors
+    /// As for any statement.
+    pub async fn write_entries(&self, entries: &[&Entry]) -> Result<HashMap<UsageId, Settling>> {
+        let (mut open, mut settle) = (Vec::new(), Vec::new());
+        for entry in entries {
+            match &entry.row {
+                Row::Open(row) => open.push(row.clone()),
+                Row::Settle(row) => settle.push(row.clone()),
+            }
+        }
+        let statement = sql(WRITE, [Value::Array(open).into(), Value::Array(settle).into()]);
+        let written = Written::find_by_statement(statement).all(self.system()).await.map_err(map)?;
+        Ok(written.into_iter().map(|row| (UsageId(row.id), row.settling())).collect())
     }
 }
 
@@ -94,13 +152,13 @@ fn moment(at: contract::Millis) -> Result<String> {
 }
 
 #[derive(FromQueryResult)]
-struct Row {
+struct Written {
     id: Uuid,
     settled: bool,
     busy: bool,
 }
 
-impl Row {
+impl Written {
     fn settling(&self) -> Settling {
         match self {
             Self { settled: true, .. } => Settling::Done,

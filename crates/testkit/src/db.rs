@@ -68,9 +68,16 @@ impl TestDb {
         owner.execute_unprepared(&copy).await.expect("a copy of the template");
         owner.close().await.expect("closing");
         let owner_url = with_database(&server.owner_url, &name);
-        let config = DbConfig::from_owner(&owner_url, &server.password, &server.password, max_connections).expect("a database URL");
-        let db = Db::connect(&config).await.expect("the unprivileged logins");
+        let db = unprivileged(&owner_url, &server.password, max_connections).await;
         Self { db, owner_url, name }
+    }
+
+    /// The same database with connections of their own, for another runtime.
+    ///
+    /// # Panics
+    /// If the logins do not work.
+    pub async fn connect(&self) -> Db {
+        unprivileged(&self.owner_url, &SERVER.get().expect("made by TestDb::new").password, CONNECTIONS).await
     }
 
     /// A single number, as the superuser sees it.
@@ -125,6 +132,11 @@ impl Drop for TestDb {
             tracing::warn!(%error, database = self.name, "a test's database was not dropped; a later run sweeps it");
         }
     }
+}
+
+async fn unprivileged(owner_url: &str, password: &str, max_connections: u32) -> Db {
+    let config = DbConfig::from_owner(owner_url, password, password, max_connections).expect("a database URL");
+    Db::connect(&config).await.expect("the unprivileged logins")
 }
 
 impl Server {

@@ -21,10 +21,12 @@ use std::{
     collections::{HashMap, VecDeque},
     io,
     net::SocketAddr,
+    path::Path,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
+use store::Db;
 use tokio::net::TcpListener;
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -376,4 +378,16 @@ pub fn inference(db: &TestDb, worker: &FakeWorker) -> Inference {
     pool.add("fake worker", worker.backend());
     let catalogue = Catalogue::new(vec![fake_model()]).expect("a valid catalogue");
     Inference::new(db.db.clone(), catalogue, pool, Arc::new(SystemClock))
+}
+
+/// The same with journals in a folder.
+///
+/// # Panics
+/// If the folder cannot be written.
+#[must_use]
+pub fn inference_with_journal(db: Db, worker: &FakeWorker, folder: &Path) -> Inference {
+    let pool = quick_pool();
+    pool.add("fake worker", worker.backend());
+    let catalogue = Catalogue::new(vec![fake_model()]).expect("a valid catalogue");
+    Inference::with_journal(db, catalogue, pool, Arc::new(SystemClock), folder).expect("a folder for journals")
 }

@@ -1,7 +1,7 @@
 //! The ledger as it is, across all tenants, read with the owner's login.
 
 use crate::TestDb;
-use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, FromQueryResult, Statement};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, FromQueryResult, Statement};
 use uuid::Uuid;
 
 /// A row of `usage_event`.
@@ -39,6 +39,34 @@ pub async fn ledger(db: &TestDb) -> Vec<LedgerRow> {
 /// If it fails.
 pub async fn execute_as_owner(db: &TestDb, sql: &str) {
     owner(db).await.execute_unprepared(sql).await.expect("valid SQL");
+}
+
+/// Nobody can write the ledger, as if the database hung, until this is let go.
+#[derive(Debug)]
+pub struct HeldLedger(DatabaseConnection);
+
+/// Holds the ledger.
+///
+/// # Panics
+/// Without a database.
+pub async fn hold_ledger(db: &TestDb) -> HeldLedger {
+    let mut options = ConnectOptions::new(&db.owner_url);
+    // The lock belongs to one session.
+    options.max_connections(1);
+    let connection = Database::connect(options).await.expect("the owner can connect");
+    connection.execute_unprepared("BEGIN; LOCK TABLE usage_event IN EXCLUSIVE MODE").await.expect("locked");
+    HeldLedger(connection)
+}
+
+impl HeldLedger {
+    /// The database answers again.
+    ///
+    /// # Panics
+    /// Without a database.
+    pub async fn let_go(self) {
+        self.0.execute_unprepared("COMMIT").await.expect("unlocked");
+        self.0.close().await.expect("closing");
+    }
 }
 
 async fn owner(db: &TestDb) -> DatabaseConnection {

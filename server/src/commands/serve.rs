@@ -56,7 +56,8 @@ pub async fn run(config: Config, jobs: bool) -> Result<(), AnyError> {
     let outcome = async {
         server.migrate().await?;
         let db = server.connect(&config).await?;
-        let product = Product::new(&config, db, catalogue, pool.clone());
+        let product = Product::with_journal(&config, db, catalogue, pool.clone())?;
+        product.inference.adopt_journals().await;
         // With a database of our own and no other server on it, whatever is still open was left by a process that
         // was killed. Elsewhere another node may be at it, and the sweeper waits until none can be.
         let sole = if server.is_embedded() { SoleServer::claim(&config.data_dir)? } else { None };

@@ -5,8 +5,11 @@ use domain::{Clock, SystemClock};
 use identity::{Identity, IdentityConfig};
 use inference::{Catalogue, Inference, Pool};
 use services::Services;
-use std::sync::Arc;
+use std::{io, sync::Arc};
 use store::Db;
+
+/// The folder for journals of the ledger, in the data folder.
+const JOURNALS: &str = "ledger";
 
 /// Everything that works on the database, built once.
 #[derive(Clone)]
@@ -22,8 +25,22 @@ impl Product {
     #[must_use]
     pub fn new(config: &Config, db: Db, catalogue: Catalogue, pool: Pool) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let identity = identity(config, db.clone(), clock.clone());
         let inference = Inference::new(db.clone(), catalogue, pool, clock.clone());
+        Self::of(config, db, inference, clock)
+    }
+
+    /// The same for a process in which models are used: with the ledger's journal.
+    ///
+    /// # Errors
+    /// The data folder cannot be written.
+    pub fn with_journal(config: &Config, db: Db, catalogue: Catalogue, pool: Pool) -> io::Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let inference = Inference::with_journal(db.clone(), catalogue, pool, clock.clone(), &config.data_dir.join(JOURNALS))?;
+        Ok(Self::of(config, db, inference, clock))
+    }
+
+    fn of(config: &Config, db: Db, inference: Inference, clock: Arc<dyn Clock>) -> Self {
+        let identity = identity(config, db.clone(), clock.clone());
         let services = Services::new(db.clone(), inference.clone(), identity.clone(), clock);
         Self { db, identity, inference, services }
     }

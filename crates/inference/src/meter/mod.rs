@@ -1,6 +1,7 @@
 //! The meter: nothing is computed that budgets and limits do not cover and that is not in the ledger first, and every use is
 //! settled exactly once.
 
+mod journal;
 mod minute;
 mod places;
 mod policy;
@@ -17,17 +18,20 @@ use policy::Tariff;
 pub use quotas::Limits;
 use quotas::{Hold, Quotas, Wanted};
 pub(crate) use reservation::Reservation;
+use journal::Journal;
 use std::{
-    fmt,
+    fmt, io,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use store::{
     Db, Reason,
+    ledger::Entry,
     usage::{NewUsage, Settlement},
 };
 use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 use worker_protocol::Usage;
 use writer::Writer;
@@ -40,6 +44,9 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(55 * 60);
 /// Pause after the first failed attempt; doubles each time, up to the longest.
 const SETTLE_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_SETTLE_PAUSE: Duration = Duration::from_secs(10);
+
+/// Journals of processes that are gone are looked for this often.
+const ADOPT: Duration = Duration::from_secs(20);
 
 /// The final figures of one use.
 #[derive(Clone, Debug)]
@@ -66,10 +73,24 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
+    /// Every use waits for the database.
     pub(crate) fn new(db: Db, clock: Arc<dyn Clock>, tracker: TaskTracker) -> Self {
-        let node = NodeId(Uuid::now_v7());
+        Self::of(db, clock, tracker, new_node(), None)
+    }
+
+    /// Uses are in a journal in this folder first.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub(crate) fn with_journal(db: Db, clock: Arc<dyn Clock>, tracker: TaskTracker, folder: &Path) -> io::Result<Self> {
+        let node = new_node();
+        let journal = Journal::open(folder, node)?;
+        Ok(Self::of(db, clock, tracker, node, Some(journal)))
+    }
+
+    fn of(db: Db, clock: Arc<dyn Clock>, tracker: TaskTracker, node: NodeId, journal: Option<Journal>) -> Self {
         let quotas = Quotas::new(db.clone(), clock.clone(), node);
-        let writer = Writer::new(db.clone());
+        let writer = Writer::new(db.clone(), tracker.clone(), journal);
         Self { db, writer, clock, tracker, node, quotas }
     }
 
@@ -138,7 +159,7 @@ impl Meter {
             request: actor.request(),
             created_at: at,
         };
-        self.writer.open(new).await?;
+        self.writer.open(Entry::open(&new)?).await?;
         let shortened = covered.answer < reservation.answer;
         Ok((tariff, hold, shortened.then(|| covered.longest_answer())))
     }
@@ -159,13 +180,22 @@ impl Meter {
         }
     }
 
-    /// The one way a use is settled, by compare-and-set; tries again while the database does not answer; what still fails is the sweeper's. Budgets follow the
-    /// ledger: what is not in it is not spent.
+    /// The one way a use is settled, by compare-and-set. With a journal it is settled once it is in there; otherwise, or where
+    /// that cannot be written, it is tried again while the database does not answer, and what still fails is the sweeper's.
+    /// Budgets follow the ledger: what is not written is not spent.
     async fn settle(self, id: UsageId, actor: Actor, figures: Figures, cost: Amount, hold: Hold) {
         let tokens = u64::from(figures.usage.prompt_tokens) + u64::from(figures.usage.completion_tokens);
         let (began, mut pause, mut failed) = (Instant::now(), SETTLE_PAUSE, false);
+        let entry = match Entry::settle(&self.settlement(id, &actor, &figures, cost)) {
+            Ok(entry) => entry,
+            Err(error) => {
+                tracing::error!(usage = %id, request = %actor.request(), ?figures, %error, "a use has figures that the ledger has no room for");
+                return;
+            }
+        };
+        let Some(entry) = self.writer.keep(entry) else { return hold.settle(cost, tokens) };
         loop {
-            match self.writer.settle(self.settlement(id, &actor, &figures, cost)).await {
+            match self.writer.write(entry.clone()).await {
                 Ok(true) => return hold.settle(cost, tokens),
                 // An earlier attempt may have come through and only its answer got lost.
                 Ok(false) if failed => return hold.settle(cost, tokens),
@@ -188,6 +218,16 @@ impl Meter {
         }
     }
 
+    /// See [`crate::Inference::adopt_journals`].
+    pub(crate) async fn adopt(&self) {
+        self.writer.adopt().await;
+    }
+
+    /// See [`crate::Inference::tend_quotas`].
+    pub(crate) async fn tend(&self, stop: CancellationToken) {
+        tokio::join!(self.quotas.tend(stop.clone()), quotas::every(ADOPT, &stop, || self.adopt()));
+    }
+
     /// See [`crate::Inference::sweep`].
     pub(crate) async fn sweep(&self, reason: Reason, older_than_ms: i64) -> Result<u64> {
         let now = self.clock.now();
@@ -199,6 +239,10 @@ impl Meter {
         }
         Ok(swept)
     }
+}
+
+fn new_node() -> NodeId {
+    NodeId(Uuid::now_v7())
 }
 
 /// The meter's receipt for one open use. Only the meter makes one, and only with one in hand can a

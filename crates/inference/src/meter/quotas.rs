@@ -160,7 +160,7 @@ impl Quotas {
     }
 }
 
-async fn every<F: Future<Output = ()>>(pause: Duration, stop: &CancellationToken, round: impl Fn() -> F) {
+pub(super) async fn every<F: Future<Output = ()>>(pause: Duration, stop: &CancellationToken, round: impl Fn() -> F) {
     while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
         round().await;
     }

@@ -1,29 +1,47 @@
 //! Writes the ledger, many uses in one statement.
 //!
-//! Whoever has something to write puts it into a queue and waits for a turn. Who gets the turn writes all that lies there;
-//! what arrives meanwhile is the next one's. So a lone use waits for one statement, and many at once share few.
+//! With a journal, an entry counts once it is in there, and a task writes what came within a moment into the ledger. Without
+//! one, or while the database does not keep up, whoever has something to write puts it into the queue and waits for a turn; who
+//! gets the turn writes all that lies there. So a lone use waits for one statement, and many at once share few.
 
+use super::{
+    RETRY_AFTER_S,
+    journal::{Journal, Orphan, Place},
+};
 use contract::ids::UsageId;
 use domain::{Error, Result};
+use futures::future::join_all;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 use store::{
     Db,
-    ledger::Settling,
-    usage::{NewUsage, Settlement},
+    ledger::{Entry, Settling},
 };
-use tokio::sync::{
-    Mutex as Turn,
-    oneshot::{self, error::TryRecvError},
+use tokio::{
+    sync::{
+        Mutex as Turn,
+        oneshot::{self, error::TryRecvError},
+    },
+    time::sleep,
 };
-
-use super::RETRY_AFTER_S;
+use tokio_util::task::TaskTracker;
 
 /// Uses in one statement.
 const MOST: usize = 500;
+/// Entries that may wait for the database before whoever comes waits with them.
+const BEHIND: usize = 10_000;
+/// What comes within this time after a first entry is written together with it.
+const GATHER: Duration = Duration::from_millis(20);
+/// Pause after the database did not take what was in the journal; doubles each time, up to the longest.
+const PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// See the module. Clones share the queue.
 #[derive(Clone)]
@@ -33,64 +51,79 @@ pub(super) struct Writer {
 
 struct Inner {
     db: Db,
-    waiting: Mutex<Vec<Waiting>>,
+    tracker: TaskTracker,
+    journal: Option<Journal>,
+    waiting: Mutex<VecDeque<Waiting>>,
     /// Held while somebody writes.
     turn: Turn<()>,
+    /// A task is about to write what is in the journal.
+    flushing: AtomicBool,
+    /// The database did not take the last entries.
+    failing: AtomicBool,
 }
 
 struct Waiting {
     entry: Entry,
-    /// Whether this has settled it; an opened use always tells `true`.
-    written: oneshot::Sender<Result<bool>>,
+    whose: Whose,
 }
 
-impl Waiting {
-    /// Fails if nobody waits any more.
-    fn tell(self, outcome: Result<&HashMap<UsageId, Settling>>) {
-        let _ = self.written.send(outcome.and_then(|settled| match &self.entry {
-            Entry::Open(_) => Ok(true),
-            Entry::Settle(with) => match settled.get(&with.id) {
-                Some(Settling::Done) => Ok(true),
-                Some(Settling::Busy) => Err(lost()),
-                Some(Settling::Before) | None => Ok(false),
-            },
-        }));
-    }
-}
-
-fn lost() -> Error {
-    Error::unavailable("ledger", Some(RETRY_AFTER_S))
-}
-
-enum Entry {
-    Open(Box<NewUsage>),
-    Settle(Box<Settlement>),
+enum Whose {
+    /// Somebody waits to hear whether this has settled it; an opened use always tells `true`.
+    Caller(oneshot::Sender<Result<bool>>),
+    Journal(Place),
 }
 
 impl Writer {
-    pub(super) fn new(db: Db) -> Self {
-        Self { inner: Arc::new(Inner { db, waiting: Mutex::default(), turn: Turn::new(()) }) }
+    pub(super) fn new(db: Db, tracker: TaskTracker, journal: Option<Journal>) -> Self {
+        let inner = Inner {
+            db,
+            tracker,
+            journal,
+            waiting: Mutex::default(),
+            turn: Turn::new(()),
+            flushing: AtomicBool::new(false),
+            failing: AtomicBool::new(false),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
-    /// Opens a use.
+    /// Writes it into the journal, if there is one and the database keeps up; [`Writer::write`] otherwise.
     ///
     /// # Errors
     /// As for any statement.
-    pub(super) async fn open(&self, new: NewUsage) -> Result<()> {
-        self.write(Entry::Open(Box::new(new))).await.map(drop)
+    pub(super) async fn open(&self, entry: Entry) -> Result<()> {
+        let keeps_up = !self.is_failing() && self.waiting().len() < BEHIND;
+        match if keeps_up { self.keep(entry) } else { Some(entry) } {
+            Some(entry) => self.write(entry).await.map(drop),
+            None => Ok(()),
+        }
     }
 
-    /// Settles a use; `false` if somebody else was first.
+    /// Writes it into the journal, from where it gets into the ledger later. Returns it if there is no journal, or no room
+    /// for it.
+    pub(super) fn keep(&self, entry: Entry) -> Option<Entry> {
+        let Some(journal) = &self.inner.journal else { return Some(entry) };
+        // In one step, or the ledger might be told of an end before its beginning.
+        let mut waiting = self.waiting();
+        match journal.append(&entry) {
+            Ok(place) => waiting.push_back(Waiting { entry, whose: Whose::Journal(place) }),
+            Err(error) => {
+                tracing::error!(%error, "the journal of the ledger cannot be written; writing to the database at once");
+                return Some(entry);
+            }
+        }
+        drop(waiting);
+        self.flush();
+        None
+    }
+
+    /// Writes it into the ledger and tells whether this has settled it.
     ///
     /// # Errors
     /// As for any statement.
-    pub(super) async fn settle(&self, with: Settlement) -> Result<bool> {
-        self.write(Entry::Settle(Box::new(with))).await
-    }
-
-    async fn write(&self, entry: Entry) -> Result<bool> {
+    pub(super) async fn write(&self, entry: Entry) -> Result<bool> {
         let (written, mut told) = oneshot::channel();
-        self.waiting().push(Waiting { entry, written });
+        self.waiting().push_back(Waiting { entry, whose: Whose::Caller(written) });
         let _turn = tokio::select! {
             biased;
             // Whoever has the turn took it along. One who did not live to see the end leaves nobody knowing whether it is written.
@@ -101,49 +134,156 @@ impl Writer {
             match told.try_recv() {
                 Ok(outcome) => return outcome,
                 Err(TryRecvError::Closed) => return Err(lost()),
-                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Empty) => self.write_some().await,
             }
-            let batch: Vec<Waiting> = {
-                let mut waiting = self.waiting();
-                let most = waiting.len().min(MOST);
-                waiting.drain(..most).collect()
-            };
-            self.write_batch(batch).await;
         }
     }
 
-    async fn write_batch(&self, batch: Vec<Waiting>) {
-        match self.write_entries(&batch).await {
-            Ok(settled) => batch.into_iter().for_each(|waiting| waiting.tell(Ok(&settled))),
+    /// Writes what processes left in their journals that are gone; what cannot be written stays where it is.
+    pub(super) async fn adopt(&self) {
+        let Some(journal) = &self.inner.journal else { return };
+        let orphans = match journal.orphans() {
+            Ok(orphans) => orphans,
+            Err(error) => {
+                tracing::error!(%error, "the folder for journals of the ledger cannot be read");
+                return;
+            }
+        };
+        for orphan in orphans {
+            let (node, entries) = (orphan.node, orphan.entries.len());
+            match self.adopt_one(orphan).await {
+                Ok(()) => tracing::warn!(%node, entries, "what a process left in its journal is in the ledger now"),
+                Err(error) => tracing::error!(%node, entries, %error, "what a process left in its journal cannot be written; trying again"),
+            }
+        }
+    }
+
+    async fn adopt_one(&self, orphan: Orphan) -> Result<()> {
+        // In order, so that nothing is settled before it is opened.
+        for some in orphan.entries.chunks(MOST) {
+            let written = join_all(some.iter().map(|entry| self.write(entry.clone()))).await;
+            written.into_iter().collect::<Result<Vec<bool>>>()?;
+        }
+        // Whoever took the process for dead before has counted without these.
+        self.inner.db.recount_budgets(orphan.node).await?;
+        orphan.written().map_err(Error::internal)
+    }
+
+    /// Sees to it that what is in the journal is written.
+    fn flush(&self) {
+        if !self.inner.flushing.swap(true, Ordering::SeqCst) {
+            let writer = self.clone();
+            self.inner.tracker.spawn(async move { writer.flush_all().await });
+        }
+    }
+
+    async fn flush_all(&self) {
+        let mut pause = PAUSE;
+        loop {
+            sleep(if self.is_failing() { pause } else { GATHER }).await;
+            {
+                let _turn = self.inner.turn.lock().await;
+                for _ in 0..self.waiting().len().div_ceil(MOST) {
+                    self.write_some().await;
+                    if self.is_failing() {
+                        break;
+                    }
+                }
+            }
+            pause = if self.is_failing() { (pause * 2).min(LONGEST_PAUSE) } else { PAUSE };
+            if self.waiting().is_empty() {
+                self.inner.flushing.store(false, Ordering::SeqCst);
+                // Somebody may have come in between and relied on this task.
+                if self.waiting().is_empty() || self.inner.flushing.swap(true, Ordering::SeqCst) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Writes as much as one statement takes. Whoever calls it has the turn.
+    async fn write_some(&self) {
+        let batch: Vec<Waiting> = {
+            let mut waiting = self.waiting();
+            let most = waiting.len().min(MOST);
+            waiting.drain(..most).collect()
+        };
+        let written = self.write_batch(&batch).await;
+        self.inner.failing.store(matches!(written, Err(Error::Unavailable { .. })), Ordering::Relaxed);
+        match written {
+            Ok(settled) => self.tell_all(batch, &settled),
             // One of them is at fault, and the others must not suffer for it.
             Err(Error::Internal(_) | Error::Conflict { .. }) if batch.len() > 1 => {
                 for waiting in batch {
-                    let outcome = self.write_entries(std::slice::from_ref(&waiting)).await;
-                    waiting.tell(outcome.as_ref().map_err(|error| Error::internal(error.to_string())));
+                    match self.write_batch(std::slice::from_ref(&waiting)).await {
+                        Ok(settled) => self.tell_all(vec![waiting], &settled),
+                        Err(error) => self.fail(vec![waiting], &error),
+                    }
                 }
             }
-            Err(error @ (Error::Internal(_) | Error::Conflict { .. })) => {
-                let mut error = Some(error);
-                batch.into_iter().for_each(|waiting| waiting.tell(Err(error.take().unwrap_or_else(lost))));
-            }
-            Err(_) => batch.into_iter().for_each(|waiting| waiting.tell(Err(lost()))),
+            Err(error) => self.fail(batch, &error),
         }
     }
 
-    async fn write_entries(&self, batch: &[Waiting]) -> Result<HashMap<UsageId, Settling>> {
-        let (mut open, mut settle) = (Vec::new(), Vec::new());
-        for waiting in batch {
-            match &waiting.entry {
-                Entry::Open(new) => open.push(&**new),
-                Entry::Settle(with) => settle.push(&**with),
-            }
-        }
-        self.inner.db.write_ledger(&open, &settle).await
+    async fn write_batch(&self, batch: &[Waiting]) -> Result<HashMap<UsageId, Settling>> {
+        let entries: Vec<&Entry> = batch.iter().map(|waiting| &waiting.entry).collect();
+        self.inner.db.write_entries(&entries).await
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Vec<Waiting>> {
+    fn tell_all(&self, batch: Vec<Waiting>, settled: &HashMap<UsageId, Settling>) {
+        let mut busy = Vec::new();
+        for Waiting { entry, whose } in batch {
+            let settling = if entry.opens() { Settling::Done } else { *settled.get(&entry.id()).unwrap_or(&Settling::Before) };
+            match (whose, settling) {
+                // Fails if nobody waits any more.
+                (Whose::Caller(written), Settling::Busy) => drop(written.send(Err(lost()))),
+                (Whose::Caller(written), settling) => drop(written.send(Ok(settling == Settling::Done))),
+                (Whose::Journal(place), Settling::Busy) => busy.push(Waiting { entry, whose: Whose::Journal(place) }),
+                (Whose::Journal(place), settling) => {
+                    if settling == Settling::Before {
+                        tracing::warn!(usage = %entry.id(), "a use was settled by somebody else first");
+                    }
+                    self.done(place);
+                }
+            }
+        }
+        self.waiting().extend(busy);
+    }
+
+    fn done(&self, place: Place) {
+        if let Some(Err(error)) = self.inner.journal.as_ref().map(|journal| journal.done(place)) {
+            tracing::error!(%error, "a journal of the ledger that is written can neither be emptied nor removed");
+        }
+    }
+
+    /// Nothing of it is written. What is in the journal is tried again in its order, if that can help.
+    fn fail(&self, batch: Vec<Waiting>, error: &Error) {
+        let passing = matches!(error, Error::Unavailable { .. });
+        let mut again = Vec::new();
+        for Waiting { entry, whose } in batch {
+            match whose {
+                Whose::Caller(written) if passing => drop(written.send(Err(lost()))),
+                Whose::Caller(written) => drop(written.send(Err(Error::internal(error.to_string())))),
+                Whose::Journal(_) if passing => again.push(Waiting { entry, whose }),
+                // It stays in the journal, and the next process that finds it tries once more.
+                Whose::Journal(_) => tracing::error!(usage = %entry.id(), %error, ?entry, "an entry of the ledger cannot be written"),
+            }
+        }
+        let mut waiting = self.waiting();
+        again.into_iter().rev().for_each(|entry| waiting.push_front(entry));
+    }
+
+    fn is_failing(&self) -> bool {
+        self.inner.failing.load(Ordering::Relaxed)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Waiting>> {
         self.inner.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn lost() -> Error {
+    Error::unavailable("ledger", Some(RETRY_AFTER_S))
 }
 
 impl fmt::Debug for Writer {

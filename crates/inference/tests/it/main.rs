@@ -5,6 +5,7 @@ mod compile_fail;
 mod count;
 mod ends;
 mod guard;
+mod journal;
 mod money;
 mod pool;
 mod setup;

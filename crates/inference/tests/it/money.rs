@@ -16,41 +16,41 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// 20 prompt tokens, 10 of them cached, and 5 of an answer, at 1 €, 0.10 € and 2 € for a million.
-const COST: &str = "0.000021";
+pub const COST: &str = "0.000021";
 
-fn answer() -> Script {
+pub fn answer() -> Script {
     Script::answer("a house of trade indeed").prompt(20, 10)
 }
 
 /// Up to ten tokens of an answer.
-fn short() -> Request {
+pub fn short() -> Request {
     Request { sampling: Sampling { max_tokens: Some(10), ..Sampling::default() }, ..request() }
 }
 
 /// What [`short`] reserves: its 18 bytes with what is around them, and ten tokens.
-fn reserved() -> Amount {
+pub fn reserved() -> Amount {
     let bytes = short().messages[0].content.len() as u64 + 16 + 64;
     amount("0.000001").times(bytes) + amount("0.000002").times(10)
 }
 
-async fn world() -> Setup {
+pub async fn world() -> Setup {
     let s = setup().await;
     s.worker.otherwise(answer());
     price(&s.db, FAKE_MODEL, "EUR", "1", "2").await;
     s
 }
 
-async fn only(db: &TestDb, actor: &Actor) -> BudgetState {
+pub async fn only(db: &TestDb, actor: &Actor) -> BudgetState {
     let mut states = spent(db, actor.tenant()).await;
     assert_eq!(states.len(), 1, "{states:?}");
     states.remove(0)
 }
 
-async fn sum_of_the_ledger(db: &TestDb) -> i64 {
+pub async fn sum_of_the_ledger(db: &TestDb) -> i64 {
     db.count_as_owner("SELECT (coalesce(sum(cost), 0) * 1000000000000)::bigint AS value FROM usage_event").await
 }
 
-fn pico(amount: Amount) -> i64 {
+pub fn pico(amount: Amount) -> i64 {
     (amount.decimal() * rust_decimal::Decimal::from(1_000_000_000_000_i64)).try_into().expect("a whole number")
 }
 

@@ -1,0 +1,129 @@
+//! The ledger's journal: nothing waits for the database, and nothing is lost with a process.
+
+use crate::{
+    money::{COST, answer, only, pico, short, sum_of_the_ledger, world},
+    setup::{Setup, eventually, first_text, read},
+};
+use domain::{Amount, quota::Level};
+use futures::future::join_all;
+use inference::Inference;
+use std::{fs, path::Path, time::Duration};
+use tempfile::TempDir;
+use testkit::{
+    fake_worker::inference_with_journal,
+    ledger::{hold_ledger, ledger},
+    quotas::{amount, budget},
+};
+use tokio::{runtime::Builder, sync::oneshot, time::timeout};
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+async fn rich() -> Setup {
+    let s = world().await;
+    budget(&s.db, s.actor.tenant(), Level::Tenant, None, "1", true).await;
+    s
+}
+
+/// Uses that are settled with their figures.
+async fn settled(s: &Setup) -> usize {
+    ledger(&s.db).await.iter().filter(|row| row.state == "settled" && row.completion_tokens == 5).count()
+}
+
+fn bytes_left(folder: &Path) -> u64 {
+    let sizes = fs::read_dir(folder).expect("the folder").map(|file| file.expect("a file").metadata().expect("its size").len());
+    sizes.sum()
+}
+
+#[tokio::test]
+async fn a_use_does_not_wait_for_the_database_and_is_in_the_ledger_soon_after() {
+    let (s, folder) = (rich().await, folder());
+    let node = inference_with_journal(s.db.db.clone(), &s.worker, folder.path());
+    // Prices and a slice of the budget are known from here on.
+    read(&mut node.admit(&s.actor, short()).await.expect("admitted")).await;
+    eventually("the first is settled", || async { settled(&s).await == 1 }).await;
+    let held = hold_ledger(&s.db).await;
+    let asked = async { read(&mut node.admit(&s.actor, short()).await.expect("admitted")).await };
+    timeout(Duration::from_secs(1), asked).await.expect("nobody waits for the database");
+    assert_eq!(sum_of_the_ledger(&s.db).await, pico(amount(COST)), "the database has heard of the first alone");
+    assert!(bytes_left(folder.path()) > 0);
+    held.let_go().await;
+    eventually("both are settled", || async { settled(&s).await == 2 }).await;
+    node.drain().await;
+    assert_eq!(bytes_left(folder.path()), 0);
+    let state = only(&s.db, &s.actor).await;
+    assert_eq!((state.spent, state.held), (amount(COST).times(2), Amount::ZERO));
+    assert_eq!(pico(state.spent), sum_of_the_ledger(&s.db).await);
+}
+
+#[tokio::test]
+async fn many_at_once_are_all_in_the_ledger_with_their_figures() {
+    let (s, folder) = (rich().await, folder());
+    let node = inference_with_journal(s.db.db.clone(), &s.worker, folder.path());
+    let ask = || async { read(&mut node.admit(&s.actor, short()).await.expect("admitted")).await };
+    join_all((0..200).map(|_| ask())).await;
+    node.drain().await;
+    let rows = ledger(&s.db).await;
+    assert_eq!(rows.len(), 200);
+    assert!(rows.iter().all(|row| row.outcome.as_deref() == Some("ok") && row.completion_tokens == 5));
+    let state = only(&s.db, &s.actor).await;
+    assert_eq!((pico(state.spent), state.held), (sum_of_the_ledger(&s.db).await, Amount::ZERO));
+}
+
+/// A process that settles one use and is in the midst of another when it is killed; the database heard of neither.
+async fn killed(s: &Setup, folder: &Path) {
+    let held = hold_ledger(&s.db).await;
+    s.worker.script(answer());
+    s.worker.script(answer().hangs_after(1));
+    let (worker, db, actor) = (&s.worker, &s.db, s.actor.clone());
+    let (done, ready) = oneshot::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // All its tasks end where they are, as with a process.
+            let process = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+            process.block_on(async {
+                let node: Inference = inference_with_journal(db.connect().await, worker, folder);
+                read(&mut node.admit(&actor, short()).await.expect("admitted")).await;
+                let mut running = node.admit(&actor, short()).await.expect("admitted");
+                first_text(&mut running).await;
+                std::mem::forget(running);
+            });
+            process.shutdown_timeout(Duration::from_millis(100));
+            let _ = done.send(());
+        });
+    });
+    ready.await.expect("it was killed");
+    held.let_go().await;
+    assert_eq!(ledger(&s.db).await.len(), 0, "the database has heard of nothing");
+    assert!(bytes_left(folder) > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_killed_process_had_not_told_the_database_is_told_by_the_next_one() {
+    let (s, folder) = (rich().await, folder());
+    killed(&s, folder.path()).await;
+    let next = inference_with_journal(s.db.db.clone(), &s.worker, folder.path());
+    next.adopt_journals().await;
+    next.adopt_journals().await;
+    let rows = ledger(&s.db).await;
+    let outcomes: Vec<_> = rows.iter().map(|row| (row.state.as_str(), row.completion_tokens)).collect();
+    assert_eq!(outcomes, [("settled", 5), ("open", 0)]);
+    assert_eq!(bytes_left(folder.path()), 0);
+    assert_eq!(next.recover_quotas(Duration::ZERO).await.expect("recovered"), 1);
+    let state = only(&s.db, &s.actor).await;
+    assert_eq!(state.spent, amount(COST), "nothing is lost, nothing spent twice");
+    assert!(state.held > Amount::ZERO, "what seems to run stays set aside until the sweeper has settled it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn budgets_count_what_comes_out_of_a_journal_after_its_process_was_taken_for_dead() {
+    let (s, folder) = (rich().await, folder());
+    killed(&s, folder.path()).await;
+    let next = inference_with_journal(s.db.db.clone(), &s.worker, folder.path());
+    assert_eq!(next.recover_quotas(Duration::ZERO).await.expect("recovered"), 1);
+    assert_eq!(only(&s.db, &s.actor).await.spent, Amount::ZERO, "the ledger does not know better yet");
+    next.adopt_journals().await;
+    let state = only(&s.db, &s.actor).await;
+    assert_eq!((state.spent, pico(state.spent)), (amount(COST), sum_of_the_ledger(&s.db).await));
+}
