@@ -9,6 +9,8 @@ use crate::report::Figure;
 use crate::texts::prose;
 
 const QUESTIONS: u64 = 6;
+/// More than the schema's longest answer has characters: an answer that is cut is no person, whoever wrote it.
+const MOST_TOKENS: u32 = 900;
 
 pub async fn run(launcher: &Launcher, kind: Kind) -> Result<Vec<Figure>> {
     let engine = launcher.start(kind, Needs { clients: 1, context: 2048, slots: None, speculate: false, keep: false }).await?;
@@ -50,7 +52,7 @@ async fn person(engine: &Engine, question: String) -> Result<Answer> {
         "required": ["name", "age", "occupation", "biography", "hobbies", "address"],
         "additionalProperties": false
     });
-    engine.ask(Ask { schema: Some(schema), ..Ask::question(question, 400) }).await
+    engine.ask(Ask { schema: Some(schema), ..Ask::question(question, MOST_TOKENS) }).await
 }
 
 /// Tokens per second after the first one.
