@@ -12,6 +12,7 @@ use crate::{
     follow::{Finishes, Render, begun, finish_reason, follow},
     headers,
     known::Known,
+    openapi::Described,
     parameters::{OneOrMany, completion_request},
     sse,
     usage::Usage,
@@ -27,8 +28,10 @@ use domain::{Amount, Currency};
 use futures::{StreamExt, TryStreamExt, stream};
 use inference::{ChatMessage, ChatRole, Finish, Options, Output, TokenLogprob};
 use serde::Serialize;
+use serde_json::json;
 use services::Completion;
 use std::collections::{BTreeMap, VecDeque};
+use utoipa::ToSchema;
 
 /// Prompts of one request.
 const MOST_PROMPTS: usize = 64;
@@ -40,12 +43,14 @@ const DEFAULT_MAX_TOKENS: u32 = 16;
 completion_request! {
     /// The body.
     pub struct CompletionRequest {
+        #[schema(schema_with = crate::parameters::text_or_texts)]
         prompt: OneOrMany,
         echo: Option<bool>,
         logprobs: Option<u8>,
         best_of: Option<u32>,
         suffix: Option<String>,
         #[serde(rename = "metadata")]
+        #[schema(schema_with = crate::known::schema)]
         _metadata: Option<Known>,
     }
 }
@@ -75,7 +80,8 @@ impl CompletionRequest {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Completion)]
 struct Body<'a> {
     id: &'a str,
     object: &'static str,
@@ -85,19 +91,24 @@ struct Body<'a> {
     choices: Vec<BodyChoice<'a>>,
     /// Outer `None`: it was not asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Usage>)]
     usage: Option<Option<Usage>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = CompletionChoice)]
 struct BodyChoice<'a> {
     text: &'a str,
     index: u32,
+    #[schema(required)]
     logprobs: Option<Logprobs>,
+    #[schema(required)]
     finish_reason: Option<&'a str>,
 }
 
 /// Log-probabilities in the older shape: columns instead of rows.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = CompletionLogprobs)]
 struct Logprobs {
     tokens: Vec<String>,
     token_logprobs: Vec<f32>,
@@ -121,6 +132,21 @@ impl Logprobs {
         }
         Some(columns)
     }
+}
+
+/// For the API's description.
+pub fn described(operation: Described) -> Described {
+    let asked = json!({ "model": "qwen2.5-coder-1.5b-instruct", "prompt": "def fib(n):", "max_tokens": 64 });
+    operation
+        .named(
+            "createCompletion",
+            "Go on with a text",
+            "Without a conversation around it. Several prompts can be completed, or one can be streamed.",
+        )
+        .reads::<CompletionRequest>(asked)
+        .answers::<Body<'_>>("What follows.")
+        .streams::<Body<'_>>()
+        .names_its_use()
 }
 
 pub async fn create(State(gateway): State<Gateway>, call: Call<CompletionRequest>) -> Result<Response, Failure> {

@@ -1,6 +1,6 @@
 //! `POST /v1/embeddings`.
 
-use crate::{Gateway, body::Call, failure::Failure, headers, known::Known, parameters::OneOrMany, usage::InputUsage};
+use crate::{Gateway, body::Call, failure::Failure, headers, known::Known, openapi::Described, parameters::OneOrMany, usage::InputUsage};
 use axum::{
     Json,
     extract::State,
@@ -9,27 +9,33 @@ use axum::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use inference::VectorRequest;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::ToSchema;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub struct EmbeddingsRequest {
     model: String,
     /// Token ids, which OpenAI takes too, are those of its own models and mean nothing here.
+    #[schema(schema_with = crate::parameters::text_or_texts)]
     input: OneOrMany,
     encoding_format: Option<Encoding>,
     dimensions: Option<usize>,
     #[serde(rename = "user")]
+    #[schema(schema_with = crate::known::schema)]
     _user: Option<Known>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = EmbeddingEncoding)]
 enum Encoding {
     Float,
     /// Little-endian f32. What OpenAI's Python client asks for when its caller says nothing.
     Base64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EmbeddingsAnswer)]
 struct List<'a> {
     object: &'static str,
     data: Vec<Entry>,
@@ -37,14 +43,15 @@ struct List<'a> {
     usage: InputUsage,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EmbeddingEntry)]
 struct Entry {
     object: &'static str,
     index: usize,
     embedding: Embedding,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 enum Embedding {
     Numbers(Vec<f32>),
@@ -58,6 +65,16 @@ impl Embedding {
             Encoding::Base64 => Self::Text(STANDARD.encode(vector.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<_>>())),
         }
     }
+}
+
+/// For the API's description.
+pub fn described(operation: Described) -> Described {
+    let asked = json!({ "model": "multilingual-e5-small", "input": ["query: Where is the town hall?"] });
+    operation
+        .named("createEmbedding", "Vectors of texts", "Normalised, so that the scalar product is the cosine.")
+        .reads::<EmbeddingsRequest>(asked)
+        .answers::<List<'_>>("A vector for each text.")
+        .names_its_use()
 }
 
 pub async fn create(State(gateway): State<Gateway>, call: Call<EmbeddingsRequest>) -> Result<Response, Failure> {

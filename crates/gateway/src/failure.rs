@@ -14,6 +14,7 @@ use contract::ids::RequestId;
 use domain::{Error, Quota, error::seconds};
 use serde::Serialize;
 use std::borrow::Cow;
+use utoipa::ToSchema;
 
 /// Why a request was not answered.
 #[derive(Debug)]
@@ -26,17 +27,22 @@ pub struct Failure {
 }
 
 /// The value of `error`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ErrorBody)]
 pub struct FailureBody {
     pub message: String,
     #[serde(rename = "type")]
     kind: &'static str,
+    #[schema(required)]
     pub param: Option<String>,
+    #[schema(required)]
     pub code: Option<Cow<'static, str>>,
 }
 
-#[derive(Serialize)]
-struct Envelope<'a> {
+/// How it is sent.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
+pub struct Envelope<'a> {
     error: &'a FailureBody,
 }
 

@@ -5,6 +5,12 @@ use serde::{
     de::{self, MapAccess, SeqAccess, Visitor},
 };
 use std::fmt;
+use utoipa::openapi::{Object, ObjectBuilder, schema::SchemaType};
+
+/// What the API's description says of such a field.
+pub fn schema() -> Object {
+    ObjectBuilder::new().schema_type(SchemaType::AnyValue).description(Some("Taken, and without effect.")).build()
+}
 
 /// Takes any value. Unlike `serde::de::IgnoredAny` it does not count as unknown.
 #[derive(Clone, Copy, Debug)]

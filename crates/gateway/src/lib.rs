@@ -18,6 +18,7 @@ mod headers;
 mod known;
 mod models;
 mod moderations;
+mod openapi;
 mod parameters;
 mod rerank;
 mod responses;
@@ -31,6 +32,7 @@ use axum::{
     routing::{MethodRouter, delete, get, post},
 };
 use identity::Identity;
+pub use openapi::document;
 use services::Services;
 
 /// Largest body of a request, in bytes. A conversation of 100,000 tokens has about half a megabyte; images are larger.

@@ -1,6 +1,6 @@
 //! `GET /v1/models` and `GET /v1/models/{id}`.
 
-use crate::{Gateway, caller::Caller, failure::Failure};
+use crate::{Gateway, caller::Caller, failure::Failure, openapi::Described};
 use axum::{
     Json,
     extract::{Path, State},
@@ -9,15 +9,17 @@ use axum::{
 use domain::Error;
 use inference::{ModelKind, Offered};
 use serde::Serialize;
+use utoipa::ToSchema;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ModelList)]
 struct List {
     object: &'static str,
     data: Vec<Model>,
 }
 
 /// OpenAI's four fields, and what several servers add.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Model {
     id: String,
     object: &'static str,
@@ -47,6 +49,19 @@ impl From<Offered> for Model {
             status: if offered.ready { "ready" } else { "unavailable" },
         }
     }
+}
+
+/// For the API's description.
+pub fn described_list(operation: Described) -> Described {
+    operation.named("listModels", "Models that the key may use", "Of every kind.").answers::<List>("The models.")
+}
+
+/// For the API's description.
+pub fn described(operation: Described) -> Described {
+    operation
+        .named("getModel", "One model", "A model that the key may not use is as unknown as one that is not there.")
+        .addressed("model", "The model's id, which may have slashes.")
+        .answers::<Model>("The model.")
 }
 
 pub async fn list(State(gateway): State<Gateway>, Caller(actor): Caller) -> Result<Response, Failure> {

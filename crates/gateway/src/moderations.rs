@@ -1,15 +1,17 @@
 //! `POST /v1/moderations`: what the guardrails of the key's organisation see in texts. Its categories are the kinds of
 //! their checks, not OpenAI's: nobody here judges violence or hate, and an answer that denies them would be a lie.
 
-use crate::{Gateway, body::Call, failure::Failure, parameters::OneOrMany};
+use crate::{Gateway, body::Call, failure::Failure, openapi::Described, parameters::OneOrMany};
 use axum::{
     Json,
     extract::State,
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use services::guardrails::Found;
 use std::collections::BTreeMap;
+use utoipa::ToSchema;
 
 /// What stands for a model in the answer.
 const MODEL: &str = "kontor-guardrails";
@@ -17,22 +19,24 @@ const MODEL: &str = "kontor-guardrails";
 /// The categories of each result. Those that no rule of the organisation looks at are never flagged.
 const CATEGORIES: [&str; 4] = ["pii", "secrets", "injection", "words"];
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub struct ModerationRequest {
+    #[schema(schema_with = crate::parameters::text_or_texts)]
     input: OneOrMany,
     /// Taken, so that clients of OpenAI's API work; there is one.
     #[serde(rename = "model")]
     _model: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Moderation {
     id: String,
     model: &'static str,
     results: Vec<Judged>,
 }
 
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = ModerationResult)]
 struct Judged {
     flagged: bool,
     categories: BTreeMap<&'static str, bool>,
@@ -56,6 +60,16 @@ impl From<Vec<Found>> for Judged {
             category_scores: scores,
         }
     }
+}
+
+/// For the API's description.
+pub fn described(operation: Described) -> Described {
+    let text =
+        "What the guardrails of the key's organisation see. The categories are `pii`, `secrets`, `injection` and `words`, not OpenAI's.";
+    operation
+        .named("createModeration", "Look at texts with the guardrails", text)
+        .reads::<ModerationRequest>(json!({ "input": "My account is DE89 3704 0044 0532 0130 00." }))
+        .answers::<Moderation>("A result for each text.")
 }
 
 pub async fn create(State(gateway): State<Gateway>, call: Call<ModerationRequest>) -> Result<Response, Failure> {

@@ -1,6 +1,6 @@
 //! Fields that requests for completions have in common, and values that come in several shapes.
 
-use crate::failure::Failure;
+use crate::{failure::Failure, openapi};
 use contract::model::Sampling;
 use inference::Options;
 use serde::{
@@ -8,6 +8,10 @@ use serde::{
     de::{self, SeqAccess, Visitor},
 };
 use std::{collections::BTreeMap, fmt};
+use utoipa::{
+    ToSchema,
+    openapi::{Object, Schema, Type},
+};
 
 /// Tokens whose scores may be changed.
 const MOST_BIASES: usize = 1024;
@@ -20,27 +24,44 @@ const MOST_STOP_BYTES: usize = 16 * 1024;
 macro_rules! completion_request {
     ($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* }) => {
         $(#[$meta])*
-        #[derive(Debug, serde::Deserialize)]
+        #[derive(Debug, serde::Deserialize, utoipa::ToSchema)]
         pub struct $name {
+            /// One of those that `GET /v1/models` lists.
             pub model: String,
+            /// Send the answer as it is made.
             pub stream: Option<bool>,
             pub stream_options: Option<$crate::parameters::StreamOptions>,
             $($(#[$field_meta])* $field: $type,)*
+            /// 0 to 2; 0 takes the likeliest token each time.
             temperature: Option<f32>,
+            /// Nucleus mass, 0 to 1.
             top_p: Option<f32>,
+            /// As many tokens are looked at; 0 switches it off.
             top_k: Option<u32>,
+            /// Tokens less likely than this share of the likeliest one are left out, 0 to 1.
             min_p: Option<f32>,
+            /// Locally typical mass, 0 to 1; 1 is off.
             typical_p: Option<f32>,
+            /// 1 is off; at most 2.
             repeat_penalty: Option<f32>,
+            /// -2 to 2: taken off a token for each time the answer has it already.
             frequency_penalty: Option<f32>,
+            /// -2 to 2: taken off a token once if the answer has it already.
             presence_penalty: Option<f32>,
+            /// Same seed, same prompt, same model: same answer.
             seed: Option<i64>,
+            /// Longest answer, in tokens.
             max_tokens: Option<u32>,
+            /// How many answers.
             n: Option<u32>,
+            /// Texts before which an answer ends.
+            #[schema(schema_with = $crate::parameters::text_or_texts)]
             stop: Option<$crate::parameters::OneOrMany>,
+            /// What is added to the scores of tokens, by their numbers.
             logit_bias: Option<std::collections::BTreeMap<String, f32>>,
             // Known, and without a meaning here.
             #[serde(rename = "user")]
+            #[schema(schema_with = $crate::known::schema)]
             _user: Option<$crate::known::Known>,
         }
 
@@ -70,7 +91,7 @@ macro_rules! completion_request {
 }
 pub(crate) use completion_request;
 
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
 pub struct StreamOptions {
     #[serde(default)]
     pub include_usage: Option<bool>,
@@ -122,6 +143,11 @@ pub fn seed(seed: i64) -> u32 {
     let [.., high, low] = [seed >> 32, seed].map(|half| u32::try_from(half & 0xffff_ffff).unwrap_or_default());
     // Seeds below 2^32 stay what they are.
     high.wrapping_mul(0x9e37_79b9) ^ low
+}
+
+/// What the API's description says of [`OneOrMany`].
+pub fn text_or_texts() -> Schema {
+    openapi::text_or_list(Object::with_type(Type::String))
 }
 
 /// One text or several.

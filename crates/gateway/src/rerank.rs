@@ -1,6 +1,6 @@
 //! `POST /v1/rerank`, in the form of Jina and Cohere.
 
-use crate::{Gateway, body::Call, failure::Failure, headers, usage::InputUsage};
+use crate::{Gateway, body::Call, failure::Failure, headers, openapi::Described, usage::InputUsage};
 use axum::{
     Json,
     extract::State,
@@ -8,8 +8,10 @@ use axum::{
 };
 use inference::VectorRequest;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::ToSchema;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub struct RerankRequest {
     model: String,
     query: String,
@@ -19,14 +21,16 @@ pub struct RerankRequest {
 }
 
 /// Jina takes texts, Cohere also objects.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = RerankDocument)]
 enum Document {
     Text(String),
     Object { text: String },
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = RerankAnswer)]
 struct Ranking<'a> {
     id: String,
     model: &'a str,
@@ -34,7 +38,8 @@ struct Ranking<'a> {
     usage: InputUsage,
 }
 
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = RankedEntry)]
 struct Ranked {
     index: usize,
     relevance_score: f32,
@@ -42,9 +47,20 @@ struct Ranked {
     document: Option<RankedDocument>,
 }
 
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize, ToSchema)]
 struct RankedDocument {
     text: String,
+}
+
+/// For the API's description.
+pub fn described(operation: Described) -> Described {
+    let asked =
+        json!({ "model": "bge-reranker-v2-m3", "query": "Where is the town hall?", "documents": ["At the market.", "On Mondays."] });
+    operation
+        .named("createRerank", "Put documents in order for a query", "In the form of Jina and Cohere. Scores lie between 0 and 1.")
+        .reads::<RerankRequest>(asked)
+        .answers::<Ranking<'_>>("The documents, best first.")
+        .names_its_use()
 }
 
 pub async fn create(State(gateway): State<Gateway>, call: Call<RerankRequest>) -> Result<Response, Failure> {

@@ -2,9 +2,10 @@
 
 use contract::chat::AnswerStats;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// The value of `usage`.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct Usage {
     prompt_tokens: u32,
     completion_tokens: u32,
@@ -13,14 +14,14 @@ pub struct Usage {
     completion_tokens_details: CompletionDetails,
 }
 
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 struct PromptDetails {
     /// Came out of the prefix cache.
     cached_tokens: u32,
     audio_tokens: u32,
 }
 
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 struct CompletionDetails {
     reasoning_tokens: u32,
     audio_tokens: u32,
@@ -47,7 +48,7 @@ impl From<&AnswerStats> for Usage {
 }
 
 /// The value of `usage` where nothing is completed.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct InputUsage {
     prompt_tokens: u32,
     total_tokens: u32,

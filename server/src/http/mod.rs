@@ -2,6 +2,7 @@
 
 pub mod assets;
 pub mod csrf;
+pub mod docs;
 pub mod export;
 pub mod headers;
 pub mod health;

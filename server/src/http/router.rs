@@ -3,7 +3,7 @@
 
 use super::{
     assets::Site,
-    csrf, export, headers, health, limits, pages, problem, request_id,
+    csrf, docs, export, headers, health, limits, pages, problem, request_id,
     session::{authenticate, believe_proxy, require_sign_in},
     sse,
     state::AppState,
@@ -29,6 +29,9 @@ type PlainRoute = (&'static str, &'static str, fn() -> MethodRouter<AppState>);
 pub const PLAIN_ROUTES: &[PlainRoute] = &[
     ("GET", "/healthz", || get(health::alive)),
     ("GET", "/readyz", || get(health::ready)),
+    ("GET", "/openapi.json", || get(docs::document)),
+    ("GET", "/docs", || get(docs::page)),
+    ("GET", "/docs/style.css", || get(docs::style)),
     ("GET", "/ui/turns/{id}/events", || get(sse::turn_events)),
     ("GET", "/ui/export/conversations/{id}/{format}", || get(export::conversation)),
     ("GET", "/ui/export/everything", || get(export::everything)),

@@ -40,6 +40,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("reqwest", &["inference", "bench", "worker", "worker-protocol"]),
     ("argon2", &["identity"]),
     ("figment", &["server"]),
+    ("utoipa", &["gateway"]),
     ("clap", &["server", "bench"]),
 ];
 

@@ -83,6 +83,9 @@ const MATRIX: &[Row] = &[
     // Plain routes.
     row("/healthz", nothing, PUBLIC),
     row("/readyz", nothing, PUBLIC),
+    row("/openapi.json", nothing, PUBLIC),
+    row("/docs", nothing, PUBLIC),
+    row("/docs/style.css", nothing, PUBLIC),
     row("/ui/turns/{id}/events", nothing, MINE),
     row("/ui/export/conversations/{id}/{format}", nothing, MINE),
     row("/ui/export/everything", nothing, EVERYBODY),

@@ -15,12 +15,14 @@ use contract::chat::AnswerStats;
 use inference::{Finish, ToolCall};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 /// Clients give back only thoughts with a signature, as Anthropic demands it. Nobody here reads it.
 pub const SIGNATURE: &str = "kontor";
 
 /// A whole answer, or the beginning of a stream.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AnthropicAnswer)]
 pub struct Message<'a> {
     id: String,
     #[serde(rename = "type")]
@@ -28,23 +30,37 @@ pub struct Message<'a> {
     role: &'static str,
     model: &'a str,
     content: Vec<Block<'a>>,
+    #[schema(required)]
     stop_reason: Option<&'static str>,
     /// The engine does not tell which text it was.
+    #[schema(required)]
     stop_sequence: Option<&'a str>,
     usage: Usage,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[schema(as = AnthropicAnswerBlock)]
 pub enum Block<'a> {
-    Text { text: &'a str },
-    Thinking { thinking: &'a str, signature: &'static str },
-    ToolUse { id: &'a str, name: &'a str, input: Map<String, Value> },
+    Text {
+        text: &'a str,
+    },
+    Thinking {
+        thinking: &'a str,
+        signature: &'static str,
+    },
+    ToolUse {
+        id: &'a str,
+        name: &'a str,
+        #[schema(value_type = Object)]
+        input: Map<String, Value>,
+    },
 }
 
 /// All three kinds of input together are the prompt. The prefix cache keeps what it can without being asked, so nothing is
 /// written into it at a price of its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = AnthropicUsage)]
 pub struct Usage {
     input_tokens: u32,
     cache_creation_input_tokens: u32,

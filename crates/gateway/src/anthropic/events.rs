@@ -3,9 +3,11 @@
 use super::answer::{Block, Message, Usage};
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[schema(as = AnthropicEvent)]
 pub enum Event<'a> {
     MessageStart { message: Message<'a> },
     ContentBlockStart { index: u32, content_block: Block<'a> },
@@ -15,8 +17,9 @@ pub enum Event<'a> {
     MessageStop,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(tag = "type")]
+#[schema(as = AnthropicDelta)]
 pub enum Delta<'a> {
     #[serde(rename = "text_delta")]
     Text { text: &'a str },
@@ -28,10 +31,12 @@ pub enum Delta<'a> {
     InputJson { partial_json: &'a str },
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AnthropicEnding)]
 pub struct Ending {
     pub stop_reason: &'static str,
     /// The engine does not tell which text it was.
+    #[schema(required)]
     pub stop_sequence: Option<&'static str>,
 }
 

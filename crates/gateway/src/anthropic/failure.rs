@@ -8,6 +8,7 @@ use axum::{
 };
 use contract::ids::RequestId;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Where Anthropic's clients look for the request's id.
 static REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
@@ -16,7 +17,8 @@ static REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const OVERLOADED: u16 = 529;
 
 /// The body, and a stream's event of the name `error`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AnthropicError)]
 pub struct Told {
     #[serde(rename = "type")]
     kind: &'static str,
@@ -24,7 +26,8 @@ pub struct Told {
     request_id: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AnthropicErrorBody)]
 struct ToldError {
     #[serde(rename = "type")]
     kind: &'static str,
@@ -34,7 +37,8 @@ struct ToldError {
 }
 
 /// The cause for programs, which must not have to read the message.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AnthropicErrorDetails)]
 struct Details {
     error_code: String,
 }

@@ -1,7 +1,7 @@
 //! Messages as Anthropic's clients write them: content is a text or a list of blocks, and what tools answered is a block
 //! of the user's.
 
-use crate::{failure::Failure, known::Known};
+use crate::{failure::Failure, known::Known, openapi};
 use inference::{ChatMessage, ChatRole, ToolCall};
 use serde::{
     Deserialize, Deserializer,
@@ -9,31 +9,41 @@ use serde::{
 };
 use serde_json::{Map, Value};
 use std::fmt;
+use utoipa::{ToSchema, openapi::Schema};
 
 /// How a coding tool begins the system's text for Anthropic's bookkeeping. What follows is different in each request, and
 /// nothing behind it would come out of the prefix cache.
 const BOOKKEEPING: &str = "x-anthropic-billing-header:";
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = AnthropicMessage)]
 pub struct Message {
     role: Role,
+    #[schema(schema_with = content)]
     content: Content,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = AnthropicRole)]
 enum Role {
     System,
     User,
     Assistant,
 }
 
+/// What the API's description says of [`Content`].
+pub fn content() -> Schema {
+    openapi::text_or::<Block>()
+}
+
 /// A text counts as one block.
 #[derive(Debug)]
 pub struct Content(Vec<Block>);
 
-#[derive(Debug, Default, Deserialize)]
-struct Block {
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[schema(as = AnthropicBlock)]
+pub struct Block {
     #[serde(rename = "type")]
     kind: String,
     text: Option<String>,
@@ -41,23 +51,31 @@ struct Block {
     /// Of a call, as `name` and `input` are.
     id: Option<String>,
     name: Option<String>,
+    #[schema(value_type = Option<Object>)]
     input: Option<Map<String, Value>>,
     /// Of a result, as `content` and `is_error` are.
     tool_use_id: Option<String>,
+    #[schema(schema_with = content)]
     content: Option<Content>,
     is_error: Option<bool>,
     // Known, and nothing that a template takes.
     #[serde(rename = "signature")]
+    #[schema(schema_with = crate::known::schema)]
     _signature: Option<Known>,
     #[serde(rename = "data")]
+    #[schema(schema_with = crate::known::schema)]
     _data: Option<Known>,
     #[serde(rename = "cache_control")]
+    #[schema(schema_with = crate::known::schema)]
     _cache_control: Option<Known>,
     #[serde(rename = "citations")]
+    #[schema(schema_with = crate::known::schema)]
     _citations: Option<Known>,
     #[serde(rename = "caller")]
+    #[schema(schema_with = crate::known::schema)]
     _caller: Option<Known>,
     #[serde(rename = "source")]
+    #[schema(schema_with = crate::known::schema)]
     _source: Option<Known>,
 }
 

@@ -18,6 +18,7 @@ use crate::{
     failure::Failure,
     follow::{begun, follow},
     headers,
+    openapi::Described,
 };
 use axum::{
     Extension, Json,
@@ -25,12 +26,42 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use contract::ids::RequestId;
+pub use failure::Told;
 use request::MessagesRequest;
 use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// Not a [`Call`] itself: what is wrong with it must be said in this face's shape.
 type Asked = Result<Call<MessagesRequest>, Failure>;
+
+/// For the API's description.
+pub fn described(operation: Described) -> Described {
+    let asked =
+        json!({ "model": "qwen2.5-coder-1.5b-instruct", "max_tokens": 200, "messages": [{ "role": "user", "content": "Say hello." }] });
+    operation
+        .named(
+            "createMessage",
+            "Answer in Anthropic's form",
+            "Text, tools, schemas and thoughts. Events of a stream have their type for a name.",
+        )
+        .reads::<MessagesRequest>(asked)
+        .knows::<messages::Block>()
+        .answers::<answer::Message<'_>>("The answer.")
+        .streams::<events::Event<'_>>()
+        .names_its_use()
+}
+
+/// For the API's description.
+pub fn described_count(operation: Described) -> Described {
+    let asked = json!({ "model": "qwen2.5-coder-1.5b-instruct", "messages": [{ "role": "user", "content": "Say hello." }] });
+    operation
+        .named("countMessageTokens", "Tokens of a prompt", "Makes no answer and costs nothing.")
+        .reads::<MessagesRequest>(asked)
+        .knows::<messages::Block>()
+        .answers::<Counted>("How many they are.")
+}
 
 pub async fn create(State(gateway): State<Gateway>, request: Option<Extension<RequestId>>, asked: Asked) -> Response {
     failure::in_shape(answer(&gateway, asked).await, id(request))
@@ -64,7 +95,8 @@ async fn answer(gateway: &Gateway, asked: Asked) -> Result<Response, Failure> {
     Ok(response)
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AnthropicTokenCount)]
 struct Counted {
     input_tokens: u32,
 }

@@ -7,13 +7,16 @@ use inference::{ChatRole, Format, Options, Tool, ToolChoice};
 use serde::Deserialize;
 use serde_json::Value;
 use services::Completion;
+use utoipa::ToSchema;
 
 /// The body, of the call that counts too.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub struct MessagesRequest {
     model: String,
     messages: Vec<Message>,
+    /// Longest answer, in tokens. Needed for an answer, not for counting.
     max_tokens: Option<u32>,
+    #[schema(schema_with = super::messages::content)]
     system: Option<Content>,
     pub stream: Option<bool>,
     temperature: Option<f32>,
@@ -26,14 +29,18 @@ pub struct MessagesRequest {
     output_config: Option<OutputConfig>,
     // Known, and without a meaning here.
     #[serde(rename = "metadata")]
+    #[schema(schema_with = crate::known::schema)]
     _metadata: Option<Known>,
     #[serde(rename = "service_tier")]
+    #[schema(schema_with = crate::known::schema)]
     _service_tier: Option<Known>,
     #[serde(rename = "cache_control")]
+    #[schema(schema_with = crate::known::schema)]
     _cache_control: Option<Known>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = AnthropicTool)]
 struct ToolEntry {
     #[serde(rename = "type")]
     kind: Option<String>,
@@ -41,15 +48,19 @@ struct ToolEntry {
     description: Option<String>,
     input_schema: Option<Value>,
     #[serde(rename = "cache_control")]
+    #[schema(schema_with = crate::known::schema)]
     _cache_control: Option<Known>,
     #[serde(rename = "strict")]
+    #[schema(schema_with = crate::known::schema)]
     _strict: Option<Known>,
     /// Arguments come as a whole.
     #[serde(rename = "eager_input_streaming")]
+    #[schema(schema_with = crate::known::schema)]
     _eager: Option<Known>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = AnthropicToolChoice)]
 struct Choice {
     #[serde(rename = "type")]
     kind: String,
@@ -57,18 +68,21 @@ struct Choice {
     disable_parallel_tool_use: Option<bool>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = AnthropicThinking)]
 struct Thinking {
     #[serde(rename = "type")]
     kind: ThinkingKind,
     display: Option<String>,
     /// Thoughts end where `max_tokens` do.
     #[serde(rename = "budget_tokens")]
+    #[schema(schema_with = crate::known::schema)]
     _budget_tokens: Option<Known>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = AnthropicThinkingKind)]
 enum ThinkingKind {
     Enabled,
     Disabled,
@@ -76,14 +90,17 @@ enum ThinkingKind {
     BetweenTools,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = AnthropicOutputConfig)]
 struct OutputConfig {
     format: Option<OutputFormat>,
     #[serde(rename = "effort")]
+    #[schema(schema_with = crate::known::schema)]
     _effort: Option<Known>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = AnthropicOutputFormat)]
 struct OutputFormat {
     #[serde(rename = "type")]
     kind: String,

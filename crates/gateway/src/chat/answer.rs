@@ -9,6 +9,7 @@ use axum::{
 use contract::{chat::AnswerStats, ids::RequestId};
 use inference::{Finish, Generation, Output, Route, TokenLogprob, ToolCall};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Names the program that answered, as OpenAI names its configuration.
 pub const FINGERPRINT: &str = concat!("kontor-", env!("CARGO_PKG_VERSION"));
@@ -63,8 +64,10 @@ pub async fn collect(mut generation: Generation, choices: u32, request: RequestI
     Err(Failure::of(domain::Error::internal("a generation ended without an end"), request))
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
+/// The body.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ChatCompletion)]
+pub struct Body<'a> {
     id: String,
     object: &'static str,
     created: i64,
@@ -74,20 +77,26 @@ struct Body<'a> {
     usage: Usage,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ChatChoice)]
 struct BodyChoice<'a> {
     index: usize,
     message: BodyMessage<'a>,
+    #[schema(required)]
     logprobs: Option<Logprobs>,
     finish_reason: &'a str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ChatAnswer)]
 struct BodyMessage<'a> {
     role: &'static str,
     /// Null where there is nothing but calls.
+    #[schema(required)]
     content: Option<&'a str>,
+    #[schema(required)]
     refusal: Option<&'a str>,
+    #[schema(value_type = Vec<Object>)]
     annotations: [(); 0],
     #[serde(skip_serializing_if = "str::is_empty")]
     reasoning_content: &'a str,
@@ -96,7 +105,8 @@ struct BodyMessage<'a> {
 }
 
 /// A call as OpenAI writes it; `arguments` is JSON in a string.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ChatAnswerCall)]
 pub struct BodyCall<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<u32>,
@@ -106,25 +116,31 @@ pub struct BodyCall<'a> {
     pub function: BodyFunction<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ChatAnswerFunction)]
 pub struct BodyFunction<'a> {
     pub name: &'a str,
     pub arguments: &'a str,
 }
 
 /// `logprobs` of a choice.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ChatLogprobs)]
 pub struct Logprobs {
     content: Vec<Logprob>,
+    #[schema(value_type = Option<String>, required)]
     refusal: Option<()>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ChatLogprob)]
 struct Logprob {
     token: String,
     logprob: f32,
+    #[schema(value_type = Vec<u32>)]
     bytes: Vec<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = crate::openapi::list_of::<Logprob>)]
     top_logprobs: Option<Vec<Logprob>>,
 }
 

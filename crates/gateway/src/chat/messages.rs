@@ -7,8 +7,10 @@ use serde::{
     de::{self, SeqAccess, Visitor},
 };
 use std::fmt;
+use utoipa::ToSchema;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ChatMessage)]
 pub struct Message {
     role: Role,
     content: Option<Content>,
@@ -19,17 +21,22 @@ pub struct Message {
     tool_call_id: Option<String>,
     // Known, and nothing that a template takes.
     #[serde(rename = "name")]
+    #[schema(schema_with = crate::known::schema)]
     _name: Option<Known>,
     #[serde(rename = "annotations")]
+    #[schema(schema_with = crate::known::schema)]
     _annotations: Option<Known>,
     #[serde(rename = "audio")]
+    #[schema(schema_with = crate::known::schema)]
     _audio: Option<Known>,
     #[serde(rename = "function_call")]
+    #[schema(schema_with = crate::known::schema)]
     _function_call: Option<Known>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = ChatRole)]
 enum Role {
     Developer,
     System,
@@ -38,37 +45,47 @@ enum Role {
     Tool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, ToSchema)]
+#[serde(untagged)]
+#[schema(as = ChatContent)]
 enum Content {
     Text(String),
     Parts(Vec<Part>),
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ChatContentPart)]
 struct Part {
     #[serde(rename = "type")]
     kind: String,
     text: Option<String>,
     refusal: Option<String>,
     #[serde(rename = "image_url")]
+    #[schema(schema_with = crate::known::schema)]
     _image_url: Option<Known>,
     #[serde(rename = "input_audio")]
+    #[schema(schema_with = crate::known::schema)]
     _input_audio: Option<Known>,
     #[serde(rename = "file")]
+    #[schema(schema_with = crate::known::schema)]
     _file: Option<Known>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ChatToolCall)]
 struct Call {
     id: String,
     function: CalledFunction,
     #[serde(rename = "type")]
+    #[schema(schema_with = crate::known::schema)]
     _kind: Option<Known>,
     #[serde(rename = "index")]
+    #[schema(schema_with = crate::known::schema)]
     _index: Option<Known>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ChatCalledFunction)]
 struct CalledFunction {
     name: String,
     #[serde(default)]

@@ -11,11 +11,13 @@ use crate::{
     failure::Failure,
     follow::{begun, follow},
     headers,
+    openapi::Described,
 };
 use axum::{extract::State, response::Response};
 use inference::{Generation, Route};
 use request::ChatRequest;
 pub use request::word_choice;
+use serde_json::json;
 
 pub async fn create(State(gateway): State<Gateway>, call: Call<ChatRequest>) -> Result<Response, Failure> {
     let Call { actor, input, ignored } = call;
@@ -37,6 +39,19 @@ pub async fn create(State(gateway): State<Gateway>, call: Call<ChatRequest>) -> 
     headers::name_use(response.headers_mut(), &named.model, &named.usage, route.as_ref());
     ignored.put(response.headers_mut());
     Ok(response)
+}
+
+/// For the API's description.
+pub fn described(operation: Described) -> Described {
+    let asked = json!({ "model": "qwen2.5-coder-1.5b-instruct", "messages": [{ "role": "user", "content": "Say hello." }] });
+    let text = "Text, tools, schemas and log-probabilities as OpenAI has them. A stream ends with `data: [DONE]`; what fails after its \
+                beginning is an event with an `error`.";
+    operation
+        .named("createChatCompletion", "Answer in a conversation", text)
+        .reads::<ChatRequest>(asked)
+        .answers::<answer::Body<'_>>("The answer.")
+        .streams::<stream::Chunk<'_>>()
+        .names_its_use()
 }
 
 /// What every part of an answer says about itself.

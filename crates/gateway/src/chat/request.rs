@@ -6,6 +6,7 @@ use inference::{Format, Options, Tool, ToolChoice};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use services::Completion;
+use utoipa::ToSchema;
 
 completion_request! {
     /// The body. What is known and has no meaning here is listed too, so that it does not count as unknown.
@@ -16,62 +17,78 @@ completion_request! {
         top_logprobs: Option<u8>,
         response_format: Option<ResponseFormat>,
         tools: Option<Vec<ToolEntry>>,
+        /// `auto`, `none`, `required`, or an object that names a function or the tools that are allowed.
         tool_choice: Option<Value>,
         parallel_tool_calls: Option<bool>,
         reasoning_effort: Option<Effort>,
         #[serde(rename = "metadata")]
+        #[schema(schema_with = crate::known::schema)]
         _metadata: Option<Known>,
         #[serde(rename = "store")]
+        #[schema(schema_with = crate::known::schema)]
         _store: Option<Known>,
         #[serde(rename = "service_tier")]
+        #[schema(schema_with = crate::known::schema)]
         _service_tier: Option<Known>,
         #[serde(rename = "safety_identifier")]
+        #[schema(schema_with = crate::known::schema)]
         _safety_identifier: Option<Known>,
         #[serde(rename = "prompt_cache_key")]
+        #[schema(schema_with = crate::known::schema)]
         _prompt_cache_key: Option<Known>,
         #[serde(rename = "verbosity")]
+        #[schema(schema_with = crate::known::schema)]
         _verbosity: Option<Known>,
         #[serde(rename = "modalities")]
+        #[schema(schema_with = crate::known::schema)]
         _modalities: Option<Known>,
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ChatResponseFormat)]
 struct ResponseFormat {
     #[serde(rename = "type")]
     kind: String,
     json_schema: Option<JsonSchema>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ChatJsonSchema)]
 struct JsonSchema {
     name: String,
+    /// JSON Schema.
     schema: Option<Value>,
     #[serde(rename = "description")]
+    #[schema(schema_with = crate::known::schema)]
     _description: Option<Known>,
     /// Answers match the schema whether or not it is strict.
     #[serde(rename = "strict")]
     _strict: Option<bool>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ChatTool)]
 struct ToolEntry {
     #[serde(rename = "type")]
     kind: String,
     function: Option<Function>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ChatFunction)]
 struct Function {
     name: String,
     description: Option<String>,
+    /// JSON Schema of the arguments.
     parameters: Option<Value>,
     #[serde(rename = "strict")]
     _strict: Option<bool>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = ReasoningEffort)]
 enum Effort {
     None,
     Minimal,

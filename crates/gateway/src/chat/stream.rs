@@ -14,29 +14,38 @@ use contract::chat::AnswerStats;
 use inference::{Finish, Output};
 use serde::Serialize;
 use std::collections::VecDeque;
+use utoipa::ToSchema;
 
-#[derive(Serialize)]
-struct Chunk<'a> {
+/// What each event holds.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ChatChunk)]
+pub struct Chunk<'a> {
     id: &'a str,
     object: &'static str,
     created: i64,
     model: &'a str,
     system_fingerprint: &'static str,
+    #[schema(value_type = Vec<ChunkChoice<'a>>)]
     choices: &'a [ChunkChoice<'a>],
     /// Outer `None`: the client did not ask for it, and then it must not be there.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Usage>)]
     usage: Option<Option<Usage>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ChatChunkChoice)]
 struct ChunkChoice<'a> {
     index: u32,
     delta: Delta<'a>,
+    #[schema(required)]
     logprobs: Option<Logprobs>,
+    #[schema(required)]
     finish_reason: Option<&'a str>,
 }
 
-#[derive(Default, Serialize)]
+#[derive(Default, Serialize, ToSchema)]
+#[schema(as = ChatDelta)]
 struct Delta<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<&'static str>,
@@ -45,6 +54,7 @@ struct Delta<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_content: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<BodyCall<'a>>>)]
     tool_calls: Option<[BodyCall<'a>; 1]>,
 }
 

@@ -1,5 +1,6 @@
 //! Responses and their items as clients see them.
 
+use super::request::Echo;
 use contract::{
     Millis,
     chat::AnswerStats,
@@ -10,7 +11,16 @@ use serde::Serialize;
 use serde_json::Value;
 use services::responses::{Item, Response, ResponseStatus, Role};
 use std::collections::BTreeMap;
+use utoipa::{
+    ToSchema,
+    openapi::{Object, ObjectBuilder, Type},
+};
 use uuid::Uuid;
+
+/// What the API's description says of a [`Role`].
+pub fn role() -> Object {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["system", "developer", "user", "assistant"])).build()
+}
 
 /// The id of a response.
 pub fn response_id(id: ResponseId) -> String {
@@ -23,61 +33,104 @@ pub fn parse_response_id(text: &str) -> Option<ResponseId> {
 }
 
 /// A response.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Response)]
 pub struct Body<'a> {
     id: String,
     object: &'static str,
     /// Unix seconds, as `completed_at`.
     created_at: i64,
+    #[schema(required)]
     completed_at: Option<i64>,
     status: &'static str,
     background: bool,
+    #[schema(required)]
     error: Option<BodyError<'a>>,
+    #[schema(required)]
     incomplete_details: Option<IncompleteDetails>,
+    #[schema(required)]
     instructions: Option<&'a str>,
     metadata: &'a BTreeMap<String, String>,
     model: &'a str,
     output: Vec<BodyItem<'a>>,
+    #[schema(required)]
     previous_response_id: Option<String>,
+    #[schema(required)]
     usage: Option<Usage>,
     #[serde(flatten)]
+    #[schema(value_type = Echo)]
     echo: &'a Value,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ResponseError)]
 struct BodyError<'a> {
     code: &'static str,
     message: &'a str,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct IncompleteDetails {
     reason: &'static str,
 }
 
 /// An item that a model said or was told.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[schema(as = ResponseItem)]
 pub enum BodyItem<'a> {
-    Message { id: String, status: &'static str, role: Role, content: Vec<Part<'a>> },
-    Reasoning { id: String, status: &'static str, summary: [(); 0], content: Vec<Part<'a>>, encrypted_content: Option<()> },
-    FunctionCall { id: String, status: &'static str, call_id: &'a str, name: &'a str, arguments: &'a str },
-    FunctionCallOutput { id: String, status: &'static str, call_id: &'a str, output: &'a str },
+    Message {
+        id: String,
+        status: &'static str,
+        #[schema(schema_with = role)]
+        role: Role,
+        content: Vec<Part<'a>>,
+    },
+    Reasoning {
+        id: String,
+        status: &'static str,
+        #[schema(value_type = Vec<Object>)]
+        summary: [(); 0],
+        content: Vec<Part<'a>>,
+        #[schema(value_type = Option<String>, required)]
+        encrypted_content: Option<()>,
+    },
+    FunctionCall {
+        id: String,
+        status: &'static str,
+        call_id: &'a str,
+        name: &'a str,
+        arguments: &'a str,
+    },
+    FunctionCallOutput {
+        id: String,
+        status: &'static str,
+        call_id: &'a str,
+        output: &'a str,
+    },
 }
 
 /// A part of a message's or thought's content.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(tag = "type")]
+#[schema(as = ResponsePart)]
 pub enum Part<'a> {
     #[serde(rename = "input_text")]
     Input { text: &'a str },
     #[serde(rename = "output_text")]
-    Output { text: &'a str, annotations: [(); 0], logprobs: [(); 0] },
+    Output {
+        text: &'a str,
+        #[schema(value_type = Vec<Object>)]
+        annotations: [(); 0],
+        #[schema(value_type = Vec<Object>)]
+        logprobs: [(); 0],
+    },
     #[serde(rename = "reasoning_text")]
     Reasoning { text: &'a str },
 }
 
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[schema(as = ResponseUsage)]
 struct Usage {
     input_tokens: u32,
     input_tokens_details: InputDetails,
@@ -86,7 +139,8 @@ struct Usage {
     total_tokens: u32,
 }
 
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[schema(as = ResponseInputDetails)]
 struct InputDetails {
     /// Came out of the prefix cache.
     cached_tokens: u32,
@@ -94,7 +148,8 @@ struct InputDetails {
     cache_write_tokens: u32,
 }
 
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[schema(as = ResponseOutputDetails)]
 struct OutputDetails {
     /// The workers count tokens of thoughts and of answers together.
     reasoning_tokens: u32,

@@ -1,7 +1,7 @@
 //! What is said before a response, as clients write it: a text or a list of items, their content a text or a list of
 //! parts.
 
-use crate::{failure::Failure, known::Known};
+use crate::{failure::Failure, known::Known, openapi};
 use inference::ToolCall;
 use serde::{
     Deserialize, Deserializer,
@@ -9,6 +9,7 @@ use serde::{
 };
 use services::responses::{Asked, InputItem, Item, ItemName, Role};
 use std::{fmt, marker::PhantomData};
+use utoipa::ToSchema;
 
 /// A text, or a list.
 #[derive(Debug)]
@@ -18,52 +19,70 @@ pub enum TextOr<T> {
 }
 
 /// An item of any type. What its type has no use for is not there.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ResponseInputItem)]
 pub struct WireItem {
     #[serde(rename = "type")]
     kind: Option<String>,
     id: Option<String>,
+    #[schema(schema_with = super::body::role)]
     role: Option<Role>,
+    #[schema(schema_with = openapi::text_or::<Part>)]
     content: Option<TextOr<Part>>,
     call_id: Option<String>,
     name: Option<String>,
     arguments: Option<String>,
+    #[schema(schema_with = openapi::text_or::<Part>)]
     output: Option<TextOr<Part>>,
     summary: Option<Vec<Part>>,
     // Known, and nothing that a model is told.
     #[serde(rename = "status")]
+    #[schema(schema_with = crate::known::schema)]
     _status: Option<Known>,
     #[serde(rename = "encrypted_content")]
+    #[schema(schema_with = crate::known::schema)]
     _encrypted_content: Option<Known>,
     #[serde(rename = "phase")]
+    #[schema(schema_with = crate::known::schema)]
     _phase: Option<Known>,
     #[serde(rename = "namespace")]
+    #[schema(schema_with = crate::known::schema)]
     _namespace: Option<Known>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ResponseInputPart)]
 pub struct Part {
     #[serde(rename = "type")]
     kind: String,
     text: Option<String>,
     refusal: Option<String>,
     #[serde(rename = "annotations")]
+    #[schema(schema_with = crate::known::schema)]
     _annotations: Option<Known>,
     #[serde(rename = "logprobs")]
+    #[schema(schema_with = crate::known::schema)]
     _logprobs: Option<Known>,
     #[serde(rename = "image_url")]
+    #[schema(schema_with = crate::known::schema)]
     _image_url: Option<Known>,
     #[serde(rename = "detail")]
+    #[schema(schema_with = crate::known::schema)]
     _detail: Option<Known>,
     #[serde(rename = "file_id")]
+    #[schema(schema_with = crate::known::schema)]
     _file_id: Option<Known>,
     #[serde(rename = "file_data")]
+    #[schema(schema_with = crate::known::schema)]
     _file_data: Option<Known>,
     #[serde(rename = "file_url")]
+    #[schema(schema_with = crate::known::schema)]
     _file_url: Option<Known>,
     #[serde(rename = "filename")]
+    #[schema(schema_with = crate::known::schema)]
     _filename: Option<Known>,
     #[serde(rename = "input_audio")]
+    #[schema(schema_with = crate::known::schema)]
     _input_audio: Option<Known>,
 }
 

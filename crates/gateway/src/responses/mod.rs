@@ -1,6 +1,7 @@
 //! `POST /v1/responses`, and what can be done with a response afterwards.
 
 mod body;
+pub mod described;
 mod events;
 mod frames;
 mod input;
@@ -19,6 +20,7 @@ use domain::{Actor, Error};
 use request::ResponsesRequest;
 use serde::{Deserialize, Serialize};
 use services::responses::InputItem;
+use utoipa::ToSchema;
 
 /// Items of a page of inputs, where the client does not say how many, and at most.
 const PAGE: usize = 20;
@@ -74,7 +76,8 @@ pub async fn cancel(State(gateway): State<Gateway>, Caller(actor): Caller, Path(
     Ok(Json(Body::of(&response)).into_response())
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ResponseDeleted)]
 struct Deleted {
     id: String,
     object: &'static str,
@@ -96,19 +99,23 @@ pub struct Page {
     order: Order,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = ResponseItemOrder)]
 enum Order {
     Asc,
     #[default]
     Desc,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ResponseItemList)]
 struct List<'a> {
     object: &'static str,
     data: Vec<BodyItem<'a>>,
+    #[schema(required)]
     first_id: Option<&'a str>,
+    #[schema(required)]
     last_id: Option<&'a str>,
     has_more: bool,
 }

@@ -5,57 +5,76 @@ use super::{
     input::{TextOr, WireItem, input},
     tools::{ToolEntry, tool_choice, tools},
 };
-use crate::{failure::Failure, known::Known};
+use crate::{failure::Failure, known::Known, openapi};
 use contract::model::Sampling;
 use inference::{Format, Options};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use services::responses::CreateResponse;
 use std::collections::BTreeMap;
+use utoipa::ToSchema;
 
 /// The body. What is known and has no meaning here is listed too, so that it does not count as unknown.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub struct ResponsesRequest {
+    /// One of those that `GET /v1/models` lists.
     model: String,
     pub stream: Option<bool>,
+    #[schema(schema_with = openapi::text_or::<WireItem>)]
     input: Option<TextOr<WireItem>>,
     instructions: Option<String>,
+    /// The response that this one goes on from.
     previous_response_id: Option<String>,
+    /// Keep it, so that it can be asked for again. True where nothing is said.
     store: Option<bool>,
+    /// Answer at once and go on without the client.
     background: Option<bool>,
+    /// Longest answer, in tokens.
     max_output_tokens: Option<u32>,
     temperature: Option<f64>,
     top_p: Option<f64>,
     text: Option<TextOptions>,
     reasoning: Option<Reasoning>,
     tools: Option<Vec<ToolEntry>>,
+    /// `auto`, `none`, `required`, or an object that names a function or the tools that are allowed.
     tool_choice: Option<Value>,
     parallel_tool_calls: Option<bool>,
     metadata: Option<BTreeMap<String, String>>,
+    /// `auto` or `disabled`; nothing is cut either way.
     truncation: Option<String>,
     user: Option<String>,
     safety_identifier: Option<String>,
     prompt_cache_key: Option<String>,
     max_tool_calls: Option<u32>,
+    /// Refused: there are no conversations here.
     conversation: Option<Value>,
+    /// Refused: there are no prompt templates here.
     prompt: Option<Value>,
     #[serde(rename = "include")]
+    #[schema(schema_with = crate::known::schema)]
     _include: Option<Known>,
     #[serde(rename = "stream_options")]
+    #[schema(schema_with = crate::known::schema)]
     _stream_options: Option<Known>,
     #[serde(rename = "top_logprobs")]
+    #[schema(schema_with = crate::known::schema)]
     _top_logprobs: Option<Known>,
     #[serde(rename = "service_tier")]
+    #[schema(schema_with = crate::known::schema)]
     _service_tier: Option<Known>,
     #[serde(rename = "prompt_cache_retention")]
+    #[schema(schema_with = crate::known::schema)]
     _prompt_cache_retention: Option<Known>,
     #[serde(rename = "prompt_cache_options")]
+    #[schema(schema_with = crate::known::schema)]
     _prompt_cache_options: Option<Known>,
     #[serde(rename = "context_management")]
+    #[schema(schema_with = crate::known::schema)]
     _context_management: Option<Known>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
+#[schema(as = ResponseText)]
 struct TextOptions {
     #[serde(default)]
     format: Option<TextFormat>,
@@ -63,7 +82,8 @@ struct TextOptions {
     verbosity: Option<String>,
 }
 
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[schema(as = ResponseTextFormat)]
 struct TextFormat {
     #[serde(rename = "type")]
     kind: String,
@@ -78,7 +98,8 @@ struct TextFormat {
     strict: Option<bool>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
+#[schema(as = ResponseReasoning)]
 struct Reasoning {
     effort: Option<String>,
     /// There is none: what was thought is told as it was.
@@ -92,8 +113,9 @@ struct Reasoning {
 }
 
 /// What a response shows of its request.
-#[derive(Debug, Serialize)]
-struct Echo {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ResponseEcho)]
+pub struct Echo {
     store: bool,
     max_output_tokens: Option<u32>,
     temperature: Option<f64>,

@@ -4,9 +4,11 @@ use crate::{chat::word_choice, failure::Failure};
 use inference::{Tool, ToolChoice};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 /// A tool as clients write it.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[schema(as = ResponseTool)]
 pub struct ToolEntry {
     #[serde(rename = "type")]
     kind: String,

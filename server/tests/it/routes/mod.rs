@@ -2,6 +2,7 @@
 
 mod assets;
 mod csrf;
+mod docs;
 mod events;
 mod export;
 mod health;

@@ -1,0 +1,186 @@
+//! One operation, while its module says what it is.
+
+use super::{BEARER, Face, X_API_KEY};
+use crate::{anthropic, failure};
+use serde_json::Value;
+use utoipa::{
+    ToSchema,
+    openapi::{
+        Content, Header, HeaderBuilder, Object, Ref, RefOr, Required, Response, ResponseBuilder, Schema, SecurityRequirement, Type,
+        content::ContentBuilder,
+        path::{Operation, OperationBuilder, ParameterBuilder, ParameterIn},
+        request_body::RequestBodyBuilder,
+    },
+};
+
+const JSON: &str = "application/json";
+const EVENT_STREAM: &str = "text/event-stream";
+
+/// Schemas by name, as they were met.
+pub type Schemas = Vec<(String, RefOr<Schema>)>;
+
+/// What every operation may answer instead, and what it means.
+const ALWAYS: &[(u16, &str)] = &[
+    (401, "There is no key, or it is not valid any more."),
+    (403, "The key's scopes or networks do not allow this."),
+    (429, "A budget or a limit is used up; `retry-after` and `x-should-retry` say whether to try again."),
+    (500, "It is our fault. The log has more under the request's id."),
+    (503, "What is needed is not ready; `retry-after` says when to try again."),
+];
+/// The same for some.
+const SOMETIMES: &[(u16, &str)] = &[
+    (400, "The request makes no sense, or a guardrail refuses it. The field at fault is named."),
+    (404, "There is no such thing, or this key may not use it."),
+    (409, "It is in a state that does not allow this."),
+    (413, "The request is too large."),
+    (529, "What is needed is not ready; `retry-after` says when to try again."),
+];
+
+/// See the module.
+pub struct Described {
+    face: Face,
+    operation: OperationBuilder,
+    /// With status 200.
+    answer: ResponseBuilder,
+    fails: Vec<u16>,
+    schemas: Schemas,
+}
+
+impl Described {
+    pub(super) fn new(face: Face, tag: &str) -> Self {
+        let key = |name: &str| SecurityRequirement::new(name, Vec::<String>::new());
+        // Each is taken by every route; the first is what the face's clients send.
+        let keys = match face {
+            Face::OpenAi => [key(BEARER), key(X_API_KEY)],
+            Face::Anthropic => [key(X_API_KEY), key(BEARER)],
+        };
+        let id = HeaderBuilder::new().description(Some("Under it the log has the request.")).build();
+        Self {
+            face,
+            operation: OperationBuilder::new().tag(tag).securities(Some(keys)),
+            answer: ResponseBuilder::new().header("x-request-id", id),
+            fails: Vec::new(),
+            schemas: Schemas::new(),
+        }
+    }
+
+    /// Its name for programs, in a few words, and in more.
+    pub fn named(mut self, id: &str, summary: &str, text: &str) -> Self {
+        self.operation = self.operation.operation_id(Some(id)).summary(Some(summary)).description(Some(text));
+        self
+    }
+
+    /// A body, with an example.
+    pub fn reads<T: ToSchema>(mut self, example: Value) -> Self {
+        let schema = self.refer::<T>();
+        let content = ContentBuilder::new().schema(Some(schema)).example(Some(example)).build();
+        let body = RequestBodyBuilder::new().content(JSON, content).required(Some(Required::True)).build();
+        self.operation = self.operation.request_body(Some(body));
+        self.parameter(ParameterIn::Header, "x-kontor-strict", Object::with_type(Type::Boolean), "Refuse fields that nobody knows.")
+            .fails(&[400, 404, 413])
+    }
+
+    /// A part of the address.
+    pub fn addressed(self, name: &str, text: &str) -> Self {
+        self.parameter(ParameterIn::Path, name, Object::with_type(Type::String), text).fails(&[404])
+    }
+
+    /// A part of the query string.
+    pub fn asked(self, name: &str, schema: impl Into<RefOr<Schema>>, text: &str) -> Self {
+        self.parameter(ParameterIn::Query, name, schema, text).fails(&[400])
+    }
+
+    /// The same with a type of its own.
+    pub fn asked_in_words<T: ToSchema>(mut self, name: &str, text: &str) -> Self {
+        let schema = self.refer::<T>();
+        self.asked(name, schema, text)
+    }
+
+    /// JSON, with status 200.
+    pub fn answers<T: ToSchema>(mut self, text: &str) -> Self {
+        let schema = self.refer::<T>();
+        self.answer = self.answer.description(text).content(JSON, Content::new(Some(schema)));
+        self
+    }
+
+    /// Events that hold these, if `stream` is true.
+    pub fn streams<T: ToSchema>(mut self) -> Self {
+        let schema = self.refer::<T>();
+        self.answer = self.answer.content(EVENT_STREAM, Content::new(Some(schema)));
+        self
+    }
+
+    /// Events of many kinds, if `stream` is true.
+    pub fn streams_events(mut self, text: &str) -> Self {
+        let mut schema = Object::with_type(Type::String);
+        schema.description = Some(text.into());
+        self.answer = self.answer.content(EVENT_STREAM, Content::new(Some(schema)));
+        self
+    }
+
+    /// Its answer's headers name the use in the ledger and who served it.
+    pub fn names_its_use(mut self) -> Self {
+        let header = |text: &str| -> Header { HeaderBuilder::new().description(Some(text)).build() };
+        self.answer = self
+            .answer
+            .header("x-kontor-usage-id", header("The use in the ledger."))
+            .header("x-kontor-model", header("The model that answers."))
+            .header("x-kontor-served-by", header("The worker or upstream that answers."))
+            .header("x-kontor-attempts", header("How often it was tried."))
+            .header("x-kontor-fallback-from", header("The model that was asked for, if another one answers."))
+            .header("x-kontor-overhead-ms", header("How long Kontor itself took."))
+            .header("x-kontor-cost", header("What it cost, with the currency; not in streams."))
+            .header("x-kontor-guardrail-warnings", header("Rules that let the request pass and warn."))
+            .header("x-kontor-ignored-fields", header("Fields of the request that nobody knows."));
+        self
+    }
+
+    /// A type that is referred to by what was written by hand.
+    pub fn knows<T: ToSchema>(mut self) -> Self {
+        self.refer::<T>();
+        self
+    }
+
+    /// Statuses of failures, beside those that every operation has.
+    pub fn fails(mut self, statuses: &[u16]) -> Self {
+        self.fails.extend(statuses);
+        self
+    }
+
+    fn parameter(mut self, place: ParameterIn, name: &str, schema: impl Into<RefOr<Schema>>, text: &str) -> Self {
+        let required = if place == ParameterIn::Path { Required::True } else { Required::False };
+        let parameter =
+            ParameterBuilder::new().name(name).parameter_in(place).required(required).schema(Some(schema)).description(Some(text)).build();
+        self.operation = self.operation.parameter(parameter);
+        self
+    }
+
+    fn refer<T: ToSchema>(&mut self) -> Ref {
+        self.schemas.push((T::name().into_owned(), T::schema()));
+        T::schemas(&mut self.schemas);
+        Ref::from_schema_name(T::name())
+    }
+
+    /// The operation; its schemas go to the others.
+    pub(super) fn finish(mut self, schemas: &mut Schemas) -> Operation {
+        let error = match self.face {
+            Face::OpenAi => self.refer::<failure::Envelope<'_>>(),
+            Face::Anthropic => self.refer::<anthropic::Told>(),
+        };
+        // Anthropic has a status of its own for this.
+        let fails = if self.face == Face::Anthropic { [self.fails.as_slice(), &[529]].concat() } else { self.fails };
+        let always = ALWAYS.iter().filter(|(status, _)| self.face == Face::OpenAi || *status != 503);
+        let sometimes = SOMETIMES.iter().filter(|(status, _)| fails.contains(status));
+        let failure = |(status, text): &(u16, &str)| (status.to_string(), refusal(text, &error));
+        let mut operation = self.operation.response("200", self.answer);
+        for (status, response) in always.chain(sometimes).map(failure) {
+            operation = operation.response(status, response);
+        }
+        schemas.append(&mut self.schemas);
+        operation.build()
+    }
+}
+
+fn refusal(text: &str, error: &Ref) -> Response {
+    ResponseBuilder::new().description(text).content(JSON, Content::new(Some(error.clone()))).build()
+}
