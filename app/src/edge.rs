@@ -58,13 +58,15 @@ pub async fn load_visitor(State(services): State<Services>, mut request: Request
             },
             None => None,
         };
-        let language = me.as_ref().map_or_else(|| accepted_language(request.headers()), |me| me.profile.language);
+        let language = me.as_ref().and_then(|me| me.profile.language).unwrap_or_else(|| accepted_language(request.headers()));
         request.extensions_mut().insert(Visitor { me, language });
     }
     next.run(request).await
 }
 
-fn accepted_language(headers: &axum::http::HeaderMap) -> Language {
+/// The language that the browser asks for.
+#[must_use]
+pub fn accepted_language(headers: &axum::http::HeaderMap) -> Language {
     headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).map(i18n::negotiate).unwrap_or_default()
 }
 

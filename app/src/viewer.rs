@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct Visitor {
     /// The signed-in person; `None` on the sign-in page.
     pub me: Option<Me>,
-    /// From the profile, or from `Accept-Language` when signed out.
+    /// From the profile, or from `Accept-Language` when signed out or none was chosen.
     pub language: Language,
 }
 

@@ -22,7 +22,7 @@ export async function ask(page: Page, question: string): Promise<void> {
 export async function answering(page: Page, characters = 1): Promise<void> {
     // Looked for often: a short answer is over within a fraction of a second.
     await expect.poll(async () => stop(page).isVisible(), { timeout: 15_000, intervals: [20] }).toBe(true);
-    await expect.poll(async () => (await answerText(page)).length, { timeout: ANSWER_TIMEOUT, intervals: [50] }).toBeGreaterThanOrEqual(characters);
+    await expect.poll(async () => (await answerWithMarkers(page)).length, { timeout: ANSWER_TIMEOUT, intervals: [50] }).toBeGreaterThanOrEqual(characters);
 }
 
 /** Waits until no answer is being made any more. */
@@ -46,6 +46,23 @@ export async function askAndWait(page: Page, question: string): Promise<string> 
 export async function answerText(page: Page): Promise<string> {
     const text = textOf(lastAnswer(page));
     return (await text.count()) === 0 ? "" : (await text.innerText()).trim();
+}
+
+/**
+ * The text of the newest answer in one line, with the numbers and dots of its lists. A browser does not count these as text,
+ * and an answer may have nothing else: "1.\n2.\n3." is a list of nothing.
+ */
+export async function answerWithMarkers(page: Page): Promise<string> {
+    const text = textOf(lastAnswer(page));
+    if ((await text.count()) === 0) return "";
+    return text.evaluate((prose) => {
+        const copy = prose.cloneNode(true) as HTMLElement;
+        for (const list of copy.querySelectorAll("ol, ul")) {
+            const start = list.tagName === "OL" ? (list as HTMLOListElement).start : null;
+            [...list.children].forEach((item, at) => item.prepend(start === null ? " \u2022 " : ` ${start + at}. `));
+        }
+        return (copy.textContent ?? "").replace(/\s+/g, " ").trim();
+    });
 }
 
 /**

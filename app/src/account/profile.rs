@@ -5,7 +5,7 @@ use super::{api::change_profile, data::DataCard, delete::DeleteCard, password::P
 use crate::{
     UiError,
     chat::api::list_models,
-    i18n::{CommonTexts, account::AccountTexts, use_texts},
+    i18n::{CommonTexts, account::AccountTexts, tag, use_texts},
     ui::{
         browser::{reload_page, use_hydrated},
         button::{Button, Look},
@@ -49,6 +49,7 @@ fn signed_out() -> UiError {
     UiError(contract::problem::Problem::new(contract::problem::ProblemKind::Unauthenticated, "unauthenticated", "Sign in to continue."))
 }
 
+const LANGUAGES: [Language; 2] = [Language::En, Language::De];
 const FIELDS: &[&str] = &["name", "default_model", "instructions"];
 
 #[component]
@@ -60,7 +61,7 @@ fn ProfileForm(me: Me) -> impl IntoView {
     let hydrated = use_hydrated();
     let Profile { name, language, theme: _, default_model, instructions } = me.profile;
     let name = RwSignal::new(name);
-    let language = RwSignal::new(language_value(language).to_owned());
+    let language = RwSignal::new(language.map(tag).unwrap_or_default().to_owned());
     let model = RwSignal::new(default_model.unwrap_or_default());
     let instructions = RwSignal::new(instructions);
     let busy = RwSignal::new(false);
@@ -81,14 +82,16 @@ fn ProfileForm(me: Me) -> impl IntoView {
         failure.set(None);
         let profile = Profile {
             name: name.get_untracked().trim().to_owned(),
-            language: if language.get_untracked() == "de" { Language::De } else { Language::En },
+            language: LANGUAGES.into_iter().find(|one| tag(*one) == language.get_untracked()),
             theme: viewer.theme.get_untracked(),
             default_model: Some(model.get_untracked()).filter(|model| !model.is_empty()),
             instructions: instructions.get_untracked(),
         };
+        let before = viewer.me.with_untracked(|me| me.as_ref().and_then(|me| me.profile.language));
         spawn_local(async move {
             match change_profile(profile).await {
-                Ok(profile) if profile.language != viewer.language => reload_page(),
+                // Which one the browser asks for, only the server hears.
+                Ok(profile) if profile.language != before && profile.language != Some(viewer.language) => reload_page(),
                 Ok(profile) => {
                     viewer.me.update(|me| {
                         if let Some(me) = me {
@@ -102,7 +105,12 @@ fn ProfileForm(me: Me) -> impl IntoView {
             busy.set(false);
         });
     };
-    let languages = vec![("en".to_owned(), "English".to_owned()), ("de".to_owned(), "Deutsch".to_owned())];
+    let named = |language| match language {
+        Language::En => "English",
+        Language::De => "Deutsch",
+    };
+    let languages = LANGUAGES.map(|language| (tag(language).to_owned(), named(language).to_owned()));
+    let languages: Vec<(String, String)> = [(String::new(), t.language_of_browser.to_owned())].into_iter().chain(languages).collect();
     view! {
         <form class="stack-lg" method="post" novalidate on:submit=submit>
             <section class="card stack" aria-labelledby="personal">
@@ -148,10 +156,6 @@ fn ProfileForm(me: Me) -> impl IntoView {
         </form>
     }
     .into_any()
-}
-
-fn language_value(language: Language) -> &'static str {
-    crate::i18n::tag(language)
 }
 
 /// The models of the catalogue. If they cannot be loaded, the present choice stays the only one.

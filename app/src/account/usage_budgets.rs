@@ -1,25 +1,25 @@
-//! The budgets that a person has by themselves.
+//! The budgets that a person's chats count for.
 
 use crate::{
     i18n::{account::AccountTexts, fill, money, use_language, use_texts},
     ui::time::{Shown, Time},
 };
-use contract::usage::{Money, OwnBudget};
+use contract::usage::{BudgetOf, Money, OwnBudget};
 use leptos::prelude::*;
 
 /// From this share on, in hundredths, a budget looks like one that ends soon.
 const NEARLY_SPENT: i64 = 80;
 
-/// One card for each; nothing without any.
+/// One card for each.
 #[component]
 pub fn Budgets(budgets: Vec<OwnBudget>) -> impl IntoView {
     let t = use_texts::<AccountTexts>();
     if budgets.is_empty() {
-        return ().into_any();
+        return view! { <p class="field-hint">{t.budget_none}</p> }.into_any();
     }
     let cards = budgets.into_iter().map(|budget| view! { <Budget budget/> }).collect_view();
     view! {
-        <section class="budgets" aria-label=t.budget>
+        <section class="budgets" aria-label=t.budgets>
             {cards}
         </section>
     }
@@ -32,6 +32,10 @@ fn Budget(budget: OwnBudget) -> impl IntoView {
     let language = use_language();
     let left = Money { pico: (budget.amount.pico - budget.spent.pico).max(0), ..budget.amount.clone() };
     let percent = percent(&budget);
+    let name = match budget.of {
+        BudgetOf::Person => t.budget,
+        BudgetOf::Organisation => t.budget_organisation,
+    };
     let over = budget.spent.pico >= budget.amount.pico;
     let state = if over {
         "budget-bar budget-spent"
@@ -49,13 +53,13 @@ fn Budget(budget: OwnBudget) -> impl IntoView {
     view! {
         <div class="budget">
             <div class="row justify-between">
-                <span class="figure-label">{t.budget}</span>
+                <span class="figure-label">{name}</span>
                 <span class="field-hint">{note}</span>
             </div>
             <div
                 class=state
                 role="progressbar"
-                aria-label=t.budget
+                aria-label=name
                 aria-valuemin="0"
                 aria-valuemax="100"
                 aria-valuenow=percent.to_string()
@@ -76,6 +80,7 @@ fn Budget(budget: OwnBudget) -> impl IntoView {
                         }
                     })}
             </p>
+            <p class="field-hint">{if budget.hard { t.budget_hard } else { t.budget_soft }}</p>
         </div>
     }
     .into_any()
@@ -94,13 +99,13 @@ fn percent(budget: &OwnBudget) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::percent;
-    use contract::usage::{Money, OwnBudget};
+    use contract::usage::{BudgetOf, Money, OwnBudget};
 
     #[test]
     fn the_bar_is_full_when_the_budget_is_spent() {
         let share = |spent, amount| {
             let money = |pico| Money { currency: "EUR".into(), pico };
-            percent(&OwnBudget { amount: money(amount), spent: money(spent), ends_at: None, hard: true })
+            percent(&OwnBudget { of: BudgetOf::Person, amount: money(amount), spent: money(spent), ends_at: None, hard: true })
         };
         assert_eq!((share(0, 10), share(5, 10), share(10, 10), share(15, 10)), (0, 50, 100, 100));
         assert_eq!(share(0, 0), 100);

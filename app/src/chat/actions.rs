@@ -236,11 +236,14 @@ impl Actions {
                 TurnEvent::Queued { place, wait_ms } => self.chat.queued.set(Some((place, wait_ms))),
                 TurnEvent::Text { .. } => {}
                 TurnEvent::Title { title } => self.retitle(title),
-                TurnEvent::End { status, error, stats } => {
+                TurnEvent::End { status, error, stats, warnings } => {
                     answer.meta.update(|meta| {
                         meta.status = status;
                         meta.error = error;
                         meta.stats = stats.or(meta.stats.take());
+                        if !warnings.is_empty() {
+                            meta.warnings = warnings;
+                        }
                     });
                     self.ended(&answer, reader);
                 }

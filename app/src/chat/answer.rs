@@ -11,7 +11,7 @@ use crate::{
 };
 use contract::{
     chat::MessageStatus,
-    problem::{Problem, ProblemKind},
+    problem::{Problem, ProblemKind, is_refusal},
 };
 use leptos::prelude::*;
 
@@ -36,6 +36,7 @@ pub fn Answer(row: Row, actions: Actions) -> impl IntoView {
                 <Waiting actions/>
             </Show>
             <Ending row=row.clone() actions status/>
+            <Warnings row=row.clone()/>
             <Show when=move || !running()>
                 <Tools row=row.clone() actions/>
             </Show>
@@ -116,21 +117,45 @@ fn Ending(row: Row, actions: Actions, status: Memo<MessageStatus>) -> impl IntoV
     }
 }
 
-/// Problem codes of answers that a rule refused, where nothing broke.
-fn is_refusal(code: &str) -> bool {
-    matches!(code, "insufficient_quota" | "guardrail_blocked")
+/// Rules that let the question pass and warn of it.
+#[component]
+fn Warnings(row: Row) -> impl IntoView {
+    let t = use_texts::<ChatTexts>();
+    let meta = row.meta;
+    move || {
+        let rules = meta.with(|meta| meta.warnings.join(", "));
+        (!rules.is_empty()).then(|| {
+            view! {
+                <div class="answer-ending" role="note">
+                    <Icon glyph=Glyph::Info size=16/>
+                    <span class="flex-1">{fill(t.warned, &[("rules", &rules)])}</span>
+                </div>
+            }
+        })
+    }
 }
 
 #[component]
 fn Tools(row: Row, actions: Actions) -> impl IntoView {
     let t = use_texts::<ChatTexts>();
     let id = row.id;
-    let text = row.text.clone();
     let stored = !actions.chat.temporary.get_untracked();
+    // Of a refusal there is nothing to copy or to rate.
+    let says_something = {
+        let (text, meta) = (row.text.clone(), row.meta.clone());
+        Memo::new(move |_| !text.with(String::is_empty) || !meta.with(|meta| meta.error.as_deref().is_some_and(is_refusal)))
+    };
+    let copy = {
+        let text = row.text.clone();
+        Callback::new(move |()| text.get_untracked())
+    };
+    let rated = row.clone();
     view! {
         <div class="message-tools" role="group" aria-label=t.answer_tools>
             <BranchSwitcher row=row.clone() actions/>
-            <CopyButton label=t.copy_answer text=Callback::new(move |()| text.get_untracked())/>
+            <Show when=move || says_something.get()>
+                <CopyButton label=t.copy_answer text=copy/>
+            </Show>
             <IconButton
                 glyph=Glyph::Refresh
                 label=t.regenerate
@@ -138,7 +163,9 @@ fn Tools(row: Row, actions: Actions) -> impl IntoView {
                 disabled=Signal::derive(move || actions.chat.running.get().is_some() || actions.chat.busy.get())
                 on:click=move |_| actions.regenerate(id)
             />
-            {stored.then(|| view! { <RatingButtons row=row.clone() actions/> })}
+            <Show when=move || stored && says_something.get()>
+                <RatingButtons row=rated.clone() actions/>
+            </Show>
             <Stats meta=row.meta.clone()/>
         </div>
     }

@@ -2,7 +2,7 @@
 
 use super::{actions::Actions, api, rows::Row, state::Chat};
 use contract::{
-    chat::{Attachment, Message, MessageRole, MessageStatus, NewAttachment, StartTemporaryTurn, TemporaryMessage},
+    chat::{Attachment, Message, MessageRole, MessageStatus, NewAttachment, StartTemporaryTurn, TemporaryMessage, is_refused},
     ids::{AttachmentId, MessageId},
 };
 use leptos::{prelude::*, task::spawn_local};
@@ -92,9 +92,11 @@ fn run(actions: Actions, at: usize, question: Option<Row>, sent: impl FnOnce() +
 }
 
 fn outgoing(row: &Row) -> TemporaryMessage {
+    let content = row.text.get_untracked();
     TemporaryMessage {
         role: row.role,
-        content: row.text.get_untracked(),
+        refused: row.meta.with_untracked(|meta| is_refused(meta.error.as_deref(), &content)),
+        content,
         attachments: ATTACHED.with(|attached| attached.borrow().get(&row.id).cloned()).unwrap_or_default(),
     }
 }
@@ -116,6 +118,7 @@ fn message(role: MessageRole, status: MessageStatus) -> Message {
         siblings: vec![id],
         rating: None,
         stats: None,
+        warnings: Vec::new(),
         created_at: crate::ui::time::now(),
     }
 }

@@ -3,7 +3,7 @@
 use super::fill;
 use contract::{
     account::Language,
-    problem::{Problem, ProblemKind},
+    problem::{GUARDRAIL_BLOCKED, INSUFFICIENT_QUOTA, Problem, ProblemKind},
 };
 
 crate::texts! {
@@ -93,8 +93,8 @@ fn by_code(t: &'static ProblemTexts, code: &str) -> Option<&'static str> {
         "attachment_too_large" => t.attachment_too_large,
         "request_too_large" => t.too_large,
         "bad_number" => t.bad_number,
-        "insufficient_quota" => t.insufficient_quota,
-        "guardrail_blocked" => t.guardrail_blocked,
+        INSUFFICIENT_QUOTA => t.insufficient_quota,
+        GUARDRAIL_BLOCKED => t.guardrail_blocked,
         "turn_running" => t.turn_running,
         _ => return None,
     })

@@ -51,7 +51,8 @@ pub struct Me {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Profile {
     pub name: String,
-    pub language: Language,
+    /// `None`: follow the browser.
+    pub language: Option<Language>,
     pub theme: Theme,
     pub default_model: Option<String>,
     /// Standing instructions, put before every chat's own system prompt.

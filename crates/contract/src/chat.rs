@@ -4,6 +4,7 @@ use crate::{
     Millis,
     ids::{AttachmentId, ConversationId, MessageId, TurnId},
     model::Sampling,
+    problem::GUARDRAIL_BLOCKED,
 };
 use serde::{Deserialize, Serialize};
 
@@ -97,7 +98,17 @@ pub struct Message {
     pub siblings: Vec<MessageId>,
     pub rating: Option<Rating>,
     pub stats: Option<AnswerStats>,
+    /// Rules that let what was sent for this answer pass, and warn of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     pub created_at: Millis,
+}
+
+/// Whether an answer with this error and text never began, because a guardrail refused its question. What follows must not
+/// bring that question along.
+#[must_use]
+pub fn is_refused(error: Option<&str>, content: &str) -> bool {
+    error == Some(GUARDRAIL_BLOCKED) && content.is_empty()
 }
 
 /// Tokens and speed of one answer, from the worker's own counters.
@@ -175,6 +186,9 @@ pub struct TemporaryMessage {
     pub content: String,
     #[serde(default)]
     pub attachments: Vec<NewAttachment>,
+    /// An answer that never began because a guardrail refused its question.
+    #[serde(default)]
+    pub refused: bool,
 }
 
 /// Model, system prompt and sampling of a chat.
@@ -211,10 +225,17 @@ pub enum TurnEvent {
     },
     /// Text that begins at byte `at` (UTF-8) of the answer.
     Text { at: u32, text: String },
-    /// The conversation got a title.
+    /// The conversation got a title; an empty one: it has none.
     Title { title: String },
     /// The turn is over; the answer is as stored.
-    End { status: MessageStatus, error: Option<String>, stats: Option<AnswerStats> },
+    End {
+        status: MessageStatus,
+        error: Option<String>,
+        stats: Option<AnswerStats>,
+        /// Rules that let the request pass and warn of it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
+    },
 }
 
 /// Changes to a conversation; `None` leaves a field as it is.

@@ -3,6 +3,17 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+/// The code of [`ProblemKind::GuardrailBlocked`].
+pub const GUARDRAIL_BLOCKED: &str = "guardrail_blocked";
+/// The code of [`ProblemKind::QuotaExceeded`] where it is a budget that does not cover the request.
+pub const INSUFFICIENT_QUOTA: &str = "insufficient_quota";
+
+/// Whether a code says that a rule refused, where nothing broke and the same would be refused again.
+#[must_use]
+pub fn is_refusal(code: &str) -> bool {
+    matches!(code, GUARDRAIL_BLOCKED | INSUFFICIENT_QUOTA)
+}
+
 /// The meaning of a failure, one for each variant of `domain::Error`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -2,7 +2,7 @@
 //! (server function, OpenAI JSON, problem+json).
 
 use crate::quota::Quota;
-use contract::problem::{Problem, ProblemKind};
+use contract::problem::{GUARDRAIL_BLOCKED, INSUFFICIENT_QUOTA, Problem, ProblemKind};
 use std::{error::Error as StdError, fmt};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -112,14 +112,14 @@ impl Error {
             }
             Self::Conflict { code, message } => ((*code).into(), message.clone()),
             Self::QuotaExceeded { quota: Quota::Budget, which, .. } => {
-                ("insufficient_quota".into(), format!("The budget \u{201c}{which}\u{201d} does not cover this request."))
+                (INSUFFICIENT_QUOTA.into(), format!("The budget \u{201c}{which}\u{201d} does not cover this request."))
             }
             Self::QuotaExceeded { which, retry_after_ms, .. } => {
                 problem.retry_after = retry_after_ms.map(seconds);
                 ("quota_exceeded".into(), format!("The limit \u{201c}{which}\u{201d} is reached."))
             }
             Self::GuardrailBlocked { rule } => {
-                ("guardrail_blocked".into(), format!("The rule \u{201c}{rule}\u{201d} does not allow this content."))
+                (GUARDRAIL_BLOCKED.into(), format!("The rule \u{201c}{rule}\u{201d} does not allow this content."))
             }
             Self::Unavailable { what, retry_after } => {
                 problem.retry_after = *retry_after;

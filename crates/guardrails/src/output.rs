@@ -175,8 +175,12 @@ impl OutputGuard {
         if let Some(prompt) = &self.prompt {
             until = until.min(prompt.scan(view, &mut hits));
         }
-        until = until.min(self.pseudonyms.scan(view, &mut hits));
-        hits.retain(|hit| hit.range.end > self.window.released());
+        let mut ours = Vec::new();
+        until = until.min(self.pseudonyms.scan(view, &mut ours));
+        // A pseudonym may look like what it stands for: `Passwort: SECRET_1`.
+        let is_ours = |hit: &Hit| ours.iter().any(|name| name.range.start <= hit.range.start && hit.range.end <= name.range.end);
+        hits.retain(|hit| hit.range.end > self.window.released() && !is_ours(hit));
+        hits.append(&mut ours);
         tidy(&mut hits);
         (hits, until)
     }

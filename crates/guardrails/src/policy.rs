@@ -186,6 +186,17 @@ pub enum Stage {
     Output,
 }
 
+impl Stage {
+    /// Its name in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Output => "output",
+        }
+    }
+}
+
 /// What happens to what was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -260,6 +271,9 @@ mod tests {
         let kinds = [Check::Pii { entities: Vec::new() }, Check::Secrets {}, Check::SystemPrompt {}, Check::Json {}];
         for kind in kinds.map(|check| check.kind()) {
             assert_eq!(serde_json::to_string(&kind).unwrap(), format!("{:?}", kind.name()));
+        }
+        for stage in [Stage::Input, Stage::Output] {
+            assert_eq!(serde_json::to_string(&stage).unwrap(), format!("{:?}", stage.name()));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     policy::Entity,
-    view::{Hit, View, What},
+    view::{Hit, View, What, joins},
 };
 use std::{
     borrow::Cow,
@@ -13,7 +13,8 @@ use std::{
 /// Bytes of a pseudonym, with room for backslashes.
 const LONGEST: usize = 48;
 
-/// The pseudonyms of one request, like `[IBAN_1]`: the same value has the same one wherever it stands.
+/// The pseudonyms of one request, like `[IBAN_1]`: the same value has the same one wherever it stands. Models drop the
+/// brackets, so in an answer `IBAN_1` is the same, if it is a whole word.
 ///
 /// It holds what people wrote: keep it as long as the answer takes, and write it nowhere. Its [`Debug`](fmt::Debug) says only
 /// how many there are.
@@ -22,15 +23,17 @@ pub struct Pseudonyms {
     entries: Vec<Entry>,
     /// By tag and the value as it is compared.
     by_value: HashMap<(&'static str, String), usize>,
+    /// By name, without brackets.
     by_name: HashMap<String, usize>,
     /// Numbers given so far, by tag.
     numbers: HashMap<&'static str, usize>,
-    /// Names that the texts contain already.
+    /// Names that the texts contain already, without brackets.
     taken: HashSet<String>,
 }
 
 #[derive(Clone)]
 struct Entry {
+    /// In brackets.
     name: String,
     value: String,
     /// An answer gets the value back.
@@ -69,9 +72,18 @@ impl Pseudonyms {
         restored
     }
 
-    /// Gives away no name that the text contains: who wrote `[IBAN_1]` himself gets it back as it is.
+    /// Gives away no name that the text contains: who wrote `[IBAN_1]` or `IBAN_1` himself gets it back as it is.
     pub(crate) fn avoid(&mut self, text: &str) {
-        self.taken.extend(text.match_indices('[').filter_map(|(at, _)| bracketed(&text[at..])).map(|(name, _)| name.into_owned()));
+        let mut at = 0;
+        while let Some(skipped) = text[at..].find(joins) {
+            at += skipped;
+            let length = word(&text[at..]);
+            let name = plain(&text[at..at + length]);
+            if name.contains('_') && name.ends_with(|c: char| c.is_ascii_digit()) {
+                self.taken.insert(name.into_owned());
+            }
+            at += length;
+        }
     }
 
     /// The pseudonym of a value. `returns`: an answer may say it; once allowed, it stays so.
@@ -81,13 +93,13 @@ impl Pseudonyms {
             let number = self.numbers.entry(tag).or_default();
             let name = loop {
                 *number += 1;
-                let name = format!("[{tag}_{number}]");
+                let name = format!("{tag}_{number}");
                 if !self.taken.contains(&name) {
                     break name;
                 }
             };
-            self.by_name.insert(name.clone(), self.entries.len());
-            self.entries.push(Entry { name, value: value.to_owned(), returns: false });
+            self.entries.push(Entry { name: format!("[{name}]"), value: value.to_owned(), returns: false });
+            self.by_name.insert(name, self.entries.len() - 1);
             self.entries.len() - 1
         });
         let entry = &mut self.entries[index];
@@ -101,24 +113,34 @@ impl Pseudonyms {
         if self.is_empty() {
             return len;
         }
-        for (at, _) in view.text[view.from..].match_indices('[') {
-            let at = view.from + at;
+        let mut at = view.from;
+        while let Some(skipped) = view.text[at..].find(|c| c == '[' || joins(c)) {
+            at += skipped;
             let rest = &view.text[at..];
-            match bracketed(rest) {
-                Some((name, length)) => {
-                    let known = self.by_name.get(&*name).filter(|index| self.entries[**index].returns);
-                    hits.extend(known.map(|index| Hit::new(at..at + length, What::Pseudonym(*index))));
-                }
-                None if view.closes || rest.len() > LONGEST => {}
-                None => {
-                    let beginning = plain(rest.trim_end_matches('\\'));
-                    if self.entries.iter().any(|entry| entry.name.starts_with(&*beginning)) {
-                        return at;
-                    }
-                }
+            let brackets = rest.starts_with('[');
+            let length = if brackets { bracketed(rest) } else { Some(word(rest)).filter(|length| view.closes || !open(&rest[*length..])) };
+            // What continues a word is not the beginning of a name.
+            let begins = brackets || !view.continues(at);
+            if length.is_none() && begins && !view.closes && self.may_become(rest, brackets) {
+                return at;
             }
+            let name = length.map(|length| plain(if brackets { &rest[1..length - 1] } else { &rest[..length] }));
+            let known = name.filter(|_| begins).and_then(|name| self.by_name.get(&*name)).filter(|index| self.entries[**index].returns);
+            let length = length.unwrap_or(rest.len());
+            hits.extend(known.map(|index| Hit::new(at..at + length, What::Pseudonym(*index))));
+            // Something in brackets that is no name may contain one.
+            at += if brackets && known.is_none() { 1 } else { length };
         }
         len
+    }
+
+    /// What stands at the end of a text may go on as a name.
+    fn may_become(&self, end: &str, brackets: bool) -> bool {
+        if end.len() > LONGEST {
+            return false;
+        }
+        let beginning = plain(end.trim_end_matches('\\'));
+        self.entries.iter().any(|entry| entry.name[usize::from(!brackets)..].starts_with(&*beginning))
     }
 
     /// The value of a pseudonym that was found.
@@ -137,10 +159,26 @@ impl fmt::Debug for Pseudonyms {
     }
 }
 
-/// What stands in brackets at the beginning of `text`, and its length there.
-fn bracketed(text: &str) -> Option<(Cow<'_, str>, usize)> {
-    let end = text.bytes().take(LONGEST).position(|byte| byte == b']')?;
-    Some((plain(&text[..=end]), end + 1))
+/// Bytes of what stands in brackets at the beginning of `text`, with them.
+fn bracketed(text: &str) -> Option<usize> {
+    text.bytes().take(LONGEST).position(|byte| byte == b']').map(|end| end + 1)
+}
+
+/// Bytes of the word at the beginning of `text`.
+fn word(text: &str) -> usize {
+    let mut chars = text.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        let escapes = c == '\\' && chars.peek().is_some_and(|(_, next)| *next == '_');
+        if !joins(c) && !escapes {
+            return at;
+        }
+    }
+    text.len()
+}
+
+/// A word before this may go on with what comes next.
+fn open(after: &str) -> bool {
+    matches!(after, "" | "\\")
 }
 
 /// Models escape what has a meaning in Markdown: `[IBAN\_1]`.
@@ -177,7 +215,33 @@ mod tests {
         assert_eq!(names.of(IBAN, "DE89 3705", true), "[IBAN_2]");
         assert_eq!(names.of(What::Entity(Entity::Person), "Weber", true), "[PERSON_1]");
         assert_eq!((names.len(), names.is_empty()), (3, false));
-        assert_eq!(names.restore("[IBAN_1], [IBAN\\_2] [IBAN_3] [PERSON_1", false), "DE89 3704, DE89 3705 [IBAN_3] [PERSON_1");
+        assert_eq!(names.restore("[IBAN_1], [IBAN\\_2] [IBAN_3] [PERSON_1", false), "DE89 3704, DE89 3705 [IBAN_3] [Weber");
+    }
+
+    #[test]
+    fn a_name_without_brackets_is_one_if_it_is_a_whole_word() {
+        let mut names = Pseudonyms::default();
+        names.of(IBAN, "DE89", true);
+        names.of(IBAN, "DE90", true);
+        for (text, restored) in [
+            ("IBAN_1", "DE89"),
+            ("**IBAN_1**, (IBAN\\_2).", "**DE89**, (DE90)."),
+            ("[IBAN_1, IBAN_2]", "[DE89, DE90]"),
+            ("[[IBAN_1]]", "[DE89]"),
+            ("IBAN_1\\", "DE89\\"),
+            ("IBAN_12 IBAN_3 iban_1 xIBAN_1 üIBAN_1 IBAN_1a IBAN_1_2 IBAN_1\\_2 x\\_IBAN_1", ""),
+        ] {
+            let restored = if restored.is_empty() { text } else { restored };
+            assert_eq!(names.restore(text, false), restored, "If you are here because this failed: people read placeholders.");
+        }
+    }
+
+    #[test]
+    fn names_that_occur_without_brackets_are_not_given() {
+        let mut names = Pseudonyms::default();
+        names.avoid("The column IBAN_1, and IBAN\\_2, but not XIBAN_3.");
+        assert_eq!(names.of(IBAN, "a", true), "[IBAN_3]", "If you are here because this failed: foreign text is taken for ours.");
+        assert_eq!(names.restore("IBAN_1 IBAN_2 IBAN_3", false), "IBAN_1 IBAN_2 a");
     }
 
     #[test]
@@ -209,9 +273,22 @@ mod tests {
     fn only_what_may_become_a_name_is_kept_back() {
         let mut names = Pseudonyms::default();
         names.of(IBAN, "DE89", true);
-        for (text, kept) in
-            [("a [", "["), ("a [IBA", "[IBA"), ("a [IBAN\\", "[IBAN\\"), ("a [IBAN_1", "[IBAN_1"), ("a [x", ""), ("[IBAN_1]", "")]
-        {
+        for (text, kept) in [
+            ("a [", "["),
+            ("a [IBA", "[IBA"),
+            ("a [IBAN\\", "[IBAN\\"),
+            ("a [IBAN_1", "[IBAN_1"),
+            ("a [x", ""),
+            ("[IBAN_1]", ""),
+            ("a IBA", "IBA"),
+            ("a IBAN\\", "IBAN\\"),
+            ("a IBAN_1", "IBAN_1"),
+            ("a IBAN_1\\", "IBAN_1\\"),
+            ("[x IBAN", "IBAN"),
+            ("a IBAN_2", ""),
+            ("aIBAN", ""),
+            ("IBAN_1,", ""),
+        ] {
             let from = names.scan(View { closes: false, ..View::whole(text) }, &mut Vec::new());
             assert_eq!(&text[from..], kept, "{text:?}");
         }

@@ -60,7 +60,8 @@ impl<'a> View<'a> {
     }
 }
 
-fn joins(c: char) -> bool {
+/// It belongs to the word beside it.
+pub(crate) fn joins(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 

@@ -2,7 +2,7 @@
 
 use crate::Identity;
 use contract::{
-    account::{Language, Role},
+    account::Role,
     ids::{TenantId, UserId},
 };
 use domain::{Error, Result, secret::Secret};
@@ -19,7 +19,6 @@ pub struct NewPerson {
     pub tenant: TenantId,
     pub email: String,
     pub name: String,
-    pub language: Language,
     pub roles: Vec<Role>,
     pub password: Secret,
 }
@@ -83,7 +82,7 @@ impl Identity {
         let hash = self.hash_password(person.password).await?;
         let (id, now) = (UserId(Uuid::now_v7()), self.now());
         let tx = self.db().begin_system(by, Reason::Administration).await?;
-        let new = NewUser { id, email: email.into(), name: name.into(), language: person.language, roles: person.roles, created_at: now };
+        let new = NewUser { id, email: email.into(), name: name.into(), roles: person.roles, created_at: now };
         let email_taken = |error| taken(error, "email_taken", "Somebody signs in with this e-mail already.");
         tx.users().create(person.tenant, &new).await.map_err(email_taken)?;
         tx.credentials().set(person.tenant, id, email, &hash, now).await.map_err(email_taken)?;

@@ -11,7 +11,7 @@ use domain::{
     quota::{Level, Period},
 };
 use rust_decimal::Decimal;
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 use store::{
     Reason,
     audit::AuditEvent,
@@ -149,6 +149,23 @@ impl Quotas {
         let (budgets, states) = (tx.budgets().list(tenant).await?, tx.budgets().states(tenant, self.shared.now()).await?);
         tx.commit().await?;
         Ok((budgets, states))
+    }
+
+    /// What people call those whom budgets and limits of a tenant are for, by the id that these have: e-mails of people, names
+    /// of service accounts and keys.
+    ///
+    /// # Errors
+    /// As for any statement.
+    pub async fn names(&self, by: &str, tenant: TenantId) -> Result<HashMap<String, String>> {
+        let identity = &self.shared.identity;
+        let people = identity.people(by, Some(tenant)).await?.into_iter();
+        let mut names: HashMap<String, String> = people.map(|person| (person.user.to_string(), person.email)).collect();
+        for account in identity.service_accounts(by, tenant).await? {
+            let keys = identity.keys(by, tenant, account.id).await?.into_iter();
+            names.extend(keys.map(|key| (key.id.to_string(), format!("{} of {}", key.name, account.name))));
+            names.insert(account.id.to_string(), account.name);
+        }
+        Ok(names)
     }
 
     /// Ends a budget.

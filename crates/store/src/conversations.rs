@@ -2,12 +2,14 @@
 
 use crate::{
     chat_sql::{all, instant, millis, one, run, sql},
+    messages::REFUSED,
     tx::{SystemTx, TenantTx},
 };
 use contract::{
     Millis,
     chat::{Conversation, ConversationChange, ConversationSettings, ConversationSummary},
     ids::{ConversationId, MessageId, TurnId, UserId},
+    problem::GUARDRAIL_BLOCKED,
 };
 use domain::{Error, Result};
 use sea_orm::{FromQueryResult, Value};
@@ -17,7 +19,7 @@ use uuid::Uuid;
 /// Who gave a conversation its title; a later source never overwrites the user's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TitleSource {
-    /// The first words of the question, until something better comes.
+    /// The first words of the question, or nothing, until something better comes.
     None,
     Model,
     User,
@@ -270,6 +272,31 @@ impl<'a> Conversations<'a> {
             [id.0.into(), user.0.into(), title.into()],
         );
         Ok(run(self.tx.conn(), statement).await? > 0)
+    }
+
+    /// Gives the conversation a makeshift title if it has none.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn entitle(&self, user: UserId, id: ConversationId, title: &str) -> Result<()> {
+        let statement = sql(
+            "UPDATE conversation SET title = $3 WHERE id = $1 AND user_id = $2 AND title_source = 'none' AND title = ''",
+            [id.0.into(), user.0.into(), title.into()],
+        );
+        run(self.tx.conn(), statement).await.map(drop)
+    }
+
+    /// Takes a makeshift title away again because a guardrail refused the question that it quotes; `false` if the
+    /// conversation has a better one, or one of a question that was answered.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn take_title_back(&self, user: UserId, id: ConversationId) -> Result<bool> {
+        let text = format!(
+            "UPDATE conversation SET title = '' WHERE id = $1 AND user_id = $2 AND title_source = 'none' AND NOT EXISTS
+               (SELECT 1 FROM message m WHERE m.conversation_id = $1 AND m.role = 'assistant' AND NOT ({REFUSED} $3))"
+        );
+        Ok(run(self.tx.conn(), sql(&text, [id.0.into(), user.0.into(), GUARDRAIL_BLOCKED.into()])).await? > 0)
     }
 
     /// Whether the title is still the makeshift one.

@@ -8,6 +8,7 @@ use contract::{
     Millis,
     chat::{AnswerStats, Attachment, Message, MessagePage, MessageRole, MessageStatus, Rating},
     ids::{ConversationId, MessageId, UserId},
+    problem::GUARDRAIL_BLOCKED,
 };
 use domain::{Error, Result};
 use sea_orm::FromQueryResult;
@@ -48,6 +49,8 @@ pub struct AnswerEnd {
     /// Problem code of an interruption.
     pub error: Option<String>,
     pub stats: Option<AnswerStats>,
+    /// Rules that warn. None of them: those of before stay.
+    pub warnings: Vec<String>,
 }
 
 /// A message as part of a prompt: its text and the texts that came with it.
@@ -67,9 +70,13 @@ pub struct Messages<'a> {
     tx: &'a TenantTx,
 }
 
+/// Before the parameter with [`GUARDRAIL_BLOCKED`]: the message `m` is an answer that never began for it. The same as
+/// [`contract::chat::is_refused`].
+pub(crate) const REFUSED: &str = "m.content = '' AND m.error IS NOT DISTINCT FROM";
+
 /// What a [`Row`] is made of; attachments and branches come along, so that a page is one query.
 const COLUMNS: &str = "m.id, m.parent_id, m.role, m.content, m.status, m.error, m.depth, m.model, m.prompt_tokens, m.cached_tokens,
-    m.completion_tokens, m.ttft_ms, m.duration_ms, m.finish_reason, m.rating, m.rating_comment, m.created_at,
+    m.completion_tokens, m.ttft_ms, m.duration_ms, m.finish_reason, m.rating, m.rating_comment, m.warnings, m.created_at,
     coalesce((SELECT jsonb_agg(jsonb_build_object('id', a.id, 'name', a.name, 'bytes', a.bytes) ORDER BY a.id)
               FROM attachment a WHERE a.message_id = m.id), '[]'::jsonb) AS attachments,
     CASE WHEN m.parent_id IS NULL
@@ -95,6 +102,7 @@ pub(crate) struct Row {
     finish_reason: Option<String>,
     rating: Option<String>,
     rating_comment: String,
+    warnings: Vec<String>,
     created_at: OffsetDateTime,
     attachments: serde_json::Value,
     siblings: Vec<Uuid>,
@@ -123,6 +131,7 @@ impl Row {
             siblings: self.siblings.into_iter().map(Into::into).collect(),
             rating: rated.map(|value| Rating { value, comment: self.rating_comment }),
             stats,
+            warnings: self.warnings,
             created_at: millis(self.created_at),
         })
     }
@@ -300,12 +309,13 @@ impl<'a> Messages<'a> {
                SELECT m.id, m.parent_id, p.bytes + {size}
                FROM path p JOIN message m ON m.id = p.parent_id AND m.conversation_id = $1 WHERE p.bytes < $4
              )
-             SELECT m.role, m.content, m.error IS NOT DISTINCT FROM 'guardrail_blocked' AND m.content = '' AS refused,
+             SELECT m.role, m.content, {REFUSED} $5 AS refused,
                     coalesce((SELECT jsonb_agg(jsonb_build_array(a.name, a.content) ORDER BY a.id)
                               FROM attachment a WHERE a.message_id = m.id), '[]'::jsonb) AS attachments
              FROM path p JOIN message m ON m.id = p.id ORDER BY m.depth"
         );
-        let statement = sql(&text, [conversation.0.into(), user.0.into(), leaf.0.into(), bytes.into()]);
+        let values = [conversation.0.into(), user.0.into(), leaf.0.into(), bytes.into(), GUARDRAIL_BLOCKED.into()];
+        let statement = sql(&text, values);
         let rows = all::<PromptRow>(self.tx.conn(), statement).await?;
         rows.into_iter()
             .map(|row| {
@@ -379,7 +389,8 @@ impl<'a> Messages<'a> {
         let statement = sql(
             "UPDATE message SET content = $2, status = $3, error = $4, model = coalesce($5, model), prompt_tokens = coalesce($6, prompt_tokens),
                     cached_tokens = coalesce($7, cached_tokens), completion_tokens = coalesce($8, completion_tokens),
-                    ttft_ms = coalesce($9, ttft_ms), duration_ms = coalesce($10, duration_ms), finish_reason = coalesce($11, finish_reason)
+                    ttft_ms = coalesce($9, ttft_ms), duration_ms = coalesce($10, duration_ms), finish_reason = coalesce($11, finish_reason),
+                    warnings = CASE WHEN cardinality($12::text[]) > 0 THEN $12::text[] ELSE warnings END
              WHERE id = $1 AND status = 'running'",
             [
                 id.0.into(),
@@ -393,6 +404,7 @@ impl<'a> Messages<'a> {
                 number(|stats| stats.ttft_ms).into(),
                 number(|stats| stats.duration_ms).into(),
                 stats.map(|stats| stats.finish_reason.clone()).into(),
+                end.warnings.clone().into(),
             ],
         );
         Ok(run(self.tx.conn(), statement).await? > 0)

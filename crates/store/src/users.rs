@@ -30,7 +30,6 @@ pub struct NewUser {
     pub id: UserId,
     pub email: String,
     pub name: String,
-    pub language: Language,
     pub roles: Vec<Role>,
     pub created_at: Millis,
 }
@@ -52,7 +51,7 @@ impl<'a> Users<'a> {
     /// [`Error::NotFound`]; else as for any statement.
     pub async fn get(&self, user: UserId) -> Result<User> {
         let statement = sql(
-            "SELECT id, email, name, language, theme, default_model, instructions, created_at, disabled_at
+            "SELECT id, email, name, CASE WHEN follows_browser THEN NULL ELSE language END AS language, theme, default_model, instructions, created_at, disabled_at
              FROM app_user WHERE tenant_id = $1 AND id = $2",
             [self.tx.tenant().0.into(), user.0.into()],
         );
@@ -79,13 +78,14 @@ impl<'a> Users<'a> {
     /// [`Error::NotFound`]; else as for any statement.
     pub async fn change_profile(&self, user: UserId, profile: &Profile) -> Result<()> {
         let statement = sql(
-            "UPDATE app_user SET name = $3, language = $4, theme = $5, default_model = $6, instructions = $7
+            "UPDATE app_user SET name = $3, language = coalesce($4, language), follows_browser = $4::text IS NULL, theme = $5, default_model = $6,
+                    instructions = $7
              WHERE tenant_id = $1 AND id = $2",
             [
                 self.tx.tenant().0.into(),
                 user.0.into(),
                 profile.name.as_str().into(),
-                language_text(profile.language).into(),
+                profile.language.map(language_text).into(),
                 theme_text(profile.theme).into(),
                 profile.default_model.clone().into(),
                 profile.instructions.as_str().into(),
@@ -116,21 +116,14 @@ impl<'a> SystemUsers<'a> {
         Self { tx }
     }
 
-    /// Adds a person with roles. How they sign in is a matter of its own (a local password: `credentials`).
+    /// Adds a person with roles, who reads in the browser's language until they choose one. How they sign in is a matter of its own (a local password: `credentials`).
     ///
     /// # Errors
     /// [`Error::Conflict`] if the tenant has somebody with this e-mail; else as for any statement.
     pub async fn create(&self, tenant: TenantId, new: &NewUser) -> Result<()> {
         let statement = sql(
-            "INSERT INTO app_user (tenant_id, id, email, name, language, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
-            [
-                tenant.0.into(),
-                new.id.0.into(),
-                new.email.as_str().into(),
-                new.name.as_str().into(),
-                language_text(new.language).into(),
-                instant(new.created_at)?.into(),
-            ],
+            "INSERT INTO app_user (tenant_id, id, email, name, follows_browser, created_at) VALUES ($1, $2, $3, $4, TRUE, $5)",
+            [tenant.0.into(), new.id.0.into(), new.email.as_str().into(), new.name.as_str().into(), instant(new.created_at)?.into()],
         );
         self.tx.changed(run(self.tx.conn(), statement).await?);
         for role in &new.roles {
@@ -161,7 +154,7 @@ struct UserRow {
     id: uuid::Uuid,
     email: String,
     name: String,
-    language: String,
+    language: Option<String>,
     theme: String,
     default_model: Option<String>,
     instructions: String,
@@ -183,7 +176,7 @@ impl TryFrom<UserRow> for User {
             email: row.email,
             profile: Profile {
                 name: row.name,
-                language: language(&row.language)?,
+                language: row.language.as_deref().map(language).transpose()?,
                 theme: theme(&row.theme)?,
                 default_model: row.default_model,
                 instructions: row.instructions,

@@ -2,7 +2,7 @@
 
 use crate::TestDb;
 use contract::{
-    account::{Language, Role},
+    account::Role,
     ids::{ApiKeyId, RequestId, ServiceAccountId, SessionId, TenantId, UserId},
     key::Scope,
 };
@@ -40,7 +40,6 @@ pub async fn user(test: &TestDb, tenant: &TestTenant, roles: &[Role]) -> Actor {
         id: user,
         email: format!("{}@example.org", user.0.simple()),
         name: "Somebody".into(),
-        language: Language::En,
         roles: roles.to_vec(),
         created_at: now,
     };

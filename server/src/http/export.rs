@@ -1,10 +1,11 @@
 //! Downloads: a chat, everything, the usage table.
 
 use super::{problem::Failure, request_id, state::AppState};
+use app::edge::accepted_language;
 use axum::{
     Extension,
     extract::{Path, Query, State},
-    http::{Extensions, HeaderValue, StatusCode, header},
+    http::{Extensions, HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -17,6 +18,7 @@ pub async fn conversation(
     State(state): State<AppState>,
     Extension(actor): Extension<Option<Actor>>,
     Path((id, format)): Path<(String, String)>,
+    headers: HeaderMap,
     extensions: Extensions,
 ) -> Response {
     let file = async {
@@ -24,7 +26,7 @@ pub async fn conversation(
         let id: ConversationId = id.parse().map_err(|_| Error::not_found("conversation"))?;
         let transfer = &state.services.transfer;
         let file = match format.as_str() {
-            "markdown" => transfer.conversation_markdown(&actor, id).await?,
+            "markdown" => transfer.conversation_markdown(&actor, id, accepted_language(&headers)).await?,
             "json" => transfer.conversation_json(&actor, id).await?,
             _ => return Err(Error::not_found("format")),
         };
@@ -34,10 +36,15 @@ pub async fn conversation(
 }
 
 /// `GET /ui/export/everything`: a ZIP of all own chats, the profile and the usage.
-pub async fn everything(State(state): State<AppState>, Extension(actor): Extension<Option<Actor>>, extensions: Extensions) -> Response {
+pub async fn everything(
+    State(state): State<AppState>,
+    Extension(actor): Extension<Option<Actor>>,
+    headers: HeaderMap,
+    extensions: Extensions,
+) -> Response {
     let file = async {
         let actor = actor.ok_or_else(Error::unauthenticated)?;
-        Ok(Download::from(state.services.transfer.everything_zip(&actor).await?))
+        Ok(Download::from(state.services.transfer.everything_zip(&actor, accepted_language(&headers)).await?))
     };
     respond(file.await, &extensions)
 }

@@ -2,7 +2,7 @@
 
 use super::files;
 use crate::{AnyError, config::Config};
-use contract::account::{Language, Role};
+use contract::account::Role;
 use domain::secret::Secret;
 use identity::{Identity, NewPerson};
 use serde::Serialize;
@@ -67,7 +67,7 @@ pub async fn run(config: &Config, identity: &Identity) -> Result<Option<FirstLog
     let tenant = identity.create_tenant(BY, "demo", "Demo").await?;
     for (email, name, roles, password) in accounts {
         let (email, name, roles) = (email.into(), name.into(), roles.to_vec());
-        identity.create_user(BY, NewPerson { tenant, email, name, language: Language::En, roles, password }).await?;
+        identity.create_user(BY, NewPerson { tenant, email, name, roles, password }).await?;
     }
     Ok(Some(login))
 }

@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderMap, Method, Request, StatusCode, header},
 };
 use contract::{
-    account::{Language, Role},
+    account::Role,
     chat::StartedTurn,
     ids::{TenantId, UserId},
 };
@@ -93,14 +93,7 @@ impl TestApp {
     /// Creates somebody and signs them in over HTTP.
     pub async fn person(&self, tenant: TenantId, name: &str, roles: &[Role]) -> Person {
         let email = format!("{name}@example.org");
-        let account = NewPerson {
-            tenant,
-            email: email.clone(),
-            name: name.into(),
-            language: Language::En,
-            roles: roles.to_vec(),
-            password: Secret::new(PASSWORD),
-        };
+        let account = NewPerson { tenant, email: email.clone(), name: name.into(), roles: roles.to_vec(), password: Secret::new(PASSWORD) };
         let user = self.state.identity.create_user("test", account).await.expect("a user");
         let cookie = self.sign_in(&email).await;
         Person { user, email, cookie }

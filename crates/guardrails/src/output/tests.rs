@@ -250,12 +250,32 @@ fn pseudonyms_return_and_are_not_found_again() {
     let answer = "Frau [PERSON_1], [IBAN\\_1] statt AT61 1904 3002 3457 3201, [IBAN_2] [PERSON_1";
     for size in 1..=answer.len() {
         let (text, count, _) = outcome(guard.output("", false, input.pseudonyms.clone()), pieces(answer, size).into_iter());
-        assert_eq!(text, format!("Frau Weber, {IBAN} statt [IBAN], [IBAN_2] [PERSON_1"), "in pieces of {size}");
+        assert_eq!(text, format!("Frau Weber, {IBAN} statt [IBAN], [IBAN_2] [Weber"), "in pieces of {size}");
         assert_eq!(count, 1, "only what the user did not say himself");
+    }
+    let bare = "Frau PERSON_1 hat IBAN\\_1, nicht IBAN_10, xIBAN_1 oder iban_1: IBAN_1";
+    for size in 1..=bare.len() {
+        let (text, count, _) = outcome(guard.output("", false, input.pseudonyms.clone()), pieces(bare, size).into_iter());
+        assert_eq!(text, format!("Frau Weber hat {IBAN}, nicht IBAN_10, xIBAN_1 oder iban_1: {IBAN}"), "in pieces of {size}");
+        assert_eq!(count, 0, "in pieces of {size}");
     }
     let plain = Guard::new(&Policy::default()).unwrap();
     let (text, ..) = outcome(plain.output("", true, input.pseudonyms), ["{\"a\":\"[PER", "SON_1]\"}"].into_iter());
     assert_eq!(text, "{\"a\":\"Weber\"}");
+}
+
+#[test]
+fn a_pseudonym_is_not_taken_for_what_it_stands_for() {
+    let rules = vec![Rule { on: vec![Stage::Input, Stage::Output], ..rule("keys", Check::Secrets {}, Action::Mask) }];
+    let guard = Guard::new(&Policy { rules }).unwrap();
+    let mut question = "Passwort: Sommer2024".to_owned();
+    let input = guard.input(&mut [Part { role: Role::User, text: &mut question }]);
+    assert_eq!(question, "Passwort: [SECRET_1]");
+    let answer = "Das Passwort lautet SECRET_1. Ja";
+    for size in 1..=answer.len() {
+        let (text, count, _) = outcome(guard.output("", false, input.pseudonyms.clone()), pieces(answer, size).into_iter());
+        assert_eq!((text.as_str(), count), ("Das Passwort lautet Sommer2024. Ja", 0), "in pieces of {size}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `identity` against a real Postgres.
 
 use contract::{
-    account::{Language, Role},
+    account::Role,
     ids::{RequestId, TenantId, UserId},
 };
 use domain::{Actor, Result, secret::Secret};
@@ -63,14 +63,7 @@ impl House {
 }
 
 fn person(tenant: TenantId, email: &str) -> NewPerson {
-    NewPerson {
-        tenant,
-        email: email.into(),
-        name: "Anna".into(),
-        language: Language::De,
-        roles: vec![Role::User],
-        password: Secret::new(PASSWORD),
-    }
+    NewPerson { tenant, email: email.into(), name: "Anna".into(), roles: vec![Role::User], password: Secret::new(PASSWORD) }
 }
 
 fn visitor(email: &str, password: &str) -> SignIn {

@@ -90,8 +90,13 @@ impl Guards {
         if let Some(rule) = checked.blocked {
             return Err(Error::GuardrailBlocked { rule });
         }
-        let warned = checked.decisions.into_iter().filter(|decision| decision.action == Action::Warn);
-        let warnings: Vec<String> = warned.map(|decision| decision.rule).collect();
+        let mut warnings: Vec<String> = Vec::new();
+        for decision in checked.decisions {
+            // A rule decides about each kind of data by itself.
+            if decision.action == Action::Warn && !warnings.contains(&decision.rule) {
+                warnings.push(decision.rule);
+            }
+        }
         let changes = watches_output || !checked.pseudonyms.is_empty();
         if !changes && warnings.is_empty() {
             return Ok(None);
@@ -131,10 +136,10 @@ impl Guards {
         }
         let tx = self.inner.db.begin(actor).await?;
         for decision in decisions {
-            let event = AuditEvent::by(actor, action(decision.action))
+            let event = AuditEvent::by(actor, audited(decision.action))
                 .target(&decision.rule)
                 .detail("kind", decision.kind.name())
-                .detail("stage", stage(decision.stage))
+                .detail("stage", decision.stage.name())
                 .detail("entity", decision.entity.map(|entity| entity.tag()))
                 .detail("count", decision.count);
             tx.audit().add(&event).await?;
@@ -154,15 +159,8 @@ fn compiled(stored: StoredPolicy) -> Option<Rules> {
     rules.inspect_err(|error| tracing::error!(%tenant, error, "guardrails cannot be read; the tenant's requests are refused")).ok()
 }
 
-fn stage(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Input => "input",
-        Stage::Output => "output",
-    }
-}
-
-/// The word of the audit trail.
-fn action(action: Action) -> &'static str {
+/// The word of the audit trail, which says that it was done.
+fn audited(action: Action) -> &'static str {
     match action {
         Action::Block => "guardrail.blocked",
         Action::Mask => "guardrail.masked",

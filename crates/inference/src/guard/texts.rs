@@ -8,22 +8,29 @@ use worker_protocol::{ChatMessage, ChatRole, EmbedInput, Format, Tool};
 /// Texts in JSON that is kept as text: they are looked at as what they say, not as they are written.
 #[derive(Default)]
 pub(super) struct Unpacked {
-    arguments: Vec<Option<Value>>,
+    arguments: Vec<Option<Arguments>>,
+}
+
+/// What a call's arguments say.
+struct Arguments {
+    before: Value,
+    now: Value,
 }
 
 impl Unpacked {
     /// Reads the arguments of all calls. What is no JSON is looked at as it is.
     pub(super) fn of(messages: &[ChatMessage]) -> Self {
         let calls = messages.iter().flat_map(|message| &message.tool_calls);
-        Self { arguments: calls.map(|call| serde_json::from_str(&call.arguments).ok()).collect() }
+        let read = |text: &str| serde_json::from_str::<Value>(text).ok().map(|before| Arguments { now: before.clone(), before });
+        Self { arguments: calls.map(|call| read(&call.arguments)).collect() }
     }
 
-    /// Writes them back.
+    /// Writes back those that were changed; the others stay as they are written.
     pub(super) fn pack(self, messages: &mut [ChatMessage]) {
         let calls = messages.iter_mut().flat_map(|message| &mut message.tool_calls);
-        for (call, value) in calls.zip(self.arguments) {
-            if let Some(value) = value.filter(|value| serde_json::from_str::<Value>(&call.arguments).ok().as_ref() != Some(value)) {
-                call.arguments = value.to_string();
+        for (call, arguments) in calls.zip(self.arguments) {
+            if let Some(Arguments { now, .. }) = arguments.filter(|arguments| arguments.now != arguments.before) {
+                call.arguments = now.to_string();
             }
         }
     }
@@ -48,7 +55,7 @@ pub(super) fn of_completion<'a>(messages: &'a mut [ChatMessage], options: &'a mu
             add(&mut call.id);
             add(&mut call.name);
             match arguments.next() {
-                Some(Some(value)) => strings(value, &mut add),
+                Some(Some(arguments)) => strings(&mut arguments.now, &mut add),
                 _ => add(&mut call.arguments),
             }
         }
@@ -94,4 +101,27 @@ pub(crate) fn bytes(messages: &[ChatMessage]) -> usize {
         message.content.len() + message.reasoning.as_ref().map_or(0, String::len) + calls
     };
     messages.iter().map(of).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Unpacked, of_completion};
+    use crate::admit::Options;
+    use worker_protocol::{ChatMessage, ChatRole, ToolCall};
+
+    #[test]
+    fn arguments_are_written_anew_only_if_what_they_say_was_changed() {
+        let written = ["{ \"to\" : \"me\" }", "{ \"to\" : \"you\" }", "no JSON"];
+        let calls = written.map(|arguments| ToolCall { id: String::new(), name: String::new(), arguments: arguments.into() });
+        let mut messages = vec![ChatMessage { tool_calls: calls.to_vec(), ..ChatMessage::new(ChatRole::Assistant, "") }];
+        let (mut options, mut unpacked) = (Options::default(), Unpacked::of(&messages));
+        for part in of_completion(&mut messages, &mut options, &mut unpacked) {
+            if part.text.as_str() == "you" {
+                *part.text = "them".into();
+            }
+        }
+        unpacked.pack(&mut messages);
+        let packed: Vec<&str> = messages[0].tool_calls.iter().map(|call| call.arguments.as_str()).collect();
+        assert_eq!(packed, [written[0], "{\"to\":\"them\"}", written[2]]);
+    }
 }

@@ -40,16 +40,16 @@ impl Transfer {
         Self { shared }
     }
 
-    /// A chat as Markdown: the branch in view, then the others.
+    /// A chat as Markdown: the branch in view, then the others. Its headings are in the user's language, or the browser's.
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub async fn conversation_markdown(&self, actor: &Actor, id: ConversationId) -> Result<File> {
+    pub async fn conversation_markdown(&self, actor: &Actor, id: ConversationId, browser: Language) -> Result<File> {
         actor.may(Action::Chat)?;
         let user = actor.user()?;
         let tx = self.shared.db.begin(actor).await?;
         let document = self.document(&tx, user, id).await?;
-        let language = tx.users().get(user).await?.profile.language;
+        let language = tx.users().get(user).await?.profile.language.unwrap_or(browser);
         tx.commit().await?;
         let bytes = markdown::render(&document, language).into_bytes();
         Ok(File { name: file_name(&document.conversation.title, "md"), mime: "text/markdown; charset=utf-8", bytes })
@@ -68,16 +68,18 @@ impl Transfer {
         Ok(File { name: file_name(&document.conversation.title, "json"), mime: "application/json", bytes })
     }
 
-    /// Everything of a user as ZIP: each chat as JSON and Markdown, the profile, the usage.
+    /// Everything of a user as ZIP: each chat as JSON and Markdown, the profile, the usage. Languages as for
+    /// [`Self::conversation_markdown`].
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn everything_zip(&self, actor: &Actor) -> Result<File> {
+    pub async fn everything_zip(&self, actor: &Actor, browser: Language) -> Result<File> {
         actor.may(Action::ManageOwnAccount)?;
         let user = actor.user()?;
         let mut archive = archive::Archive::default();
         let tx = self.shared.db.begin(actor).await?;
         let person = tx.users().get(user).await?;
+        let language = person.profile.language.unwrap_or(browser);
         let ids = tx.conversations().ids(user).await?;
         let usage = archive::usage(&tx, user, person.created_at, self.shared.now()).await?;
         tx.commit().await?;
@@ -93,7 +95,7 @@ impl Transfer {
                 Err(error) => return Err(error),
             };
             tx.commit().await?;
-            archive = archive.chat(number + 1, document, person.profile.language).await?;
+            archive = archive.chat(number + 1, document, language).await?;
         }
         Ok(File { name: "kontor-export.zip".into(), mime: "application/zip", bytes: archive.finish()? })
     }

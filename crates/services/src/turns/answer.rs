@@ -1,9 +1,9 @@
 //! What a turn makes: one text.
 
 use crate::running::runner::{Draft, Over, Why};
-use contract::chat::{AnswerStats, MessageStatus, TurnEvent};
+use contract::chat::{AnswerStats, MessageStatus, TurnEvent, is_refused};
 use domain::Error;
-use inference::Output;
+use inference::{Generation, Output};
 
 /// The text is kept if it has grown by one part in this many.
 const KEEP_GROWTH: usize = 16;
@@ -96,12 +96,33 @@ pub(crate) struct Produced {
     pub status: MessageStatus,
     pub error: Option<String>,
     pub stats: Option<AnswerStats>,
+    /// Rules that let the request pass and warn of it.
+    pub warnings: Vec<String>,
+}
+
+impl Produced {
+    /// What came of a generation that was followed to its end.
+    pub(crate) fn of(over: Over<Answer>, generation: &Generation) -> Self {
+        let warnings = generation.route().map(|route| route.warnings).unwrap_or_default();
+        Self { warnings, ..Self::from(over) }
+    }
+
+    /// A guardrail refused the question.
+    pub(crate) fn is_refused(&self) -> bool {
+        is_refused(self.error.as_deref(), &self.text)
+    }
+
+    /// The turn's last event.
+    pub(crate) fn end_event(&self) -> TurnEvent {
+        let Self { status, error, stats, warnings, .. } = self;
+        TurnEvent::End { status: *status, error: error.clone(), stats: stats.clone(), warnings: warnings.clone() }
+    }
 }
 
 impl From<Over<Answer>> for Produced {
     fn from(over: Over<Answer>) -> Self {
         let (status, error) = over.why.map_or((MessageStatus::Complete, None), end);
-        Self { text: over.draft.text, sent: over.draft.sent, status, error, stats: over.stats }
+        Self { text: over.draft.text, sent: over.draft.sent, status, error, stats: over.stats, warnings: Vec::new() }
     }
 }
 

@@ -63,7 +63,7 @@ impl TurnLog {
         let message = tx.messages().get(self.user, state.message).await?.ok_or(Error::not_found("turn"))?;
         tx.commit().await?;
         let text = TurnEvent::Text { at: 0, text: message.content };
-        let end = TurnEvent::End { status: state.status, error: message.error, stats: message.stats };
+        let end = TurnEvent::End { status: state.status, error: message.error, stats: message.stats, warnings: message.warnings };
         Ok(vec![(after + 1, text), (after + 2, end)])
     }
 }

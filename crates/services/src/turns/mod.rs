@@ -218,7 +218,8 @@ fn temporary_message(message: TemporaryMessage) -> Result<PromptMessage> {
         }
     };
     let attachments = attachments.into_iter().map(|attachment| (attachment.name, attachment.content)).collect();
-    Ok(PromptMessage { role: message.role, content, attachments, refused: false })
+    let refused = message.refused && message.role == MessageRole::Assistant;
+    Ok(PromptMessage { role: message.role, content, attachments, refused })
 }
 
 async fn run_temporary(shared: Arc<Shared>, actor: Actor, request: Request, mut sink: MemorySink, stop: CancellationToken) {
@@ -229,12 +230,15 @@ async fn run_temporary(shared: Arc<Shared>, actor: Actor, request: Request, mut 
         admitted = shared.inference.admit(&actor, request) => admitted.map_err(Why::Failed),
     };
     let nothing = Answer::new(String::new());
-    let over = match admitted {
-        Ok(mut generation) => Runner::new(&mut sink, nothing).run(&mut generation, &stop, &shared.shutdown).await,
-        Err(why) => Some(Over::before_it_began(nothing, why)),
+    let produced = match admitted {
+        Ok(mut generation) => {
+            let over = Runner::new(&mut sink, nothing).run(&mut generation, &stop, &shared.shutdown).await;
+            over.map(|over| Produced::of(over, &generation))
+        }
+        Err(why) => Some(Over::before_it_began(nothing, why).into()),
     };
-    let Some(produced) = over.map(Produced::from) else { return };
+    let Some(produced) = produced else { return };
     let mut events: Vec<TurnEvent> = answer::text_event(&produced.text, produced.sent).into_iter().collect();
-    events.push(TurnEvent::End { status: produced.status, error: produced.error, stats: produced.stats });
+    events.push(produced.end_event());
     sink.end(events);
 }

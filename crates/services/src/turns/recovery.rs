@@ -43,11 +43,12 @@ async fn interrupt(shared: &Shared, tenant: TenantId, turn: TurnId) -> Result<bo
     for (_, event) in tx.turns().events(turn, 0, u32::MAX).await? {
         apply(&mut text, &event);
     }
-    let end = AnswerEnd { status: MessageStatus::Interrupted, error: Some(SERVER_RESTARTED.into()), stats: None };
+    let end = AnswerEnd { status: MessageStatus::Interrupted, error: Some(SERVER_RESTARTED.into()), stats: None, warnings: Vec::new() };
     tx.messages().finish(dead.message, &text, &end).await?;
     tx.turns().finish(turn, MessageStatus::Interrupted).await?;
     tx.conversations().touch(dead.user, dead.conversation, shared.now()).await?;
-    let last = TurnEvent::End { status: MessageStatus::Interrupted, error: Some(SERVER_RESTARTED.into()), stats: None };
+    let last =
+        TurnEvent::End { status: MessageStatus::Interrupted, error: Some(SERVER_RESTARTED.into()), stats: None, warnings: Vec::new() };
     tx.turns().append_last(turn, &last).await?;
     tx.commit().await?;
     Ok(true)

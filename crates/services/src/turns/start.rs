@@ -31,7 +31,8 @@ struct Pair {
     conversation: ConversationId,
     question: MessageId,
     answer: MessageId,
-    first: Vec<TurnEvent>,
+    /// The conversation has no title yet.
+    untitled: bool,
 }
 
 /// Stores the turn as running.
@@ -48,6 +49,12 @@ pub(crate) async fn store(shared: &Arc<Shared>, actor: &Actor, what: What) -> Re
     tx.turns().insert(NewTurn { id: turn, conversation: pair.conversation, message: pair.answer, user, node: shared.node }).await?;
     let question = tx.messages().get(user, pair.question).await?.ok_or(Error::not_found("message"))?;
     let answer = tx.messages().get(user, pair.answer).await?.ok_or(Error::not_found("message"))?;
+    let mut first = Vec::new();
+    if pair.untitled {
+        let title = title::first_words(&question.content, question.attachments.first().map(|file| file.name.as_str()));
+        tx.conversations().entitle(user, pair.conversation, &title).await?;
+        first.push(TurnEvent::Title { title });
+    }
     tx.commit().await?;
 
     let before = resumes.then(|| (answer.content.clone(), answer.stats.clone()));
@@ -61,25 +68,20 @@ pub(crate) async fn store(shared: &Arc<Shared>, actor: &Actor, what: What) -> Re
         question: pair.question,
         answer: pair.answer,
         before,
-        first: pair.first,
+        first,
     };
     Ok((started, stored))
 }
 
 async fn ask(shared: &Shared, tx: &TenantTx, user: UserId, input: StartTurn) -> Result<Pair> {
     let now = shared.now();
-    let makeshift = || title::first_words(&input.content, input.attachments.first().map(|file| file.name.as_str()));
-    let (conversation, depth, first) = match input.conversation {
+    let (conversation, depth, untitled) = match input.conversation {
         Some(conversation) => {
-            tx.conversations().lock(user, conversation).await?.ok_or(Error::not_found("conversation"))?;
-            (conversation, depth_below(tx, user, conversation, input.parent).await?, Vec::new())
+            let stored = tx.conversations().lock(user, conversation).await?.ok_or(Error::not_found("conversation"))?;
+            (conversation, depth_below(tx, user, conversation, input.parent).await?, stored.conversation.title.is_empty())
         }
         None if input.parent.is_some() => return Err(Error::not_found("message")),
-        None => {
-            let title = makeshift();
-            let conversation = begin(tx, user, title.clone(), input.settings.clone().unwrap_or_default(), now).await?;
-            (conversation, 0, vec![TurnEvent::Title { title }])
-        }
+        None => (begin(tx, user, input.settings.clone().unwrap_or_default(), now).await?, 0, true),
     };
     let question = MessageId(Uuid::now_v7());
     let new = NewMessage {
@@ -98,21 +100,15 @@ async fn ask(shared: &Shared, tx: &TenantTx, user: UserId, input: StartTurn) -> 
         tx.attachments().insert(AttachmentId(Uuid::now_v7()), question, attachment, now).await?;
     }
     let answer = empty_answer(shared, tx, user, conversation, question, depth + 1).await?;
-    Ok(Pair { conversation, question, answer, first })
+    Ok(Pair { conversation, question, answer, untitled })
 }
 
-async fn begin(
-    tx: &TenantTx,
-    user: UserId,
-    title: String,
-    settings: ConversationSettings,
-    now: contract::Millis,
-) -> Result<ConversationId> {
+async fn begin(tx: &TenantTx, user: UserId, settings: ConversationSettings, now: contract::Millis) -> Result<ConversationId> {
     let id = ConversationId(Uuid::now_v7());
     let new = NewConversation {
         id,
         user,
-        title,
+        title: String::new(),
         title_source: TitleSource::None,
         pinned: false,
         archived: false,
@@ -139,13 +135,13 @@ async fn depth_below(tx: &TenantTx, user: UserId, conversation: ConversationId, 
 }
 
 async fn regenerate(shared: &Shared, tx: &TenantTx, user: UserId, answer: MessageId) -> Result<Pair> {
-    let (place, question) = answer_and_question(tx, user, answer).await?;
+    let (place, question, untitled) = answer_and_question(tx, user, answer).await?;
     let answer = empty_answer(shared, tx, user, place.conversation, question, place.depth).await?;
-    Ok(Pair { conversation: place.conversation, question, answer, first: Vec::new() })
+    Ok(Pair { conversation: place.conversation, question, answer, untitled })
 }
 
 async fn resume(shared: &Shared, tx: &TenantTx, user: UserId, answer: MessageId) -> Result<Pair> {
-    let (place, question) = answer_and_question(tx, user, answer).await?;
+    let (place, question, untitled) = answer_and_question(tx, user, answer).await?;
     let unfinished = match place.status {
         MessageStatus::Stopped | MessageStatus::Interrupted => true,
         MessageStatus::Complete => place.finish_reason == "length",
@@ -159,18 +155,18 @@ async fn resume(shared: &Shared, tx: &TenantTx, user: UserId, answer: MessageId)
     }
     let leaf = tx.messages().newest_leaf(user, place.conversation, answer).await?.unwrap_or(answer);
     tx.conversations().set_leaf(user, place.conversation, leaf, Some(shared.now())).await?;
-    Ok(Pair { conversation: place.conversation, question, answer, first: Vec::new() })
+    Ok(Pair { conversation: place.conversation, question, answer, untitled })
 }
 
-/// An answer of the user with its question; the conversation is locked.
-async fn answer_and_question(tx: &TenantTx, user: UserId, answer: MessageId) -> Result<(Placed, MessageId)> {
+/// An answer of the user with its question, and whether the conversation, which is locked, has no title.
+async fn answer_and_question(tx: &TenantTx, user: UserId, answer: MessageId) -> Result<(Placed, MessageId, bool)> {
     let place = tx.messages().place(user, answer).await?.filter(|place| place.role == MessageRole::Assistant);
     let place = place.ok_or(Error::not_found("message"))?;
-    tx.conversations().lock(user, place.conversation).await?.ok_or(Error::not_found("message"))?;
+    let stored = tx.conversations().lock(user, place.conversation).await?.ok_or(Error::not_found("message"))?;
     // Now that nobody else changes it: how it stands after the lock.
     let place = tx.messages().place(user, answer).await?.ok_or(Error::not_found("message"))?;
     let question = place.parent.ok_or(Error::not_found("message"))?;
-    Ok((place, question))
+    Ok((place, question, stored.conversation.title.is_empty()))
 }
 
 /// The answer to be made, empty, at the end of the branch in view.

@@ -64,12 +64,15 @@ impl StoredTurn {
             () = shutdown.cancelled() => Err(Why::Restart),
             admitted = self.admit(&kept) => admitted.map_err(Why::Failed),
         };
-        let over = match admitted {
-            Ok(mut generation) => Runner::new(&mut sink, Answer::new(kept)).run(&mut generation, &stop, &shutdown).await,
-            Err(why) => Some(Over::before_it_began(Answer::new(kept), why)),
+        let produced = match admitted {
+            Ok(mut generation) => {
+                let over = Runner::new(&mut sink, Answer::new(kept)).run(&mut generation, &stop, &shutdown).await;
+                over.map(|over| Produced::of(over, &generation))
+            }
+            Err(why) => Some(Over::before_it_began(Answer::new(kept), why).into()),
         };
-        match over {
-            Some(over) => self.finish(sink, over.into()).await,
+        match produced {
+            Some(produced) => self.finish(sink, produced).await,
             None => tracing::info!(turn = %self.turn, "the turn was taken over or its conversation is gone"),
         }
     }
@@ -125,13 +128,22 @@ impl StoredTurn {
         if !tx.turns().finish(self.turn, produced.status).await? {
             return Ok(Stored::Lost);
         }
-        let end = AnswerEnd { status: produced.status, error: produced.error.clone(), stats: produced.stats.clone() };
+        let end = AnswerEnd {
+            status: produced.status,
+            error: produced.error.clone(),
+            stats: produced.stats.clone(),
+            warnings: produced.warnings.clone(),
+        };
         tx.messages().finish(self.answer, &produced.text, &end).await?;
+        // What must not reach a model is not for the side bar either.
+        if produced.is_refused() && tx.conversations().take_title_back(self.user, self.conversation).await? {
+            events.push(TurnEvent::Title { title: String::new() });
+        }
         tx.conversations().touch(self.user, self.conversation, self.shared.now()).await?;
         let worth_a_title = produced.status == MessageStatus::Complete && !self.shared.shutdown.is_cancelled();
         let wants_title = worth_a_title && tx.conversations().wants_title(self.user, self.conversation).await?;
         if !wants_title {
-            events.push(end_event(produced));
+            events.push(produced.end_event());
         }
         match sink.append_in(&tx, &events, true).await {
             Ok(Appended::Lost) => return Ok(Stored::Lost),
@@ -160,7 +172,7 @@ impl StoredTurn {
             () = shutdown.cancelled() => Some(None),
         };
         let mut events: Vec<TurnEvent> = in_time.clone().flatten().map(|title| TurnEvent::Title { title }).into_iter().collect();
-        events.push(end_event(produced));
+        events.push(produced.end_event());
         if let Err(error) = sink.append_after_end(&events).await {
             // Those who follow make the end up from the message.
             tracing::warn!(%error, turn = %self.turn, "the last events of a turn could not be stored");
@@ -202,10 +214,6 @@ enum Stored {
     WantsTitle,
     /// Somebody else has ended the turn.
     Lost,
-}
-
-fn end_event(produced: &Produced) -> TurnEvent {
-    TurnEvent::End { status: produced.status, error: produced.error.clone(), stats: produced.stats.clone() }
 }
 
 /// The figures of a continued answer: its own and those from before.

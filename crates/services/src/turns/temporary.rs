@@ -195,7 +195,7 @@ mod tests {
     }
 
     fn end() -> Vec<TurnEvent> {
-        vec![TurnEvent::End { status: MessageStatus::Complete, error: None, stats: None }]
+        vec![TurnEvent::End { status: MessageStatus::Complete, error: None, stats: None, warnings: Vec::new() }]
     }
 
     #[test]

@@ -19,7 +19,6 @@ async fn person(world: &World, email: &str) -> Actor {
         tenant: world.tenant.id,
         email: email.into(),
         name: "Somebody".into(),
-        language: Language::En,
         roles: vec![Role::User],
         password: Secret::new(PASSWORD),
     };
@@ -30,10 +29,16 @@ async fn person(world: &World, email: &str) -> Actor {
 #[tokio::test]
 async fn a_profile_is_checked_and_stored() {
     let world = World::new().await;
-    let profile =
-        Profile { name: " Ada  L. ".into(), language: Language::De, theme: Theme::Dark, default_model: None, instructions: "Kurz.".into() };
+    let profile = Profile {
+        name: " Ada  L. ".into(),
+        language: Some(Language::De),
+        theme: Theme::Dark,
+        default_model: None,
+        instructions: "Kurz.".into(),
+    };
     let stored = world.services.account.change_profile(&world.actor, profile.clone()).await.expect("stored");
     assert_eq!(stored.name, "Ada L.");
+    assert_eq!(world.services.account.me(&world.actor).await.expect("me").profile.language, Some(Language::De));
     assert_eq!(world.services.account.me(&world.actor).await.expect("me").profile, stored);
     let refused = |profile: Profile| async { world.services.account.change_profile(&world.actor, profile).await };
     assert!(matches!(refused(Profile { name: " ".into(), ..profile.clone() }).await, Err(Error::Invalid { field: "name", .. })));

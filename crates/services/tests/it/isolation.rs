@@ -3,7 +3,7 @@
 
 use crate::world::{World, question};
 use contract::{
-    account::{Profile, Role},
+    account::{Language, Profile, Role},
     chat::{ConversationChange, NewAttachment, PromptFilter, StartTemporaryTurn, StartTurn},
     ids::{AttachmentId, ConversationId, MessageId, SessionId, TurnId},
     problem::ProblemKind,
@@ -62,7 +62,7 @@ async fn by_id(services: &Services, actor: &Actor, of: Things) -> Vec<(&'static 
         ("stop", s.turns.stop(actor, of.turn).await),
         ("events", s.turns.events(actor, of.turn, 0).await.map(drop)),
         ("revoke_session", s.account.revoke_session(actor, of.session).await),
-        ("conversation_markdown", s.transfer.conversation_markdown(actor, of.conversation).await.map(drop)),
+        ("conversation_markdown", s.transfer.conversation_markdown(actor, of.conversation, Language::En).await.map(drop)),
         ("conversation_json", s.transfer.conversation_json(actor, of.conversation).await.map(drop)),
         ("delete", s.chats.delete(actor, of.conversation).await),
     ]
@@ -133,7 +133,7 @@ async fn all(services: &Services, actor: &Actor, of: Things) -> Vec<(&'static st
         ("sessions", s.account.sessions(actor).await.map(drop)),
         ("revoke_other_sessions", s.account.revoke_other_sessions(actor).await),
         ("delete account", s.account.delete(actor, secret()).await),
-        ("everything_zip", s.transfer.everything_zip(actor).await.map(drop)),
+        ("everything_zip", s.transfer.everything_zip(actor, Language::En).await.map(drop)),
         ("import", s.transfer.import(actor, "{}".into()).await.map(drop)),
         ("seed_long_chat", s.transfer.seed_long_chat(actor, 2, 2).await.map(drop)),
         ("models", s.models.list(actor).await.map(drop)),

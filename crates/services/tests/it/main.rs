@@ -5,6 +5,7 @@ mod audit;
 mod branches;
 mod charges;
 mod chats;
+mod guardrails;
 mod isolation;
 mod recovery;
 mod responses;

@@ -11,7 +11,7 @@ use testkit::fake_worker::Script;
 
 fn input(content: &str) -> StartTemporaryTurn {
     let attachments = vec![NewAttachment { name: "canary.txt".into(), content: "canary-attachment".into() }];
-    let message = TemporaryMessage { role: MessageRole::User, content: content.into(), attachments };
+    let message = TemporaryMessage { role: MessageRole::User, content: content.into(), attachments, refused: false };
     let settings = ConversationSettings { system_prompt: "canary-system".into(), ..ConversationSettings::default() };
     StartTemporaryTurn { messages: vec![message], settings }
 }

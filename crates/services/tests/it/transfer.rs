@@ -1,7 +1,10 @@
 //! Export and import.
 
 use crate::world::World;
-use contract::chat::{NewAttachment, Rating, RatingValue};
+use contract::{
+    account::Language,
+    chat::{NewAttachment, Rating, RatingValue},
+};
 use domain::Error;
 use serde_json::Value;
 use std::io::{Cursor, Read};
@@ -53,7 +56,7 @@ async fn an_exported_chat_comes_back_the_same() {
         "If you are here because this failed: export and import lose something."
     );
 
-    let markdown = world.services.transfer.conversation_markdown(&world.actor, started.conversation).await.expect("markdown");
+    let markdown = world.services.transfer.conversation_markdown(&world.actor, started.conversation, Language::En).await.expect("markdown");
     let markdown = String::from_utf8(markdown.bytes).expect("UTF-8");
     assert_eq!(markdown.matches("## Question").count(), 1);
     assert_eq!(markdown.matches("## Answer").count(), 2);
@@ -65,7 +68,7 @@ async fn an_exported_chat_comes_back_the_same() {
 async fn everything_is_one_archive() {
     let world = World::new().await;
     let (started, _) = world.ask_and_wait("archived canary").await;
-    let file = world.services.transfer.everything_zip(&world.actor).await.expect("exported");
+    let file = world.services.transfer.everything_zip(&world.actor, Language::En).await.expect("exported");
     let mut archive = zip::ZipArchive::new(Cursor::new(file.bytes)).expect("a ZIP file");
     let names: Vec<String> = archive.file_names().map(|name| name.expect("UTF-8").into_owned()).collect();
     assert_eq!(names.len(), 4, "{names:?}");

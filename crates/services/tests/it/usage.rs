@@ -1,8 +1,12 @@
 //! The usage report equals the ledger.
 
 use crate::world::World;
-use contract::usage::{Purpose, UsageRange};
+use contract::{
+    key::Scope,
+    usage::{BudgetOf, Purpose, UsageRange},
+};
 use domain::{Error, quota::Level};
+use identity::{NewAccount, NewKey};
 use testkit::{
     fake_worker::{FAKE_MODEL, Script},
     quotas::{budget, price},
@@ -17,7 +21,9 @@ fn wide() -> UsageRange {
 async fn the_report_equals_the_ledger() {
     let world = World::new().await;
     price(&world.db, FAKE_MODEL, "EUR", "1", "2").await;
+    budget(&world.db, world.actor.tenant(), Level::Tenant, None, "5", false).await;
     budget(&world.db, world.actor.tenant(), Level::User, None, "1", true).await;
+    budget(&world.db, world.actor.tenant(), Level::Team, None, "2", true).await;
     world.worker.script(Script::answer("one two three").prompt(100, 60));
     world.worker.script(Script::answer("Title").prompt(30, 0));
     world.ask_and_wait("First").await;
@@ -48,7 +54,32 @@ async fn the_report_equals_the_ledger() {
     let told = world.services.usage.report(&world.actor, wide()).await.expect("report").budgets;
     let all: i64 = report.rows.iter().filter_map(|row| row.cost.as_ref()).map(|cost| cost.pico).sum();
     let (amount, spent) = (told[0].amount.pico, told[0].spent.pico);
-    assert_eq!((told.len(), amount, spent), (1, 1_000_000_000_000, all), "what a person sees of a budget is what the ledger has");
+    assert_eq!((told.len(), amount, spent), (2, 1_000_000_000_000, all), "what a person sees of a budget is what the ledger has");
+    assert_eq!((told[0].of, told[0].hard, told[1].of, told[1].hard), (BudgetOf::Person, true, BudgetOf::Organisation, false));
+    assert_eq!((told[1].amount.pico, told[1].spent.pico), (5_000_000_000_000, all));
     let bad = world.services.usage.report(&world.actor, UsageRange { from: "x".into(), to: "y".into() }).await;
     assert!(matches!(bad, Err(Error::Invalid { field: "from", code: "bad_date", .. })));
+}
+
+#[tokio::test]
+async fn budgets_are_told_with_names() {
+    let world = World::new().await;
+    let account = NewAccount {
+        tenant: world.tenant.id,
+        name: "Letters".into(),
+        purpose: "Sorts letters".into(),
+        team: String::new(),
+        cost_center: String::new(),
+        owner: None,
+        models: None,
+        expires_at: None,
+    };
+    let account = world.identity.create_service_account("test", account).await.expect("an account");
+    let key = NewKey { name: "first".into(), scopes: vec![Scope::Inference], ..NewKey::default() };
+    let key = world.identity.create_key("test", world.tenant.id, account, key).await.expect("a key");
+    let user = world.actor.user().expect("a person");
+    let names = world.services.quotas.names("test", world.tenant.id).await.expect("names");
+    let name = |id: String| names.get(&id).map(String::as_str);
+    assert_eq!((name(account.to_string()), name(key.id.to_string())), (Some("Letters"), Some("first of Letters")));
+    assert!(name(user.to_string()).is_some_and(|email| email.contains('@')), "{names:?}");
 }

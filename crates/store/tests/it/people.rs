@@ -33,14 +33,18 @@ async fn a_profile_comes_back_as_it_was_stored() {
     let actor = testkit::user(&test, &tenant, &[Role::User, Role::ServiceAdmin]).await;
     let profile = Profile {
         name: "Änne Groß".into(),
-        language: Language::De,
+        language: Some(Language::De),
         theme: Theme::Contrast,
         default_model: Some("m".into()),
         instructions: "Kurz, bitte.".into(),
     };
     let tx = test.db.begin(&actor).await.unwrap();
-    tx.users().change_profile(actor.user().unwrap(), &profile).await.unwrap();
-    assert_eq!(tx.users().get(actor.user().unwrap()).await.unwrap().profile, profile);
+    assert_eq!(tx.users().get(actor.user().unwrap()).await.unwrap().profile.language, None, "nobody has chosen one yet");
+    let following = Profile { language: None, ..profile.clone() };
+    for profile in [&profile, &following, &profile] {
+        tx.users().change_profile(actor.user().unwrap(), profile).await.unwrap();
+        assert_eq!(tx.users().get(actor.user().unwrap()).await.unwrap().profile, *profile);
+    }
     assert_eq!(tx.users().roles(actor.user().unwrap()).await.unwrap(), [Role::ServiceAdmin, Role::User]);
     assert_eq!(tx.tenants().name().await.unwrap(), "Tenant a");
 }
@@ -50,14 +54,7 @@ async fn an_email_signs_in_one_person_in_the_whole_house() {
     let test = TestDb::new().await;
     let (a, b) = (testkit::tenant(&test, "a").await, testkit::tenant(&test, "b").await);
     let tx = test.db.begin_system("test", Reason::SignIn).await.unwrap();
-    let new = |id| NewUser {
-        id,
-        email: "Ann@Example.org".into(),
-        name: "Ann".into(),
-        language: Language::En,
-        roles: vec![],
-        created_at: SystemClock.now(),
-    };
+    let new = |id| NewUser { id, email: "Ann@Example.org".into(), name: "Ann".into(), roles: vec![], created_at: SystemClock.now() };
     let (first, second) = (UserId(Uuid::now_v7()), UserId(Uuid::now_v7()));
     tx.users().create(a.id, &new(first)).await.unwrap();
     tx.users().create(b.id, &new(second)).await.unwrap();

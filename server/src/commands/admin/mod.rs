@@ -16,7 +16,7 @@ use crate::{
     log,
     startup::{database, models, product::Product},
 };
-use contract::{account::Language, ids::RequestId, usage::UsageRange};
+use contract::{ids::RequestId, usage::UsageRange};
 use identity::NewPerson;
 use inference::Pool;
 use output::Output;
@@ -63,7 +63,7 @@ async fn execute(product: &Product, command: AdminCommand) -> Result<Output, Any
             let name = if name.is_empty() { email.clone() } else { name };
             let tenant_id = identity.tenant_by_slug(BY, &tenant).await?;
             let roles = roles.into_iter().map(Into::into).collect();
-            let person = NewPerson { tenant: tenant_id, email: email.clone(), name, language: Language::En, roles, password };
+            let person = NewPerson { tenant: tenant_id, email: email.clone(), name, roles, password };
             let id = identity.create_user(BY, person).await?;
             let text = password::tell(format!("Created {email} in {tenant}."), made_up.as_deref());
             Ok(Output::new(text, json!({ "id": id, "email": email, "tenant": tenant, "password": made_up })))

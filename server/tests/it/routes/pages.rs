@@ -3,6 +3,7 @@
 use crate::app::TestApp;
 use axum::http::{StatusCode, header};
 use contract::account::Role;
+use serde_json::json;
 
 #[tokio::test]
 async fn visitors_without_a_session_are_sent_to_the_sign_in_page_and_back() {
@@ -57,6 +58,27 @@ async fn an_unknown_page_is_a_page_with_404() {
     let answer = app.get(Some(&kim), "/no/such/page").await;
     assert_eq!(answer.status, StatusCode::NOT_FOUND);
     assert!(answer.header("content-type").starts_with("text/html"));
+}
+
+#[tokio::test]
+async fn language_follows_the_browser_until_somebody_chooses_one() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant("a").await;
+    let kim = app.person(tenant, "kim", &[Role::User]).await;
+    let shown = |accepted: &'static str| {
+        let request = axum::http::Request::get("/no/such/page").header(header::ACCEPT_LANGUAGE, accepted);
+        let request = request.body(axum::body::Body::empty()).expect("a request");
+        async { app.send(Some(&kim), request).await.text().contains("<html lang=\"de\"") }
+    };
+    assert!(shown("de-DE,de;q=0.9").await, "If you are here because this failed: new people get a language that nobody chose.");
+    assert!(!shown("en-GB").await);
+    for (language, when_german) in [(Some("en"), false), (None, true), (Some("de"), true)] {
+        let profile = json!({ "name": "Kim", "language": language, "theme": "system", "default_model": null, "instructions": "" });
+        let saved = app.call(Some(&kim), "change_profile", &json!({ "profile": profile })).await;
+        assert_eq!(saved.status, StatusCode::OK, "{}", saved.text());
+        assert_eq!(shown("de").await, when_german, "{language:?}");
+        assert_eq!(shown("en").await, language == Some("de"), "{language:?}");
+    }
 }
 
 #[tokio::test]
