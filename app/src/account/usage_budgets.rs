@@ -1,10 +1,10 @@
-//! The budgets that a person's chats count for.
+//! The budgets that a person has alone.
 
 use crate::{
     i18n::{account::AccountTexts, fill, money, use_language, use_texts},
     ui::time::{Shown, Time},
 };
-use contract::usage::{BudgetOf, Money, OwnBudget};
+use contract::usage::{Money, OwnBudget};
 use leptos::prelude::*;
 
 /// From this share on, in hundredths, a budget looks like one that ends soon.
@@ -32,10 +32,7 @@ fn Budget(budget: OwnBudget) -> impl IntoView {
     let language = use_language();
     let left = Money { pico: (budget.amount.pico - budget.spent.pico).max(0), ..budget.amount.clone() };
     let percent = percent(&budget);
-    let name = match budget.of {
-        BudgetOf::Person => t.budget,
-        BudgetOf::Organisation => t.budget_organisation,
-    };
+    let name = t.budget;
     let over = budget.spent.pico >= budget.amount.pico;
     let state = if over {
         "budget-bar budget-spent"
@@ -99,13 +96,13 @@ fn percent(budget: &OwnBudget) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::percent;
-    use contract::usage::{BudgetOf, Money, OwnBudget};
+    use contract::usage::{Money, OwnBudget};
 
     #[test]
     fn the_bar_is_full_when_the_budget_is_spent() {
         let share = |spent, amount| {
             let money = |pico| Money { currency: "EUR".into(), pico };
-            percent(&OwnBudget { of: BudgetOf::Person, amount: money(amount), spent: money(spent), ends_at: None, hard: true })
+            percent(&OwnBudget { amount: money(amount), spent: money(spent), ends_at: None, hard: true })
         };
         assert_eq!((share(0, 10), share(5, 10), share(10, 10), share(15, 10)), (0, 50, 100, 100));
         assert_eq!(share(0, 0), 100);

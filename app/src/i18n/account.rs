@@ -82,7 +82,6 @@ crate::texts! {
         cost: "Cost" | "Kosten",
         budget: "Your budget" | "Ihr Budget",
         budgets: "Budgets" | "Budgets",
-        budget_organisation: "Your organisation's budget" | "Budget Ihrer Organisation",
         budget_none: "No budget limits what you use." | "Kein Budget begrenzt Ihre Nutzung.",
         budget_hard: "What it does not cover is refused." | "Was es nicht deckt, wird abgelehnt.",
         budget_soft: "It only warns: nothing is refused." | "Es warnt nur: Nichts wird abgelehnt.",

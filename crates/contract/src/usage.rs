@@ -71,20 +71,9 @@ pub struct UsageRow {
     pub cost: Option<Money>,
 }
 
-/// Who spends a budget that counts for a person.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BudgetOf {
-    /// The person alone.
-    Person,
-    /// Everybody of the organisation together.
-    Organisation,
-}
-
-/// A budget that what a person uses in chats counts for.
+/// A budget of a person alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnBudget {
-    pub of: BudgetOf,
     pub amount: Money,
     /// In the same currency; a second or two old.
     pub spent: Money,

@@ -10,7 +10,7 @@ use crate::{
 use contract::{
     Millis,
     ids::{BudgetId, NodeId, TenantId, UserId},
-    usage::{BudgetOf, Money, OwnBudget},
+    usage::{Money, OwnBudget},
 };
 use domain::{
     Amount, Currency, Error, Result,
@@ -171,35 +171,33 @@ impl<'a> Budgets<'a> {
         Self { tx }
     }
 
-    /// The budgets that a person's chats count for, those of their own first, with what is spent of them at `at`.
+    /// The budgets of a person, with what is spent of them at `at`. What others spend is nobody's business: budgets that they
+    /// share are not among them.
     ///
     /// # Errors
     /// As for any statement.
     pub async fn own(&self, user: UserId, at: Millis) -> Result<Vec<OwnBudget>> {
-        let (person, tenant) = (user.to_string(), self.tx.tenant().to_string());
-        let which = "tenant_id = $1 AND (level = 'user' AND (subject IS NULL OR subject = $2) OR level = 'tenant')";
+        let person = user.to_string();
+        let which = "tenant_id = $1 AND level = 'user' AND (subject IS NULL OR subject = $2)";
         let statement = sql(&select(which), [self.tx.tenant().0.into(), person.as_str().into()]);
         let rows: Vec<Row> = all(self.tx.conn(), statement).await?;
         let mut own = Vec::new();
         for budget in rows.into_iter().map(Budget::try_from) {
             let budget = budget?;
             let window = budget.period.window(budget.first_month, at)?;
-            let (of, subject) = if budget.level == Level::User { (BudgetOf::Person, &person) } else { (BudgetOf::Organisation, &tenant) };
             let statement = sql(
                 "SELECT spent FROM budget_period WHERE tenant_id = $1 AND budget_id = $2 AND subject = $3 AND starts_at = $4",
-                [self.tx.tenant().0.into(), budget.id.0.into(), subject.as_str().into(), instant(window.starts_at)?.into()],
+                [self.tx.tenant().0.into(), budget.id.0.into(), person.as_str().into(), instant(window.starts_at)?.into()],
             );
             let spent: Option<SpentRow> = one(self.tx.conn(), statement).await?;
             let currency = budget.currency.code().to_owned();
             own.push(OwnBudget {
-                of,
                 amount: Money { currency: currency.clone(), pico: budget.amount.pico() },
                 spent: money(currency, spent.map_or(Decimal::ZERO, |row| row.spent))?,
                 ends_at: window.ends_at,
                 hard: budget.hard,
             });
         }
-        own.sort_by_key(|budget| budget.of);
         Ok(own)
     }
 }
