@@ -3,10 +3,12 @@
 mod admission;
 mod compile_fail;
 mod count;
+mod dialects;
 mod ends;
 mod guard;
 mod money;
 mod pool;
+mod routing;
 mod setup;
 mod supervisor;
 mod upstreams;
