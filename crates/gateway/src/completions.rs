@@ -153,7 +153,6 @@ pub async fn create(State(gateway): State<Gateway>, call: Call<CompletionRequest
     let Call { actor, input, ignored } = call;
     let request = actor.request();
     let (streamed, options, echo) = (input.stream.unwrap_or(false), input.stream_options.unwrap_or_default(), input.echo.unwrap_or(false));
-    let wanted = input.model.clone();
     let prompts = if echo { input.prompt.0.clone() } else { Vec::new() };
     let completions = input.into_completions()?;
     let choices = completions.first().map_or(1, |first| first.options.n.max(1));
@@ -166,16 +165,17 @@ pub async fn create(State(gateway): State<Gateway>, call: Call<CompletionRequest
     }
     let begin = |completion| async { gateway.services.api.complete(&actor, completion).await.map_err(|error| Failure::of(error, request)) };
     let include_usage = options.include_usage.unwrap_or(false);
-    let (mut response, named, route) = if streamed {
+    let (mut response, wanted, named, route) = if streamed {
         let Some(completion) = completions.into_iter().next() else {
             return Err(Failure::of(domain::Error::internal("a completion without a prompt"), request));
         };
         let mut generation = begin(completion).await?;
         begun(&mut generation, request).await?;
         let (route, echoed) = (generation.route(), prompts.first().cloned());
+        let wanted = generation.model().to_owned();
         let named = Named::of(&generation).served(route.as_ref());
         let pieces = Pieces::new(named.clone(), choices, include_usage, echoed);
-        (follow(generation, request, pieces), named, route)
+        (follow(generation, request, pieces), wanted, named, route)
     } else {
         // A few at a time: many prompts of one program must not keep everybody else waiting.
         let one = |completion| async {
@@ -184,13 +184,14 @@ pub async fn create(State(gateway): State<Gateway>, call: Call<CompletionRequest
             Ok::<_, Failure>((named, collect(generation, choices, request).await?))
         };
         let all: Vec<(Named, Collected)> = stream::iter(completions).map(one).buffered(PROMPTS_AT_A_TIME).try_collect().await?;
-        let Some((named, mut route)) = all.first().map(|(named, first)| (named.served(first.route.as_ref()), first.route.clone())) else {
+        let first = all.first().map(|(named, first)| (named.model.clone(), named.served(first.route.as_ref()), first.route.clone()));
+        let Some((wanted, named, mut route)) = first else {
             return Err(Failure::of(domain::Error::internal("a completion without a prompt"), request));
         };
         if let Some(route) = &mut route {
             route.cost = together(all.iter().map(|(_, part)| part.route.as_ref().and_then(|route| route.cost)));
         }
-        (answer(&all, &named, choices, &prompts), named, route)
+        (answer(&all, &named, choices, &prompts), wanted, named, route)
     };
     headers::name_use(response.headers_mut(), &wanted, &named.usage, route.as_ref());
     ignored.put(response.headers_mut());

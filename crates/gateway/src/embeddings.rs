@@ -79,13 +79,13 @@ pub fn described(operation: Described) -> Described {
 
 pub async fn create(State(gateway): State<Gateway>, call: Call<EmbeddingsRequest>) -> Result<Response, Failure> {
     let Call { actor, input, ignored } = call;
-    let wanted = VectorRequest { model: Some(input.model.clone()), dimensions: input.dimensions, ..VectorRequest::default() };
+    let wanted = VectorRequest { model: Some(input.model), dimensions: input.dimensions, ..VectorRequest::default() };
     let made = gateway.services.api.embed(&actor, input.input.0, wanted).await.map_err(|error| Failure::of(error, actor.request()))?;
     let encoding = input.encoding_format.unwrap_or(Encoding::Float);
     let entry = |(index, vector)| Entry { object: "embedding", index, embedding: Embedding::of(vector, encoding) };
     let data = made.vectors.into_iter().enumerate().map(entry).collect();
     let mut response = Json(List { object: "list", data, model: &made.stats.model, usage: InputUsage::from(&made.stats) }).into_response();
-    headers::name_use(response.headers_mut(), &input.model, &made.usage.0.simple().to_string(), made.route.as_ref());
+    headers::name_use(response.headers_mut(), &made.asked, &made.usage.0.simple().to_string(), made.route.as_ref());
     ignored.put(response.headers_mut());
     Ok(response)
 }

@@ -71,7 +71,7 @@ pub async fn list(State(gateway): State<Gateway>, Caller(actor): Caller) -> Resu
 
 pub async fn get(State(gateway): State<Gateway>, Caller(actor): Caller, Path(id): Path<String>) -> Result<Response, Failure> {
     let models = gateway.services.api.models(&actor).await.map_err(|error| Failure::of(error, actor.request()))?;
-    match models.into_iter().find(|model| model.id == id) {
+    match models.into_iter().find(|model| model.id == id || model.aliases.contains(&id)) {
         Some(model) => Ok(Json(Model::from(model)).into_response()),
         None => Err(Failure::of(Error::not_found("model"), actor.request())),
     }

@@ -73,7 +73,7 @@ pub async fn create(State(gateway): State<Gateway>, call: Call<RerankRequest>) -
         })
         .collect();
     let kept = if input.return_documents.unwrap_or(false) { texts.clone() } else { Vec::new() };
-    let wanted = VectorRequest { model: Some(input.model.clone()), ..VectorRequest::default() };
+    let wanted = VectorRequest { model: Some(input.model), ..VectorRequest::default() };
     let made =
         gateway.services.api.rerank(&actor, &input.query, texts, wanted).await.map_err(|error| Failure::of(error, actor.request()))?;
     let usage = made.usage.0.simple().to_string();
@@ -81,7 +81,7 @@ pub async fn create(State(gateway): State<Gateway>, call: Call<RerankRequest>) -
     let results = ranked(scores, input.top_n, kept);
     let body = Ranking { id: format!("rerank-{usage}"), model: &made.stats.model, results, usage: InputUsage::from(&made.stats) };
     let mut response = Json(body).into_response();
-    headers::name_use(response.headers_mut(), &input.model, &usage, made.route.as_ref());
+    headers::name_use(response.headers_mut(), &made.asked, &usage, made.route.as_ref());
     ignored.put(response.headers_mut());
     Ok(response)
 }

@@ -12,6 +12,9 @@ use worker_protocol::ModelKind;
 pub struct ModelConfig {
     /// The name in requests and in the ledger, e.g. `qwen2.5-coder-1.5b-instruct`.
     pub id: String,
+    /// Other names that requests may have for it, e.g. `gpt-4o`. Answers, ledger, limits and keys know the id alone.
+    #[serde(default)]
+    pub aliases: Vec<String>,
     /// The name shown to people.
     pub name: String,
     /// One line on what it is good at; may be empty.
@@ -37,6 +40,10 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
+    fn is_called(&self, name: &str) -> bool {
+        self.id == name || self.aliases.iter().any(|alias| alias == name)
+    }
+
     fn granted_to(&self, actor: &Actor) -> bool {
         self.tenants.as_ref().is_none_or(|tenants| tenants.contains(&actor.tenant())) && actor.allows_model(&self.id)
     }
@@ -60,6 +67,8 @@ fn kind_for(purpose: Purpose) -> ModelKind {
 pub struct Offered {
     pub id: String,
     pub name: String,
+    /// Other names for it in requests.
+    pub aliases: Vec<String>,
     pub kind: ModelKind,
     /// Tokens of context, prompt and answer together.
     pub context_length: u32,
@@ -96,6 +105,13 @@ impl Catalogue {
                 wrong.push(format!("the model `{}` has a context length of 0", model.id));
             }
         }
+        for (model, alias) in models.iter().flat_map(|model| model.aliases.iter().map(move |alias| (model, alias.as_str()))) {
+            if alias.trim().is_empty() {
+                wrong.push(format!("the model `{}` has an alias without a name", model.id));
+            } else if !seen.insert(alias) {
+                wrong.push(format!("the alias `{alias}` of `{}` is the name of another model, or occurs twice", model.id));
+            }
+        }
         for model in &models {
             let kind = |name: &str| models.iter().find(|model| model.id == name).map(|model| model.kind);
             let unknown = |name: &&String| **name == model.id || kind(name) != Some(model.kind);
@@ -129,7 +145,7 @@ impl Catalogue {
         &self.models
     }
 
-    /// The stage that decides whether the actor may use the model: the named one, else the default,
+    /// The stage that decides whether the actor may use the model: the one of this name or alias, else the default,
     /// else the first one that is granted.
     ///
     /// # Errors
@@ -138,7 +154,7 @@ impl Catalogue {
     pub(crate) fn grant(&self, actor: &Actor, wanted: Option<&str>, purpose: Purpose) -> Result<&ModelConfig> {
         let mut usable = self.models.iter().filter(|model| model.granted_to(actor) && model.serves(purpose));
         let found = match wanted {
-            Some(id) => usable.find(|model| model.id == id),
+            Some(name) => usable.find(|model| model.is_called(name)),
             None => {
                 let usable: Vec<_> = usable.collect();
                 usable.iter().find(|model| model.default).or(usable.first()).copied()
@@ -168,6 +184,7 @@ impl Catalogue {
             .map(|model| Offered {
                 id: model.id.clone(),
                 name: model.name.clone(),
+                aliases: model.aliases.clone(),
                 kind: model.kind,
                 context_length: model.context_length,
                 ready: ready(&model.id),
@@ -207,6 +224,7 @@ mod tests {
         ModelConfig {
             id: id.into(),
             name: id.to_uppercase(),
+            aliases: Vec::new(),
             description: String::new(),
             kind: ModelKind::Chat,
             context_length: 4096,
@@ -236,6 +254,28 @@ mod tests {
             ]
         );
         assert_eq!(Catalogue::new(Vec::new()).expect_err("none").0, ["no model is configured"]);
+    }
+
+    #[test]
+    fn an_alias_leads_to_its_model_and_to_no_other() {
+        let called =
+            |id: &str, aliases: &[&str]| ModelConfig { aliases: aliases.iter().map(|name| (*name).to_owned()).collect(), ..model(id) };
+        let wrong = Catalogue::new(vec![called("a", &["b", "x", " "]), called("b", &["x"])]).expect_err("three mistakes").0;
+        assert_eq!(
+            wrong,
+            [
+                "the alias `b` of `a` is the name of another model, or occurs twice",
+                "the model `a` has an alias without a name",
+                "the alias `x` of `b` is the name of another model, or occurs twice"
+            ]
+        );
+        let theirs = ModelConfig { tenants: Some([actor().tenant()].into()), ..called("theirs", &["best"]) };
+        let catalogue = Catalogue::new(vec![model("a"), called("b", &["gpt-4o"]), theirs]).expect("valid");
+        assert_eq!(catalogue.grant(&actor(), Some("gpt-4o"), Purpose::Api).expect("granted").id, "b");
+        assert!(
+            matches!(catalogue.grant(&actor(), Some("best"), Purpose::Api), Err(Error::NotFound { what: "model" })),
+            "If you are here because this failed: an alias leads to a model that the tenant was not granted."
+        );
     }
 
     #[test]

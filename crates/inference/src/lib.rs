@@ -23,7 +23,7 @@ pub use admit::{Options, Request};
 pub use catalogue::{Catalogue, CatalogueError, ModelConfig, Offered};
 pub use drive::LONGEST_GENERATION;
 pub use generation::{Ended, Generation, Outcome, Output, Route};
-pub use pool::{Pool, PoolTiming, RegisterError, Upstream, UpstreamModel, WorkerProcess};
+pub use pool::{LengthField, Pool, PoolTiming, Prefer, RegisterError, Upstream, UpstreamKind, UpstreamModel, WorkerProcess};
 pub use vectors::{VectorRequest, Vectors};
 pub use work::Work;
 pub use worker_protocol::{ChatMessage, ChatRole, Finish, Format, ModelKind, Priority, TokenLogprob, Tool, ToolCall, ToolChoice};

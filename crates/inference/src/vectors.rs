@@ -34,6 +34,8 @@ pub struct VectorRequest {
 pub struct Vectors {
     /// The ledger's id of this use.
     pub usage: UsageId,
+    /// The id of the model that was asked; `stats` has the one that answered.
+    pub asked: String,
     /// For each input, in order: its vector of length 1, or for a reranker one number, the better the higher.
     pub vectors: Vec<Vec<f32>>,
     pub stats: AnswerStats,
@@ -101,7 +103,7 @@ fn counted(inputs: usize) -> Result<()> {
 }
 
 async fn collect(mut generation: Generation, count: usize) -> Result<Vectors> {
-    let usage = generation.usage_id();
+    let (usage, asked) = (generation.usage_id(), generation.model().to_owned());
     let mut vectors = vec![Vec::new(); count];
     while let Some(output) = generation.next().await {
         match output {
@@ -112,7 +114,7 @@ async fn collect(mut generation: Generation, count: usize) -> Result<Vectors> {
             }
             Output::End(Ended { error: Some(error), .. }) => return Err(error),
             Output::End(Ended { stats, .. }) if vectors.iter().all(|vector| !vector.is_empty()) => {
-                return Ok(Vectors { usage, vectors, stats, route: generation.route() });
+                return Ok(Vectors { usage, asked, vectors, stats, route: generation.route() });
             }
             Output::End(_) => break,
             _ => {}

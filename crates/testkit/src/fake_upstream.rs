@@ -10,7 +10,7 @@ use axum::{
 };
 use domain::secret::Secret;
 use futures::{StreamExt, stream};
-use inference::{Upstream, UpstreamModel};
+use inference::{LengthField, Upstream, UpstreamKind, UpstreamModel};
 use serde_json::{Value, json};
 use std::{
     io,
@@ -29,6 +29,8 @@ use tokio_util::{
 pub enum Mood {
     /// Answers "one two three": 20 prompt tokens, 8 of them cached, 3 completion tokens.
     Answers,
+    /// The same after so many milliseconds.
+    AnswersLate(u64),
     /// Refuses with this status and an error of this code.
     Refuses(u16, &'static str),
     /// Says "one " and then nothing more.
@@ -72,18 +74,7 @@ impl FakeUpstream {
     /// How a pool is told of it: it runs `model` as *their-model*, with little patience.
     #[must_use]
     pub fn config(&self, name: &str, model: &str) -> Upstream {
-        Upstream {
-            name: name.into(),
-            base_url: format!("http://{}/v1", self.addr),
-            key: Some(Secret::new("sk-upstream".to_owned())),
-            ca_pem: None,
-            order: 1,
-            slots: 8,
-            models: vec![UpstreamModel { id: model.into(), upstream_id: "their-model".into(), context_length: 4096 }],
-            connect: Duration::from_secs(1),
-            first: Duration::from_millis(500),
-            idle: Duration::from_millis(300),
-        }
+        upstream_at(format!("http://{}/v1", self.addr), name, model)
     }
 
     /// What it does from now on.
@@ -105,6 +96,26 @@ impl FakeUpstream {
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An upstream at this address that runs `model` as *their-model*, with little patience.
+pub(crate) fn upstream_at(base_url: String, name: &str, model: &str) -> Upstream {
+    Upstream {
+        name: name.into(),
+        kind: UpstreamKind::OpenAi,
+        base_url,
+        key: Some(Secret::new("sk-upstream".to_owned())),
+        ca_pem: None,
+        order: 1,
+        weight: 1,
+        slots: 8,
+        models: vec![UpstreamModel { id: model.into(), upstream_id: "their-model".into(), context_length: 4096, cost: 0 }],
+        length: LengthField::MaxTokens,
+        believed: Duration::ZERO,
+        connect: Duration::from_secs(1),
+        first: Duration::from_millis(500),
+        idle: Duration::from_millis(300),
     }
 }
 
@@ -136,6 +147,9 @@ async fn complete(State(inner): State<Arc<Mutex<Inner>>>, headers: axum::http::H
         inner.keys.push(key.unwrap_or_default());
         inner.mood
     };
+    if let Mood::AnswersLate(ms) = mood {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
     let piece = |text: &str, finish: Value| json!({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": finish}]});
     let usage = json!({"choices": [], "usage": {
         "prompt_tokens": 20, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 8}
@@ -148,7 +162,7 @@ async fn complete(State(inner): State<Arc<Mutex<Inner>>>, headers: axum::http::H
             return (status, Json(json!({"error": {"message": "as the test wants it", "code": code}}))).into_response();
         }
         Mood::Hangs => std::future::pending().await,
-        Mood::Answers => {
+        Mood::Answers | Mood::AnswersLate(_) => {
             let rest = [event(piece("two ", Value::Null)), event(piece("three", "stop".into())), event(usage)];
             let done = Ok(Bytes::from_static(b"data: [DONE]\n\n"));
             stream::iter([first].into_iter().chain(rest).chain([done])).boxed()

@@ -355,6 +355,7 @@ pub fn fake_model() -> ModelConfig {
     ModelConfig {
         id: FAKE_MODEL.into(),
         name: "Fake model".into(),
+        aliases: Vec::new(),
         description: "Says what a test scripted.".into(),
         kind: ModelKind::Chat,
         context_length: FAKE_CONTEXT,

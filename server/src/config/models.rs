@@ -1,7 +1,7 @@
 //! Which models are offered.
 
 use super::Workers;
-use inference::ModelKind;
+use inference::{ModelKind, Prefer};
 use serde::Deserialize;
 use std::{
     collections::BTreeSet,
@@ -31,6 +31,9 @@ pub struct Models {
 pub struct Model {
     /// The name in requests and in the ledger.
     pub id: String,
+    /// Other names that requests may have for it.
+    #[serde(default)]
+    pub aliases: Vec<String>,
     /// The name for people; the id if empty.
     #[serde(default)]
     pub name: String,
@@ -55,6 +58,9 @@ pub struct Model {
     /// Ids of models to take, in this order, where this one cannot be had.
     #[serde(default)]
     pub fallback: Vec<String>,
+    /// What decides between workers and upstreams of the same order: `load`, `latency` or `cost`.
+    #[serde(default)]
+    pub prefer: Prefer,
 }
 
 impl Model {
@@ -81,6 +87,7 @@ impl Model {
         let (name, description) = describe(&id);
         Self {
             id,
+            aliases: Vec::new(),
             name,
             description,
             kind: ModelKind::Chat,
@@ -90,6 +97,7 @@ impl Model {
             pinned: false,
             default: true,
             fallback: Vec::new(),
+            prefer: Prefer::Load,
         }
     }
 }
@@ -130,6 +138,13 @@ impl Models {
             }
             if !(1..=64).contains(&model.slots(workers)) {
                 wrong.push(format!("`models.offered`: slots of {} must lie between 1 and 64", model.id));
+            }
+        }
+        for (id, alias) in self.offered.iter().flat_map(|model| model.aliases.iter().map(move |alias| (&model.id, alias))) {
+            if alias.is_empty() {
+                wrong.push(format!("`models.offered`: {id} has an empty alias"));
+            } else if !ids.insert(alias.clone()) {
+                wrong.push(format!("`models.offered`: the alias {alias} of {id} is the name of a model, or occurs twice"));
             }
         }
         match self.offered.iter().filter(|model| model.default).count() {

@@ -1,32 +1,67 @@
-//! Servers that speak the OpenAI protocol and run models for us.
+//! Servers that somebody else runs and that run models for us.
 
 use super::{Models, bootstrap::secret};
 use domain::secret::Secret;
+use inference::{LengthField, ModelKind, UpstreamKind};
 use serde::Deserialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
 };
 
+/// Tokens of an answer of Anthropic's whose length nobody bounded; every model since Claude 3.5 makes as many.
+const LONGEST_ANSWER: u32 = 8192;
+/// Seconds between two polls of a provider.
+const PROVIDER_POLL: u32 = 30;
+
+/// Whose API it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    #[default]
+    OpenAi,
+    Azure,
+    Anthropic,
+}
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
     /// For logs, metrics and `/readyz`.
     pub name: String,
-    /// Up to and including the version, e.g. `https://llm.example.org/v1`.
+    /// `openai`, `azure` or `anthropic`.
+    #[serde(default)]
+    pub kind: Kind,
+    /// Up to and including the version, e.g. `https://llm.example.org/v1`; of Azure the resource alone, e.g.
+    /// `https://name.openai.azure.com`.
     pub base_url: String,
-    /// Sent as `Authorization: Bearer …`.
+    /// Azure's `api-version`, e.g. `2024-10-21`.
+    pub api_version: Option<String>,
+    /// Sent as `Authorization: Bearer …`, as `api-key` to Azure, as `x-api-key` to Anthropic.
     #[serde(default, deserialize_with = "secret")]
     pub key: Option<Secret>,
     /// A file with the key, in place of `key`.
     pub key_file: Option<PathBuf>,
     /// A file with certificate authorities (PEM) to trust beside the system's.
     pub ca_file: Option<PathBuf>,
-    /// What it runs: the id among `models.offered` → its name there.
+    /// What it runs: the id among `models.offered` → its name there, which is the deployment's at Azure.
     pub models: BTreeMap<String, String>,
     /// Asked only if nothing of a lower order can be; workers have 0.
     #[serde(default = "one")]
     pub order: u32,
+    /// Its share beside others of the same order if their weights differ; workers have 1.
+    #[serde(default = "one")]
+    pub weight: u32,
+    /// What models cost there, in any unit that all upstreams have in common; for `prefer = "cost"` alone.
+    #[serde(default)]
+    pub cost: BTreeMap<String, f64>,
+    /// The name of the field that bounds an answer: `max_tokens` or `max_completion_tokens`; the latter is Azure's default.
+    pub max_tokens_field: Option<LengthField>,
+    /// Tokens that an answer of Anthropic's has at most.
+    pub longest_answer: Option<u32>,
+    /// Seconds for which a good answer to a poll is believed; 0 polls it as often as workers. Default: 30 for Azure and
+    /// Anthropic, else 0.
+    pub poll_seconds: Option<u32>,
     /// Requests that it runs at the same time.
     #[serde(default = "thirty_two")]
     pub slots: u32,
@@ -62,6 +97,63 @@ fn two_minutes() -> u32 {
 }
 
 impl Upstream {
+    /// The kind with what belongs to it.
+    #[must_use]
+    pub fn kind(&self) -> UpstreamKind {
+        match self.kind {
+            Kind::OpenAi => UpstreamKind::OpenAi,
+            Kind::Azure => UpstreamKind::Azure { api_version: self.api_version.clone().unwrap_or_default() },
+            Kind::Anthropic => UpstreamKind::Anthropic { longest_answer: self.longest_answer.unwrap_or(LONGEST_ANSWER) },
+        }
+    }
+
+    /// Where the length of an answer is bounded.
+    #[must_use]
+    pub fn length(&self) -> LengthField {
+        let usual = if self.kind == Kind::Azure { LengthField::MaxCompletionTokens } else { LengthField::MaxTokens };
+        self.max_tokens_field.unwrap_or(usual)
+    }
+
+    /// Seconds for which a good answer to a poll is believed.
+    #[must_use]
+    pub fn poll_seconds(&self) -> u32 {
+        self.poll_seconds.unwrap_or(if self.kind == Kind::OpenAi { 0 } else { PROVIDER_POLL })
+    }
+
+    /// What a model costs there, in millionths.
+    #[must_use]
+    pub fn cost(&self, model: &str) -> u64 {
+        // Checked to lie between 0 and a billion.
+        self.cost.get(model).map_or(0, |cost| (cost * 1e6).round() as u64)
+    }
+
+    /// What belongs to one kind alone.
+    fn check_kind(&self, mut complain: impl FnMut(String)) {
+        let plain = |text: &String| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        match (&self.api_version, self.kind) {
+            (Some(version), Kind::Azure) if plain(version) => {}
+            (_, Kind::Azure) => complain("needs an api_version, such as 2024-10-21".into()),
+            (Some(_), _) => complain("has an api_version, which is for kind = \"azure\" alone".into()),
+            (None, _) => {}
+        }
+        if self.kind == Kind::Azure {
+            if self.base_url.contains("/openai") {
+                complain("has a base_url with a path: give the resource alone, or leave kind out for Azure's /openai/v1".into());
+            }
+            if let Some(deployment) = self.models.values().find(|deployment| !plain(deployment)) {
+                complain(format!("has a deployment `{deployment}`: such names have letters, digits, `-`, `_` and `.`"));
+            }
+        }
+        if self.kind == Kind::Anthropic && self.max_tokens_field.is_some() {
+            complain("has a max_tokens_field, which kind = \"anthropic\" has no choice of".into());
+        }
+        match self.longest_answer {
+            Some(_) if self.kind != Kind::Anthropic => complain("has a longest_answer, which is for kind = \"anthropic\" alone".into()),
+            Some(0) => complain("has longest_answer = 0".into()),
+            _ => {}
+        }
+    }
+
     fn complete(&mut self, models: &Models, wrong: &mut Vec<String>) {
         let mut complain = |problem: String| wrong.push(format!("`upstreams`: {} {problem}", self.name));
         if !self.base_url.starts_with("http://") && !self.base_url.starts_with("https://") {
@@ -72,12 +164,25 @@ impl Upstream {
             complain("runs no models".into());
         }
         for id in self.models.keys() {
-            if !models.offered.iter().any(|model| model.id == *id) {
-                complain(format!("runs {id}, which is not among `models.offered`"));
+            match models.offered.iter().find(|model| model.id == *id) {
+                None => complain(format!("runs {id}, which is not among `models.offered`")),
+                Some(model) if self.kind == Kind::Anthropic && model.kind != ModelKind::Chat => {
+                    complain(format!("runs {id}, but kind = \"anthropic\" makes neither vectors nor scores"));
+                }
+                Some(_) => {}
             }
         }
+        for (id, cost) in &self.cost {
+            if !self.models.contains_key(id) {
+                complain(format!("has a cost of {id}, which it does not run"));
+            } else if !(0.0..=1e9).contains(cost) {
+                complain(format!("has a cost of {id} that does not lie between 0 and 1000000000"));
+            }
+        }
+        self.check_kind(&mut complain);
         for (key, value) in [
             ("slots", self.slots),
+            ("weight", self.weight),
             ("connect_seconds", self.connect_seconds),
             ("first_seconds", self.first_seconds),
             ("idle_seconds", self.idle_seconds),

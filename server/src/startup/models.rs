@@ -25,6 +25,7 @@ const SHORT_SPIN: (&str, &str) = ("GOMP_SPINCOUNT", "1000");
 pub fn catalogue(config: &Config) -> Result<Catalogue, CatalogueError> {
     let model = |model: &Model| ModelConfig {
         id: model.id.clone(),
+        aliases: model.aliases.clone(),
         name: model.name.clone(),
         description: model.description.clone(),
         kind: model.kind,
@@ -64,25 +65,33 @@ pub fn start_workers(config: &Config, pool: &Pool) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Adds the configured upstreams to the pool.
+/// Adds the configured upstreams to the pool, and tells it how to choose.
 ///
 /// # Errors
 /// A certificate file cannot be read, or no HTTP client can be made.
 pub fn add_upstreams(config: &Config, pool: &Pool) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    for model in &config.models.offered {
+        pool.prefer(&model.id, model.prefer);
+    }
     for upstream in &config.upstreams {
         let models = config.models.offered.iter().filter_map(|model| {
             let upstream_id = upstream.models.get(&model.id)?.clone();
-            Some(UpstreamModel { id: model.id.clone(), upstream_id, context_length: model.context_length(&config.workers) })
+            let (id, context_length) = (model.id.clone(), model.context_length(&config.workers));
+            Some(UpstreamModel { cost: upstream.cost(&id), id, upstream_id, context_length })
         });
         let seconds = |seconds: u32| Duration::from_secs(seconds.into());
         pool.add_upstream(Upstream {
             name: upstream.name.clone(),
+            kind: upstream.kind(),
             base_url: upstream.base_url.clone(),
             key: upstream.key.clone(),
             ca_pem: upstream.ca_file.as_deref().map(std::fs::read).transpose()?,
             order: upstream.order,
+            weight: upstream.weight,
             slots: upstream.slots,
             models: models.collect(),
+            length: upstream.length(),
+            believed: seconds(upstream.poll_seconds()),
             connect: seconds(upstream.connect_seconds),
             first: seconds(upstream.first_seconds),
             idle: seconds(upstream.idle_seconds),

@@ -1,5 +1,6 @@
 //! Configuration: layers, secrets from files, and mistakes that name themselves.
 
+use inference::{LengthField, Prefer, UpstreamKind};
 use server::config::{Config, ConfigErrors, DEFAULT_TOML, Sources};
 use std::{fs, path::PathBuf};
 use tempfile::TempDir;
@@ -104,6 +105,18 @@ fn values_that_cannot_work_are_refused() {
         ("[[models.offered]]\nid = \"a\"\n", "a has no path and no upstream runs it"),
         ("[[upstreams]]\nname = \"u\"\nbase_url = \"llm.example.org\"\nmodels = {}\n", "neither https:// nor http://"),
         ("[[upstreams]]\nname = \"u\"\nbase_url = \"https://x/v1\"\nmodels = { b = \"b\" }\n", "b, which is not among"),
+        ("[[upstreams]]\nname = \"u\"\nkind = \"bedrock\"\nbase_url = \"https://x/v1\"\nmodels = {}\n", "bedrock"),
+        ("[[upstreams]]\nname = \"u\"\nkind = \"azure\"\nbase_url = \"https://x\"\nmodels = {}\n", "needs an api_version"),
+        (
+            "[[upstreams]]\nname = \"u\"\nkind = \"azure\"\napi_version = \"1\"\nbase_url = \"https://x\"\nmodels = { a = \"b/../c\" }\n",
+            "has a deployment `b/../c`",
+        ),
+        ("[[upstreams]]\nname = \"u\"\napi_version = \"1\"\nbase_url = \"https://x/v1\"\nmodels = {}\n", "kind = \"azure\" alone"),
+        ("[[upstreams]]\nname = \"u\"\nlongest_answer = 5\nbase_url = \"https://x/v1\"\nmodels = {}\n", "kind = \"anthropic\" alone"),
+        ("[[upstreams]]\nname = \"u\"\nweight = 0\nbase_url = \"https://x/v1\"\nmodels = {}\n", "has weight = 0"),
+        ("[[upstreams]]\nname = \"u\"\ncost = { c = 1 }\nbase_url = \"https://x/v1\"\nmodels = {}\n", "a cost of c, which it does not run"),
+        ("[[models.offered]]\nid = \"a\"\npath = \"a\"\naliases = [\"a\"]\n", "the alias a of a is the name of a model"),
+        ("[[models.offered]]\nid = \"a\"\npath = \"a\"\nprefer = \"beauty\"\n", "beauty"),
         ("[[upstreams]]\nname = \"u\"\nbase_url = \"https://x/v1\"\nmodels = {}\nkey_file = \"/no/such\"\n", "cannot be read"),
     ];
     for (toml, expected) in cases {
@@ -125,6 +138,48 @@ fn an_upstream_runs_a_model_that_has_no_file() {
     assert_eq!((upstream.base_url.as_str(), upstream.order, upstream.slots), ("https://llm.example.org/v1", 1, 32));
     assert_eq!(upstream.key.as_ref().map(|key| key.reveal()), Some("sk-upstream"));
     assert!(!format!("{config:?}").contains("sk-upstream"));
+}
+
+#[test]
+fn each_kind_of_upstream_has_its_own_defaults() {
+    let toml = r#"
+        [[models.offered]]
+        id = "big"
+        aliases = ["gpt-4o"]
+        prefer = "cost"
+        [[upstreams]]
+        name = "azure"
+        kind = "azure"
+        api_version = "2024-10-21"
+        base_url = "https://name.openai.azure.com/"
+        models = { big = "gpt-4o-eu" }
+        cost = { big = 2.5 }
+        weight = 9
+        [[upstreams]]
+        name = "anthropic"
+        kind = "anthropic"
+        base_url = "https://api.anthropic.com/v1"
+        models = { big = "claude" }
+        longest_answer = 64000
+        [[upstreams]]
+        name = "vllm"
+        base_url = "https://x/v1"
+        models = { big = "b" }
+    "#;
+    let config = load(Some(toml), &[]).expect("valid");
+    let model = &config.models.offered[0];
+    assert_eq!((model.aliases.as_slice(), model.prefer), (&["gpt-4o".to_owned()][..], Prefer::Cost));
+    let kinds: Vec<_> = config.upstreams.iter().map(|upstream| (upstream.kind(), upstream.length(), upstream.poll_seconds())).collect();
+    let azure = UpstreamKind::Azure { api_version: "2024-10-21".into() };
+    let expected = [
+        (azure, LengthField::MaxCompletionTokens, 30),
+        (UpstreamKind::Anthropic { longest_answer: 64000 }, LengthField::MaxTokens, 30),
+        (UpstreamKind::OpenAi, LengthField::MaxTokens, 0),
+    ];
+    assert_eq!(kinds, expected);
+    let azure = &config.upstreams[0];
+    assert_eq!((azure.base_url.as_str(), azure.weight, azure.cost("big")), ("https://name.openai.azure.com", 9, 2_500_000));
+    assert_eq!((config.upstreams[2].weight, config.upstreams[2].cost("big")), (1, 0));
 }
 
 #[test]

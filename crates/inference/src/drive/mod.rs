@@ -232,9 +232,12 @@ impl Driver {
     }
 
     async fn attempt(&self, work: &Work, progress: &mut Progress, avoid: &[MemberId]) -> Attempt {
-        match self.pool.dispatch(&self.ticket, work, avoid, &self.stopping).await {
+        let dispatched = self.pool.dispatch(&self.ticket, work, avoid, &self.stopping).await;
+        if matches!(dispatched, Ok(_) | Err(DispatchError::Backend(..))) {
+            progress.attempts += 1;
+        }
+        match dispatched {
             Ok(dispatched) => {
-                progress.attempts += 1;
                 self.note(&dispatched, progress);
                 self.follow(dispatched, progress).await
             }

@@ -5,7 +5,7 @@
 //! has given up meanwhile costs one computation, nothing else. Beginnings are told apart by keyed hashes within a
 //! partition, cut at message borders.
 
-use super::MemberId;
+use super::{MemberId, choice::Knows};
 use crate::work::Work;
 use moka::sync::Cache;
 use std::{
@@ -13,7 +13,7 @@ use std::{
     hash::{BuildHasher, Hash, Hasher},
     time::Duration,
 };
-use worker_protocol::Generate;
+use worker_protocol::{ChatRole, Generate};
 
 /// Beginnings to remember: some 10 MB.
 const MOST: u64 = 100_000;
@@ -29,7 +29,11 @@ pub(super) struct Affinity {
 
 /// The beginnings of one request, shortest first.
 #[derive(Debug, Default)]
-pub(super) struct Beginnings(Vec<u64>);
+pub(super) struct Beginnings {
+    hashes: Vec<u64>,
+    /// So many of them are instructions and nothing else.
+    instructions: usize,
+}
 
 impl Default for Affinity {
     fn default() -> Self {
@@ -42,7 +46,7 @@ impl Affinity {
     pub(super) fn beginnings(&self, work: &Work) -> Beginnings {
         match work {
             Work::Completion(request) => self.of_conversation(request),
-            Work::Vectors(_) => Beginnings(Vec::new()),
+            Work::Vectors(_) => Beginnings::default(),
         }
     }
 
@@ -57,17 +61,20 @@ impl Affinity {
             message.content.hash(&mut hasher);
             hasher.finish()
         });
-        Beginnings(hashes.collect())
+        let instructions = request.messages.iter().take_while(|message| message.role == ChatRole::System).count();
+        Beginnings { hashes: hashes.collect(), instructions }
     }
 
     /// Who computed the longest of them.
-    pub(super) fn best(&self, beginnings: &Beginnings) -> Option<MemberId> {
-        beginnings.0.iter().rev().find_map(|hash| self.known.get(hash))
+    pub(super) fn best(&self, beginnings: &Beginnings) -> Option<Knows> {
+        let Beginnings { hashes, instructions } = beginnings;
+        let found = hashes.iter().enumerate().rev().find_map(|(at, hash)| Some((at, self.known.get(hash)?)));
+        found.map(|(at, member)| Knows { member, conversation: at >= *instructions })
     }
 
     /// `member` computes all of them now.
     pub(super) fn remember(&self, beginnings: &Beginnings, member: MemberId) {
-        for hash in &beginnings.0 {
+        for hash in &beginnings.hashes {
             self.known.insert(*hash, member);
         }
     }
@@ -75,7 +82,7 @@ impl Affinity {
 
 #[cfg(test)]
 mod tests {
-    use super::{Affinity, Work};
+    use super::{Affinity, Knows, Work};
     use worker_protocol::{ChatMessage, ChatRole, Generate};
 
     fn request(partition: &str, texts: &[&str]) -> Work {
@@ -88,9 +95,22 @@ mod tests {
         let affinity = Affinity::default();
         affinity.remember(&affinity.beginnings(&request("t", &["system", "a"])), 1);
         affinity.remember(&affinity.beginnings(&request("t", &["system", "b"])), 2);
-        assert_eq!(affinity.best(&affinity.beginnings(&request("t", &["system", "a", "more"]))), Some(1));
-        assert_eq!(affinity.best(&affinity.beginnings(&request("t", &["system", "new"]))), Some(2));
-        assert_eq!(affinity.best(&affinity.beginnings(&request("t", &["other"]))), None);
+        let best = |texts: &[&str]| affinity.best(&affinity.beginnings(&request("t", texts))).map(|knows| knows.member);
+        assert_eq!(best(&["system", "a", "more"]), Some(1));
+        assert_eq!(best(&["system", "new"]), Some(2));
+        assert_eq!(best(&["other"]), None);
+    }
+
+    #[test]
+    fn instructions_alone_are_not_the_conversation() {
+        let affinity = Affinity::default();
+        let asking = |text: &str| {
+            let messages = vec![ChatMessage::new(ChatRole::System, "Be brief."), ChatMessage::new(ChatRole::User, text)];
+            affinity.beginnings(&Work::Completion(Box::new(Generate { messages, ..Generate::default() })))
+        };
+        affinity.remember(&asking("a"), 1);
+        assert_eq!(affinity.best(&asking("a")), Some(Knows { member: 1, conversation: true }));
+        assert_eq!(affinity.best(&asking("b")), Some(Knows { member: 1, conversation: false }));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use worker_protocol::{Counted, Event, Generate, Status};
 /// Events of one use, the last of which is `Done` or `Failed`. Dropping the stream cancels.
 pub type EventStream = BoxStream<'static, Result<Event, BackendError>>;
 
-/// Something that runs models: a worker, or any server that speaks the OpenAI protocol.
+/// Something that runs models: a worker, or a server that somebody else runs.
 #[async_trait]
 pub trait Backend: Debug + Send + Sync + 'static {
     /// What it is doing now.

@@ -4,11 +4,16 @@ use super::{
     PoolTiming,
     backend::{Backend, BackendError},
     breaker::Breaker,
+    choice::{Candidate, Terms},
     health::{Health, Phase},
+    latency::Latencies,
 };
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 use tokio::{
     sync::{Notify, watch},
@@ -28,14 +33,9 @@ pub(super) const FULL: u64 = 1000;
 pub(crate) struct Member {
     pub(super) id: MemberId,
     pub(super) name: String,
-    /// Members of a higher number are asked only if none of a lower one can be.
-    pub(super) order: u32,
-    /// Failed completions are counted against it. Not with workers: a worker's own engine gives up after three failed
-    /// steps and is started anew.
-    breaks: bool,
-    /// The models that it will have once it is up; empty if only its status tells.
-    expects: Vec<String>,
+    terms: Terms,
     seat: Mutex<Seat>,
+    latencies: Mutex<Latencies>,
     /// Completions of this process that run on it now.
     in_flight: AtomicU32,
     poll: Notify,
@@ -53,16 +53,18 @@ struct Seat {
 }
 
 impl Member {
-    pub(super) fn new(
-        id: MemberId,
-        name: String,
-        order: u32,
-        breaks: bool,
-        expects: Vec<String>,
-        left: CancellationToken,
-        changed: watch::Sender<u64>,
-    ) -> Self {
-        Self { id, name, order, breaks, expects, seat: Mutex::default(), in_flight: AtomicU32::new(0), poll: Notify::new(), left, changed }
+    pub(super) fn new(id: MemberId, name: String, terms: Terms, left: CancellationToken, changed: watch::Sender<u64>) -> Self {
+        Self {
+            id,
+            name,
+            terms,
+            seat: Mutex::default(),
+            latencies: Mutex::default(),
+            in_flight: AtomicU32::new(0),
+            poll: Notify::new(),
+            left,
+            changed,
+        }
     }
 
     fn seat(&self) -> MutexGuard<'_, Seat> {
@@ -152,12 +154,31 @@ impl Member {
         Some((load * FULL / u64::from(loaded.slots.max(1)) + absent, seat.backend.clone()?))
     }
 
+    /// What speaks for it, where its [`Member::offer`] has this load.
+    pub(super) fn candidate(&self, model: &str, load: u64) -> Candidate {
+        let Terms { order, weight, costs, .. } = &self.terms;
+        Candidate {
+            id: self.id,
+            order: *order,
+            load,
+            weight: *weight,
+            cost: costs.get(model).copied().unwrap_or(0),
+            latency: self.latencies.lock().unwrap_or_else(PoisonError::into_inner).of(model, Instant::now()),
+            idle: self.in_flight.load(Ordering::Relaxed) == 0,
+        }
+    }
+
+    /// The first output of this model came after `took`.
+    pub(super) fn answered(&self, model: &str, took: Duration) {
+        self.latencies.lock().unwrap_or_else(PoisonError::into_inner).observe(model, took, Instant::now());
+    }
+
     /// It may have the model soon.
     pub(super) fn is_hopeful(&self, model: &str) -> bool {
         let seat = self.seat();
         let known = seat.health.status().map_or(&[][..], |status| &status.models);
         let may_have = if known.is_empty() {
-            self.expects.is_empty() || self.expects.iter().any(|expected| expected == model)
+            self.terms.expects.is_empty() || self.terms.expects.iter().any(|expected| expected == model)
         } else {
             known.iter().any(|known| known.id == model)
         };
@@ -221,7 +242,7 @@ impl Lease {
 
     /// What this completion says about the backend, for its circuit breaker.
     pub(super) fn judge(&mut self, well: bool) {
-        if std::mem::replace(&mut self.judged, true) || !self.member.breaks {
+        if std::mem::replace(&mut self.judged, true) || !self.member.terms.breaks {
             return;
         }
         let mut seat = self.member.seat();

@@ -3,9 +3,11 @@
 mod affinity;
 mod backend;
 mod breaker;
+mod choice;
 mod count;
 mod health;
 mod http;
+mod latency;
 mod lines;
 mod load;
 mod member;
@@ -16,12 +18,13 @@ pub mod upstream;
 mod worker;
 
 pub use backend::{Backend, BackendError, EventStream};
+pub use choice::Prefer;
 pub use load::WorkerLoad;
 pub(crate) use member::MemberId;
 pub use process::WorkerProcess;
 pub use registry::RegisterError;
 use supervisor::Restart;
-pub use upstream::{Upstream, UpstreamModel};
+pub use upstream::{LengthField, Upstream, UpstreamKind, UpstreamModel};
 pub use worker::WorkerBackend;
 pub use worker_protocol::{Device, LoadedModel, ModelState, Totals};
 
@@ -30,14 +33,17 @@ use crate::{
     work::Work,
 };
 use affinity::{Affinity, Beginnings};
+use choice::Terms;
 use domain::Error;
+use futures::StreamExt;
 use health::Phase;
-use member::{FULL, Lease, Member};
+use member::{Lease, Member};
 use registry::Registry;
 use std::{
+    collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -51,14 +57,12 @@ use tokio_util::{
     task::TaskTracker,
 };
 use tower::retry::budget::{Budget, TpsBudget};
+use worker_protocol::Event;
 
 /// Second tries: a fifth of the requests of so long, and in any case so many per second.
 const RETRY_WINDOW: Duration = Duration::from_secs(10);
 const RETRIES_PER_SECOND: u32 = 10;
 const RETRY_PART: f32 = 0.2;
-/// The member that knows a beginning is preferred unless it is this much (thousandths of its slots) busier than the
-/// least busy one and would let the request wait.
-const WORTH_A_WAIT: u64 = FULL / 4;
 
 /// How patient the pool is.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +93,8 @@ struct Inner {
     /// Counts changes of any member's phase.
     changed: watch::Sender<u64>,
     affinity: Affinity,
+    /// What decides between members, by model, where it is not the load.
+    preferences: RwLock<HashMap<String, Prefer>>,
     registry: Registry,
     /// Of processes of our own.
     restarts: Mutex<Vec<Arc<Restart>>>,
@@ -116,6 +122,7 @@ impl Pool {
             members: Mutex::default(),
             changed: watch::Sender::new(0),
             affinity: Affinity::default(),
+            preferences: RwLock::default(),
             registry: Registry::default(),
             restarts: Mutex::default(),
             next: AtomicUsize::new(0),
@@ -129,23 +136,30 @@ impl Pool {
 
     /// Adds a backend that somebody else runs. Needs a tokio runtime: its health is polled from now on.
     pub fn add(&self, name: &str, backend: Arc<dyn Backend>) {
-        self.join(name, 0, false, Vec::new()).attach(backend);
+        self.join(name, Terms::worker(Vec::new())).attach(backend);
     }
 
-    /// Adds a server that speaks the OpenAI protocol. Needs a tokio runtime.
+    /// What decides between the members that have this model; the load as long as nothing is said.
+    pub fn prefer(&self, model: &str, prefer: Prefer) {
+        self.inner.preferences.write().unwrap_or_else(PoisonError::into_inner).insert(model.to_owned(), prefer);
+    }
+
+    /// Adds a server that somebody else runs and that speaks one of the dialects. Needs a tokio runtime.
     ///
     /// # Errors
     /// No HTTP client can be made for it.
     pub fn add_upstream(&self, upstream: Upstream) -> Result<(), BackendError> {
-        let (name, order) = (upstream.name.clone(), upstream.order);
+        let costs = upstream.models.iter().map(|model| (model.id.clone(), model.cost)).collect();
+        let terms = Terms { order: upstream.order, weight: upstream.weight, costs, breaks: true, expects: Vec::new() };
+        let name = upstream.name.clone();
         let backend = Arc::new(upstream::UpstreamBackend::new(upstream)?);
-        self.join(&name, order, true, Vec::new()).attach(backend);
+        self.join(&name, terms).attach(backend);
         Ok(())
     }
 
     /// Starts a worker process and keeps it running. Needs a tokio runtime.
     pub fn supervise(&self, process: WorkerProcess) {
-        let member = self.join(&process.name, 0, false, process.models.clone());
+        let member = self.join(&process.name, Terms::worker(process.models.clone()));
         let restart = Arc::new(Restart::default());
         self.inner.restarts.lock().unwrap_or_else(PoisonError::into_inner).push(restart.clone());
         self.inner.tasks.spawn(supervisor::supervise(process, member, restart, self.inner.stop.clone()));
@@ -188,11 +202,10 @@ impl Pool {
         self.inner.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn join(&self, name: &str, order: u32, breaks: bool, expects: Vec<String>) -> Arc<Member> {
+    fn join(&self, name: &str, terms: Terms) -> Arc<Member> {
         let mut members = self.members();
         let id = self.inner.next.fetch_add(1, Ordering::Relaxed);
-        let member =
-            Arc::new(Member::new(id, name.to_owned(), order, breaks, expects, self.inner.stop.child_token(), self.inner.changed.clone()));
+        let member = Arc::new(Member::new(id, name.to_owned(), terms, self.inner.stop.child_token(), self.inner.changed.clone()));
         members.push(member.clone());
         self.inner.tasks.spawn(member.clone().watch(self.inner.timing));
         member
@@ -226,7 +239,7 @@ impl Pool {
         let beginnings = self.inner.affinity.beginnings(work);
         let leased = stopping.run_until_cancelled(self.lease(work.model(), &beginnings, avoid)).await;
         let mut lease = leased.ok_or(DispatchError::Stopped)?.map_err(DispatchError::NoWorker)?;
-        let member = lease.member.id;
+        let (member, began) = (lease.member.id, Instant::now());
         let starting = lease.backend.start(ticket, work);
         let started = if lease.backend.counts_to_the_end() {
             starting.await
@@ -236,7 +249,7 @@ impl Pool {
         match started {
             Ok(events) => {
                 self.inner.affinity.remember(&beginnings, member);
-                Ok(Dispatched { events, lease })
+                Ok(Dispatched { events: timed(events, &lease, work.model(), began), lease })
             }
             Err(error) => {
                 lease.judge(false);
@@ -266,25 +279,33 @@ impl Pool {
         }
     }
 
-    /// Of the first order that offers anything: who knows the beginning, unless it is too busy; else the least busy.
+    /// The member that gets it; see [`choice::choose`].
     fn pick(&self, model: &str, beginnings: &Beginnings, avoid: &[MemberId]) -> Option<Lease> {
         let knows = self.inner.affinity.best(beginnings);
+        let prefer = self.inner.preferences.read().unwrap_or_else(PoisonError::into_inner).get(model).copied().unwrap_or_default();
         // The lock is held until the lease counts, so that many at once spread out.
         let members = self.members();
         let offers = members.iter().filter(|member| !avoid.contains(&member.id)).filter_map(|member| {
             let (load, backend) = member.offer(model)?;
-            Some((load, member, backend))
+            Some((member.candidate(model, load), (member, backend)))
         });
-        let mut offers: Vec<_> = offers.collect();
-        let first = offers.iter().map(|(_, member, _)| member.order).min()?;
-        offers.retain(|(_, member, _)| member.order == first);
-        let least = offers.iter().map(|(load, ..)| *load).min()?;
-        let (_, member, backend) = offers.into_iter().min_by_key(|(load, member, _)| {
-            let preferred = knows == Some(member.id) && (*load < FULL || *load <= least + WORTH_A_WAIT);
-            (!preferred, *load)
-        })?;
+        let (candidates, offers): (Vec<_>, Vec<_>) = offers.unzip();
+        let chosen = choice::choose(prefer, knows, &candidates, rand::random())?;
+        let (member, backend) = offers.into_iter().find(|(member, _)| member.id == chosen)?;
         Some(Lease::new(member.clone(), backend))
     }
+}
+
+/// The same events; when the first output came is known to the member from then on.
+fn timed(events: EventStream, lease: &Lease, model: &str, began: Instant) -> EventStream {
+    let mut waiting = Some((lease.member.clone(), model.to_owned()));
+    let seen = move |event: &Result<Event, BackendError>| {
+        let output = matches!(event, Ok(Event::Text { .. } | Event::Reasoning { .. } | Event::ToolCall { .. } | Event::Vectors { .. }));
+        if output && let Some((member, model)) = waiting.take() {
+            member.answered(&model, began.elapsed());
+        }
+    };
+    events.inspect(seen).boxed()
 }
 
 impl fmt::Debug for Pool {

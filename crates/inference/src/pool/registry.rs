@@ -1,6 +1,6 @@
 //! Workers of other machines: they come and go by themselves.
 
-use super::{Pool, backend::BackendError, member::Member, worker::WorkerBackend};
+use super::{Pool, backend::BackendError, choice::Terms, member::Member, worker::WorkerBackend};
 use domain::secret::Secret;
 use std::{
     collections::BTreeMap,
@@ -72,7 +72,7 @@ impl Pool {
         let mut remotes = self.inner.registry.remotes();
         let member = match remotes.remove(name) {
             Some(known) => known.member,
-            None => self.join(name, 0, false, registration.models.clone()),
+            None => self.join(name, Terms::worker(registration.models.clone())),
         };
         member.attach(backend);
         remotes.insert(name.to_owned(), Remote { member, registration, at: addr, seen: Instant::now() });

@@ -3,11 +3,13 @@
 mod admission;
 mod compile_fail;
 mod count;
+mod dialects;
 mod ends;
 mod guard;
 mod journal;
 mod money;
 mod pool;
+mod routing;
 mod setup;
 mod supervisor;
 mod upstreams;

@@ -10,13 +10,16 @@ use contract::{
     ids::{ServiceAccountId, TenantId},
     key::Scope,
 };
+use domain::SystemClock;
 use futures::StreamExt;
 use identity::{MadeKey, NewAccount, NewKey};
+use inference::{Catalogue, Inference, ModelConfig};
 use serde_json::{Value, json};
-use std::{net::SocketAddr, time::Duration};
+use services::Services;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use testkit::{
-    eventually,
-    fake_worker::{FAKE_MODEL, Script},
+    FakeWorker, eventually,
+    fake_worker::{FAKE_MODEL, Script, fake_model, quick_pool},
     ledger::ledger,
 };
 use worker_protocol::FailCode;
@@ -212,6 +215,33 @@ async fn keys_that_open_nothing() {
     assert_eq!(refused(ours).await, invalid);
     assert_eq!(house.app.worker.requests().len(), 1, "nothing was computed for them");
     assert_eq!(ledger(&house.app.db).await.len(), 1, "and nothing charged");
+}
+
+#[tokio::test]
+async fn an_alias_leads_to_its_model_and_is_no_fallback() {
+    let worker = FakeWorker::start().await;
+    let app = TestApp::with(|state| {
+        let pool = quick_pool();
+        pool.add("chats", worker.backend());
+        let catalogue = Catalogue::new(vec![ModelConfig { aliases: vec!["gpt-4o".into()], ..fake_model() }]).expect("a catalogue");
+        state.inference = Inference::new(state.db.clone(), catalogue, pool, Arc::new(SystemClock));
+        state.services = Services::new(state.db.clone(), state.inference.clone(), state.identity.clone(), Arc::new(SystemClock));
+    })
+    .await;
+    let house = House::of(app).await;
+    let key = house.key.key.reveal();
+    for (path, asked) in [
+        ("/v1/chat/completions", json!({ "model": "gpt-4o", "messages": [{ "role": "user", "content": "x" }] })),
+        ("/v1/completions", json!({ "model": "gpt-4o", "prompt": "x" })),
+    ] {
+        let answer = house.send(key, Method::POST, path, Body::from(asked.to_string())).await;
+        assert_eq!((answer.status, &answer.json::<Value>()["model"]), (StatusCode::OK, &json!(FAKE_MODEL)), "{path}");
+        let told = ["x-kontor-model", "x-kontor-served-by", "x-kontor-fallback-from"].map(|name| answer.header(name));
+        assert_eq!(told, [FAKE_MODEL, "chats", ""], "{path}");
+    }
+    let shown = house.send(key, Method::GET, "/v1/models/gpt-4o", Body::empty()).await;
+    assert_eq!((shown.status, &shown.json::<Value>()["id"]), (StatusCode::OK, &json!(FAKE_MODEL)));
+    assert!(ledger(&house.app.db).await.iter().all(|row| row.model == FAKE_MODEL));
 }
 
 #[tokio::test]

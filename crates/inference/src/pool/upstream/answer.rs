@@ -1,22 +1,14 @@
 //! An upstream's stream of chunks as the events of a completion.
 
 use super::{
-    super::{
-        backend::{BackendError, EventStream},
-        http,
-    },
-    Upstream,
+    super::backend::BackendError,
+    errors::{self, Refusal},
+    sse::{Pace, Reader},
 };
-use eventsource_stream::Eventsource;
-use futures::{Stream, StreamExt, stream};
-use reqwest::Response;
 use serde::Deserialize;
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
-use tokio::time::{Instant, timeout};
-use worker_protocol::{Event, Finish, Timings, TokenLogprob, ToolCall, Usage};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use worker_protocol::{Event, Finish, TokenLogprob, ToolCall, Usage};
 
 /// Completions and calls that one answer may have.
 const MOST_PARTS: u32 = 64;
@@ -26,7 +18,9 @@ struct Chunk {
     #[serde(default)]
     choices: Vec<Choice>,
     usage: Option<WireUsage>,
-    error: Option<serde_json::Value>,
+    error: Option<Value>,
+    /// Of an error in TGI's own words.
+    error_type: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -44,8 +38,9 @@ struct Choice {
 #[derive(Debug, Default, Deserialize)]
 struct Delta {
     content: Option<String>,
-    #[serde(alias = "reasoning")]
     reasoning_content: Option<String>,
+    /// The same in other words; some versions of vLLM send both.
+    reasoning: Option<String>,
     tool_calls: Option<Vec<CallDelta>>,
 }
 
@@ -98,84 +93,42 @@ impl From<WireLogprob> for TokenLogprob {
     }
 }
 
-/// The events of an answer that has begun. `estimate`: prompt tokens until the server tells.
-pub(super) fn events(response: Response, estimate: u32, upstream: &Upstream) -> EventStream {
-    let chunks = response.bytes_stream().map(|chunk| chunk.map_err(http::lost)).eventsource();
-    let data = chunks.map(|event| match event {
-        Ok(event) => Ok(event.data),
-        Err(eventsource_stream::EventStreamError::Transport(error)) => Err(error),
-        Err(error) => Err(BackendError::Protocol(error.to_string())),
-    });
-    follow(data, Answer::new(estimate), upstream.first, upstream.idle).boxed()
-}
-
-fn follow(
-    data: impl Stream<Item = Result<String, BackendError>> + Send + 'static,
-    answer: Answer,
-    first: Duration,
-    idle: Duration,
-) -> impl Stream<Item = Result<Event, BackendError>> + Send {
-    let state = (Box::pin(data), answer, VecDeque::new(), first, false);
-    stream::unfold(state, move |(mut data, mut answer, mut ready, patience, mut over)| async move {
-        loop {
-            if let Some(event) = ready.pop_front() {
-                return Some((event, (data, answer, ready, idle, over)));
-            }
-            if over {
-                return None;
-            }
-            let outcome = match timeout(patience, data.next()).await {
-                Err(_) => Err(BackendError::Failing(format!("nothing came for {patience:?}"))),
-                Ok(Some(Ok(text))) => answer.take(&text),
-                Ok(Some(Err(error))) => Err(error),
-                // Some servers close without a last word.
-                Ok(None) => answer.finish(),
-            };
-            match outcome {
-                Ok(events) => {
-                    over = events.iter().any(|event| matches!(event, Event::Done { .. }));
-                    ready.extend(events.into_iter().map(Ok));
-                }
-                Err(error) => {
-                    over = true;
-                    ready.push_back(Err(error));
-                }
-            }
-        }
-    })
-}
-
 /// What has come of an answer.
-struct Answer {
-    began: Instant,
-    first: Option<Instant>,
+pub(super) struct Answer {
+    pace: Pace,
     usage: Usage,
     announced: bool,
     /// How each completion ended.
     ends: BTreeMap<u32, Finish>,
+    /// The server's content filter cut it off.
+    filtered: bool,
     /// Calls that are being put together, by completion and number.
     calls: BTreeMap<(u32, u32), ToolCall>,
 }
 
 impl Answer {
-    fn new(estimate: u32) -> Self {
+    /// `estimate`: prompt tokens until the server tells.
+    pub(super) fn new(estimate: u32) -> Self {
         Self {
-            began: Instant::now(),
-            first: None,
+            pace: Pace::begin(),
             usage: Usage { prompt_tokens: estimate, ..Usage::default() },
             announced: false,
             ends: BTreeMap::new(),
+            filtered: false,
             calls: BTreeMap::new(),
         }
     }
+}
 
+impl Reader for Answer {
     fn take(&mut self, data: &str) -> Result<Vec<Event>, BackendError> {
         if data.trim() == "[DONE]" {
             return self.finish();
         }
         let chunk: Chunk = serde_json::from_str(data).map_err(|error| BackendError::Protocol(error.to_string()))?;
-        if chunk.error.is_some() {
-            return Err(BackendError::Failing("it reported an error in its answer".into()));
+        if let Some(error) = chunk.error {
+            let status = status_of(&error, chunk.error_type.as_deref());
+            return Ok(vec![errors::meaning(status, &error.to_string())?.event(self.usage)]);
         }
         let mut events = Vec::new();
         if !self.announced {
@@ -196,15 +149,27 @@ impl Answer {
         Ok(events)
     }
 
+    fn finish(&mut self) -> Result<Vec<Event>, BackendError> {
+        let Some(finish) = self.ends.get(&0) else {
+            return Err(BackendError::Lost("the answer ended without a reason".into()));
+        };
+        if self.filtered {
+            return Ok(vec![Refusal::filtered().event(self.usage)]);
+        }
+        Ok(vec![Event::Done { finish: *finish, usage: self.usage, timings: self.pace.timings() }])
+    }
+}
+
+impl Answer {
     fn choice(&mut self, choice: Choice, events: &mut Vec<Event>) -> Result<(), BackendError> {
         let Choice { index, delta, text: raw, finish_reason, logprobs } = choice;
         if index >= MOST_PARTS {
             return Err(BackendError::Protocol(format!("a completion has the number {index}")));
         }
         let text = delta.content.or(raw).filter(|text| !text.is_empty());
-        let reasoning = delta.reasoning_content.filter(|text| !text.is_empty());
+        let reasoning = delta.reasoning_content.filter(|text| !text.is_empty()).or(delta.reasoning).filter(|text| !text.is_empty());
         if text.is_some() || reasoning.is_some() || delta.tool_calls.is_some() {
-            self.first.get_or_insert_with(Instant::now);
+            self.pace.output();
             // Servers send a token at a time; how many there were they tell at the end.
             self.usage.completion_tokens += 1;
         }
@@ -241,6 +206,10 @@ impl Answer {
         let mine: BTreeMap<(u32, u32), ToolCall> = mine;
         let finish = match reason {
             "length" => Finish::Length,
+            "content_filter" => {
+                self.filtered = true;
+                Finish::Stop
+            }
             _ if !mine.is_empty() => Finish::ToolCalls,
             _ => Finish::Stop,
         };
@@ -250,25 +219,28 @@ impl Answer {
             events.push(Event::Ended { choice, finish });
         }
     }
-
-    fn finish(&mut self) -> Result<Vec<Event>, BackendError> {
-        let Some(finish) = self.ends.get(&0) else {
-            return Err(BackendError::Lost("the answer ended without a reason".into()));
-        };
-        let ttft = self.first.map_or_else(|| self.began.elapsed(), |first| first - self.began);
-        let timings =
-            Timings { queued_ms: 0, prefill_ms: millis(ttft), ttft_ms: millis(ttft), decode_ms: millis(self.began.elapsed() - ttft) };
-        Ok(vec![Event::Done { finish: *finish, usage: self.usage, timings }])
-    }
 }
 
-fn millis(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+/// The HTTP status that an error within the answer stands for: vLLM tells it as `code`, TGI as `http_status_code` or by
+/// a word beside the error.
+fn status_of(error: &Value, word: Option<&str>) -> u16 {
+    let error = error.get("error").unwrap_or(error);
+    let number = |name: &str| error.get(name).and_then(Value::as_u64).and_then(|number| u16::try_from(number).ok());
+    let text = |name: &str| error.get(name).and_then(Value::as_str);
+    let told = number("code").or_else(|| number("http_status_code")).filter(|status| (400..600).contains(status));
+    told.unwrap_or_else(|| match word.or_else(|| text("code")).or_else(|| text("type")) {
+        Some("overloaded" | "overloaded_error" | "rate_limit_exceeded" | "rate_limit_error") => 429,
+        Some("validation" | "template_error" | "tool_error" | "BadRequestError" | "invalid_request_error" | "context_length_exceeded") => {
+            400
+        }
+        _ => 500,
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, BackendError, Event, Finish, Usage};
+    use super::{Answer, BackendError, Event, Finish, Reader, Usage};
+    use worker_protocol::FailCode;
 
     fn take(chunks: &[&str]) -> Result<Vec<Event>, BackendError> {
         let mut answer = Answer::new(9);
@@ -316,5 +288,54 @@ mod tests {
         assert!(matches!(take(&[half, r#"{"error":{"message":"boom"}}"#]), Err(BackendError::Failing(_))));
         assert!(matches!(take(&["no JSON"]), Err(BackendError::Protocol(_))));
         assert!(take(&[r#"{"choices":[{"index":4000000000,"delta":{}}]}"#]).is_err());
+    }
+
+    #[test]
+    fn an_error_within_the_answer_keeps_its_meaning() {
+        let code = |chunk: &str| match Answer::new(9).take(chunk) {
+            Ok(events) => match events.as_slice() {
+                [Event::Failed { code, .. }] => Ok(*code),
+                other => panic!("{other:?}"),
+            },
+            Err(error) => Err(error),
+        };
+        let tgi = r#"{"error":"Model is overloaded","error_type":"overloaded"}"#;
+        assert_eq!(code(tgi), Ok(FailCode::Overloaded));
+        let tgi = r#"{"error":{"message":"`inputs` must have less than 1024 tokens. Given: 2000","http_status_code":422}}"#;
+        assert_eq!(code(tgi), Ok(FailCode::ContextLengthExceeded));
+        let vllm = r#"{"error":{"message":"bad","type":"BadRequestError","param":null,"code":400}}"#;
+        assert_eq!(code(vllm), Ok(FailCode::Invalid));
+        assert!(matches!(code(r#"{"error":"CUDA error","error_type":"generation"}"#), Err(BackendError::Failing(_))));
+    }
+
+    #[test]
+    fn thoughts_are_heard_once_where_a_server_tells_them_twice() {
+        let events = take(&[
+            r#"{"choices":[{"index":0,"delta":{"reasoning":"Hm","reasoning_content":"Hm"}}]}"#,
+            r#"{"choices":[{"index":0,"delta":{"reasoning":"so"},"finish_reason":"stop"}]}"#,
+        ])
+        .unwrap();
+        let thoughts: Vec<&str> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Reasoning { text, .. } => Some(text.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(thoughts, ["Hm", "so"]);
+    }
+
+    #[test]
+    fn what_a_content_filter_cut_off_is_not_complete() {
+        let events = take(&[
+            r#"{"choices":[{"index":0,"delta":{"content":"Hel"}}]}"#,
+            r#"{"choices":[{"index":0,"delta":{},"finish_reason":"content_filter"}]}"#,
+            r#"{"choices":[],"usage":{"prompt_tokens":12,"completion_tokens":3}}"#,
+        ])
+        .unwrap();
+        assert!(
+            matches!(events.last(), Some(Event::Failed { code: FailCode::Invalid, usage: Usage { prompt_tokens: 12, .. }, .. })),
+            "{events:?}"
+        );
     }
 }

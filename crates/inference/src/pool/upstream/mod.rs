@@ -1,11 +1,20 @@
-//! A server that speaks the OpenAI protocol (vLLM, SGLang, llama-server, a provider) as a backend.
+//! A server that somebody else runs (vLLM, SGLang, TGI, llama-server, a provider) as a backend.
 //!
-//! [`wire`] turns requests and answers over. What a worker counts exactly, an upstream tells only at the end of an
-//! answer; until then its figures are estimates, which settle an answer that is cut short.
+//! What such servers have in common is here; what tells their kinds apart is a [`dialect`]. What a worker counts exactly,
+//! an upstream tells only at the end of an answer; until then its figures are estimates, which settle an answer that is
+//! cut short.
 
 mod answer;
+mod anthropic;
+mod azure;
+mod dialect;
+mod errors;
+mod openai;
+mod sse;
 mod vectors;
 mod wire;
+
+pub use dialect::UpstreamKind;
 
 use super::{
     backend::{Backend, BackendError, EventStream},
@@ -14,14 +23,18 @@ use super::{
 use crate::{meter::Ticket, work::Work};
 use async_trait::async_trait;
 use contract::chain;
+use dialect::{Call, Dialect};
 use domain::secret::Secret;
+use errors::Refusal;
 use futures::{StreamExt, stream};
-use reqwest::{Certificate, Client, RequestBuilder, Response, StatusCode};
-use serde::Deserialize;
-use serde_json::Value;
-use std::{convert::identity, time::Duration};
-use tokio::time::timeout;
-use worker_protocol::{Counted, Event, FailCode, Generate, LoadedModel, PROTOCOL, State, Status, Totals, Usage};
+use reqwest::{Certificate, Client, Response, StatusCode};
+use serde::{Deserialize, de::DeserializeOwned};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::time::{Instant, timeout};
+use worker_protocol::{Counted, Generate, LoadedModel, PROTOCOL, State, Status, Totals, Usage};
 
 /// Longest error answer that is looked at, in bytes.
 const LONGEST_ERROR: usize = 64 * 1024;
@@ -31,17 +44,24 @@ const LONGEST_ERROR: usize = 64 * 1024;
 pub struct Upstream {
     /// For logs and `/readyz`.
     pub name: String,
-    /// Up to and including the version, e.g. `https://llm.example.org/v1`.
+    pub kind: UpstreamKind,
+    /// Up to and including the version, e.g. `https://llm.example.org/v1`; of Azure without a path.
     pub base_url: String,
-    /// Sent as `Authorization: Bearer …`; `None` sends none.
+    /// Sent in the header that the kind wants; `None` sends none.
     pub key: Option<Secret>,
     /// Certificate authorities to trust beside the system's, as PEM.
     pub ca_pem: Option<Vec<u8>>,
     /// Asked only if no member of a lower order can be; workers have 0.
     pub order: u32,
+    /// Its share beside members of the same order, if theirs is another one; workers have 1.
+    pub weight: u32,
     /// Requests that it runs at the same time.
     pub slots: u32,
     pub models: Vec<UpstreamModel>,
+    /// Where the length of an answer is bounded, in OpenAI's words.
+    pub length: LengthField,
+    /// A good answer to a poll is believed for so long, unless a request is lost: providers count polls, too.
+    pub believed: Duration,
     /// For a connection to be made.
     pub connect: Duration,
     /// For the first piece of an answer.
@@ -59,13 +79,55 @@ pub struct UpstreamModel {
     pub upstream_id: String,
     /// Tokens of context.
     pub context_length: u32,
+    /// What it costs there compared with other members; for the choice alone.
+    pub cost: u64,
+}
+
+/// The name of the field that bounds an answer. OpenAI's newer models refuse the older name, most other servers do not
+/// know the newer one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LengthField {
+    #[default]
+    MaxTokens,
+    MaxCompletionTokens,
+}
+
+impl LengthField {
+    fn name(self) -> &'static str {
+        match self {
+            Self::MaxTokens => "max_tokens",
+            Self::MaxCompletionTokens => "max_completion_tokens",
+        }
+    }
 }
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct UpstreamBackend {
     client: Client,
+    dialect: Box<dyn Dialect>,
     config: Upstream,
+    polled: Arc<Polled>,
+}
+
+/// The last good answer to a poll, as long as it is believed.
+#[derive(Debug, Default)]
+struct Polled(Mutex<Option<(Instant, Status)>>);
+
+impl Polled {
+    fn keep(&self, status: Status) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), status));
+    }
+
+    fn recent(&self, believed: Duration) -> Option<Status> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.as_ref().filter(|(at, _)| at.elapsed() < believed).map(|(_, status)| status.clone())
+    }
+
+    fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 impl UpstreamBackend {
@@ -77,18 +139,20 @@ impl UpstreamBackend {
         if let Some(pem) = &config.ca_pem {
             client = client.tls_certs_merge(Certificate::from_pem_bundle(pem).map_err(wrong)?);
         }
-        Ok(Self { client: client.build().map_err(wrong)?, config })
+        let dialect = config.kind.dialect(config.length);
+        Ok(Self { client: client.build().map_err(wrong)?, dialect, config, polled: Arc::default() })
     }
 
     fn model(&self, id: &str) -> Option<&UpstreamModel> {
         self.config.models.iter().find(|model| model.id == id)
     }
 
-    fn call(&self, call: RequestBuilder) -> RequestBuilder {
-        match &self.config.key {
-            Some(key) => call.bearer_auth(key.reveal()),
-            None => call,
-        }
+    fn model_of(&self, id: &str) -> Result<&UpstreamModel, BackendError> {
+        self.model(id).ok_or_else(|| BackendError::Protocol(format!("{id} is not a model of {}", self.config.name)))
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}/{path}", self.config.base_url)
     }
 }
 
@@ -102,16 +166,25 @@ struct ListedModel {
     id: String,
 }
 
+#[derive(Deserialize)]
+struct CountAnswer {
+    input_tokens: u32,
+}
+
 #[async_trait]
 impl Backend for UpstreamBackend {
     async fn status(&self) -> Result<Status, BackendError> {
-        let response = self.call(self.client.get(format!("{}/models", self.config.base_url))).send().await.map_err(lost)?;
+        if let Some(status) = self.polled.recent(self.config.believed) {
+            return Ok(status);
+        }
+        let call = self.dialect.sign(self.client.get(self.url(&self.dialect.list())), self.config.key.as_ref());
+        let response = call.send().await.map_err(lost)?;
         if !response.status().is_success() {
             return Err(BackendError::Refused(response.status().as_u16()));
         }
-        let body = response.bytes().await.map_err(lost)?;
-        let listed: ModelList = serde_json::from_slice(&body).map_err(|error| BackendError::Protocol(error.to_string()))?;
-        let has = |model: &&UpstreamModel| listed.data.iter().any(|listed| listed.id == model.upstream_id);
+        let listed: ModelList = decode(response).await?;
+        let all = !self.dialect.lists_all();
+        let has = |model: &&UpstreamModel| all || listed.data.iter().any(|listed| listed.id == model.upstream_id);
         let models = self.config.models.iter().filter(has).map(|model| LoadedModel {
             id: model.id.clone(),
             context_length: model.context_length,
@@ -120,44 +193,63 @@ impl Backend for UpstreamBackend {
         });
         let models: Vec<LoadedModel> = models.collect();
         let state = if models.is_empty() { State::Loading } else { State::Ready };
-        Ok(Status { protocol: PROTOCOL, state, models, busy: 0, queued: 0, totals: Totals::default(), devices: Vec::new() })
+        let status = Status { protocol: PROTOCOL, state, models, busy: 0, queued: 0, totals: Totals::default(), devices: Vec::new() };
+        self.polled.keep(status.clone());
+        Ok(status)
     }
 
     async fn start(&self, ticket: &Ticket, work: &Work) -> Result<EventStream, BackendError> {
-        let Some(model) = self.model(work.model()) else {
-            return Err(BackendError::Protocol(format!("{} is not a model of {}", work.model(), self.config.name)));
-        };
+        let model = self.model_of(work.model())?;
         tracing::debug!(usage = %ticket.id(), upstream = self.config.name, "dispatch");
-        match work {
-            Work::Completion(request) => match wire::body(request, &model.upstream_id) {
-                Ok(body) => {
-                    let answered = self.post(wire::call(request), &body).await?;
-                    Ok(answered.map_or_else(identity, |answer| answer::events(answer, wire::estimate(request), &self.config)))
-                }
-                Err(message) => Ok(failed(FailCode::Invalid, message)),
-            },
-            Work::Vectors(request) => {
-                let (call, body) = vectors::body(request, &model.upstream_id);
-                match self.post(call, &body).await? {
-                    Ok(answer) => vectors::events(answer, request, self.config.first).await,
-                    Err(refused) => Ok(refused),
-                }
+        let call = match work {
+            Work::Completion(request) => self.dialect.completion(request, &model.upstream_id),
+            Work::Vectors(request) => self.dialect.vectors(request, &model.upstream_id),
+        };
+        let answer = match call {
+            Ok(call) => self.post(&call).await?,
+            Err(message) => Err(Refusal::invalid(message)),
+        };
+        let events = match (answer, work) {
+            (Err(refusal), _) => stream::once(async move { Ok(refusal.event(Usage::default())) }).boxed(),
+            (Ok(answer), Work::Completion(request)) => {
+                sse::events(answer, self.dialect.reader(request), self.config.first, self.config.idle)
             }
-        }
+            (Ok(answer), Work::Vectors(request)) => vectors::events(answer, request, self.config.first).await?,
+        };
+        let polled = self.polled.clone();
+        let seen = move |event: &Result<_, BackendError>| {
+            if event.is_err() {
+                polled.forget();
+            }
+        };
+        Ok(events.inspect(seen).boxed())
     }
 
-    /// An estimate: the protocol has no call for it.
+    /// An estimate, where the dialect has no call for it.
     async fn count(&self, prompt: &Generate) -> Result<Counted, BackendError> {
-        Ok(Counted::Tokens(wire::estimate(prompt)))
+        let model = self.model_of(&prompt.model)?;
+        let refused = |Refusal { code, message }| Ok(Counted::Refused { code, message });
+        match self.dialect.count(prompt, &model.upstream_id) {
+            None => Ok(Counted::Tokens(wire::estimate(prompt))),
+            Some(Err(message)) => refused(Refusal::invalid(message)),
+            Some(Ok(call)) => match self.post(&call).await? {
+                Ok(answer) => Ok(Counted::Tokens(decode::<CountAnswer>(answer).await?.input_tokens)),
+                Err(refusal) => refused(refusal),
+            },
+        }
     }
 }
 
 impl UpstreamBackend {
-    /// Makes a call; the inner error is a refusal of the request, as its events.
-    async fn post(&self, call: &str, body: &Value) -> Result<Result<Response, EventStream>, BackendError> {
-        let call = self.call(self.client.post(format!("{}/{call}", self.config.base_url))).json(body).send();
-        let response = match timeout(self.config.first, call).await {
-            Ok(response) => response.map_err(lost)?,
+    /// Makes a call; the inner error is a refusal of the request.
+    async fn post(&self, call: &Call) -> Result<Result<Response, Refusal>, BackendError> {
+        let sent = self.dialect.sign(self.client.post(self.url(&call.path)), self.config.key.as_ref()).json(&call.body).send();
+        let response = match timeout(self.config.first, sent).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => {
+                self.polled.forget();
+                return Err(lost(error));
+            }
             Err(_) => return Err(BackendError::Failing(format!("no answer within {:?}", self.config.first))),
         };
         match response.status() {
@@ -165,26 +257,19 @@ impl UpstreamBackend {
             status => self.refusal(status, response).await.map(Err),
         }
     }
-}
 
-impl UpstreamBackend {
     /// What an error answer means.
-    async fn refusal(&self, status: StatusCode, response: Response) -> Result<EventStream, BackendError> {
+    async fn refusal(&self, status: StatusCode, response: Response) -> Result<Refusal, BackendError> {
         // An answer that breaks off tells as much as an empty one.
         let text = timeout(self.config.idle, response.bytes()).await.ok().and_then(Result::ok).unwrap_or_default();
         let text = String::from_utf8_lossy(text.get(..LONGEST_ERROR).unwrap_or(&text)).into_owned();
         tracing::warn!(upstream = self.config.name, %status, "an upstream refused a request");
         tracing::debug!(upstream = self.config.name, text, "its words");
-        match status.as_u16() {
-            429 | 503 | 529 => Ok(failed(FailCode::Overloaded, "the upstream has no room".into())),
-            408 | 500..=599 => Err(BackendError::Failing(format!("HTTP status {status}"))),
-            400 | 413 | 422 if wire::is_too_long(&text) => Ok(failed(FailCode::ContextLengthExceeded, "the prompt is too long".into())),
-            400 | 413 | 422 => Ok(failed(FailCode::Invalid, "The server that runs the model refused the request.".into())),
-            other => Err(BackendError::Refused(other)),
-        }
+        errors::meaning(status.as_u16(), &text)
     }
 }
 
-fn failed(code: FailCode, message: String) -> EventStream {
-    stream::once(async move { Ok(Event::Failed { code, message, usage: Usage::default() }) }).boxed()
+async fn decode<T: DeserializeOwned>(response: Response) -> Result<T, BackendError> {
+    let body = response.bytes().await.map_err(lost)?;
+    serde_json::from_slice(&body).map_err(|error| BackendError::Protocol(error.to_string()))
 }

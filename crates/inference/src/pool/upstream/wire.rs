@@ -3,6 +3,7 @@
 //! Source: the chat completions reference; `top_k`, `min_p`, `repeat_penalty`, `chat_template_kwargs` and
 //! `continue_final_message` are what llama-server and vLLM add to it, and are sent only if they are asked for.
 
+use super::LengthField;
 use serde_json::{Map, Value, json};
 use worker_protocol::{ChatMessage, ChatRole, Format, Generate, ToolChoice};
 
@@ -18,7 +19,7 @@ pub(super) fn call(request: &Generate) -> &'static str {
 ///
 /// # Errors
 /// A sentence for the caller: what cannot be asked of an upstream.
-pub(super) fn body(request: &Generate, model: &str) -> Result<Value, String> {
+pub(super) fn body(request: &Generate, model: &str, length: LengthField) -> Result<Value, String> {
     let mut body = Map::new();
     body.insert("model".into(), model.into());
     match request.messages.as_slice() {
@@ -33,7 +34,7 @@ pub(super) fn body(request: &Generate, model: &str) -> Result<Value, String> {
             body.insert(name.into(), value);
         }
     };
-    put("max_tokens", sampling.max_tokens.map(Into::into));
+    put(length.name(), sampling.max_tokens.map(Into::into));
     put("temperature", sampling.temperature.map(Into::into));
     put("top_p", sampling.top_p.map(Into::into));
     put("top_k", sampling.top_k.map(Into::into));
@@ -84,7 +85,7 @@ fn format(format: &Format) -> Result<Value, String> {
         Format::JsonSchema(schema) => {
             Ok(json!({"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": true}}))
         }
-        Format::Regex(_) | Format::Lark(_) => Err("this model's server knows JSON schemas, but no other grammars".into()),
+        Format::Regex(_) | Format::Lark(_) => Err("response_format: this model's server knows JSON schemas, but no other grammars".into()),
     }
 }
 
@@ -119,20 +120,16 @@ pub(super) fn tokens_in(text: &str) -> u32 {
     u32::try_from(text.len().div_ceil(BYTES_PER_TOKEN)).unwrap_or(u32::MAX)
 }
 
-/// An error answer complains of the prompt's length.
-pub(super) fn is_too_long(text: &str) -> bool {
-    let text = text.to_ascii_lowercase();
-    text.contains("context_length_exceeded")
-        || text.contains("exceed_context_size")
-        || (text.contains("context") && ["exceed", "too long", "maximum", "longer"].iter().any(|word| text.contains(word)))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{body, call, is_too_long};
+    use super::{LengthField, call};
     use contract::model::Sampling;
-    use serde_json::json;
+    use serde_json::{Value, json};
     use worker_protocol::{ChatMessage, ChatRole, Format, Generate, Tool, ToolCall, ToolChoice};
+
+    fn body(request: &Generate, model: &str) -> Result<Value, String> {
+        super::body(request, model, LengthField::MaxTokens)
+    }
 
     #[test]
     fn only_what_was_asked_for_is_sent() {
@@ -181,13 +178,5 @@ mod tests {
     fn a_grammar_that_it_does_not_know_is_refused() {
         let request = Generate { format: Some(Format::Regex("a+".into())), ..Generate::default() };
         assert!(body(&request, "m").is_err());
-    }
-
-    #[test]
-    fn too_long_is_recognised_in_each_server_s_words() {
-        assert!(is_too_long(r#"{"error":{"code":"context_length_exceeded"}}"#));
-        assert!(is_too_long(r#"{"error":{"type":"exceed_context_size_error"}}"#));
-        assert!(is_too_long("This model's maximum context length is 4096 tokens. However, you requested 5000"));
-        assert!(!is_too_long(r#"{"error":{"message":"unknown field"}}"#));
     }
 }

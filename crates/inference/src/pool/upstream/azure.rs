@@ -1,0 +1,87 @@
+//! Azure OpenAI: OpenAI's words, but a deployment in the address, a version in the query and the key in `api-key`.
+//!
+//! Source: Azure OpenAI's REST reference, data plane. Its newer address `/openai/v1` is OpenAI's own API and needs none of
+//! this.
+
+use super::{
+    LengthField,
+    answer::Answer,
+    dialect::{Call, Dialect, with_key},
+    sse::Reader,
+    vectors, wire,
+};
+use domain::secret::Secret;
+use reqwest::RequestBuilder;
+use serde_json::Value;
+use worker_protocol::{Embed, Generate};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Azure {
+    pub api_version: String,
+    pub length: LengthField,
+}
+
+impl Azure {
+    fn call(&self, deployment: &str, call: &str, body: Value) -> Call {
+        Call { path: format!("openai/deployments/{deployment}/{call}?api-version={}", self.api_version), body }
+    }
+}
+
+impl Dialect for Azure {
+    fn list(&self) -> String {
+        format!("openai/models?api-version={}", self.api_version)
+    }
+
+    /// It lists models, not deployments.
+    fn lists_all(&self) -> bool {
+        false
+    }
+
+    fn sign(&self, call: RequestBuilder, key: Option<&Secret>) -> RequestBuilder {
+        match key {
+            Some(key) => with_key(call, "api-key", key),
+            None => call,
+        }
+    }
+
+    fn completion(&self, request: &Generate, model: &str) -> Result<Call, String> {
+        Ok(self.call(model, wire::call(request), wire::body(request, model, self.length)?))
+    }
+
+    fn vectors(&self, request: &Embed, model: &str) -> Result<Call, String> {
+        match vectors::body(request, model) {
+            ("embeddings", body) => Ok(self.call(model, "embeddings", body)),
+            _ => Err("documents: this model's server does not rerank".into()),
+        }
+    }
+
+    fn reader(&self, request: &Generate) -> Box<dyn Reader> {
+        Box::new(Answer::new(wire::estimate(request)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Azure, Dialect, LengthField};
+    use contract::model::Sampling;
+    use serde_json::json;
+    use worker_protocol::{ChatMessage, ChatRole, Embed, EmbedInput, Generate};
+
+    #[test]
+    fn the_deployment_is_in_the_address_and_the_version_in_the_query() {
+        let azure = Azure { api_version: "2024-10-21".into(), length: LengthField::MaxCompletionTokens };
+        let request = Generate {
+            messages: vec![ChatMessage::new(ChatRole::User, "hi")],
+            sampling: Sampling { max_tokens: Some(7), ..Sampling::default() },
+            ..Generate::default()
+        };
+        let call = azure.completion(&request, "gpt-4o-eu").unwrap();
+        assert_eq!(call.path, "openai/deployments/gpt-4o-eu/chat/completions?api-version=2024-10-21");
+        assert_eq!((&call.body["max_completion_tokens"], call.body.get("max_tokens")), (&json!(7), None));
+        let embed = Embed { inputs: vec![EmbedInput::Text("salt".into())], ..Embed::default() };
+        assert_eq!(azure.vectors(&embed, "e").unwrap().path, "openai/deployments/e/embeddings?api-version=2024-10-21");
+        let pair = EmbedInput::Pair { query: "q".into(), document: "d".into() };
+        assert!(azure.vectors(&Embed { inputs: vec![pair], ..Embed::default() }, "e").unwrap_err().starts_with("documents:"));
+    }
+}

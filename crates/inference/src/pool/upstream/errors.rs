@@ -1,0 +1,85 @@
+//! What an upstream's error means, whether it came as an HTTP status or within a stream.
+
+use super::super::backend::BackendError;
+use worker_protocol::{Event, FailCode, Usage};
+
+/// It does not take this request; the words are for the caller.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub code: FailCode,
+    pub message: String,
+}
+
+impl Refusal {
+    /// It makes no sense to such a server.
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
+        Self { code: FailCode::Invalid, message: message.into() }
+    }
+
+    /// A filter of the server, or the model itself, does not answer this.
+    pub(super) fn filtered() -> Self {
+        Self::invalid("The server that runs the model declined to answer this (its content filter).")
+    }
+
+    pub(super) fn event(self, usage: Usage) -> Event {
+        Event::Failed { code: self.code, message: self.message, usage }
+    }
+}
+
+/// A refusal of the request by this status, or of those that stand for one; `text` are the server's words.
+///
+/// # Errors
+/// It is the server's fault, or the operator's.
+pub(super) fn meaning(status: u16, text: &str) -> Result<Refusal, BackendError> {
+    let refused = |code, message: &str| Ok(Refusal { code, message: message.into() });
+    match status {
+        429 | 503 | 529 => refused(FailCode::Overloaded, "the upstream has no room"),
+        // 424 is what TGI says of a failed generation.
+        408 | 424 | 500..=599 => Err(BackendError::Failing(format!("status {status}"))),
+        400 | 413 | 422 if is_too_long(text) => refused(FailCode::ContextLengthExceeded, "the prompt is too long"),
+        400 if text.contains("content_filter") => Ok(Refusal::filtered()),
+        400 | 413 | 422 => refused(FailCode::Invalid, "The server that runs the model refused the request."),
+        other => Err(BackendError::Refused(other)),
+    }
+}
+
+/// An error answer complains of the prompt's length.
+fn is_too_long(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    text.contains("context_length_exceeded")
+        || text.contains("exceed_context_size")
+        || text.contains("prompt is too long")
+        || (text.contains("context") && ["exceed", "too long", "maximum", "longer"].iter().any(|word| text.contains(word)))
+        || (text.contains("inputs")
+            && text.contains("tokens")
+            && ["must be <=", "must have less than"].iter().any(|word| text.contains(word)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BackendError, FailCode, is_too_long, meaning};
+
+    #[test]
+    fn too_long_is_recognised_in_each_server_s_words() {
+        assert!(is_too_long(r#"{"error":{"code":"context_length_exceeded"}}"#));
+        assert!(is_too_long(r#"{"error":{"type":"exceed_context_size_error"}}"#));
+        assert!(is_too_long("This model's maximum context length is 4096 tokens. However, you requested 5000"));
+        assert!(is_too_long("prompt is too long: 208310 tokens > 200000 maximum"));
+        assert!(is_too_long("Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000"));
+        assert!(is_too_long("Input validation error: `inputs` must have less than 1024 tokens. Given: 2000"));
+        assert!(!is_too_long(r#"{"error":{"message":"unknown field"}}"#));
+    }
+
+    #[test]
+    fn a_status_says_whose_fault_it_is() {
+        for status in [429, 503, 529] {
+            assert_eq!(meaning(status, "").unwrap().code, FailCode::Overloaded, "{status}");
+        }
+        for status in [408, 424, 500, 502] {
+            assert!(matches!(meaning(status, ""), Err(BackendError::Failing(_))), "{status}");
+        }
+        assert_eq!(meaning(400, "prompt is too long").unwrap().code, FailCode::ContextLengthExceeded);
+        assert!(meaning(400, r#"{"error":{"code":"content_filter"}}"#).unwrap().message.contains("content filter"));
+        assert_eq!(meaning(401, ""), Err(BackendError::Refused(401)));
+    }
+}
