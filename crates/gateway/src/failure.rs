@@ -82,6 +82,10 @@ impl Failure {
                 failure
             }
             Error::NotFound { what } => Self::new(StatusCode::NOT_FOUND, INVALID, "not_found", format!("There is no such {what}.")),
+            // LangChain, LiteLLM and older programs know by these words alone that they must shorten the conversation.
+            Error::Invalid { field, code: code @ "context_length_exceeded", message } => {
+                Self::invalid(field, code, format!("prompt is too long: {message}"))
+            }
             Error::Invalid { field, code, message } => Self::invalid(field, code, message),
             Error::Conflict { code, message } => Self::new(StatusCode::CONFLICT, INVALID, code, message),
             Error::QuotaExceeded { quota, which, retry_after_ms } => Self::of_quota(quota, &which, retry_after_ms),
@@ -185,9 +189,9 @@ mod tests {
             (Error::forbidden("no"), 403, r#""type":"permission_error","param":null,"code":null"#),
             (Error::not_found("model"), 404, r#""type":"invalid_request_error","param":"model","code":"model_not_found""#),
             (
-                Error::invalid("messages", "context_length_exceeded", "too long"),
+                Error::invalid("messages", "context_length_exceeded", "It is longer than the context."),
                 400,
-                r#""type":"invalid_request_error","param":"messages","code":"context_length_exceeded""#,
+                r#""message":"prompt is too long: It is longer than the context.","type":"invalid_request_error","param":"messages","code":"context_length_exceeded""#,
             ),
             (
                 Error::limited(Quota::Requests(9), "requests per minute", 2_001),

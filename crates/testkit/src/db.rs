@@ -98,13 +98,22 @@ impl TestDb {
         self.count_as_owner(&format!("SELECT count(*) AS value FROM ({said}) AS texts WHERE said = '{text}'")).await
     }
 
+    /// How another process connects with the unprivileged logins.
+    ///
+    /// # Panics
+    /// Never: the database was made with them.
+    #[must_use]
+    pub fn config(&self) -> DbConfig {
+        let password = &SERVER.get().expect("made by TestDb::new").password;
+        DbConfig::from_owner(&self.owner_url, password, password, CONNECTIONS).expect("a database URL")
+    }
+
     /// A connection with one of the unprivileged logins, outside of `store`: to prove what Postgres itself refuses.
     ///
     /// # Panics
     /// If the login does not work.
     pub async fn login(&self, role: &str) -> DatabaseConnection {
-        let password = &SERVER.get().expect("made by TestDb::new").password;
-        let config = DbConfig::from_owner(&self.owner_url, password, password, 1).expect("a database URL");
+        let config = self.config();
         let url = if role == "kontor_system" { config.system_url } else { config.tenant_url };
         connect(&url).await.expect("the login")
     }

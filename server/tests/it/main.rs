@@ -7,6 +7,7 @@ mod bootstrap;
 mod config;
 mod faults;
 mod funnel;
+mod killed_node;
 mod remote;
 mod residence;
 mod routes;

@@ -1,12 +1,12 @@
 //! Workers of other machines: they register, both sides prove who they are, and come back after an interruption.
 
-use crate::world::{MODEL, PROGRAM, SHORT_SPIN, World, empty, eventually, first_text, model_file, read, signal};
+use crate::world::{MODEL, PROGRAM, Running, SHORT_SPIN, World, empty, eventually, first_text, free_port, model_file, read, signal};
 use inference::{Outcome, Pool};
 use server::{commands::certificates, http::registry};
 use std::{
     net::SocketAddr,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 use tempfile::TempDir;
@@ -64,7 +64,7 @@ impl Remote {
     }
 
     /// A worker process of its own, as on another machine.
-    fn start(&self, name: &str, addr: SocketAddr) -> Worker {
+    fn start(&self, name: &str, addr: SocketAddr) -> Running {
         let file = |suffix: &str| self.certificates.path().join(format!("worker-{name}.{suffix}"));
         let child = Command::new(PROGRAM)
             .args(["worker", "--model-id", MODEL, "--threads", "2", "--context-length", "1024", "--slots", "4"])
@@ -77,27 +77,12 @@ impl Remote {
             .stdout(Stdio::null())
             .spawn()
             .expect("it starts");
-        Worker(child)
+        Running(child)
     }
 
     async fn says(&self, words: &str) {
         eventually(words, 60, || async { self.world.pool.describe().contains(words) }).await;
     }
-}
-
-/// Killed when dropped.
-struct Worker(Child);
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn free_port() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
 }
 
 #[tokio::test]

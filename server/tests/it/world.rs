@@ -8,7 +8,13 @@ use inference::{
     Catalogue, ChatMessage, ChatRole, Ended, Generation, Inference, ModelConfig, Options, Pool, PoolTiming, Request, WorkerProcess,
     pool::Totals,
 };
-use std::{path::PathBuf, process::Command, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Child, Command},
+    sync::Arc,
+    time::Duration,
+};
 use testkit::{
     TestDb,
     fake_worker::fake_model,
@@ -131,6 +137,21 @@ impl World {
         eventually("everything is settled", 20, || async { ledger(&self.db).await.iter().all(|row| row.state == "settled") }).await;
         ledger(&self.db).await
     }
+}
+
+/// A process of its own, killed when dropped.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub fn free_port() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
 }
 
 pub fn signal(pid: u32, name: &str) {

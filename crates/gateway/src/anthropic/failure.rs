@@ -67,8 +67,8 @@ fn kind(status: StatusCode) -> &'static str {
 /// There is no field for the path.
 fn message(body: &FailureBody) -> String {
     match (&body.param, body.code.as_deref()) {
-        // Older programs know by these words that they must shorten the conversation and can go on.
-        (_, Some("context_length_exceeded")) => format!("prompt is too long: {}", body.message),
+        // Programs know it by how it begins.
+        (_, Some("context_length_exceeded")) => body.message.clone(),
         (Some(param), _) if !body.message.starts_with(param) => format!("{param}: {}", body.message),
         _ => body.message.clone(),
     }

@@ -12,6 +12,7 @@ mod pages;
 mod sign_in;
 mod v1;
 mod v1_guardrails;
+mod v1_matrix;
 mod v1_messages;
 mod v1_quotas;
 mod v1_responses;

@@ -25,7 +25,7 @@ const RANKS: &str = "ranks";
 /// Every route that uses a model, and a body for it.
 pub const ROUTES: [&str; 6] = ["chat/completions", "completions", "responses", "messages", "embeddings", "rerank"];
 
-fn body(route: &str, model: Option<&str>) -> Value {
+pub fn body(route: &str, model: Option<&str>) -> Value {
     let chat = model.unwrap_or(FAKE_MODEL);
     let messages = json!([{ "role": "user", "content": "x" }]);
     match route {
@@ -40,6 +40,11 @@ fn body(route: &str, model: Option<&str>) -> Value {
 
 /// A world with a model of each kind, each with a price.
 pub async fn house() -> House {
+    house_with_chats().await.0
+}
+
+/// The same, and the worker of the model for chats.
+pub async fn house_with_chats() -> (House, &'static FakeWorker) {
     let (chats, vectors, ranks) = (FakeWorker::start().await, FakeWorker::with_model(VECTORS).await, FakeWorker::with_model(RANKS).await);
     let app = TestApp::with(|state| {
         let pool = testkit::fake_worker::quick_pool();
@@ -57,8 +62,8 @@ pub async fn house() -> House {
         price(&app.db, model, "EUR", "1", "2").await;
     }
     // They end with the test.
-    Box::leak(Box::new((chats, vectors, ranks)));
-    House::of(app).await
+    let workers: &'static (FakeWorker, FakeWorker, FakeWorker) = Box::leak(Box::new((chats, vectors, ranks)));
+    (House::of(app).await, &workers.0)
 }
 
 pub async fn post(house: &House, key: &str, route: &str, model: Option<&str>) -> Answer {
