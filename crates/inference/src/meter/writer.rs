@@ -183,7 +183,8 @@ impl Writer {
             sleep(if self.is_failing() { pause } else { GATHER }).await;
             {
                 let _turn = self.inner.turn.lock().await;
-                for _ in 0..self.waiting().len().div_ceil(MOST) {
+                let batches = self.waiting().len().div_ceil(MOST);
+                for _ in 0..batches {
                     self.write_some().await;
                     if self.is_failing() {
                         break;
