@@ -24,7 +24,7 @@ impl Product {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let identity = identity(config, db.clone(), clock.clone());
         let inference = Inference::new(db.clone(), catalogue, pool, clock.clone());
-        let services = Services::new(db.clone(), inference.clone(), identity.clone(), clock);
+        let services = Services::new(db.clone(), inference.clone(), identity.clone(), clock).with_file_limits(config.files.limits());
         Self { db, identity, inference, services }
     }
 }

@@ -2,9 +2,11 @@
 
 mod account;
 mod audit;
+mod batches;
 mod branches;
 mod charges;
 mod chats;
+mod files;
 mod isolation;
 mod recovery;
 mod responses;
