@@ -1,6 +1,8 @@
 """OpenAI's own Python client."""
 
+import json
 import math
+import time
 import typing
 
 import openai
@@ -115,6 +117,47 @@ def test_embeddings(client, embedding):
     numbers = client.embeddings.create(model=embedding, input=texts[0], encoding_format="float").data[0].embedding
     assert cosine(numbers, vectors[0]) > 0.9999
     assert len(client.embeddings.create(model=embedding, input=texts[0], dimensions=64).data[0].embedding) == 64
+
+
+def test_files(client):
+    file = client.files.create(file=("notes.txt", b"remember"), purpose="user_data", expires_after={"anchor": "created_at", "seconds": 3600})
+    assert (file.object, file.bytes, file.filename, file.purpose, file.expires_at) == ("file", 8, "notes.txt", "user_data", file.created_at + 3600)
+    assert client.files.retrieve(file.id).to_dict() == file.to_dict() and file.id in [other.id for other in client.files.list(purpose="user_data")]
+    assert client.files.content(file.id).read() == b"remember"
+    assert client.files.delete(file.id).deleted
+    with pytest.raises(openai.NotFoundError):
+        client.files.retrieve(file.id)
+
+
+def over(client, batch):
+    for _ in range(120):
+        batch = client.batches.retrieve(batch.id)
+        if batch.status in ("completed", "failed", "expired", "cancelled"):
+            return batch
+        time.sleep(0.5)
+    raise AssertionError(batch)
+
+
+def test_a_batch(client, chat):
+    body = dict(model=chat, messages=HELLO, temperature=0, max_tokens=8)
+    line = dict(method="POST", url="/v1/chat/completions")
+    lines = [dict(line, custom_id="good", body=body), dict(line, custom_id="hot", body=dict(body, temperature=9))]
+    requests = client.files.create(file=("requests.jsonl", "\n".join(map(json.dumps, lines)).encode()), purpose="batch")
+    made = client.batches.create(input_file_id=requests.id, endpoint="/v1/chat/completions", completion_window="24h", metadata={"for": "tests"})
+    assert made.status == "validating" and made.metadata == {"for": "tests"} and made.id in [other.id for other in client.batches.list()]
+    batch = over(client, made)
+    assert batch.status == "completed" and (batch.request_counts.total, batch.request_counts.completed, batch.request_counts.failed) == (2, 1, 1)
+    [answer] = map(json.loads, client.files.content(batch.output_file_id).text.splitlines())
+    assert answer["custom_id"] == "good" and answer["error"] is None and answer["response"]["status_code"] == 200
+    whole = client.chat.completions.create(**body)
+    assert answer["response"]["body"]["choices"][0]["message"]["content"] == whole.choices[0].message.content
+    [failure] = map(json.loads, client.files.content(batch.error_file_id).text.splitlines())
+    assert failure["custom_id"] == "hot" and failure["response"]["body"]["error"]["param"] == "temperature"
+    wrong = client.files.create(file=("requests.jsonl", b"no JSON"), purpose="batch")
+    failed = over(client, client.batches.create(input_file_id=wrong.id, endpoint="/v1/chat/completions", completion_window="24h"))
+    assert failed.status == "failed" and failed.errors.data[0].line == 1
+    with pytest.raises(openai.ConflictError):
+        client.batches.cancel(failed.id)
 
 
 def test_errors_are_the_classes_that_programs_catch(client, url, chat, embedding):

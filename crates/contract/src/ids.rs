@@ -69,4 +69,8 @@ id! {
     ServiceAccountId,
     /// A secret with which a service account authenticates.
     ApiKeyId,
+    /// What a program brought, or a batch made for it.
+    FileId,
+    /// Many requests of a program that nobody waits for.
+    BatchId,
 }

@@ -37,7 +37,8 @@ impl<T: DeserializeOwned> FromRequest<Gateway> for Call<T> {
     }
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, Vec<String>), Failure> {
+/// The body, and the paths of fields that nobody knows.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, Vec<String>), Failure> {
     let mut ignored = Vec::new();
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let parsed = serde_ignored::deserialize(&mut reader, |path| {

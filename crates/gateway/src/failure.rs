@@ -5,13 +5,13 @@ use axum::{
     Json,
     extract::{
         Request,
-        rejection::{BytesRejection, FailedToBufferBody},
+        rejection::{BytesRejection, FailedToBufferBody, QueryRejection},
     },
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use contract::ids::RequestId;
-use domain::{Error, Quota, error::seconds};
+use domain::{Actor, Error, Quota, error::seconds};
 use serde::Serialize;
 use std::borrow::Cow;
 use utoipa::ToSchema;
@@ -126,10 +126,27 @@ impl Failure {
         failure
     }
 
+    /// When it may be asked again, if that is what it takes.
+    pub fn retry_after_ms(&self) -> Option<u32> {
+        self.retry_after_ms
+    }
+
     /// What a stream that has begun says instead of a status.
     pub fn event(&self) -> String {
         // Four fields of text always make JSON.
         serde_json::to_string(&Envelope { error: &self.body }).unwrap_or_default()
+    }
+}
+
+/// What became of an actor's call.
+pub fn failed(actor: &Actor) -> impl Fn(Error) -> Failure + use<> {
+    let request = actor.request();
+    move |error| Failure::of(error, request)
+}
+
+impl From<QueryRejection> for Failure {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::malformed(format!("The query string cannot be read: {rejection}."))
     }
 }
 

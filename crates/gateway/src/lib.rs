@@ -7,23 +7,28 @@
 compile_error!("`gateway` is server-only");
 
 mod anthropic;
+mod batches;
 mod body;
 mod caller;
 mod chat;
 mod completions;
 mod embeddings;
 mod failure;
+mod files;
 mod follow;
 mod headers;
 mod known;
 mod models;
 mod moderations;
 mod openapi;
+mod paging;
 mod parameters;
 mod rerank;
 mod responses;
 mod sse;
 mod usage;
+
+pub use batches::BatchLines;
 
 use axum::{
     Router,
@@ -60,6 +65,16 @@ pub const ROUTES: &[Route] = &[
     ("DELETE", "/v1/responses/{id}", || delete(responses::delete)),
     ("POST", "/v1/responses/{id}/cancel", || post(responses::cancel)),
     ("GET", "/v1/responses/{id}/input_items", || get(responses::input_items)),
+    // A file is taken piece by piece, and its size is the service's business.
+    ("POST", "/v1/files", || post(files::create).layer(DefaultBodyLimit::disable())),
+    ("GET", "/v1/files", || get(files::list)),
+    ("GET", "/v1/files/{id}", || get(files::get)),
+    ("DELETE", "/v1/files/{id}", || delete(files::delete)),
+    ("GET", "/v1/files/{id}/content", || get(files::content)),
+    ("POST", "/v1/batches", || post(batches::create)),
+    ("GET", "/v1/batches", || get(batches::list)),
+    ("GET", "/v1/batches/{id}", || get(batches::get)),
+    ("POST", "/v1/batches/{id}/cancel", || post(batches::cancel)),
     ("POST", "/v1/messages", || post(anthropic::create)),
     ("POST", "/v1/messages/count_tokens", || post(anthropic::count)),
     ("GET", "/v1/models", || get(models::list)),

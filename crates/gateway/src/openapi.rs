@@ -4,7 +4,7 @@
 
 mod described;
 
-use crate::{anthropic, chat, completions, embeddings, models, moderations, rerank, responses};
+use crate::{anthropic, batches, chat, completions, embeddings, files, models, moderations, rerank, responses};
 pub use described::Described;
 use described::Schemas;
 use std::sync::LazyLock;
@@ -33,11 +33,12 @@ enum Face {
 type Operation = (HttpMethod, &'static str, &'static str, fn(Described) -> Described);
 
 /// Tags in their order, with what they stand for.
-const TAGS: [(&str, &str); 5] = [
+const TAGS: [(&str, &str); 6] = [
     ("Chat", "Answers in conversations, in OpenAI's form."),
     ("Responses", "Answers that are kept and can be asked for again, in OpenAI's form."),
     ("Messages", "Answers in Anthropic's form."),
     ("Vectors", "Embeddings and rerankers."),
+    ("Batches", "Many requests in a file, answered when there is room, and the files themselves."),
     ("Models", "What there is, and what the guardrails say."),
 ];
 
@@ -53,6 +54,15 @@ const OPERATIONS: &[Operation] = &[
     (HttpMethod::Delete, "/v1/responses/{id}", "Responses", responses::described::delete),
     (HttpMethod::Post, "/v1/responses/{id}/cancel", "Responses", responses::described::cancel),
     (HttpMethod::Get, "/v1/responses/{id}/input_items", "Responses", responses::described::input_items),
+    (HttpMethod::Post, "/v1/files", "Batches", files::described::create),
+    (HttpMethod::Get, "/v1/files", "Batches", files::described::list),
+    (HttpMethod::Get, "/v1/files/{id}", "Batches", files::described::get),
+    (HttpMethod::Delete, "/v1/files/{id}", "Batches", files::described::delete),
+    (HttpMethod::Get, "/v1/files/{id}/content", "Batches", files::described::content),
+    (HttpMethod::Post, "/v1/batches", "Batches", batches::described::create),
+    (HttpMethod::Get, "/v1/batches", "Batches", batches::described::list),
+    (HttpMethod::Get, "/v1/batches/{id}", "Batches", batches::described::get),
+    (HttpMethod::Post, "/v1/batches/{id}/cancel", "Batches", batches::described::cancel),
     (HttpMethod::Post, "/v1/messages", "Messages", anthropic::described),
     (HttpMethod::Post, "/v1/messages/count_tokens", "Messages", anthropic::described_count),
     (HttpMethod::Get, "/v1/models", "Models", models::described_list),

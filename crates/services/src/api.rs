@@ -3,7 +3,7 @@
 use crate::shared::Shared;
 use contract::{model::Sampling, usage::Purpose};
 use domain::{Action, Actor, Result};
-use inference::{ChatMessage, Generation, Offered, Options, Request, VectorRequest, Vectors};
+use inference::{ChatMessage, Generation, Offered, Options, Priority, Request, VectorRequest, Vectors};
 use std::sync::Arc;
 
 /// A completion for a program.
@@ -17,8 +17,9 @@ pub struct Completion {
 }
 
 impl Completion {
-    fn request(self) -> Request {
+    fn request(self, priority: Priority) -> Request {
         let Self { model, messages, sampling, options } = self;
+        let options = Options { priority, ..options };
         Request { purpose: Purpose::Api, model: Some(model), messages, continue_last: false, sampling, transient: false, options }
     }
 }
@@ -27,11 +28,17 @@ impl Completion {
 #[derive(Clone)]
 pub struct Api {
     shared: Arc<Shared>,
+    priority: Priority,
 }
 
 impl Api {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self { shared, priority: Priority::default() }
+    }
+
+    /// The same, for those who wait less, or more.
+    pub(crate) fn at(&self, priority: Priority) -> Self {
+        Self { shared: self.shared.clone(), priority }
     }
 
     /// Models that the key may use, of every kind.
@@ -50,7 +57,7 @@ impl Api {
     /// As [`inference::Inference::admit`]; [`domain::Error::Forbidden`] without the scope.
     pub async fn complete(&self, actor: &Actor, completion: Completion) -> Result<Generation> {
         actor.may(Action::UseModels)?;
-        self.shared.inference.admit(actor, completion.request()).await
+        self.shared.inference.admit(actor, completion.request(self.priority)).await
     }
 
     /// How many tokens a completion's prompt has. Costs nothing.
@@ -59,7 +66,7 @@ impl Api {
     /// As [`inference::Inference::count_tokens`]; [`domain::Error::Forbidden`] without the scope.
     pub async fn count_tokens(&self, actor: &Actor, completion: Completion) -> Result<u32> {
         actor.may(Action::UseModels)?;
-        self.shared.inference.count_tokens(actor, completion.request()).await
+        self.shared.inference.count_tokens(actor, completion.request(self.priority)).await
     }
 
     /// Vectors of texts.
@@ -68,7 +75,7 @@ impl Api {
     /// As [`inference::Inference::embed`]; [`domain::Error::Forbidden`] without the scope.
     pub async fn embed(&self, actor: &Actor, texts: Vec<String>, request: VectorRequest) -> Result<Vectors> {
         actor.may(Action::UseModels)?;
-        self.shared.inference.embed(actor, texts, request).await
+        self.shared.inference.embed(actor, texts, VectorRequest { priority: self.priority, ..request }).await
     }
 
     /// Scores of documents for a query.
@@ -77,6 +84,6 @@ impl Api {
     /// As [`inference::Inference::rerank`]; [`domain::Error::Forbidden`] without the scope.
     pub async fn rerank(&self, actor: &Actor, query: &str, documents: Vec<String>, request: VectorRequest) -> Result<Vectors> {
         actor.may(Action::UseModels)?;
-        self.shared.inference.rerank(actor, query, documents, request).await
+        self.shared.inference.rerank(actor, query, documents, VectorRequest { priority: self.priority, ..request }).await
     }
 }

@@ -7,6 +7,7 @@ use contract::{
 use domain::{Actor, Error, Result};
 use inference::Inference;
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// Longest title, in characters.
 pub(crate) const TITLE_MAX_CHARS: usize = 200;
@@ -18,6 +19,10 @@ const ATTACHMENT_NAME_MAX_CHARS: usize = 255;
 const QUERY_MAX_BYTES: usize = 1024;
 /// Most tokens that a chat may ask for in one answer.
 const MAX_TOKENS_MAX: u32 = 1_000_000;
+/// Pairs of metadata, characters of their keys and of their values.
+const METADATA_PAIRS: usize = 16;
+const METADATA_KEY_CHARS: usize = 64;
+const METADATA_VALUE_CHARS: usize = 512;
 
 /// Text as Postgres can store it: without NUL characters.
 pub(crate) fn clean(text: String) -> String {
@@ -145,6 +150,20 @@ fn within(field: &'static str, value: Option<f32>, least: f32, most: f32) -> Res
         }
         _ => Ok(()),
     }
+}
+
+/// What a program wants kept beside its things, within OpenAI's limits.
+pub(crate) fn metadata(metadata: &BTreeMap<String, String>) -> Result<()> {
+    let fits = |(key, value): (&String, &String)| {
+        (1..=METADATA_KEY_CHARS).contains(&key.chars().count()) && value.chars().count() <= METADATA_VALUE_CHARS
+    };
+    if metadata.len() > METADATA_PAIRS || !metadata.iter().all(fits) {
+        let message = format!(
+            "metadata has at most {METADATA_PAIRS} pairs, keys of at most {METADATA_KEY_CHARS} characters and values of at most {METADATA_VALUE_CHARS}."
+        );
+        return Err(Error::invalid("metadata", "too_large", message));
+    }
+    Ok(())
 }
 
 /// A search text of bearable length.

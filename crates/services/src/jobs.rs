@@ -23,6 +23,10 @@ const TELL_EVERY: Duration = Duration::from_secs(60 * 60);
 const EVENTS_KEPT_SECONDS: u32 = 60 * 60;
 /// A deleted conversation can be restored for this long.
 const DELETED_KEPT_MS: Millis = 30 * 24 * 60 * 60 * 1000;
+/// An upload that began so long ago and has not ended will not.
+const UPLOAD_MS: Millis = 24 * 60 * 60 * 1000;
+/// A batch is kept this long after its end.
+const BATCH_KEPT_MS: Millis = 30 * 24 * 60 * 60 * 1000;
 /// Beyond the longest generation a use of a model is surely orphaned.
 const SWEEP_MARGIN_MS: i64 = 5 * 60 * 1000;
 
@@ -43,7 +47,7 @@ impl Services {
 }
 
 /// Runs a job until told to stop. A failure is logged, and the next time is tried again.
-async fn every<F: Future<Output = Result<()>>>(period: Duration, name: &str, stop: &CancellationToken, job: impl Fn() -> F) {
+pub(crate) async fn every<F: Future<Output = Result<()>>>(period: Duration, name: &str, stop: &CancellationToken, job: impl Fn() -> F) {
     let mut clock = interval(period);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -69,10 +73,12 @@ pub(crate) async fn purge(shared: &Shared) -> Result<()> {
     let conversations = tx.conversations().purge(shared.now() - DELETED_KEPT_MS).await?;
     let said = tx.responses().purge_events(shared.now() - 1000 * Millis::from(EVENTS_KEPT_SECONDS)).await?;
     let responses = tx.responses().purge(shared.now()).await?;
+    let files = tx.files().purge(shared.now(), shared.now() - UPLOAD_MS).await?;
+    let batches = tx.batches().purge(shared.now() - BATCH_KEPT_MS).await?;
     tx.commit().await?;
     let sessions = shared.identity.purge().await?;
-    if events + conversations + said + responses + sessions > 0 {
-        tracing::info!(events = events + said, conversations, responses, sessions, "purged");
+    if events + conversations + said + responses + files + batches + sessions > 0 {
+        tracing::info!(events = events + said, conversations, responses, files, batches, sessions, "purged");
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! What the product can do for people: chats, turns, prompt history, usage, account, import and export; and for
-//! programs: completions, responses, vectors, scores.
+//! programs: completions, responses, vectors, scores, files, batches.
 //!
 //! Every method takes the [`Actor`](domain::Actor) first, asks [`Actor::may`](domain::Actor::may) before anything
 //! else, and names the owner in every query: somebody else's object is *not found*. Edges (server functions, plain
@@ -11,10 +11,12 @@ compile_error!("`services` is server-only");
 pub mod account;
 pub mod api;
 pub mod audit;
+pub mod batches;
 pub mod charges;
 pub mod chats;
 mod check;
 mod cursor;
+pub mod files;
 pub mod guardrails;
 mod jobs;
 pub mod models;
@@ -30,8 +32,10 @@ pub mod usage;
 pub use account::Account;
 pub use api::{Api, Completion};
 pub use audit::Audits;
+pub use batches::Batches;
 pub use charges::Charges;
 pub use chats::{AttachmentText, Chats, ListConversations};
+pub use files::{FileLimits, Files};
 pub use guardrails::Guardrails;
 pub use models::Models;
 pub use prompts::Prompts;
@@ -43,7 +47,7 @@ pub use usage::UsageReports;
 
 use domain::Clock;
 use identity::Identity;
-use inference::Inference;
+use inference::{Inference, Priority};
 use shared::Shared;
 use std::{sync::Arc, time::Duration};
 use store::Db;
@@ -63,6 +67,8 @@ pub struct Services {
     pub models: Models,
     pub api: Api,
     pub responses: Responses,
+    pub files: Files,
+    pub batches: Batches,
     pub quotas: Quotas,
     pub guardrails: Guardrails,
     pub audit: Audits,
@@ -85,6 +91,8 @@ impl Services {
             models: Models::new(shared.clone()),
             api: Api::new(shared.clone()),
             responses: Responses::new(shared.clone()),
+            files: Files::new(shared.clone()),
+            batches: Batches::new(shared.clone()),
             quotas: Quotas::new(shared.clone()),
             guardrails: Guardrails::new(shared.clone()),
             audit: Audits::new(shared.clone()),
@@ -92,6 +100,19 @@ impl Services {
             turns,
             shared,
         }
+    }
+
+    /// The same with other limits for files.
+    #[must_use]
+    pub fn with_file_limits(mut self, limits: FileLimits) -> Self {
+        self.files = self.files.within(limits);
+        self
+    }
+
+    /// The same for programs that nobody waits for, or that somebody does.
+    #[must_use]
+    pub fn at(&self, priority: Priority) -> Self {
+        Self { api: self.api.at(priority), responses: self.responses.at(priority), ..self.clone() }
     }
 
     /// Ends the running turns of this process as interrupted and its responses as failed, text kept, and waits until

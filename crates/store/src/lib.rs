@@ -42,6 +42,11 @@ pub mod turns;
 pub mod response_runs;
 pub mod responses;
 
+// Files and batches of programs.
+pub mod batch_runs;
+pub mod batches;
+pub mod files;
+
 // Money: prices, budgets, limits, ledger; audit; guardrails.
 pub mod audit;
 pub mod audit_chain;

@@ -6,10 +6,13 @@ use crate::{
     attachments::Attachments,
     audit::{self, Audit, AuditEvent},
     audit_chain::AuditChain,
+    batch_runs::{BatchRuns, SystemBatches},
+    batches::Batches,
     budgets::{Budgets, SystemBudgets},
     conversations::{Conversations, SystemConversations},
     credentials::{Credentials, SystemCredentials},
     error::map,
+    files::{Files, SystemFiles},
     guardrails::SystemGuardrails,
     imports::Imports,
     messages::Messages,
@@ -127,6 +130,21 @@ impl TenantTx {
     #[must_use]
     pub fn response_runs(&self) -> ResponseRuns<'_> {
         ResponseRuns::new(self)
+    }
+
+    #[must_use]
+    pub fn files(&self) -> Files<'_> {
+        Files::new(self)
+    }
+
+    #[must_use]
+    pub fn batches(&self) -> Batches<'_> {
+        Batches::new(self)
+    }
+
+    #[must_use]
+    pub fn batch_runs(&self) -> BatchRuns<'_> {
+        BatchRuns::new(self)
     }
 
     #[must_use]
@@ -316,5 +334,15 @@ impl SystemTx {
     #[must_use]
     pub fn responses(&self) -> SystemResponses<'_> {
         SystemResponses::new(self)
+    }
+
+    #[must_use]
+    pub fn files(&self) -> SystemFiles<'_> {
+        SystemFiles::new(self)
+    }
+
+    #[must_use]
+    pub fn batches(&self) -> SystemBatches<'_> {
+        SystemBatches::new(self)
     }
 }

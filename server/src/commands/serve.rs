@@ -15,6 +15,7 @@ use crate::{
 };
 use app::edge::CookiePolicy;
 use axum::Router;
+use gateway::{BatchLines, Gateway};
 use inference::Pool;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, signal::unix::Signal};
@@ -111,6 +112,11 @@ async fn serve(
         let (services, stop) = (product.services.clone(), stop.clone());
         tasks.spawn(async move { services.run_jobs(stop).await });
     }
+    // Beside the models, unlike the other jobs: this one uses them.
+    let gateway = Gateway { services: product.services.clone(), identity: product.identity.clone() };
+    let (batches, lines, parallel) = (product.services.batches.clone(), Arc::new(BatchLines::new(&gateway)), config.batches.parallel);
+    let stopping = stop.clone();
+    tasks.spawn(async move { batches.work(lines, parallel, stopping).await });
     if let Some(listener) = listeners.metrics {
         tasks.spawn(answer(listener, http::metrics::router(state.metrics.clone(), pool.clone()), stop.clone()));
     }

@@ -4,8 +4,10 @@
 //! is wrong at once, each with the key and where it was set. This module and its sources are the only
 //! place of the product that reads the environment.
 
+mod batches;
 mod bootstrap;
 mod database;
+mod files;
 mod identity;
 mod layers;
 mod log;
@@ -17,8 +19,10 @@ mod sources;
 mod upstreams;
 mod workers;
 
+pub use batches::Batches;
 pub use bootstrap::Bootstrap;
 pub use database::Database;
+pub use files::Files;
 pub use identity::Identity;
 pub use log::{Log, LogFormat};
 pub use metrics::Metrics;
@@ -51,6 +55,8 @@ pub struct Config {
     pub bootstrap: Bootstrap,
     pub workers: Workers,
     pub pool: Pool,
+    pub files: Files,
+    pub batches: Batches,
     pub models: Models,
     #[serde(default)]
     pub upstreams: Vec<Upstream>,
@@ -68,6 +74,8 @@ impl Config {
         config.server.check(&mut wrong);
         config.workers.check(&mut wrong);
         config.pool.check(&mut wrong);
+        config.files.check(&mut wrong);
+        config.batches.check(&mut wrong);
         config.bootstrap.check(&mut wrong);
         config.log.check(&mut wrong);
         config.models.complete(&config.cache_dir, &config.workers, &mut wrong);

@@ -41,7 +41,7 @@ impl Product {
 
     fn of(config: &Config, db: Db, inference: Inference, clock: Arc<dyn Clock>) -> Self {
         let identity = identity(config, db.clone(), clock.clone());
-        let services = Services::new(db.clone(), inference.clone(), identity.clone(), clock);
+        let services = Services::new(db.clone(), inference.clone(), identity.clone(), clock).with_file_limits(config.files.limits());
         Self { db, identity, inference, services }
     }
 }

@@ -14,6 +14,8 @@ use utoipa::{
 };
 
 const JSON: &str = "application/json";
+const FORM: &str = "multipart/form-data";
+const BYTES: &str = "application/octet-stream";
 const EVENT_STREAM: &str = "text/event-stream";
 
 /// Schemas by name, as they were met.
@@ -80,6 +82,14 @@ impl Described {
             .fails(&[400, 404, 413])
     }
 
+    /// A form with a file.
+    pub fn reads_form<T: ToSchema>(mut self) -> Self {
+        let schema = self.refer::<T>();
+        let body = RequestBodyBuilder::new().content(FORM, Content::new(Some(schema))).required(Some(Required::True)).build();
+        self.operation = self.operation.request_body(Some(body));
+        self.fails(&[400, 413])
+    }
+
     /// A part of the address.
     pub fn addressed(self, name: &str, text: &str) -> Self {
         self.parameter(ParameterIn::Path, name, Object::with_type(Type::String), text).fails(&[404])
@@ -100,6 +110,12 @@ impl Described {
     pub fn answers<T: ToSchema>(mut self, text: &str) -> Self {
         let schema = self.refer::<T>();
         self.answer = self.answer.description(text).content(JSON, Content::new(Some(schema)));
+        self
+    }
+
+    /// A file as it is, with status 200.
+    pub fn answers_bytes(mut self, text: &str) -> Self {
+        self.answer = self.answer.description(text).content(BYTES, Content::new(None::<Ref>));
         self
     }
 

@@ -197,6 +197,14 @@ impl<'a> BodyError<'a> {
 }
 
 impl<'a> BodyItem<'a> {
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Message { id, .. } | Self::Reasoning { id, .. } | Self::FunctionCall { id, .. } | Self::FunctionCallOutput { id, .. } => {
+                id
+            }
+        }
+    }
+
     pub fn of(item: &'a Item, id: String, status: &'static str) -> Self {
         match item {
             Item::Message { role, texts } => {

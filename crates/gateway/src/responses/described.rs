@@ -1,12 +1,15 @@
 //! What the API's description says of responses.
 
 use super::{
-    Deleted, List, Order,
-    body::Body,
+    Deleted,
+    body::{Body, BodyItem},
     input::{Part, WireItem},
     request::ResponsesRequest,
 };
-use crate::openapi::Described;
+use crate::{
+    openapi::Described,
+    paging::{List, Order},
+};
 use serde_json::json;
 use utoipa::openapi::{Object, Type};
 
@@ -70,6 +73,6 @@ pub fn input_items(operation: Described) -> Described {
         .asked("before", text, "End before the item of this id.")
         .asked("limit", Object::with_type(Type::Integer), "1 to 100 items; 20 where nothing is said.")
         .asked_in_words::<Order>("order", "Newest first (`desc`) where nothing is said.")
-        .answers::<List<'_>>("The items.")
+        .answers::<List<BodyItem<'_>>>("The items.")
         .fails(&[400])
 }

@@ -8,7 +8,14 @@ mod input;
 mod request;
 mod tools;
 
-use crate::{Gateway, body::Call, caller::Caller, failure::Failure, headers};
+use crate::{
+    Gateway,
+    body::Call,
+    caller::Caller,
+    failure::Failure,
+    headers,
+    paging::{List, Order},
+};
 use axum::{
     Json,
     extract::{Path, Query, State, rejection::QueryRejection},
@@ -60,7 +67,7 @@ pub async fn get(
     Path(id): Path<String>,
     look: Result<Query<Look>, QueryRejection>,
 ) -> Result<Response, Failure> {
-    let Query(look) = look.map_err(unreadable)?;
+    let Query(look) = look?;
     let id = named(&actor, &id)?;
     let responses = &gateway.services.responses;
     if look.stream == Some(true) {
@@ -99,44 +106,17 @@ pub struct Page {
     order: Order,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-#[schema(as = ResponseItemOrder)]
-enum Order {
-    Asc,
-    #[default]
-    Desc,
-}
-
-#[derive(Serialize, ToSchema)]
-#[schema(as = ResponseItemList)]
-struct List<'a> {
-    object: &'static str,
-    data: Vec<BodyItem<'a>>,
-    #[schema(required)]
-    first_id: Option<&'a str>,
-    #[schema(required)]
-    last_id: Option<&'a str>,
-    has_more: bool,
-}
-
 pub async fn input_items(
     State(gateway): State<Gateway>,
     Caller(actor): Caller,
     Path(id): Path<String>,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Response, Failure> {
-    let Query(page) = page.map_err(unreadable)?;
+    let Query(page) = page?;
     let items = gateway.services.responses.input(&actor, named(&actor, &id)?).await.map_err(failed(&actor))?;
     let (items, has_more) = page.cut(items)?;
-    let list = List {
-        object: "list",
-        data: items.iter().map(|item| BodyItem::of(&item.item, item.id.clone().unwrap_or_default(), "completed")).collect(),
-        first_id: items.first().and_then(|item| item.id.as_deref()),
-        last_id: items.last().and_then(|item| item.id.as_deref()),
-        has_more,
-    };
-    Ok(Json(list).into_response())
+    let data: Vec<_> = items.iter().map(|item| BodyItem::of(&item.item, item.id.clone().unwrap_or_default(), "completed")).collect();
+    Ok(Json(List::new(data, has_more, |item| item.id().to_owned())).into_response())
 }
 
 impl Page {
@@ -179,10 +159,6 @@ fn failed(actor: &Actor) -> impl Fn(Error) -> Failure + use<> {
         };
         Failure::of(error, request)
     }
-}
-
-fn unreadable(rejection: QueryRejection) -> Failure {
-    Failure::malformed(format!("The query string cannot be read: {rejection}."))
 }
 
 #[cfg(test)]

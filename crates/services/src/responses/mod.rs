@@ -21,7 +21,7 @@ use crate::{running::hub::Entry, shared::Shared};
 use contract::ids::{ResponseId, ServiceAccountId, TenantId};
 use domain::{Action, Actor, Error, Quota, Result};
 use futures::StreamExt;
-use inference::Route;
+use inference::{Priority, Route};
 use making::Making;
 use start::Begun;
 use std::{sync::Arc, time::Duration};
@@ -56,11 +56,17 @@ pub struct Made {
 #[derive(Clone)]
 pub struct Responses {
     shared: Arc<Shared>,
+    priority: Priority,
 }
 
 impl Responses {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self { shared, priority: Priority::default() }
+    }
+
+    /// The same, for those who wait less, or more.
+    pub(crate) fn at(&self, priority: Priority) -> Self {
+        Self { shared: self.shared.clone(), priority }
     }
 
     /// Makes a response and waits for its end, unless it is to be made in the background: then it is queued. Whoever
@@ -68,8 +74,9 @@ impl Responses {
     ///
     /// # Errors
     /// Those of [`Responses::stream`], and those of the model.
-    pub async fn create(&self, actor: &Actor, input: CreateResponse) -> Result<Made> {
+    pub async fn create(&self, actor: &Actor, mut input: CreateResponse) -> Result<Made> {
         actor.may(Action::UseModels)?;
+        input.options.priority = self.priority;
         let (background, store) = (input.background, input.store);
         self.bound(actor, background)?;
         let begun = start::begin(&self.shared, actor, input).await?;
@@ -98,8 +105,9 @@ impl Responses {
     /// # Errors
     /// As [`inference::Inference::admit`]; [`Error::Invalid`] for `previous_response_id`, `input`, `metadata` or `store`;
     /// [`Error::Unavailable`] while the process is ending.
-    pub async fn stream(&self, actor: &Actor, input: CreateResponse) -> Result<(Made, ResponseEvents)> {
+    pub async fn stream(&self, actor: &Actor, mut input: CreateResponse) -> Result<(Made, ResponseEvents)> {
         actor.may(Action::UseModels)?;
+        input.options.priority = self.priority;
         let (background, store) = (input.background, input.store);
         self.bound(actor, background)?;
         let mut begun = start::begin(&self.shared, actor, input).await?;

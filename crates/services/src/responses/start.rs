@@ -25,10 +25,6 @@ use store::{
 const KEPT_MS: Millis = 30 * 24 * 60 * 60 * 1000;
 /// A conversation is read so far back. No model's context holds more.
 const CHAIN: ChainLimits = ChainLimits { responses: 1_000, bytes: 16 * 1024 * 1024 };
-/// Pairs of metadata, characters of their keys and of their values.
-const METADATA_PAIRS: usize = 16;
-const METADATA_KEY_CHARS: usize = 64;
-const METADATA_VALUE_CHARS: usize = 512;
 
 /// A response to be made.
 #[derive(Clone, Debug)]
@@ -148,16 +144,7 @@ fn check(create: &CreateResponse) -> Result<()> {
     if create.input.is_empty() && create.previous.is_none() {
         return Err(Error::invalid("input", "required", "There is nothing to respond to."));
     }
-    let fits = |(key, value): (&String, &String)| {
-        (1..=METADATA_KEY_CHARS).contains(&key.chars().count()) && value.chars().count() <= METADATA_VALUE_CHARS
-    };
-    if create.metadata.len() > METADATA_PAIRS || !create.metadata.iter().all(fits) {
-        let message = format!(
-            "metadata has at most {METADATA_PAIRS} pairs, keys of at most {METADATA_KEY_CHARS} characters and values of at most {METADATA_VALUE_CHARS}."
-        );
-        return Err(Error::invalid("metadata", "too_large", message));
-    }
-    Ok(())
+    check::metadata(&create.metadata)
 }
 
 /// What was said before, and what is asked, with what it refers to.

@@ -2,10 +2,12 @@
 
 mod account;
 mod audit;
+mod batches;
 mod branches;
 mod charges;
 mod chats;
 mod guardrails;
+mod files;
 mod isolation;
 mod recovery;
 mod responses;

@@ -2,10 +2,12 @@
 
 use sea_orm::{DbBackend, Statement, Value};
 
+mod batches;
 mod budgets;
 mod cancellation;
 mod compile_fail;
 mod embedded;
+mod files;
 mod ledger;
 mod listening;
 mod people;

@@ -55,6 +55,11 @@ async fn furnish(test: &TestDb, tenant: &TestTenant, actor: &Actor) {
              INSERT INTO response (tenant_id, id, account_id, model, status, instructions, echo, input, bytes, background, node, expires_at)
                VALUES ('{tenant}', '{turn}', '{turn}', 'm', 'in_progress', 'secret', '{{}}', '[\"secret\"]', 10, false, '{turn}', now());
              INSERT INTO response_event (tenant_id, response_id, seq, payload) VALUES ('{tenant}', '{turn}', 1, '{{}}');
+             INSERT INTO file (tenant_id, id, account_id, filename, created_at) VALUES ('{tenant}', '{turn}', '{turn}', 'secret.txt', now());
+             INSERT INTO file_chunk (tenant_id, file_id, number, bytes) VALUES ('{tenant}', '{turn}', 0, sha256('secret'));
+             INSERT INTO batch (tenant_id, id, account_id, key_id, endpoint, input_file_id, status, metadata, created_at, expires_at)
+               VALUES ('{tenant}', '{turn}', '{turn}', '{turn}', '/v1/x', '{turn}', 'validating', '{{\"a\": \"secret\"}}', now(), now());
+             INSERT INTO batch_line (tenant_id, batch_id, number, custom_id, body) VALUES ('{tenant}', '{turn}', 1, 'secret', '{{}}');
              INSERT INTO budget (tenant_id, id, level, currency, amount, period) VALUES ('{tenant}', '{turn}', 'tenant', 'EUR', 1, 'total');
              INSERT INTO budget_period (tenant_id, budget_id, subject, starts_at) VALUES ('{tenant}', '{turn}', '{tenant}', 'epoch');
              INSERT INTO budget_share (tenant_id, budget_id, subject, starts_at, node_id) VALUES ('{tenant}', '{turn}', '{tenant}', 'epoch', '{turn}');
@@ -140,6 +145,13 @@ async fn a_tenant_changes_and_removes_nobody_elses_rows() {
         "UPDATE response SET status = 'cancelled', ended_at = now() WHERE tenant_id = ",
         "DELETE FROM response WHERE tenant_id = ",
         "DELETE FROM response_event WHERE tenant_id = ",
+        "UPDATE file SET bytes = 0 WHERE tenant_id = ",
+        "DELETE FROM file WHERE tenant_id = ",
+        "DELETE FROM file_chunk WHERE tenant_id = ",
+        "UPDATE batch SET lease = NULL WHERE tenant_id = ",
+        "DELETE FROM batch WHERE tenant_id = ",
+        "UPDATE batch_line SET body = 'x' WHERE tenant_id = ",
+        "DELETE FROM batch_line WHERE tenant_id = ",
     ];
     for attempt in attempts {
         let touched = connection.execute_raw(statement(&format!("{attempt}'{other}'"), [])).await.unwrap().rows_affected();
@@ -201,6 +213,13 @@ async fn the_system_login_cannot_read_what_people_wrote() {
         ("response", "echo"),
         ("response", "metadata"),
         ("response_event", "payload"),
+        ("file", "filename"),
+        ("file_chunk", "bytes"),
+        ("batch", "metadata"),
+        ("batch", "errors"),
+        ("batch_line", "custom_id"),
+        ("batch_line", "body"),
+        ("batch_line", "response"),
         ("conversation", "title"),
         ("conversation", "system_prompt"),
         ("app_user", "instructions"),

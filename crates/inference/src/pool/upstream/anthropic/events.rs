@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[expect(clippy::enum_variant_names, reason = "the words of the wire")]
 pub(super) enum Message {
     MessageStart {
         message: Head,
@@ -62,6 +63,7 @@ pub(super) enum Block {
 
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[expect(clippy::enum_variant_names, reason = "the words of the wire")]
 pub(super) enum Delta {
     TextDelta {
         text: String,

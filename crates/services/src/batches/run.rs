@@ -1,0 +1,369 @@
+//! One batch, from the moment that this node takes it: its lines are checked, answered, and written into files.
+
+use super::{
+    BatchError, Endpoint, Lines,
+    input::{MOST_ERRORS, MOST_LINES, Reader, Rules},
+    output::{Output, line},
+};
+use crate::{running::DEAD_AFTER_SECONDS, shared::Shared};
+use contract::ids::{BatchId, RequestId, TenantId};
+use domain::{Actor, Error, Result};
+use futures::{StreamExt, stream::FuturesUnordered};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+use store::{
+    batch_runs::{BatchEnd, BatchLine, LineEnd, TakenBatch},
+    batches::BatchStatus,
+};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// How often a node says that it is at a batch, and hears whether an end was asked for.
+const BEAT: Duration = Duration::from_secs(1);
+/// Lines that are stored or read at a time, and the bytes after which it is fewer.
+const LINES_STORED: usize = 200;
+const BYTES_STORED: usize = 4 * 1024 * 1024;
+const LINES_READ: u32 = 8;
+const RESULTS_READ: u32 = 200;
+const RESULT_BYTES_READ: i64 = 4 * 1024 * 1024;
+/// Pauses before a line is asked again whose model could not be had. After the last one it fails.
+const PAUSES_S: [u64; 5] = [1, 10, 60, 300, 900];
+/// The least pause before a line is asked again that a limit refused.
+const LIMIT_PAUSE: Duration = Duration::from_millis(500);
+
+/// See the module.
+pub(super) struct Run {
+    shared: Arc<Shared>,
+    lines: Arc<dyn Lines>,
+    parallel: usize,
+    places: Arc<Semaphore>,
+    actor: Actor,
+    id: BatchId,
+    lease: Uuid,
+}
+
+/// Why a batch is not gone on with.
+#[derive(Debug)]
+enum Outcome {
+    /// All lines have their end.
+    Through,
+    Cancelled,
+    Expired,
+    /// Its input, or its key, does not allow it.
+    Failed(Vec<BatchError>),
+    /// Another node has it.
+    Lost,
+}
+
+impl Run {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        lines: Arc<dyn Lines>,
+        parallel: usize,
+        places: Arc<Semaphore>,
+        tenant: TenantId,
+        id: BatchId,
+    ) -> Self {
+        let (actor, lease) = (Actor::system("batches", tenant, RequestId(Uuid::now_v7())), Uuid::now_v7());
+        Self { shared, lines, parallel, places, actor, id, lease }
+    }
+
+    /// Works the batch off. What goes wrong is logged; without a sign of life, another node, or this one, takes it again.
+    pub(super) async fn run(&self, stop: CancellationToken) {
+        let outcome = tokio::select! {
+            outcome = self.work() => outcome,
+            () = stop.cancelled() => self.release().await,
+        };
+        if let Err(error) = outcome {
+            tracing::warn!(%error, batch = %self.id, "a batch could not be gone on with; it will be tried again");
+        }
+    }
+
+    async fn work(&self) -> Result<()> {
+        let tx = self.shared.db.begin(&self.actor).await?;
+        let taken = tx.batch_runs().take(self.id, self.lease, DEAD_AFTER_SECONDS).await?;
+        tx.commit().await?;
+        let Some(taken) = taken else { return Ok(()) };
+        let outcome = tokio::select! {
+            outcome = self.make(&taken) => outcome?,
+            outcome = self.watch(&taken) => outcome,
+        };
+        if matches!(outcome, Outcome::Lost) {
+            return Ok(());
+        }
+        tokio::select! {
+            closed = self.close(&taken, outcome) => closed,
+            () = self.keep_alive() => Ok(()),
+        }
+    }
+
+    async fn release(&self) -> Result<()> {
+        let tx = self.shared.db.begin(&self.actor).await?;
+        tx.batch_runs().release(self.id, self.lease).await?;
+        tx.commit().await
+    }
+
+    /// Ends when the batch must not be gone on with, whatever its lines do.
+    async fn watch(&self, taken: &TakenBatch) -> Outcome {
+        let mut heard = Instant::now();
+        loop {
+            match self.beat(&mut heard).await {
+                None => return Outcome::Lost,
+                Some(true) => return Outcome::Cancelled,
+                Some(false) if self.shared.now() >= taken.expires_at => return Outcome::Expired,
+                Some(false) => sleep(BEAT).await,
+            }
+        }
+    }
+
+    /// Ends when the batch is lost.
+    async fn keep_alive(&self) {
+        let mut heard = Instant::now();
+        while self.beat(&mut heard).await.is_some() {
+            sleep(BEAT).await;
+        }
+    }
+
+    /// Says that this node is alive: `None` if the batch is lost, else whether its end was asked for. A database that is
+    /// away for a moment changes nothing; after a longer one another node may have the batch.
+    async fn beat(&self, heard: &mut Instant) -> Option<bool> {
+        let beaten = async {
+            let tx = self.shared.db.begin(&self.actor).await?;
+            let cancelled = tx.batch_runs().heartbeat(self.id, self.lease).await?;
+            tx.commit().await?;
+            Ok::<_, Error>(cancelled)
+        };
+        match beaten.await {
+            Ok(cancelled) => {
+                *heard = Instant::now();
+                cancelled
+            }
+            Err(error) => {
+                tracing::warn!(%error, batch = %self.id, "a batch's node could not say that it is alive");
+                (heard.elapsed() < Duration::from_secs(DEAD_AFTER_SECONDS.into())).then_some(false)
+            }
+        }
+    }
+
+    async fn make(&self, taken: &TakenBatch) -> Result<Outcome> {
+        if taken.status == BatchStatus::Cancelling {
+            return Ok(Outcome::Cancelled);
+        }
+        let unknown = || Error::internal(format!("unknown endpoint {:?} of a batch in the database", taken.endpoint));
+        let endpoint = Endpoint::at(&taken.endpoint).ok_or_else(unknown)?;
+        if taken.status == BatchStatus::Validating
+            && let Some(outcome) = self.validate(taken, endpoint).await?
+        {
+            return Ok(outcome);
+        }
+        self.answer_all(taken, endpoint).await
+    }
+
+    /// In whose name lines run, if the key is still good.
+    async fn program(&self, taken: &TakenBatch, request: RequestId) -> Result<Result<Actor, BatchError>> {
+        match self.shared.identity.authenticate_later(self.actor.tenant(), taken.key, request).await {
+            Ok(actor) => Ok(Ok(actor)),
+            Err(Error::Unauthenticated { code, message }) => {
+                let message = format!("The key that made the batch does not work any more: {message}");
+                Ok(Err(BatchError { code: code.into(), message, param: None, line: None }))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads the input and stores its lines; `Some` if there is nothing to go on with.
+    async fn validate(&self, taken: &TakenBatch, endpoint: Endpoint) -> Result<Option<Outcome>> {
+        let program = match self.program(taken, self.actor.request()).await? {
+            Ok(program) => program,
+            Err(error) => return Ok(Some(Outcome::Failed(vec![error]))),
+        };
+        let tx = self.shared.db.begin(&self.actor).await?;
+        tx.batch_runs().clear_lines(self.id).await?;
+        let there = tx.files().get(taken.account, taken.input).await?.is_some();
+        tx.commit().await?;
+        if !there {
+            return Ok(Some(Outcome::Failed(vec![of_input("file_not_found", "The input file is not there any more.")])));
+        }
+        let mut rules = Rules::new(endpoint, self.shared.inference.offered(&program));
+        let mut reader = Reader::new(&self.shared, &self.actor, taken.input);
+        let (mut errors, mut waiting, mut bytes, mut number, mut total) = (Vec::new(), Vec::new(), 0, 0, 0);
+        while let Some(line) = reader.next().await? {
+            number += 1;
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            total += 1;
+            if total > MOST_LINES {
+                errors.push(of_input("too_many_requests", &format!("A batch may have at most {MOST_LINES} requests.")));
+                break;
+            }
+            match rules.check(number, &line) {
+                Ok(line) if errors.is_empty() => {
+                    bytes += line.body.len();
+                    waiting.push(line);
+                }
+                Ok(_) => {}
+                Err(error) => errors.push(error),
+            }
+            // What comes behind a line that has no end in sight is no line.
+            if errors.len() >= MOST_ERRORS || errors.last().is_some_and(|error: &BatchError| error.code == "line_too_long") {
+                break;
+            }
+            if (waiting.len() >= LINES_STORED || bytes >= BYTES_STORED) && !self.store(std::mem::take(&mut waiting)).await? {
+                return Ok(Some(Outcome::Lost));
+            }
+            bytes = if waiting.is_empty() { 0 } else { bytes };
+        }
+        if total == 0 {
+            errors.push(of_input("empty_file", "The input file has no requests."));
+        }
+        if !errors.is_empty() {
+            return Ok(Some(Outcome::Failed(errors)));
+        }
+        if !self.store(waiting).await? || !self.start(total).await? {
+            return Ok(Some(Outcome::Lost));
+        }
+        Ok(None)
+    }
+
+    async fn store(&self, lines: Vec<BatchLine>) -> Result<bool> {
+        if lines.is_empty() {
+            return Ok(true);
+        }
+        let tx = self.shared.db.begin(&self.actor).await?;
+        let stored = tx.batch_runs().add_lines(self.id, self.lease, lines).await?;
+        tx.commit().await?;
+        Ok(stored)
+    }
+
+    async fn start(&self, total: u32) -> Result<bool> {
+        let tx = self.shared.db.begin(&self.actor).await?;
+        let started = tx.batch_runs().start(self.id, self.lease, total, self.shared.now()).await?;
+        tx.commit().await?;
+        Ok(started)
+    }
+
+    /// Answers all lines that have no end yet, some at a time.
+    async fn answer_all(&self, taken: &TakenBatch, endpoint: Endpoint) -> Result<Outcome> {
+        let (mut running, mut ready, mut after) = (FuturesUnordered::new(), VecDeque::new(), 0);
+        loop {
+            while running.len() < self.parallel {
+                if ready.is_empty() {
+                    ready = self.waiting(after).await?;
+                }
+                let Some(line) = ready.pop_front() else { break };
+                after = line.number;
+                running.push(self.answer(taken, endpoint, line));
+            }
+            match running.next().await {
+                None => return Ok(Outcome::Through),
+                Some(answered) => {
+                    if let Some(outcome) = answered? {
+                        return Ok(outcome);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn waiting(&self, after: u32) -> Result<VecDeque<BatchLine>> {
+        let tx = self.shared.db.begin(&self.actor).await?;
+        let lines = tx.batch_runs().waiting(self.id, after, LINES_READ).await?;
+        tx.commit().await?;
+        Ok(lines.into())
+    }
+
+    /// Answers one line, as often as it takes, and keeps the answer. `Some` if the batch must not be gone on with.
+    async fn answer(&self, taken: &TakenBatch, endpoint: Endpoint, line: BatchLine) -> Result<Option<Outcome>> {
+        let mut pauses = PAUSES_S.into_iter().map(Duration::from_secs);
+        loop {
+            let request = RequestId(Uuid::now_v7());
+            let place = self.places.acquire().await.map_err(Error::internal)?;
+            let program = match self.program(taken, request).await? {
+                Ok(program) => program,
+                Err(error) => return Ok(Some(Outcome::Failed(vec![error]))),
+            };
+            let said = self.lines.answer(program, endpoint, &line.body).await;
+            // Whoever waits must not keep others from being computed.
+            drop(place);
+            let pause = match said.status {
+                // A budget refuses without a time to come back, and waiting does not help.
+                429 => said.retry_after.map(|after| after.max(LIMIT_PAUSE)),
+                503 => pauses.next().map(|pause| said.retry_after.map_or(pause, |after| after.max(pause))),
+                _ => None,
+            };
+            if let Some(pause) = pause {
+                sleep(pause).await;
+                continue;
+            }
+            let end = LineEnd { request, status: said.status, response: said.body };
+            let tx = self.shared.db.begin(&self.actor).await?;
+            if !tx.batch_runs().end_line(self.id, self.lease, line.number, &end).await? {
+                return Ok(Some(Outcome::Lost));
+            }
+            tx.commit().await?;
+            return Ok(None);
+        }
+    }
+
+    /// Writes what became of the lines, and ends the batch.
+    async fn close(&self, taken: &TakenBatch, outcome: Outcome) -> Result<()> {
+        let tx = self.shared.db.begin(&self.actor).await?;
+        let total = tx.batch_runs().finalize(self.id, self.lease, self.shared.now()).await?;
+        tx.commit().await?;
+        let Some(total) = total else { return Ok(()) };
+        let output = |kind| Output::new(&self.shared, &self.actor, taken.account, self.id, kind);
+        let (mut answers, mut failures) = (output("output"), output("error"));
+        let never_run = self.write(&mut answers, &mut failures, matches!(outcome, Outcome::Expired)).await?;
+        let (status, errors) = match outcome {
+            Outcome::Cancelled => (BatchStatus::Cancelled, Vec::new()),
+            Outcome::Failed(errors) => (BatchStatus::Failed, errors),
+            Outcome::Expired if total == 0 || never_run > 0 => (BatchStatus::Expired, Vec::new()),
+            // Its window closed when the last line had been answered.
+            Outcome::Through | Outcome::Expired | Outcome::Lost => (BatchStatus::Completed, Vec::new()),
+        };
+        let tx = self.shared.db.begin(&self.actor).await?;
+        let (output, error) = (answers.complete(&tx).await?, failures.complete(&tx).await?);
+        let errors = serde_json::to_value(errors).map_err(Error::internal)?;
+        let end = BatchEnd { status, output, error, errors, never_run, at: self.shared.now() };
+        if !tx.batch_runs().end(self.id, self.lease, &end).await? {
+            return Ok(());
+        }
+        tx.commit().await?;
+        answers.keep();
+        failures.keep();
+        tracing::info!(batch = %self.id, status = status.name(), "a batch ended");
+        Ok(())
+    }
+
+    /// How many lines never ran, if those are asked for.
+    async fn write(&self, answers: &mut Output, failures: &mut Output, all: bool) -> Result<u32> {
+        let (mut after, mut never_run) = (0, 0);
+        loop {
+            let tx = self.shared.db.begin(&self.actor).await?;
+            let results = tx.batch_runs().results(self.id, after, RESULTS_READ, RESULT_BYTES_READ, all).await?;
+            tx.commit().await?;
+            let Some(last) = results.last() else { return Ok(never_run) };
+            after = last.number;
+            for result in &results {
+                let text = line(self.id, result)?;
+                match &result.end {
+                    Some(end) if (200..300).contains(&end.status) => answers.write(&text).await?,
+                    Some(_) => failures.write(&text).await?,
+                    None => {
+                        never_run += 1;
+                        failures.write(&text).await?;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A mistake of the whole input.
+fn of_input(code: &str, message: &str) -> BatchError {
+    BatchError { code: code.into(), message: message.into(), param: Some("input_file_id".into()), line: None }
+}

@@ -1,0 +1,308 @@
+//! Batches: checked, worked off line by line, taken over, ended.
+
+use crate::{
+    files::{bring, read},
+    world::{World, until},
+};
+use contract::ids::{ApiKeyId, BatchId, RequestId};
+use domain::{Actor, Error};
+use futures::future::BoxFuture;
+use identity::{NewAccount, NewKey};
+use serde_json::{Value, json};
+use services::{
+    Services,
+    batches::{Batch, BatchStatus, CreateBatch, Endpoint, LineAnswer, Lines},
+    files::{FilePurpose, Slice},
+};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use testkit::{fake_worker::FAKE_MODEL, ledger::execute_as_owner};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Does what a line says.
+#[derive(Default)]
+struct Stub {
+    /// Hang where a line says so.
+    hangs: bool,
+    asked: Mutex<Vec<(ApiKeyId, String)>>,
+}
+
+impl Stub {
+    fn new(hangs: bool) -> Arc<Self> {
+        Arc::new(Self { hangs, asked: Mutex::default() })
+    }
+
+    fn asked(&self) -> Vec<String> {
+        let mut asked: Vec<String> = self.asked.lock().expect("no panic").iter().map(|(_, said)| said.clone()).collect();
+        asked.sort();
+        asked
+    }
+
+    /// How often it was asked this before.
+    fn note(&self, actor: &Actor, said: &str) -> usize {
+        let mut asked = self.asked.lock().expect("no panic");
+        let before = asked.iter().filter(|(_, other)| other == said).count();
+        asked.push((actor.as_program().expect("a program").key, said.to_owned()));
+        before
+    }
+}
+
+impl Lines for Stub {
+    fn answer<'a>(&'a self, actor: Actor, endpoint: Endpoint, body: &'a str) -> BoxFuture<'a, LineAnswer> {
+        Box::pin(async move {
+            assert_eq!(endpoint, Endpoint::ChatCompletions);
+            let body: Value = serde_json::from_str(body).expect("JSON");
+            let said = body["say"].as_str().expect("a word").to_owned();
+            let before = self.note(&actor, &said);
+            let (status, retry_after) = match said.as_str() {
+                "hang" if self.hangs => std::future::pending().await,
+                "limited" if before < 2 => (429, Some(Duration::from_millis(10))),
+                "busy" if before == 0 => (503, None),
+                "poor" => (429, None),
+                "wrong" => (400, None),
+                _ => (200, None),
+            };
+            LineAnswer { status, body: json!({ "said": said }).to_string(), retry_after }
+        })
+    }
+}
+
+/// A world with a program whose key works.
+struct House {
+    world: World,
+    program: Actor,
+    key: ApiKeyId,
+}
+
+impl House {
+    async fn build() -> Self {
+        let world = World::new().await;
+        let new = NewAccount {
+            tenant: world.tenant.id,
+            name: "Reports".into(),
+            purpose: "Weekly reports".into(),
+            team: String::new(),
+            cost_center: String::new(),
+            owner: None,
+            models: None,
+            expires_at: None,
+        };
+        let account = world.identity.create_service_account("test", new).await.expect("an account");
+        let new = NewKey { scopes: vec![contract::key::Scope::Inference], ..NewKey::default() };
+        let made = world.identity.create_key("test", world.tenant.id, account, new).await.expect("a key");
+        let request = RequestId(Uuid::now_v7());
+        let program = world.identity.authenticate_key(made.key.reveal(), None, request).await.expect("a program");
+        Self { world, program, key: made.id }
+    }
+
+    /// A batch of these lines.
+    async fn batch_of(&self, lines: &str) -> BatchId {
+        let file = bring(&self.world.services, &self.program, lines.as_bytes(), FilePurpose::Batch).await.expect("a file");
+        let metadata = BTreeMap::from([("for".to_owned(), "tests\0".to_owned())]);
+        let create = CreateBatch { input: file.id, endpoint: Endpoint::ChatCompletions, metadata };
+        let batch = self.world.services.batches.create(&self.program, create).await.expect("a batch");
+        assert_eq!((batch.status, batch.total, batch.metadata["for"].as_str()), (BatchStatus::Validating, 0, "tests"));
+        batch.id
+    }
+
+    /// A batch that says these words.
+    async fn batch(&self, words: &[&str]) -> BatchId {
+        let lines: Vec<String> = words.iter().enumerate().map(|(at, say)| line(&format!("line-{at}"), say)).collect();
+        self.batch_of(&lines.join("\n")).await
+    }
+
+    async fn get(&self, id: BatchId) -> Batch {
+        self.world.services.batches.get(&self.program, id).await.expect("the batch")
+    }
+
+    async fn over(&self, id: BatchId) -> Batch {
+        until("the batch is over", || async { self.get(id).await.status.is_over() }).await;
+        self.get(id).await
+    }
+
+    /// The lines of a file, and which request each belongs to.
+    async fn lines(&self, file: Option<contract::ids::FileId>) -> Vec<(String, Value)> {
+        let Some(id) = file else { return Vec::new() };
+        let text = String::from_utf8(read(&self.world.services, &self.program, id).await).expect("text");
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        lines.map(|line| (line["custom_id"].as_str().expect("an id").to_owned(), line)).collect()
+    }
+}
+
+fn line(custom_id: &str, say: &str) -> String {
+    let body = json!({ "model": FAKE_MODEL, "say": say });
+    json!({ "custom_id": custom_id, "method": "POST", "url": "/v1/chat/completions", "body": body }).to_string()
+}
+
+fn ids(lines: &[(String, Value)]) -> Vec<&str> {
+    lines.iter().map(|(id, _)| id.as_str()).collect()
+}
+
+/// Something, while batches are worked off.
+async fn beside<T>(services: &Services, lines: Arc<Stub>, what: impl Future<Output = T>) -> T {
+    let stop = CancellationToken::new();
+    let work = services.batches.work(lines, 2, stop.clone());
+    let what = async {
+        let result = what.await;
+        stop.cancel();
+        result
+    };
+    tokio::join!(work, what).1
+}
+
+#[tokio::test]
+async fn each_line_comes_to_its_end_once() {
+    let house = House::build().await;
+    let (stub, services) = (Stub::new(false), house.world.services.clone());
+    let id = house.batch(&["fine", "wrong", "limited", "poor", "busy"]).await;
+    let batch = beside(&services, stub.clone(), house.over(id)).await;
+    assert_eq!((batch.status, batch.total, batch.completed, batch.failed), (BatchStatus::Completed, 5, 3, 2), "{:?}", batch.errors);
+    assert!(batch.in_progress_at.is_some() && batch.finalizing_at.is_some() && batch.ended_at.is_some());
+    let asked = stub.asked();
+    assert_eq!(
+        asked,
+        ["busy", "busy", "fine", "limited", "limited", "limited", "poor", "wrong"],
+        "limits and absences pass, budgets do not"
+    );
+    assert!(stub.asked.lock().expect("no panic").iter().all(|(key, _)| *key == house.key), "in the name of its key");
+    let (answers, failures) = (house.lines(batch.output).await, house.lines(batch.error).await);
+    assert_eq!((ids(&answers), ids(&failures)), (vec!["line-0", "line-2", "line-4"], vec!["line-1", "line-3"]));
+    let (answer, failure) = (&answers[0].1, &failures[0].1);
+    assert_eq!((&answer["response"]["status_code"], &answer["response"]["body"]), (&json!(200), &json!({ "said": "fine" })));
+    assert!(answer["error"].is_null() && answer["response"]["request_id"].is_string());
+    assert_eq!((&failure["response"]["status_code"], &failure["error"]), (&json!(400), &Value::Null));
+    assert_eq!(house.world.db.count_as_owner("SELECT count(*) AS value FROM batch_line").await, 0);
+}
+
+#[tokio::test]
+async fn a_batch_with_a_wrong_line_runs_none() {
+    let house = House::build().await;
+    let (stub, services) = (Stub::new(false), house.world.services.clone());
+    let other = line("b", "x").replace("/v1/chat/completions", "/v1/embeddings");
+    let foreign = line("c", "x").replace(FAKE_MODEL, "foreign");
+    let text = format!("{}\n\n{{\n{}\n{other}\n{foreign}\n", line("a", "fine"), line("a", "again"));
+    let (wrong, empty) = (house.batch_of(&text).await, house.batch_of("\n \n").await);
+    let (wrong, empty) = beside(&services, stub.clone(), async { (house.over(wrong).await, house.over(empty).await) }).await;
+    assert_eq!((wrong.status, wrong.total, wrong.output, wrong.error), (BatchStatus::Failed, 0, None, None));
+    let errors: Vec<_> = wrong.errors.iter().map(|error| (error.line, error.code.as_str(), error.param.as_deref())).collect();
+    let expected = [
+        (Some(3), "invalid_json_line", None),
+        (Some(4), "duplicate_custom_id", Some("custom_id")),
+        (Some(5), "invalid_url", Some("url")),
+        (Some(6), "model_not_found", Some("body.model")),
+    ];
+    assert_eq!(errors, expected);
+    assert_eq!((empty.status, empty.errors[0].code.as_str()), (BatchStatus::Failed, "empty_file"));
+    assert!(stub.asked().is_empty());
+}
+
+#[tokio::test]
+async fn another_node_goes_on_where_one_died() {
+    let house = House::build().await;
+    let (dead, alive) = (Stub::new(true), Stub::new(false));
+    let id = house.batch(&["one", "hang", "three"]).await;
+    let first = house.world.another_node();
+    let stop = CancellationToken::new();
+    tokio::select! {
+        () = first.batches.work(dead.clone(), 2, stop.clone()) => panic!("it works until it is told to stop"),
+        () = until("the other lines are answered", || async { house.get(id).await.completed == 2 }) => {}
+    }
+    // As if the process had died: no sign of life, and nobody looks for batches there any more.
+    execute_as_owner(&house.world.db, "UPDATE batch SET lease = gen_random_uuid(), heartbeat_at = now() - interval '1 minute'").await;
+    let services = house.world.another_node();
+    let batch = beside(&services, alive.clone(), house.over(id)).await;
+    assert_eq!((batch.status, batch.completed, batch.failed), (BatchStatus::Completed, 3, 0));
+    assert_eq!(alive.asked(), ["hang"], "If you are here because this failed: what was answered is computed, and paid for, again.");
+    assert_eq!(dead.asked(), ["hang", "one", "three"]);
+    assert_eq!(ids(&house.lines(batch.output).await), ["line-0", "line-1", "line-2"]);
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn a_node_that_is_stopped_leaves_its_batches_to_the_next() {
+    let house = House::build().await;
+    let (first, second) = (Stub::new(true), Stub::new(false));
+    let id = house.batch(&["one", "hang"]).await;
+    let hanging = until("a line hangs", || async { house.get(id).await.completed == 1 && first.asked().len() == 2 });
+    beside(&house.world.another_node(), first.clone(), hanging).await;
+    let left = "SELECT count(*) AS value FROM batch WHERE lease IS NULL AND status = 'in_progress'";
+    assert_eq!(house.world.db.count_as_owner(left).await, 1);
+    let batch = beside(&house.world.another_node(), second.clone(), house.over(id)).await;
+    assert_eq!((batch.status, second.asked()), (BatchStatus::Completed, vec!["hang".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_batch_that_is_cancelled_ends_in_seconds_and_keeps_its_answers() {
+    let house = House::build().await;
+    let (stub, services) = (Stub::new(true), house.world.services.clone());
+    let id = house.batch(&["one", "hang", "hang", "never"]).await;
+    let colleague = testkit::program(&house.world.db, &house.world.tenant).await;
+    let batch = beside(&services, stub.clone(), async {
+        until("two lines hang", || async { house.get(id).await.completed == 1 && stub.asked().len() == 3 }).await;
+        assert!(matches!(services.batches.cancel(&colleague, id).await, Err(Error::NotFound { .. })));
+        let cancelling = services.batches.cancel(&house.program, id).await.expect("cancelled");
+        assert_eq!(cancelling.status, BatchStatus::Cancelling);
+        tokio::time::timeout(Duration::from_secs(8), house.over(id)).await.expect("it ends in seconds")
+    })
+    .await;
+    assert_eq!((batch.status, batch.total, batch.completed, batch.failed, batch.error), (BatchStatus::Cancelled, 4, 1, 0, None));
+    assert_eq!(ids(&house.lines(batch.output).await), ["line-0"]);
+    assert!(matches!(services.batches.cancel(&house.program, id).await, Err(Error::Conflict { .. })));
+    for action in ["batch.created", "batch.cancelled"] {
+        let told = format!("SELECT count(*) AS value FROM audit_event WHERE action = '{action}'");
+        assert_eq!(house.world.db.count_as_owner(&told).await, 1, "{action}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_not_answered_in_time_expires() {
+    let house = House::build().await;
+    let (stub, services) = (Stub::new(true), house.world.services.clone());
+    let id = house.batch(&["one", "hang"]).await;
+    execute_as_owner(&house.world.db, "UPDATE batch SET expires_at = now() + interval '5 seconds'").await;
+    let batch = beside(&services, stub, house.over(id)).await;
+    assert_eq!((batch.status, batch.completed, batch.failed), (BatchStatus::Expired, 1, 1));
+    let failures = house.lines(batch.error).await;
+    assert_eq!((failures[0].0.as_str(), &failures[0].1["error"]["code"]), ("line-1", &json!("batch_expired")));
+    assert_eq!(ids(&house.lines(batch.output).await), ["line-0"]);
+}
+
+#[tokio::test]
+async fn a_key_that_is_closed_ends_its_batches() {
+    let house = House::build().await;
+    let (stub, services) = (Stub::new(false), house.world.services.clone());
+    let id = house.batch(&["one"]).await;
+    house.world.identity.disable_key("test", house.key, true).await.expect("disabled");
+    let batch = beside(&services, stub.clone(), house.over(id)).await;
+    assert_eq!((batch.status, batch.errors[0].code.as_str()), (BatchStatus::Failed, "invalid_api_key"));
+    assert!(stub.asked().is_empty(), "If you are here because this failed: a key that was closed goes on spending.");
+}
+
+#[tokio::test]
+async fn a_batch_needs_a_file_of_its_own_account_and_purpose() {
+    let house = House::build().await;
+    let services = &house.world.services;
+    let data = bring(services, &house.program, b"{}", FilePurpose::UserData).await.expect("a file");
+    let create = |input| CreateBatch { input, endpoint: Endpoint::ChatCompletions, metadata: BTreeMap::new() };
+    let refused = services.batches.create(&house.program, create(data.id)).await;
+    assert!(matches!(refused, Err(Error::Invalid { field: "input_file_id", .. })), "{refused:?}");
+    let colleague = testkit::program(&house.world.db, &house.world.tenant).await;
+    let refused = services.batches.create(&colleague, create(data.id)).await;
+    assert!(matches!(refused, Err(Error::NotFound { what: "file" })), "{refused:?}");
+    let long = BTreeMap::from([("k".to_owned(), "x".repeat(513))]);
+    let refused = services.batches.create(&house.program, CreateBatch { metadata: long, ..create(data.id) }).await;
+    assert!(matches!(refused, Err(Error::Invalid { field: "metadata", .. })), "{refused:?}");
+    let slice = Slice { after: None, limit: 10, ascending: false };
+    assert!(services.batches.list(&house.program, slice).await.expect("a list").is_empty());
+    let (first, second) = (house.batch(&["a"]).await, house.batch(&["b"]).await);
+    let listed: Vec<BatchId> =
+        services.batches.list(&house.program, slice).await.expect("a list").into_iter().map(|batch| batch.id).collect();
+    assert_eq!(listed, [second, first]);
+    assert!(matches!(services.batches.get(&colleague, first).await, Err(Error::NotFound { .. })));
+    assert!(services.batches.list(&colleague, slice).await.expect("a list").is_empty());
+}

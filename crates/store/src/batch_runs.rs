@@ -1,0 +1,367 @@
+//! The working off of batches: who is at one, its lines, what became of them.
+//!
+//! Whoever takes a batch gives it a lease, a number of its own, and everything that is written afterwards names it: a
+//! node that was slow, and whose batch another one took, changes nothing any more. Signs of life are stamped with the
+//! database's clock, because several nodes compare them.
+
+use crate::{
+    batches::{BatchStatus, status},
+    chat_sql::{all, instant, int, millis, one, run, sql},
+    tx::{SystemTx, TenantTx},
+};
+use contract::{
+    Millis,
+    ids::{ApiKeyId, BatchId, FileId, RequestId, ServiceAccountId, TenantId},
+};
+use domain::Result;
+use sea_orm::FromQueryResult;
+use serde_json::Value;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// Batches that the purge removes at a time.
+const PURGED_AT_A_TIME: i64 = 1_000;
+
+/// A batch that was taken.
+#[derive(Clone, Debug)]
+pub struct TakenBatch {
+    pub account: ServiceAccountId,
+    pub key: ApiKeyId,
+    pub endpoint: String,
+    pub input: FileId,
+    pub status: BatchStatus,
+    pub expires_at: Millis,
+}
+
+/// A request of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchLine {
+    /// Of the line in the input, counted from 1.
+    pub number: u32,
+    pub custom_id: String,
+    /// JSON.
+    pub body: String,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LineEnd {
+    pub request: RequestId,
+    /// Of HTTP.
+    pub status: u16,
+    /// JSON.
+    pub response: String,
+}
+
+/// A line with its end, if it has one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LineResult {
+    pub number: u32,
+    pub custom_id: String,
+    pub end: Option<LineEnd>,
+}
+
+/// How a batch ended.
+#[derive(Clone, Debug)]
+pub struct BatchEnd {
+    pub status: BatchStatus,
+    pub output: Option<FileId>,
+    pub error: Option<FileId>,
+    /// A list.
+    pub errors: Value,
+    /// Lines that failed because they never ran.
+    pub never_run: u32,
+    pub at: Millis,
+}
+
+/// Repository of batches that are worked off. The caller is the node that is at it.
+#[derive(Debug)]
+pub struct BatchRuns<'a> {
+    tx: &'a TenantTx,
+}
+
+#[derive(FromQueryResult)]
+struct TakenRow {
+    account_id: Uuid,
+    key_id: Uuid,
+    endpoint: String,
+    input_file_id: Uuid,
+    status: String,
+    expires_at: OffsetDateTime,
+}
+
+#[derive(FromQueryResult)]
+struct CancelRow {
+    cancelled: bool,
+}
+
+#[derive(FromQueryResult)]
+struct TotalRow {
+    total: i32,
+}
+
+#[derive(FromQueryResult)]
+struct LineRow {
+    number: i32,
+    custom_id: String,
+    body: String,
+}
+
+#[derive(FromQueryResult)]
+struct ResultRow {
+    number: i32,
+    custom_id: String,
+    request_id: Option<Uuid>,
+    status: Option<i32>,
+    response: Option<String>,
+}
+
+impl From<ResultRow> for LineResult {
+    fn from(row: ResultRow) -> Self {
+        let end = match (row.request_id, row.status, row.response) {
+            (Some(request), Some(status), Some(response)) => {
+                Some(LineEnd { request: request.into(), status: u16::try_from(status).unwrap_or(500), response })
+            }
+            _ => None,
+        };
+        Self { number: number(row.number), custom_id: row.custom_id, end }
+    }
+}
+
+impl<'a> BatchRuns<'a> {
+    pub(crate) fn new(tx: &'a TenantTx) -> Self {
+        Self { tx }
+    }
+
+    /// Takes a batch that nobody is at, or whose node has given no sign of life for `seconds`. `None` if somebody else
+    /// was quicker.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn take(&self, id: BatchId, lease: Uuid, seconds: u32) -> Result<Option<TakenBatch>> {
+        let statement = sql(
+            "UPDATE batch SET lease = $2, heartbeat_at = now()
+             WHERE id = $1 AND ended_at IS NULL AND (lease IS NULL OR heartbeat_at < now() - make_interval(secs => $3))
+             RETURNING account_id, key_id, endpoint, input_file_id, status, expires_at",
+            [id.0.into(), lease.into(), f64::from(seconds).into()],
+        );
+        let Some(row) = one::<TakenRow>(self.tx.conn(), statement).await? else { return Ok(None) };
+        Ok(Some(TakenBatch {
+            account: row.account_id.into(),
+            key: row.key_id.into(),
+            endpoint: row.endpoint,
+            input: row.input_file_id.into(),
+            status: status(&row.status)?,
+            expires_at: millis(row.expires_at),
+        }))
+    }
+
+    /// Says that the node is alive: `None` if the batch is no longer its own, else whether an end was asked for.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn heartbeat(&self, id: BatchId, lease: Uuid) -> Result<Option<bool>> {
+        let statement = sql(
+            "UPDATE batch SET heartbeat_at = now() WHERE id = $1 AND lease = $2 AND ended_at IS NULL
+             RETURNING status = 'cancelling' AS cancelled, set_config('synchronous_commit', 'off', true)",
+            [id.0.into(), lease.into()],
+        );
+        Ok(one::<CancelRow>(self.tx.conn(), statement).await?.map(|row| row.cancelled))
+    }
+
+    /// Leaves the batch to whoever comes next.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn release(&self, id: BatchId, lease: Uuid) -> Result<()> {
+        let statement = sql("UPDATE batch SET lease = NULL WHERE id = $1 AND lease = $2 AND ended_at IS NULL", [id.0.into(), lease.into()]);
+        run(self.tx.conn(), statement).await.map(drop)
+    }
+
+    /// Forgets the lines that a validation found which did not come to its end.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn clear_lines(&self, id: BatchId) -> Result<()> {
+        run(self.tx.conn(), sql("DELETE FROM batch_line WHERE batch_id = $1", [id.0.into()])).await.map(drop)
+    }
+
+    /// Adds lines; `false` if the batch is no longer the caller's.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn add_lines(&self, id: BatchId, lease: Uuid, lines: Vec<BatchLine>) -> Result<bool> {
+        let wanted = u64::try_from(lines.len()).unwrap_or(u64::MAX);
+        let (mut numbers, mut custom_ids, mut bodies) = (Vec::new(), Vec::new(), Vec::new());
+        for line in lines {
+            numbers.push(int(line.number));
+            custom_ids.push(line.custom_id);
+            bodies.push(line.body);
+        }
+        let statement = sql(
+            "INSERT INTO batch_line (tenant_id, batch_id, number, custom_id, body)
+             SELECT app_tenant(), b.id, l.number, l.custom_id, l.body
+             FROM batch b, unnest($3::int[], $4::text[], $5::text[]) AS l (number, custom_id, body) WHERE b.id = $1 AND b.lease = $2",
+            [id.0.into(), lease.into(), numbers.into(), custom_ids.into(), bodies.into()],
+        );
+        Ok(run(self.tx.conn(), statement).await? == wanted)
+    }
+
+    /// Its lines are valid: they can run, unless an end was asked for. `false` if the batch is no longer the caller's.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn start(&self, id: BatchId, lease: Uuid, total: u32, at: Millis) -> Result<bool> {
+        let statement = sql(
+            "UPDATE batch SET total = $3, in_progress_at = $4, status = CASE WHEN status = 'validating' THEN 'in_progress' ELSE status END
+             WHERE id = $1 AND lease = $2 AND ended_at IS NULL",
+            [id.0.into(), lease.into(), int(total).into(), instant(at)?.into()],
+        );
+        Ok(run(self.tx.conn(), statement).await? > 0)
+    }
+
+    /// Lines after number `after` that have no end yet, at most `limit`, in order.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn waiting(&self, id: BatchId, after: u32, limit: u32) -> Result<Vec<BatchLine>> {
+        let statement = sql(
+            "SELECT number, custom_id, body FROM batch_line WHERE batch_id = $1 AND status IS NULL AND number > $2 ORDER BY number LIMIT $3",
+            [id.0.into(), int(after).into(), i64::from(limit).into()],
+        );
+        let rows = all::<LineRow>(self.tx.conn(), statement).await?;
+        Ok(rows.into_iter().map(|row| BatchLine { number: number(row.number), custom_id: row.custom_id, body: row.body }).collect())
+    }
+
+    /// Stores a line's end and counts it. `false` if it has one already, or the batch is no longer the caller's: then
+    /// the transaction must not be kept.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn end_line(&self, id: BatchId, lease: Uuid, line: u32, end: &LineEnd) -> Result<bool> {
+        let completed = i32::from((200..300).contains(&end.status));
+        let counted = sql(
+            "UPDATE batch SET completed = completed + $3, failed = failed + $4 WHERE id = $1 AND lease = $2 AND ended_at IS NULL",
+            [id.0.into(), lease.into(), completed.into(), (1 - completed).into()],
+        );
+        if run(self.tx.conn(), counted).await? == 0 {
+            return Ok(false);
+        }
+        let stored = sql(
+            "UPDATE batch_line SET request_id = $3, status = $4, response = $5 WHERE batch_id = $1 AND number = $2 AND status IS NULL",
+            [id.0.into(), int(line).into(), end.request.0.into(), i32::from(end.status).into(), end.response.as_str().into()],
+        );
+        Ok(run(self.tx.conn(), stored).await? > 0)
+    }
+
+    /// The results are being written; a batch whose end was asked for keeps saying so. How many lines it has, which is 0
+    /// before its input was checked; `None` if the batch is no longer the caller's.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn finalize(&self, id: BatchId, lease: Uuid, at: Millis) -> Result<Option<u32>> {
+        let statement = sql(
+            "UPDATE batch SET finalizing_at = coalesce(finalizing_at, $3), status = CASE WHEN status = 'cancelling' THEN status ELSE 'finalizing' END
+             WHERE id = $1 AND lease = $2 AND ended_at IS NULL RETURNING total",
+            [id.0.into(), lease.into(), instant(at)?.into()],
+        );
+        Ok(one::<TotalRow>(self.tx.conn(), statement).await?.map(|row| number(row.total)))
+    }
+
+    /// Lines after number `after`, in order; with `all_lines` also those without an end. At most `limit`, and none behind
+    /// those whose answers have `bytes` together.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn results(&self, id: BatchId, after: u32, limit: u32, bytes: i64, all_lines: bool) -> Result<Vec<LineResult>> {
+        let statement = sql(
+            "SELECT number, custom_id, request_id, status, response FROM (
+               SELECT number, custom_id, request_id, status, response, coalesce(octet_length(response), 0) AS own,
+                      sum(coalesce(octet_length(response), 0)) OVER (ORDER BY number) AS together
+               FROM batch_line WHERE batch_id = $1 AND number > $2 AND ($4 OR status IS NOT NULL) ORDER BY number LIMIT $3
+             ) AS result WHERE together - own < $5 ORDER BY number",
+            [id.0.into(), int(after).into(), i64::from(limit).into(), all_lines.into(), bytes.into()],
+        );
+        let rows = all::<ResultRow>(self.tx.conn(), statement).await?;
+        Ok(rows.into_iter().map(LineResult::from).collect())
+    }
+
+    /// Ends a batch; its lines go, because the files have what became of them. `false` if the batch is no longer the
+    /// caller's.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn end(&self, id: BatchId, lease: Uuid, end: &BatchEnd) -> Result<bool> {
+        let statement = sql(
+            "UPDATE batch SET status = $3, output_file_id = $4, error_file_id = $5, errors = $6, failed = failed + $7, ended_at = $8, lease = NULL
+             WHERE id = $1 AND lease = $2 AND ended_at IS NULL",
+            [
+                id.0.into(),
+                lease.into(),
+                end.status.name().into(),
+                end.output.map(|id| id.0).into(),
+                end.error.map(|id| id.0).into(),
+                end.errors.clone().into(),
+                int(end.never_run).into(),
+                instant(end.at)?.into(),
+            ],
+        );
+        if run(self.tx.conn(), statement).await? == 0 {
+            return Ok(false);
+        }
+        self.clear_lines(id).await?;
+        Ok(true)
+    }
+}
+
+/// Line numbers are never negative.
+fn number(value: i32) -> u32 {
+    u32::try_from(value).unwrap_or(0)
+}
+
+/// Batches of all tenants, for the nodes that work them off. The system login cannot read what they say.
+#[derive(Debug)]
+pub struct SystemBatches<'a> {
+    tx: &'a SystemTx,
+}
+
+#[derive(FromQueryResult)]
+struct TenantRow {
+    tenant_id: Uuid,
+    id: Uuid,
+}
+
+impl<'a> SystemBatches<'a> {
+    pub(crate) fn new(tx: &'a SystemTx) -> Self {
+        Self { tx }
+    }
+
+    /// Unfinished batches that nobody is at, or whose node has given no sign of life for `seconds`: of each tenant the
+    /// `each` oldest ones.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn idle(&self, seconds: u32, each: u32) -> Result<Vec<(TenantId, BatchId)>> {
+        let statement = sql(
+            "SELECT tenant_id, id FROM (
+               SELECT tenant_id, id, created_at, row_number() OVER (PARTITION BY tenant_id ORDER BY created_at, id) AS place FROM batch
+               WHERE ended_at IS NULL AND (lease IS NULL OR heartbeat_at < now() - make_interval(secs => $1))
+             ) AS idle WHERE place <= $2 ORDER BY created_at, id LIMIT 100",
+            [f64::from(seconds).into(), i64::from(each).into()],
+        );
+        let rows = all::<TenantRow>(self.tx.conn(), statement).await?;
+        Ok(rows.into_iter().map(|row| (row.tenant_id.into(), row.id.into())).collect())
+    }
+
+    /// Removes batches that ended before `before`, some at a time. How many.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn purge(&self, before: Millis) -> Result<u64> {
+        let statement = sql(
+            "DELETE FROM batch WHERE (tenant_id, id) IN (SELECT tenant_id, id FROM batch WHERE ended_at < $1 LIMIT $2)",
+            [instant(before)?.into(), PURGED_AT_A_TIME.into()],
+        );
+        Ok(self.tx.changed(run(self.tx.conn(), statement).await?))
+    }
+}

@@ -1,0 +1,187 @@
+//! Batches: whose they are, who is at them, what becomes of their lines.
+
+use contract::ids::{BatchId, FileId, RequestId, ServiceAccountId};
+use domain::{Actor, Clock, SystemClock};
+use serde_json::json;
+use store::{
+    Reason,
+    batch_runs::{BatchEnd, BatchLine, LineEnd},
+    batches::{BatchStatus, NewBatch},
+    files::Slice,
+};
+use testkit::{TestDb, ledger::execute_as_owner};
+use uuid::Uuid;
+
+const DEAD: u32 = 15;
+
+/// A tenant with a program and a batch.
+struct House {
+    test: TestDb,
+    actor: Actor,
+    id: BatchId,
+}
+
+impl House {
+    async fn build() -> Self {
+        let test = TestDb::new().await;
+        let tenant = testkit::tenant(&test, "a").await;
+        let actor = testkit::program(&test, &tenant).await;
+        let id = add(&test, &actor).await;
+        Self { test, actor, id }
+    }
+
+    async fn take(&self, lease: Uuid) -> bool {
+        let tx = self.test.db.begin(&self.actor).await.unwrap();
+        let taken = tx.batch_runs().take(self.id, lease, DEAD).await.unwrap();
+        tx.commit().await.unwrap();
+        taken.is_some()
+    }
+
+    /// Lines 1 to `n`, running.
+    async fn start(&self, lease: Uuid, n: u32) {
+        let lines = (1..=n).map(|number| BatchLine { number, custom_id: format!("line-{number}"), body: r#"{"a": "\u0000"}"#.into() });
+        let tx = self.test.db.begin(&self.actor).await.unwrap();
+        assert!(tx.batch_runs().add_lines(self.id, lease, lines.collect()).await.unwrap());
+        assert!(tx.batch_runs().start(self.id, lease, n, SystemClock.now()).await.unwrap());
+        tx.commit().await.unwrap();
+    }
+
+    async fn end_line(&self, lease: Uuid, number: u32, status: u16) -> bool {
+        let end = LineEnd { request: RequestId(Uuid::now_v7()), status, response: format!(r#"{{"n":{number}}}"#) };
+        let tx = self.test.db.begin(&self.actor).await.unwrap();
+        let ended = tx.batch_runs().end_line(self.id, lease, number, &end).await.unwrap();
+        if ended {
+            tx.commit().await.unwrap();
+        }
+        ended
+    }
+}
+
+async fn add(test: &TestDb, actor: &Actor) -> BatchId {
+    let program = actor.as_program().unwrap();
+    let new = NewBatch {
+        id: BatchId(Uuid::now_v7()),
+        account: program.account,
+        key: program.key,
+        endpoint: "/v1/chat/completions".into(),
+        input: FileId(Uuid::now_v7()),
+        metadata: json!({ "a": "b" }),
+        created_at: SystemClock.now(),
+        expires_at: SystemClock.now() + 60_000,
+    };
+    let tx = test.db.begin(actor).await.unwrap();
+    tx.batches().insert(&new).await.unwrap();
+    tx.commit().await.unwrap();
+    new.id
+}
+
+fn account(actor: &Actor) -> ServiceAccountId {
+    actor.as_program().unwrap().account
+}
+
+#[tokio::test]
+async fn a_batch_is_its_accounts_alone() {
+    let house = House::build().await;
+    let tenant = testkit::TestTenant { id: house.actor.tenant() };
+    let colleague = account(&testkit::program(&house.test, &tenant).await);
+    let tx = house.test.db.begin(&house.actor).await.unwrap();
+    let (all, now) = (Slice { after: None, limit: 10, ascending: false }, SystemClock.now());
+    assert!(tx.batches().get(colleague, house.id).await.unwrap().is_none());
+    assert!(tx.batches().list(colleague, all).await.unwrap().is_empty());
+    assert!(!tx.batches().request_cancel(colleague, house.id, now).await.unwrap());
+    let own = tx.batches().list(account(&house.actor), all).await.unwrap();
+    assert_eq!((own.len(), own[0].id, own[0].status, own[0].total), (1, house.id, BatchStatus::Validating, 0));
+    assert!(tx.batches().request_cancel(account(&house.actor), house.id, now).await.unwrap());
+    let cancelling = tx.batches().get(account(&house.actor), house.id).await.unwrap().unwrap();
+    assert_eq!((cancelling.status, cancelling.cancelling_at.is_some()), (BatchStatus::Cancelling, true));
+    assert!(!tx.batches().request_cancel(account(&house.actor), house.id, now).await.unwrap(), "once is enough");
+}
+
+#[tokio::test]
+async fn one_node_is_at_a_batch_and_a_dead_one_loses_it() {
+    let house = House::build().await;
+    let (first, second) = (Uuid::now_v7(), Uuid::now_v7());
+    let idle = async || {
+        let tx = house.test.db.begin_system("test", Reason::Sweep).await.unwrap();
+        tx.batches().idle(DEAD, 4).await.unwrap().len()
+    };
+    assert_eq!(idle().await, 1);
+    assert!(house.take(first).await && !house.take(second).await);
+    assert_eq!(idle().await, 0);
+    house.start(first, 3).await;
+    assert!(house.end_line(first, 1, 200).await);
+    assert!(!house.end_line(first, 1, 200).await, "a line ends once");
+    execute_as_owner(&house.test, "UPDATE batch SET heartbeat_at = now() - interval '1 minute'").await;
+    assert_eq!(idle().await, 1);
+    assert!(house.take(second).await);
+    assert!(
+        !house.end_line(first, 2, 200).await,
+        "If you are here because this failed: a node that was slow would write over another's work."
+    );
+    let tx = house.test.db.begin(&house.actor).await.unwrap();
+    let (runs, now) = (tx.batch_runs(), SystemClock.now());
+    assert_eq!(runs.heartbeat(house.id, first).await.unwrap(), None);
+    assert_eq!(runs.heartbeat(house.id, second).await.unwrap(), Some(false));
+    assert!(!runs.start(house.id, first, 9, now).await.unwrap());
+    assert!(!runs.add_lines(house.id, first, vec![BatchLine { number: 9, custom_id: "x".into(), body: "{}".into() }]).await.unwrap());
+    assert_eq!(runs.finalize(house.id, first, now).await.unwrap(), None);
+    let waiting = runs.waiting(house.id, 0, 10).await.unwrap();
+    assert_eq!(waiting.iter().map(|line| line.number).collect::<Vec<_>>(), [2, 3], "what was answered is not asked again");
+    assert_eq!(waiting[0].body, r#"{"a": "\u0000"}"#, "as the client wrote it");
+    runs.release(house.id, second).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(idle().await, 1);
+}
+
+#[tokio::test]
+async fn a_batch_ends_with_counts_and_without_lines() {
+    let house = House::build().await;
+    let lease = Uuid::now_v7();
+    assert!(house.take(lease).await);
+    house.start(lease, 4).await;
+    assert!(house.end_line(lease, 2, 200).await && house.end_line(lease, 1, 400).await && house.end_line(lease, 3, 200).await);
+    let tx = house.test.db.begin(&house.actor).await.unwrap();
+    let (runs, now) = (tx.batch_runs(), SystemClock.now());
+    assert_eq!(runs.finalize(house.id, lease, now).await.unwrap(), Some(4));
+    let numbers = async |after, limit, bytes, all| {
+        let results = runs.results(house.id, after, limit, bytes, all).await.unwrap();
+        results.into_iter().map(|result| (result.number, result.end.map(|end| end.status))).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(0, 10, 1_000, false).await, [(1, Some(400)), (2, Some(200)), (3, Some(200))]);
+    assert_eq!(numbers(2, 10, 1_000, true).await, [(3, Some(200)), (4, None)]);
+    assert_eq!(numbers(0, 2, 1_000, true).await.len(), 2);
+    // Each answer has seven bytes; the one that reaches the limit is still told.
+    assert_eq!(numbers(0, 10, 8, true).await.len(), 2);
+    let output = Some(FileId(Uuid::now_v7()));
+    let end = BatchEnd { status: BatchStatus::Expired, output, error: None, errors: json!([]), never_run: 1, at: now };
+    assert!(!runs.end(house.id, Uuid::now_v7(), &end).await.unwrap(), "not its own");
+    assert!(runs.end(house.id, lease, &end).await.unwrap());
+    assert!(!runs.end(house.id, lease, &end).await.unwrap(), "it ends once");
+    let stored = tx.batches().get(account(&house.actor), house.id).await.unwrap().unwrap();
+    assert_eq!((stored.status, stored.total, stored.completed, stored.failed), (BatchStatus::Expired, 4, 2, 2));
+    assert_eq!((stored.output, stored.ended_at), (output, Some(now)));
+    tx.commit().await.unwrap();
+    assert_eq!(house.test.count_as_owner("SELECT count(*) AS value FROM batch_line").await, 0);
+    let purge = async |before| {
+        let tx = house.test.db.begin_system("test", Reason::Purge).await.unwrap();
+        let purged = tx.batches().purge(before).await.unwrap();
+        tx.commit().await.unwrap();
+        purged
+    };
+    assert_eq!((purge(now).await, purge(now + 1_000).await), (0, 1));
+}
+
+#[tokio::test]
+async fn each_tenant_is_found_by_its_oldest_batches() {
+    let house = House::build().await;
+    for _ in 0..5 {
+        add(&house.test, &house.actor).await;
+    }
+    let other = testkit::tenant(&house.test, "b").await;
+    let theirs = testkit::program(&house.test, &other).await;
+    let last = add(&house.test, &theirs).await;
+    let tx = house.test.db.begin_system("test", Reason::Sweep).await.unwrap();
+    let idle = tx.batches().idle(DEAD, 2).await.unwrap();
+    assert_eq!(idle.len(), 3, "If you are here because this failed: a tenant with many batches keeps the others waiting.");
+    assert_eq!((idle[0], idle[2]), ((house.actor.tenant(), house.id), (other.id, last)));
+}
