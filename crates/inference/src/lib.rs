@@ -15,6 +15,7 @@ pub mod generation;
 pub mod guard;
 pub mod meter;
 pub mod pool;
+mod reconcile;
 mod sweep;
 mod vectors;
 mod work;
@@ -34,7 +35,10 @@ use contract::{ids::NodeId, model::ModelInfo};
 use domain::{Actor, Clock, Result};
 use guard::{Guard, Guards};
 use meter::Meter;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use store::Db;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -53,6 +57,8 @@ struct Inner {
     tracker: TaskTracker,
     /// What still runs has to end.
     ending: CancellationToken,
+    /// How workers' counters were told to agree with what was heard of them.
+    told: Mutex<reconcile::Told>,
 }
 
 impl Inference {
@@ -62,7 +68,9 @@ impl Inference {
         let tracker = TaskTracker::new();
         let guards = Guards::new(db.clone());
         let meter = Meter::new(db, clock, tracker.clone());
-        Self { inner: Arc::new(Inner { catalogue, pool, guards, meter, tracker, ending: CancellationToken::new() }) }
+        Self {
+            inner: Arc::new(Inner { catalogue, pool, guards, meter, tracker, ending: CancellationToken::new(), told: Mutex::default() }),
+        }
     }
 
     /// Models granted to the actor, for the picker; `ready` says whether a worker runs it now.

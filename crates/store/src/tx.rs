@@ -12,6 +12,7 @@ use crate::{
     error::map,
     guardrails::SystemGuardrails,
     imports::Imports,
+    ledger_days::SystemLedgerDays,
     messages::Messages,
     prices::SystemPrices,
     prompts::Prompts,
@@ -266,6 +267,11 @@ impl SystemTx {
     #[must_use]
     pub fn guardrails(&self) -> SystemGuardrails<'_> {
         SystemGuardrails::new(self)
+    }
+
+    #[must_use]
+    pub fn ledger_days(&self) -> SystemLedgerDays<'_> {
+        SystemLedgerDays::new(self)
     }
 
     #[must_use]

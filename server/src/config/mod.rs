@@ -8,6 +8,7 @@ mod bootstrap;
 mod database;
 mod identity;
 mod layers;
+mod ledger;
 mod log;
 mod metrics;
 mod models;
@@ -20,6 +21,7 @@ mod workers;
 pub use bootstrap::Bootstrap;
 pub use database::Database;
 pub use identity::Identity;
+pub use ledger::Ledger;
 pub use log::{Log, LogFormat};
 pub use metrics::Metrics;
 pub use models::{Model, Models};
@@ -47,6 +49,7 @@ pub struct Config {
     pub metrics: Metrics,
     pub database: Database,
     pub identity: Identity,
+    pub ledger: Ledger,
     pub log: Log,
     pub bootstrap: Bootstrap,
     pub workers: Workers,
@@ -69,6 +72,7 @@ impl Config {
         config.workers.check(&mut wrong);
         config.pool.check(&mut wrong);
         config.bootstrap.check(&mut wrong);
+        config.ledger.check(&mut wrong);
         config.log.check(&mut wrong);
         config.models.complete(&config.cache_dir, &config.workers, &mut wrong);
         upstreams::complete(&mut config.upstreams, &config.models, &mut wrong);

@@ -24,7 +24,7 @@ impl Product {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let identity = identity(config, db.clone(), clock.clone());
         let inference = Inference::new(db.clone(), catalogue, pool, clock.clone());
-        let services = Services::new(db.clone(), inference.clone(), identity.clone(), clock);
+        let services = Services::new(db.clone(), inference.clone(), identity.clone(), clock).keeping_ledger(config.ledger.kept_days());
         Self { db, identity, inference, services }
     }
 }

@@ -7,6 +7,7 @@ mod ends;
 mod guard;
 mod money;
 mod pool;
+mod reconcile;
 mod setup;
 mod supervisor;
 mod upstreams;

@@ -6,6 +6,7 @@ mod branches;
 mod charges;
 mod chats;
 mod isolation;
+mod ledger;
 mod recovery;
 mod responses;
 mod search;

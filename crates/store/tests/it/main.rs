@@ -7,6 +7,7 @@ mod cancellation;
 mod compile_fail;
 mod embedded;
 mod ledger;
+mod ledger_days;
 mod listening;
 mod people;
 mod responses;
