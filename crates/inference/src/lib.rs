@@ -15,6 +15,7 @@ pub mod generation;
 pub mod guard;
 pub mod meter;
 pub mod pool;
+mod reconcile;
 mod sweep;
 mod vectors;
 mod work;
@@ -34,7 +35,12 @@ use contract::{ids::NodeId, model::ModelInfo};
 use domain::{Actor, Clock, Result};
 use guard::{Guard, Guards};
 use meter::Meter;
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use store::Db;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -53,6 +59,8 @@ struct Inner {
     tracker: TaskTracker,
     /// What still runs has to end.
     ending: CancellationToken,
+    /// How workers' counters were told to agree with what was heard of them.
+    told: Mutex<reconcile::Told>,
 }
 
 impl Inference {
@@ -76,8 +84,8 @@ impl Inference {
     }
 
     fn of(db: Db, catalogue: Catalogue, pool: Pool, meter: Meter, tracker: TaskTracker) -> Self {
-        let guards = Guards::new(db);
-        Self { inner: Arc::new(Inner { catalogue, pool, guards, meter, tracker, ending: CancellationToken::new() }) }
+        let (guards, ending) = (Guards::new(db), CancellationToken::new());
+        Self { inner: Arc::new(Inner { catalogue, pool, guards, meter, tracker, ending, told: Mutex::default() }) }
     }
 
     /// Models granted to the actor, for the picker; `ready` says whether a worker runs it now.

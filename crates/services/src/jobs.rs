@@ -1,4 +1,4 @@
-//! Background duties: recovery of turns and responses, the sweeper of the ledger, purges, seals of the audit trail.
+//! Background duties: recovery of turns and responses, the sweeper of the ledger and its days, purges, seals of the audit trail.
 
 use crate::{Services, audit, responses, shared::Shared, turns::recovery};
 use contract::Millis;
@@ -17,6 +17,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const PURGE_EVERY: Duration = Duration::from_secs(10 * 60);
 /// How often events of the audit trail are sealed.
 const SEAL_EVERY: Duration = Duration::from_secs(1);
+/// How often the ledger's days are looked after.
+const TEND_EVERY: Duration = Duration::from_secs(15 * 60);
 /// How often the log says how far the audit chain is.
 const TELL_EVERY: Duration = Duration::from_secs(60 * 60);
 /// Events of what has ended are kept for those who come late.
@@ -42,6 +44,7 @@ impl Services {
             every(PURGE_EVERY, "purge", &stop, || purge(shared)),
             every(SEAL_EVERY, "audit chain", &stop, || audit::seal(shared)),
             every(TELL_EVERY, "audit chain's head", &stop, || audit::tell_head(shared)),
+            every(TEND_EVERY, "ledger's days", &stop, || self.tend_ledger()),
         );
     }
 }

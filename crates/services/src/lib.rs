@@ -19,6 +19,7 @@ mod cursor;
 pub mod files;
 pub mod guardrails;
 mod jobs;
+mod ledger;
 pub mod models;
 pub mod prompts;
 pub mod quotas;
@@ -45,7 +46,7 @@ pub use transfer::{File, Transfer};
 pub use turns::{Events, Turns};
 pub use usage::UsageReports;
 
-use domain::Clock;
+use domain::{Clock, Result};
 use identity::Identity;
 use inference::{Inference, Priority};
 use shared::Shared;
@@ -74,6 +75,8 @@ pub struct Services {
     pub audit: Audits,
     pub charges: Charges,
     shared: Arc<Shared>,
+    /// Days that single uses stay in the ledger; `None`: for ever.
+    keep_ledger: Option<u32>,
 }
 
 impl Services {
@@ -99,6 +102,7 @@ impl Services {
             charges: Charges::new(shared.clone()),
             turns,
             shared,
+            keep_ledger: None,
         }
     }
 
@@ -113,6 +117,20 @@ impl Services {
     #[must_use]
     pub fn at(&self, priority: Priority) -> Self {
         Self { api: self.api.at(priority), responses: self.responses.at(priority), ..self.clone() }
+    }
+
+    /// The same, with single uses ending after so many days; their sums stay. Without this, or with `None`, they stay as well.
+    #[must_use]
+    pub fn keeping_ledger(self, days: Option<u32>) -> Self {
+        Self { keep_ledger: days, ..self }
+    }
+
+    /// The ledger's upkeep, once; a part of [`Services::run_jobs`].
+    ///
+    /// # Errors
+    /// As for any statement. What was done stays done, and the rest can be tried again.
+    pub async fn tend_ledger(&self) -> Result<()> {
+        ledger::tend(&self.shared, self.keep_ledger).await
     }
 
     /// Ends the running turns of this process as interrupted and its responses as failed, text kept, and waits until

@@ -3,7 +3,9 @@
 use crate::{
     chat_sql::{all, instant, one, run, sql},
     credentials::email_key,
+    ledger_days::used,
     tx::SystemTx,
+    usage::{FIRST_DAY, LAST_DAY, midnight},
     users::role,
 };
 use contract::{
@@ -86,12 +88,15 @@ impl<'a> Administration<'a> {
     /// As for any statement.
     pub async fn ledger(&self, tenant: TenantId, user: UserId) -> Result<LedgerSums> {
         let statement = sql(
-            "SELECT count(*) FILTER (WHERE state = 'open') AS open, count(*) FILTER (WHERE state = 'settled') AS settled,
-                    coalesce(sum(prompt_tokens) FILTER (WHERE state = 'settled'), 0)::bigint AS prompt_tokens,
-                    coalesce(sum(cached_tokens) FILTER (WHERE state = 'settled'), 0)::bigint AS cached_tokens,
-                    coalesce(sum(completion_tokens) FILTER (WHERE state = 'settled'), 0)::bigint AS completion_tokens
-             FROM usage_event WHERE tenant_id = $1 AND user_id = $2",
-            [tenant.0.into(), user.0.into()],
+            &format!(
+                "SELECT (SELECT count(*) FROM usage_event WHERE tenant_id = $1 AND user_id = $4 AND state = 'open') AS open,
+                        coalesce(sum(u.requests), 0)::bigint AS settled, coalesce(sum(u.prompt_tokens), 0)::bigint AS prompt_tokens,
+                        coalesce(sum(u.cached_tokens), 0)::bigint AS cached_tokens,
+                        coalesce(sum(u.completion_tokens), 0)::bigint AS completion_tokens
+                 FROM {}",
+                used("u.tenant_id = $1 AND u.user_id = $4")
+            ),
+            [tenant.0.into(), midnight(FIRST_DAY).into(), midnight(LAST_DAY).into(), user.0.into()],
         );
         one(self.tx.conn(), statement).await?.ok_or_else(|| Error::internal("an aggregate without a row"))
     }

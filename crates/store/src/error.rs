@@ -25,6 +25,12 @@ pub(crate) fn map_sqlx(error: sqlx::Error) -> Error {
     map(DbErr::Conn(RuntimeErr::SqlxError(std::sync::Arc::new(error))))
 }
 
+/// A row does not fit into its partition, or breaks another check (`check_violation`).
+pub(crate) fn is_misplaced(error: &DbErr) -> bool {
+    let (DbErr::Exec(RuntimeErr::SqlxError(source)) | DbErr::Query(RuntimeErr::SqlxError(source))) = error else { return false };
+    matches!(&**source, sqlx::Error::Database(database) if database.code().is_some_and(|code| code == "23514"))
+}
+
 /// True for failures that a retry may cure.
 fn is_passing(error: &DbErr) -> bool {
     let source = match error {

@@ -3,10 +3,10 @@
 use crate::{
     chat_sql::{instant, int, sql},
     db::Db,
-    error::map,
+    error::{is_misplaced, map},
     usage::{NewUsage, Settlement},
 };
-use contract::ids::UsageId;
+use contract::{Millis, ids::UsageId};
 use domain::{Amount, Result};
 use sea_orm::FromQueryResult;
 use serde::{Deserialize, Serialize};
@@ -15,34 +15,52 @@ use std::collections::HashMap;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-/// Events come as JSON: one prepared statement for any number of them. What is settled was opened by an earlier statement. A
-/// row that somebody else holds (an account that is being deleted) is passed over: the others must not wait for it.
-const WRITE: &str = "WITH opened AS (
-    INSERT INTO usage_event (tenant_id, id, user_id, model, purpose, reserved_tokens, request_id, created_at, account_id, key_id,
-                             team, cost_center, currency, reserved_cost, node_id)
-    SELECT tenant_id, id, user_id, model, purpose, reserved_tokens, request_id, created_at, account_id, key_id,
-           team, cost_center, currency, reserved_cost, node_id
-    FROM jsonb_to_recordset($1) AS o(tenant_id uuid, id uuid, user_id uuid, model text, purpose text, reserved_tokens int,
+/// Events come as JSON: one prepared statement for any number of them. What is opened and settled by the same call is
+/// inserted settled. A row that somebody else holds (an account that is being deleted) is passed over: the others must not
+/// wait for it. One that another statement is just inserting is not seen yet; it is busy, too. `$3` and `$4` are the first
+/// and the last moment of opening: with them Postgres plans for the partitions of these days alone.
+const WRITE: &str = "WITH wanted AS (
+    SELECT * FROM jsonb_to_recordset($2) AS s(tenant_id uuid, id uuid, opened_at timestamptz, outcome text, prompt_tokens int,
+           cached_tokens int, completion_tokens int, ttft_ms int, duration_ms int, settled_at timestamptz, model text, cost numeric)
+  ), given AS (
+    SELECT * FROM jsonb_to_recordset($1) AS o(tenant_id uuid, id uuid, user_id uuid, model text, purpose text, reserved_tokens int,
            request_id uuid, created_at timestamptz, account_id uuid, key_id uuid, team text, cost_center text, currency text,
            reserved_cost numeric, node_id uuid)
-    ON CONFLICT (tenant_id, id) DO NOTHING
-  ), wanted AS (
-    SELECT * FROM jsonb_to_recordset($2) AS s(tenant_id uuid, id uuid, outcome text, prompt_tokens int, cached_tokens int,
-           completion_tokens int, ttft_ms int, duration_ms int, settled_at timestamptz, model text, cost numeric)
+  ), opened AS (
+    INSERT INTO usage_event (tenant_id, id, user_id, model, purpose, reserved_tokens, request_id, created_at, account_id, key_id,
+                             team, cost_center, currency, reserved_cost, node_id, state, outcome, prompt_tokens, cached_tokens,
+                             completion_tokens, ttft_ms, duration_ms, settled_at, cost)
+    SELECT g.tenant_id, g.id, g.user_id, coalesce(s.model, g.model), g.purpose, g.reserved_tokens, g.request_id, g.created_at,
+           g.account_id, g.key_id, g.team, g.cost_center, g.currency, g.reserved_cost, g.node_id,
+           CASE WHEN s.id IS NULL THEN 'open' ELSE 'settled' END, s.outcome, coalesce(s.prompt_tokens, 0),
+           coalesce(s.cached_tokens, 0), coalesce(s.completion_tokens, 0), s.ttft_ms, s.duration_ms, s.settled_at, coalesce(s.cost, 0)
+    FROM given g LEFT JOIN wanted s ON s.tenant_id = g.tenant_id AND s.id = g.id AND s.opened_at = g.created_at
+    ON CONFLICT (tenant_id, id, created_at) DO NOTHING
+    RETURNING tenant_id, id, state
   ), free AS (
-    SELECT e.tenant_id, e.id FROM usage_event e JOIN wanted s ON s.tenant_id = e.tenant_id AND s.id = e.id
-    WHERE e.state = 'open' OR e.outcome = 'swept' FOR UPDATE OF e SKIP LOCKED
+    SELECT e.tenant_id, e.id FROM usage_event e
+      JOIN wanted s ON s.tenant_id = e.tenant_id AND s.id = e.id AND s.opened_at = e.created_at
+    WHERE (e.state = 'open' OR e.outcome = 'swept') AND e.created_at BETWEEN $3 AND $4 FOR UPDATE OF e SKIP LOCKED
   ), settled AS (
     UPDATE usage_event e
     SET state = 'settled', outcome = s.outcome, prompt_tokens = s.prompt_tokens, cached_tokens = s.cached_tokens,
         completion_tokens = s.completion_tokens, ttft_ms = s.ttft_ms, duration_ms = s.duration_ms, settled_at = s.settled_at,
         model = coalesce(s.model, e.model), cost = s.cost
     FROM free f JOIN wanted s ON s.tenant_id = f.tenant_id AND s.id = f.id
-    WHERE e.tenant_id = f.tenant_id AND e.id = f.id
-    RETURNING e.id
+    WHERE e.tenant_id = s.tenant_id AND e.id = s.id AND e.created_at = s.opened_at AND e.created_at BETWEEN $3 AND $4
+    RETURNING e.tenant_id, e.id
+  ), done AS (
+    SELECT tenant_id, id FROM settled UNION SELECT tenant_id, id FROM opened WHERE state = 'settled'
   )
-  SELECT s.id, x.id IS NOT NULL AS settled, x.id IS NULL AND e.state IS NOT DISTINCT FROM 'open' AS busy
-  FROM wanted s LEFT JOIN settled x ON x.id = s.id LEFT JOIN usage_event e ON e.tenant_id = s.tenant_id AND e.id = s.id";
+  SELECT s.id, d.id IS NOT NULL AS settled,
+         d.id IS NULL AND CASE WHEN e.id IS NULL THEN g.id IS NOT NULL ELSE e.state = 'open' END AS busy
+  FROM wanted s
+    LEFT JOIN done d ON d.tenant_id = s.tenant_id AND d.id = s.id
+    LEFT JOIN given g ON g.tenant_id = s.tenant_id AND g.id = s.id
+    LEFT JOIN usage_event e ON e.tenant_id = s.tenant_id AND e.id = s.id AND e.created_at = s.opened_at AND e.created_at BETWEEN $3 AND $4";
+
+/// Days in one call that no partition was made for so far are few.
+const MISPLACED_TRIES: u32 = 3;
 
 /// What became of a settlement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +76,8 @@ pub enum Settling {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Entry {
     id: UsageId,
+    /// When the event was opened: the day that it is in.
+    opened_at: Millis,
     /// The event's row, or what of it changes.
     #[serde(flatten)]
     row: Row,
@@ -74,13 +94,13 @@ impl Entry {
     /// # Errors
     /// A time or a number that the database has no room for.
     pub fn open(new: &NewUsage) -> Result<Self> {
-        Ok(Self { id: new.id, row: Row::Open(opening(new)?) })
+        Ok(Self { id: new.id, opened_at: new.created_at, row: Row::Open(opening(new)?) })
     }
 
     /// # Errors
     /// As [`Entry::open`].
     pub fn settle(with: &Settlement) -> Result<Self> {
-        Ok(Self { id: with.id, row: Row::Settle(settling(with)?) })
+        Ok(Self { id: with.id, opened_at: with.opened_at, row: Row::Settle(settling(with)?) })
     }
 
     /// The event.
@@ -107,12 +127,15 @@ impl Db {
         self.write_entries(&entries.iter().collect::<Vec<_>>()).await
     }
 
-    /// Opens and settles events, all of them or none, but for those that are held by somebody else. What is open already
-    /// stays as it is, so a call whose end was not heard can be repeated. Tells of each that was to be settled.
+    /// Opens and settles events, all of them or none, but for those that are held by somebody else; an event may be opened
+    /// and settled by the same call. What is open already stays as it is, so a call whose end was not heard can be repeated.
+    /// Tells of each that was to be settled.
     ///
     /// # Errors
     /// As for any statement.
     pub async fn write_entries(&self, entries: &[&Entry]) -> Result<HashMap<UsageId, Settling>> {
+        let moments = || entries.iter().map(|entry| entry.opened_at);
+        let Some((first, last)) = moments().min().zip(moments().max()) else { return Ok(HashMap::new()) };
         let (mut open, mut settle) = (Vec::new(), Vec::new());
         for entry in entries {
             match &entry.row {
@@ -120,9 +143,16 @@ impl Db {
                 Row::Settle(row) => settle.push(row.clone()),
             }
         }
-        let statement = sql(WRITE, [Value::Array(open).into(), Value::Array(settle).into()]);
-        let written = Written::find_by_statement(statement).all(self.system()).await.map_err(map)?;
-        Ok(written.into_iter().map(|row| (UsageId(row.id), row.settling())).collect())
+        let statement = sql(WRITE, [Value::Array(open).into(), Value::Array(settle).into(), instant(first)?.into(), instant(last)?.into()]);
+        let mut written = Written::find_by_statement(statement.clone()).all(self.system()).await;
+        // Something was on its way into the rest of the ledger while a partition was made for its day: it has a place now.
+        for _ in 0..MISPLACED_TRIES {
+            if !written.as_ref().is_err_and(is_misplaced) {
+                break;
+            }
+            written = Written::find_by_statement(statement.clone()).all(self.system()).await;
+        }
+        Ok(written.map_err(map)?.into_iter().map(|row| (UsageId(row.id), row.settling())).collect())
     }
 }
 
@@ -140,14 +170,15 @@ fn opening(new: &NewUsage) -> Result<Value> {
 
 fn settling(with: &Settlement) -> Result<Value> {
     Ok(json!({
-        "tenant_id": with.tenant.0, "id": with.id.0, "outcome": with.outcome.text(), "prompt_tokens": int(with.prompt_tokens),
+        "tenant_id": with.tenant.0, "id": with.id.0, "opened_at": moment(with.opened_at)?, "outcome": with.outcome.text(),
+        "prompt_tokens": int(with.prompt_tokens),
         "cached_tokens": int(with.cached_tokens.min(with.prompt_tokens)), "completion_tokens": int(with.completion_tokens),
         "ttft_ms": with.ttft_ms.map(int), "duration_ms": with.duration_ms.map(int), "settled_at": moment(with.at)?,
         "model": with.model, "cost": with.cost.decimal().to_string(),
     }))
 }
 
-fn moment(at: contract::Millis) -> Result<String> {
+fn moment(at: Millis) -> Result<String> {
     instant(at)?.format(&Rfc3339).map_err(domain::Error::internal)
 }
 

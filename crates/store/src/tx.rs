@@ -15,6 +15,7 @@ use crate::{
     files::{Files, SystemFiles},
     guardrails::SystemGuardrails,
     imports::Imports,
+    ledger_days::SystemLedgerDays,
     messages::Messages,
     prices::SystemPrices,
     prompts::Prompts,
@@ -284,6 +285,11 @@ impl SystemTx {
     #[must_use]
     pub fn guardrails(&self) -> SystemGuardrails<'_> {
         SystemGuardrails::new(self)
+    }
+
+    #[must_use]
+    pub fn ledger_days(&self) -> SystemLedgerDays<'_> {
+        SystemLedgerDays::new(self)
     }
 
     #[must_use]

@@ -3,6 +3,7 @@
 
 use crate::{
     chat_sql::{all, instant, millis, one, run, sql},
+    ledger_days::{first_open, used},
     tx::{SystemTx, TenantTx},
 };
 use contract::{
@@ -13,8 +14,12 @@ use contract::{
 use domain::{Amount, Currency, Error, Result};
 use rust_decimal::Decimal;
 use sea_orm::FromQueryResult;
-use time::{Date, OffsetDateTime};
+use time::{Date, OffsetDateTime, macros::date};
 use uuid::Uuid;
+
+/// No use of a model is older, or younger.
+pub(crate) const FIRST_DAY: Date = date!(1970 - 01 - 01);
+pub(crate) const LAST_DAY: Date = date!(9999 - 01 - 01);
 
 /// How a use of a model ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +78,8 @@ pub struct NewUsage {
 pub struct Settlement {
     pub tenant: TenantId,
     pub id: UsageId,
+    /// The event's `created_at`: says where it lies.
+    pub opened_at: Millis,
     pub outcome: Outcome,
     /// The model that answered, where that is another one than was asked for; `None` leaves it.
     pub model: Option<String>,
@@ -107,14 +114,16 @@ impl<'a> Usage<'a> {
     /// As for any statement.
     pub async fn report(&self, user: UserId, from: Date, to: Date) -> Result<Vec<UsageRow>> {
         let statement = sql(
-            "SELECT to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, model, purpose, count(*) AS requests,
-                    sum(prompt_tokens)::bigint AS prompt_tokens, sum(cached_tokens)::bigint AS cached_tokens,
-                    sum(completion_tokens)::bigint AS completion_tokens, currency, sum(cost) AS cost
-             FROM usage_event
-             WHERE tenant_id = $1 AND user_id = $2 AND state = 'settled' AND created_at >= $3 AND created_at < $4
-             GROUP BY 1, 2, 3, currency
-             ORDER BY 1 DESC, 2, 3, currency",
-            [self.tx.tenant().0.into(), user.0.into(), midnight(from).into(), (midnight(to) + time::Duration::DAY).into()],
+            &format!(
+                "SELECT to_char(u.day, 'YYYY-MM-DD') AS day, u.model, u.purpose, sum(u.requests)::bigint AS requests,
+                        sum(u.prompt_tokens)::bigint AS prompt_tokens, sum(u.cached_tokens)::bigint AS cached_tokens,
+                        sum(u.completion_tokens)::bigint AS completion_tokens, u.currency, sum(u.cost) AS cost
+                 FROM {}
+                 GROUP BY u.day, u.model, u.purpose, u.currency
+                 ORDER BY u.day DESC, u.model, u.purpose, u.currency",
+                used("u.tenant_id = $1 AND u.user_id = $4")
+            ),
+            [self.tx.tenant().0.into(), midnight(from).into(), (midnight(to) + time::Duration::DAY).into(), user.0.into()],
         );
         let rows: Vec<ReportRow> = all(self.tx.conn(), statement).await?;
         rows.into_iter().map(UsageRow::try_from).collect()
@@ -126,8 +135,10 @@ impl<'a> Usage<'a> {
     /// As for any statement.
     pub async fn as_of(&self, user: UserId) -> Result<Option<Millis>> {
         let statement = sql(
-            "SELECT max(settled_at) AS settled_at FROM usage_event WHERE tenant_id = $1 AND user_id = $2",
-            [self.tx.tenant().0.into(), user.0.into()],
+            "SELECT greatest(
+               (SELECT max(settled_at) FROM usage_daily WHERE tenant_id = $1 AND user_id = $2),
+               (SELECT max(settled_at) FROM usage_event WHERE tenant_id = $1 AND user_id = $2 AND created_at >= $3)) AS settled_at",
+            [self.tx.tenant().0.into(), user.0.into(), first_open(self.tx.conn()).await?.into()],
         );
         let newest: Option<Newest> = one(self.tx.conn(), statement).await?;
         Ok(newest.and_then(|newest| newest.settled_at).map(millis))
@@ -170,13 +181,16 @@ impl<'a> SystemUsage<'a> {
     /// As for any statement.
     pub async fn charges(&self, tenant: TenantId, from: Date, to: Date) -> Result<Vec<Charge>> {
         let statement = sql(
-            "SELECT (e.created_at AT TIME ZONE 'UTC')::date AS day, e.account_id, a.name AS account, e.team, e.cost_center, e.model, e.purpose,
-                    count(*) AS requests, sum(e.prompt_tokens)::bigint AS prompt_tokens, sum(e.cached_tokens)::bigint AS cached_tokens,
-                    sum(e.completion_tokens)::bigint AS completion_tokens, e.currency, sum(e.cost) AS cost
-             FROM usage_event e LEFT JOIN service_account a ON a.tenant_id = e.tenant_id AND a.id = e.account_id
-             WHERE e.tenant_id = $1 AND e.state = 'settled' AND e.created_at >= $2 AND e.created_at < $3
-             GROUP BY 1, 2, 3, 4, 5, 6, 7, e.currency
-             ORDER BY 1, 3, 4, 5, 6, 7, e.currency",
+            &format!(
+                "SELECT u.day, u.account_id, a.name AS account, u.team, u.cost_center, u.model, u.purpose,
+                        sum(u.requests)::bigint AS requests, sum(u.prompt_tokens)::bigint AS prompt_tokens,
+                        sum(u.cached_tokens)::bigint AS cached_tokens, sum(u.completion_tokens)::bigint AS completion_tokens,
+                        u.currency, sum(u.cost) AS cost
+                 FROM {} LEFT JOIN service_account a ON a.tenant_id = u.tenant_id AND a.id = u.account_id
+                 GROUP BY 1, 2, 3, 4, 5, 6, 7, u.currency
+                 ORDER BY 1, 3, 4, 5, 6, 7, u.currency",
+                used("u.tenant_id = $1")
+            ),
             [tenant.0.into(), midnight(from).into(), (midnight(to) + time::Duration::DAY).into()],
         );
         let rows: Vec<ChargeRow> = all(self.tx.conn(), statement).await?;
@@ -190,8 +204,10 @@ impl<'a> SystemUsage<'a> {
     /// As for any statement.
     pub async fn settle_stale(&self, before: Millis, at: Millis) -> Result<u64> {
         let statement = sql(
-            "UPDATE usage_event SET state = 'settled', outcome = $1, settled_at = $2 WHERE state = 'open' AND created_at < $3",
-            [Outcome::Swept.text().into(), instant(at)?.into(), instant(before)?.into()],
+            "UPDATE usage_event SET state = 'settled', outcome = $1, settled_at = $2
+             WHERE state = 'open' AND created_at < $3 AND created_at >= $4",
+            // Nothing of a closed day is open.
+            [Outcome::Swept.text().into(), instant(at)?.into(), instant(before)?.into(), first_open(self.tx.conn()).await?.into()],
         );
         Ok(self.tx.changed(run(self.tx.conn(), statement).await?))
     }
@@ -237,7 +253,8 @@ pub(crate) fn money(currency: String, amount: Decimal) -> Result<Money> {
     Ok(Money { currency, pico: Amount::from_stored(amount)?.pico() })
 }
 
-fn midnight(day: Date) -> OffsetDateTime {
+/// When a day of the ledger begins.
+pub(crate) fn midnight(day: Date) -> OffsetDateTime {
     day.midnight().assume_utc()
 }
 

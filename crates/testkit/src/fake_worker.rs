@@ -169,6 +169,11 @@ impl FakeWorker {
         self.inner().totals
     }
 
+    /// Counts tokens of completions that it tells nobody of.
+    pub fn miscount(&self, completion_tokens: u64) {
+        self.inner().totals.completion_tokens += completion_tokens;
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         lock(&self.inner)
     }

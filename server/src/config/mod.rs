@@ -10,6 +10,7 @@ mod database;
 mod files;
 mod identity;
 mod layers;
+mod ledger;
 mod log;
 mod metrics;
 mod models;
@@ -24,6 +25,7 @@ pub use bootstrap::Bootstrap;
 pub use database::Database;
 pub use files::Files;
 pub use identity::Identity;
+pub use ledger::Ledger;
 pub use log::{Log, LogFormat};
 pub use metrics::Metrics;
 pub use models::{Model, Models};
@@ -51,6 +53,7 @@ pub struct Config {
     pub metrics: Metrics,
     pub database: Database,
     pub identity: Identity,
+    pub ledger: Ledger,
     pub log: Log,
     pub bootstrap: Bootstrap,
     pub workers: Workers,
@@ -77,6 +80,7 @@ impl Config {
         config.files.check(&mut wrong);
         config.batches.check(&mut wrong);
         config.bootstrap.check(&mut wrong);
+        config.ledger.check(&mut wrong);
         config.log.check(&mut wrong);
         config.models.complete(&config.cache_dir, &config.workers, &mut wrong);
         upstreams::complete(&mut config.upstreams, &config.models, &mut wrong);

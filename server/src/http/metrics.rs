@@ -47,6 +47,8 @@ pub struct Metrics {
     energy: Family<Labels, Gauge<f64, AtomicU64>>,
     /// Part of the prompt tokens that the prefix cache had, since the worker's start.
     hits: Family<Labels, Gauge<f64, AtomicU64>>,
+    /// Tokens by which workers' counters and what was heard of them differ: unexplained, and because answers were cut.
+    drift: [Family<Labels, Gauge>; 2],
     /// In the order of [`TOTALS`].
     totals: [Family<Labels, Counter>; TOTALS.len()],
 }
@@ -92,6 +94,10 @@ impl Default for Metrics {
         registry.register_with_unit("worker_model_memory", memory, Unit::Bytes, model_memory.clone());
         let hits = Family::<Labels, Gauge<f64, AtomicU64>>::default();
         registry.register("worker_prefix_hit_ratio", "Part of the prompt tokens that the prefix cache had", hits.clone());
+        let drift: [Family<Labels, Gauge>; 2] = std::array::from_fn(|_| Family::default());
+        let help = "Tokens by which the worker's counters and what the ledger was told of its answers differ, unexplained";
+        registry.register("ledger_drift_tokens", help, drift[0].clone());
+        registry.register("ledger_cut_tokens", "The same, of answers whose last counters were not heard", drift[1].clone());
         let totals = TOTALS.map(|(name, help, _)| {
             let counter = Family::<Labels, Counter>::default();
             registry.register(name, help, counter.clone());
@@ -111,6 +117,7 @@ impl Default for Metrics {
             power,
             energy,
             hits,
+            drift,
             totals,
         }
     }
@@ -139,6 +146,9 @@ impl Metrics {
             self.queued.get_or_create(&labels).set(i64::from(worker.queued));
             worker.models.iter().for_each(|model| self.model(&worker.name, model));
             worker.devices.iter().for_each(|device| self.device(&worker.name, device));
+            for (family, tokens) in self.drift.iter().zip([worker.reconciled.drift, worker.reconciled.cut]) {
+                family.get_or_create(&labels).set(i64::try_from(tokens).unwrap_or(i64::MAX));
+            }
             for (family, (.., read)) in self.totals.iter().zip(TOTALS) {
                 family.get_or_create(&labels).inner().store(read(&worker.totals), Ordering::Relaxed);
             }

@@ -41,7 +41,9 @@ impl Product {
 
     fn of(config: &Config, db: Db, inference: Inference, clock: Arc<dyn Clock>) -> Self {
         let identity = identity(config, db.clone(), clock.clone());
-        let services = Services::new(db.clone(), inference.clone(), identity.clone(), clock).with_file_limits(config.files.limits());
+        let services = Services::new(db.clone(), inference.clone(), identity.clone(), clock)
+            .with_file_limits(config.files.limits())
+            .keeping_ledger(config.ledger.kept_days());
         Self { db, identity, inference, services }
     }
 }

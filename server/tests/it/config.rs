@@ -102,6 +102,7 @@ fn values_that_cannot_work_are_refused() {
         ("[files]\nfile_mib = 0\n", "files.file_mib"),
         ("[files]\ntenant_mib = 50\n", "files.tenant_mib"),
         ("[batches]\nparallel = 257\n", "batches.parallel"),
+        ("[ledger]\nretention_days = 366\n", "ledger.retention_days"),
         ("[database]\ntenant_url = \"postgres://x/y\"\n", "database.system_url"),
         ("[[models.offered]]\nid = \"a\"\npath = \"a\"\n[[models.offered]]\nid = \"a\"\npath = \"b\"\n", "occurs twice"),
         ("[[models.offered]]\nid = \"a\"\npath = \"a\"\nsize = 3\n", "size"),
@@ -126,6 +127,14 @@ fn values_that_cannot_work_are_refused() {
         let text = load(Some(toml), &[]).expect_err(toml).to_string();
         assert!(text.contains(expected), "{toml}: {text}");
     }
+}
+
+#[test]
+fn the_ledger_is_kept_for_more_than_a_year_or_for_ever() {
+    let days = |toml: &str| load(Some(toml), &[]).expect("valid").ledger.kept_days();
+    assert_eq!(days(""), Some(400));
+    assert_eq!(days("[ledger]\nretention_days = 367\n"), Some(367));
+    assert_eq!(days("[ledger]\nretention_days = 0\n"), None);
 }
 
 #[test]

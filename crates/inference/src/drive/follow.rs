@@ -32,6 +32,9 @@ impl Driver {
                 () = &mut unheard => return Attempt::Stopped,
                 event = dispatched.events.next() => event,
             };
+            if let Some(Ok(event)) = &event {
+                dispatched.hear(event);
+            }
             let output = match event {
                 Some(Ok(Event::Done { finish, usage, timings })) => {
                     self.ticket.report(usage);

@@ -235,6 +235,7 @@ mod tests {
         let settlement = Settlement {
             tenant: Uuid::now_v7().into(),
             id: UsageId(Uuid::now_v7()),
+            opened_at: AT,
             outcome: Outcome::Ok,
             model: None,
             prompt_tokens: 3,

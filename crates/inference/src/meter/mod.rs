@@ -11,7 +11,10 @@ mod reservation;
 mod writer;
 
 use crate::generation::Outcome;
-use contract::ids::{NodeId, UsageId};
+use contract::{
+    Millis,
+    ids::{NodeId, UsageId},
+};
 use domain::{Actor, Amount, Clock, Currency, Error, Payer, Quota, Result};
 pub use minute::Standing;
 use policy::Tariff;
@@ -98,6 +101,14 @@ impl Meter {
         self.node
     }
 
+    pub(crate) fn db(&self) -> &Db {
+        &self.db
+    }
+
+    pub(crate) fn now(&self) -> Millis {
+        self.clock.now()
+    }
+
     pub(crate) fn quotas(&self) -> &Quotas {
         &self.quotas
     }
@@ -109,8 +120,8 @@ impl Meter {
     /// [`Error::QuotaExceeded`] by a budget or limit; [`Error::Unavailable`] whatever kept budgets from being read or the
     /// ledger from being written.
     pub(crate) async fn open(&self, actor: Actor, reservation: Reservation, fallbacks: Vec<String>) -> Result<Ticket> {
-        let id = UsageId(Uuid::now_v7());
-        let opened = self.open_as(id, &actor, &reservation, fallbacks).await;
+        let (id, at) = (UsageId(Uuid::now_v7()), self.clock.now());
+        let opened = self.open_as(id, at, &actor, &reservation, fallbacks).await;
         let (tariff, hold, longest_answer) = opened.map_err(|error| match error {
             error @ Error::QuotaExceeded { .. } => {
                 tracing::info!(request = %actor.request(), %error, "a use was refused");
@@ -121,19 +132,20 @@ impl Meter {
                 Error::unavailable("ledger", Some(RETRY_AFTER_S))
             }
         })?;
-        let account = Account { model: reservation.model, tariff, limits: hold.limits(), longest_answer };
+        let account = Account { model: reservation.model, opened_at: at, tariff, limits: hold.limits(), longest_answer };
         Ok(Ticket { id, actor, account, hold: Some(hold), meter: self.clone(), reported: Mutex::new(Usage::default()) })
     }
 
     async fn open_as(
         &self,
         id: UsageId,
+        at: Millis,
         actor: &Actor,
         reservation: &Reservation,
         fallbacks: Vec<String>,
     ) -> Result<(Tariff, Hold, Option<u32>)> {
         let policy = self.quotas.policy().await?;
-        let (at, payer) = (self.clock.now(), Payer::of(actor));
+        let payer = Payer::of(actor);
         let tariff = policy.tariff(std::iter::once(reservation.model.clone()).chain(fallbacks), at)?;
         let mut covered = reservation.clone();
         let (hold, most) = loop {
@@ -164,10 +176,11 @@ impl Meter {
         Ok((tariff, hold, shortened.then(|| covered.longest_answer())))
     }
 
-    fn settlement(&self, id: UsageId, actor: &Actor, figures: &Figures, cost: Amount) -> Settlement {
+    fn settlement(&self, (id, opened_at): (UsageId, Millis), actor: &Actor, figures: &Figures, cost: Amount) -> Settlement {
         Settlement {
             tenant: actor.tenant(),
             id,
+            opened_at,
             outcome: figures.outcome.into(),
             model: figures.model.clone(),
             prompt_tokens: figures.usage.prompt_tokens,
@@ -183,10 +196,11 @@ impl Meter {
     /// The one way a use is settled, by compare-and-set. With a journal it is settled once it is in there; otherwise, or where
     /// that cannot be written, it is tried again while the database does not answer, and what still fails is the sweeper's.
     /// Budgets follow the ledger: what is not written is not spent.
-    async fn settle(self, id: UsageId, actor: Actor, figures: Figures, cost: Amount, hold: Hold) {
+    async fn settle(self, of: (UsageId, Millis), actor: Actor, figures: Figures, cost: Amount, hold: Hold) {
+        let (id, _) = of;
         let tokens = u64::from(figures.usage.prompt_tokens) + u64::from(figures.usage.completion_tokens);
         let (began, mut pause, mut failed) = (Instant::now(), SETTLE_PAUSE, false);
-        let entry = match Entry::settle(&self.settlement(id, &actor, &figures, cost)) {
+        let entry = match Entry::settle(&self.settlement(of, &actor, &figures, cost)) {
             Ok(entry) => entry,
             Err(error) => {
                 tracing::error!(usage = %id, request = %actor.request(), ?figures, %error, "a use has figures that the ledger has no room for");
@@ -266,6 +280,8 @@ pub struct Ticket {
 struct Account {
     /// The model that was asked for.
     model: String,
+    /// As the ledger has it.
+    opened_at: Millis,
     tariff: Tariff,
     limits: Limits,
     /// Tokens that an answer may have, where the budget covers no longer one.
@@ -334,7 +350,7 @@ impl Ticket {
 
     fn settling(&self, figures: Figures, hold: Hold) -> impl Future<Output = ()> + Send + use<> {
         let cost = self.cost(&figures).map_or(Amount::ZERO, |(_, cost)| cost);
-        self.meter.clone().settle(self.id, self.actor.clone(), figures, cost, hold)
+        self.meter.clone().settle((self.id, self.account.opened_at), self.actor.clone(), figures, cost, hold)
     }
 }
 

@@ -1,6 +1,6 @@
 //! How busy the backends are, for the operator's metrics.
 
-use super::{Pool, member::Member};
+use super::{Pool, Reconciled, member::Member};
 use futures::future::join_all;
 use std::sync::Arc;
 use worker_protocol::{Device, LoadedModel, Status, Totals};
@@ -22,6 +22,8 @@ pub struct WorkerLoad {
     pub totals: Totals,
     /// What its machine draws.
     pub devices: Vec<Device>,
+    /// How its counters agree with what was heard of its answers.
+    pub reconciled: Reconciled,
 }
 
 impl Pool {
@@ -44,6 +46,7 @@ impl Pool {
             queued: 0,
             totals: Totals::default(),
             devices: Vec::new(),
+            reconciled: member.reconciled(),
         };
         let Some(Status { models, busy, queued, totals, devices, .. }) = status else { return absent };
         WorkerLoad { models, busy, queued, totals, devices, ready: member.is_ready(), ..absent }

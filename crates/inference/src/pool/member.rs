@@ -7,6 +7,7 @@ use super::{
     choice::{Candidate, Terms},
     health::{Health, Phase},
     latency::Latencies,
+    tally::{Heard, PAST, Reconciled, Rest, Tally},
 };
 use std::{
     sync::{
@@ -20,7 +21,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use worker_protocol::{LoadedModel, ModelState};
+use worker_protocol::{LoadedModel, ModelState, Status};
 
 /// Identifies a member within its pool.
 pub(crate) type MemberId = usize;
@@ -36,6 +37,7 @@ pub(crate) struct Member {
     terms: Terms,
     seat: Mutex<Seat>,
     latencies: Mutex<Latencies>,
+    tally: Mutex<Tally>,
     /// Completions of this process that run on it now.
     in_flight: AtomicU32,
     poll: Notify,
@@ -60,6 +62,7 @@ impl Member {
             terms,
             seat: Mutex::default(),
             latencies: Mutex::default(),
+            tally: Mutex::default(),
             in_flight: AtomicU32::new(0),
             poll: Notify::new(),
             left,
@@ -71,9 +74,19 @@ impl Member {
         self.seat.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How its counters agree with what was heard of it, since this process began.
+    pub(super) fn reconciled(&self) -> Reconciled {
+        self.tally().all()
+    }
+
     /// A backend is there; polls will tell whether it is ready.
     pub(super) fn attach(&self, backend: Arc<dyn Backend>) {
         self.update(|seat| {
+            self.tally().anew();
             seat.backend = Some(backend);
             seat.breaker = Breaker::default();
             seat.health.set(Phase::Starting, "starting");
@@ -127,16 +140,39 @@ impl Member {
 
     async fn poll_once(&self, timing: &PoolTiming) {
         let Some(backend) = self.seat().backend.clone() else { return };
+        let rest = self.tally().rest();
         let answer = match tokio::time::timeout(timing.answer, backend.status()).await {
             Ok(answer) => answer,
             Err(_) => Err(BackendError::Lost("no answer in time".into())),
         };
+        if let Ok(status) = &answer {
+            self.compare(&backend, rest, status);
+        }
         self.update(|seat| {
             // The supervisor may have put another one into the seat meanwhile.
             if seat.holds(&backend) {
                 seat.health.observe(answer);
             }
         });
+    }
+
+    /// An answer of this backend begins.
+    fn begin(&self, backend: &Arc<dyn Backend>) -> u64 {
+        // Held until it is counted: another process must not take the seat in between.
+        let seat = self.seat();
+        if seat.holds(backend) { self.tally().begin() } else { PAST }
+    }
+
+    /// Only workers count as the ledger does.
+    fn compare(&self, backend: &Arc<dyn Backend>, rest: Option<Rest>, status: &Status) {
+        let held = self.seat().holds(backend);
+        if !held || !backend.counts_to_the_end() {
+            return;
+        }
+        let drift = self.tally().compare(rest, status);
+        if drift > 0 {
+            tracing::error!(worker = self.name, tokens = drift, "a worker's counters and what was heard of its answers differ");
+        }
     }
 
     /// A ready backend with the model, and how loaded it is (thousandths of its slots). One that has to load the model
@@ -230,6 +266,9 @@ impl Seat {
 pub(super) struct Lease {
     pub(super) member: Arc<Member>,
     pub(super) backend: Arc<dyn Backend>,
+    pub(super) heard: Heard,
+    /// Of the member's process.
+    life: u64,
     judged: bool,
 }
 
@@ -237,7 +276,8 @@ impl Lease {
     pub(super) fn new(member: Arc<Member>, backend: Arc<dyn Backend>) -> Self {
         member.in_flight.fetch_add(1, Ordering::Relaxed);
         member.seat().breaker.begin();
-        Self { member, backend, judged: false }
+        let life = member.begin(&backend);
+        Self { member, backend, heard: Heard::default(), life, judged: false }
     }
 
     /// What this completion says about the backend, for its circuit breaker.
@@ -264,6 +304,7 @@ impl Drop for Lease {
         if !self.judged {
             self.member.seat().breaker.told_nothing();
         }
+        self.member.tally().end(self.life, &self.heard);
         self.member.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -14,6 +14,7 @@ mod member;
 mod process;
 mod registry;
 pub mod supervisor;
+mod tally;
 pub mod upstream;
 mod worker;
 
@@ -24,6 +25,7 @@ pub(crate) use member::MemberId;
 pub use process::WorkerProcess;
 pub use registry::RegisterError;
 use supervisor::Restart;
+pub use tally::{Reconciled, Tokens};
 pub use upstream::{LengthField, Upstream, UpstreamKind, UpstreamModel};
 pub use worker::WorkerBackend;
 pub use worker_protocol::{Device, LoadedModel, ModelState, Totals};
@@ -198,6 +200,11 @@ impl Pool {
         members.iter().map(|member| member.describe()).collect::<Vec<_>>().join(", ")
     }
 
+    /// How the counters of each worker agree with what was heard of it, since this process began.
+    pub(crate) fn reconciled(&self) -> Vec<(String, Reconciled)> {
+        self.members().iter().map(|member| (member.name.clone(), member.reconciled())).collect()
+    }
+
     fn members(&self) -> MutexGuard<'_, Vec<Arc<Member>>> {
         self.inner.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -334,6 +341,11 @@ impl Dispatched {
     /// Where it runs.
     pub(crate) fn backend(&self) -> Arc<dyn Backend> {
         self.lease.backend.clone()
+    }
+
+    /// What was heard of the answer, for the comparison with its worker's counters.
+    pub(crate) fn hear(&mut self, event: &Event) {
+        self.lease.heard.hear(event);
     }
 
     /// The connection was lost.

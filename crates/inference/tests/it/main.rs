@@ -9,6 +9,7 @@ mod guard;
 mod journal;
 mod money;
 mod pool;
+mod reconcile;
 mod routing;
 mod setup;
 mod supervisor;

@@ -9,6 +9,7 @@ mod chats;
 mod guardrails;
 mod files;
 mod isolation;
+mod ledger;
 mod recovery;
 mod responses;
 mod search;

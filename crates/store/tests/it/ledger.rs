@@ -18,7 +18,7 @@ use uuid::Uuid;
 /// 2026-03-01T23:59:59.500Z
 const LATE: i64 = 1_772_409_599_500;
 
-fn usage(actor: &Actor, created_at: i64) -> NewUsage {
+pub fn usage(actor: &Actor, created_at: i64) -> NewUsage {
     NewUsage {
         tenant: actor.tenant(),
         program: None,
@@ -36,10 +36,11 @@ fn usage(actor: &Actor, created_at: i64) -> NewUsage {
     }
 }
 
-fn settlement(new: &NewUsage, outcome: Outcome, at: i64) -> Settlement {
+pub fn settlement(new: &NewUsage, outcome: Outcome, at: i64) -> Settlement {
     Settlement {
         tenant: new.tenant,
         id: new.id,
+        opened_at: new.created_at,
         outcome,
         model: None,
         prompt_tokens: 10,
@@ -52,11 +53,11 @@ fn settlement(new: &NewUsage, outcome: Outcome, at: i64) -> Settlement {
     }
 }
 
-async fn open(test: &TestDb, new: &NewUsage) {
+pub async fn open(test: &TestDb, new: &NewUsage) {
     test.db.write_ledger(&[new], &[]).await.unwrap();
 }
 
-async fn settle(test: &TestDb, new: &NewUsage, outcome: Outcome, at: i64) -> bool {
+pub async fn settle(test: &TestDb, new: &NewUsage, outcome: Outcome, at: i64) -> bool {
     test.db.write_ledger(&[], &[&settlement(new, outcome, at)]).await.unwrap()[&new.id] == Settling::Done
 }
 
@@ -127,6 +128,56 @@ async fn a_row_that_somebody_holds_keeps_nobody_else_waiting() {
     deleting.commit().await.unwrap();
     let settled = test.db.write_ledger(&[], &both).await.unwrap();
     assert_eq!((settled[&uses[0].id], settled[&uses[1].id]), (Settling::Done, Settling::Before));
+}
+
+#[tokio::test]
+async fn a_use_is_opened_and_settled_by_the_same_call() {
+    let test = TestDb::new().await;
+    let tenant = testkit::tenant(&test, "a").await;
+    let actor = testkit::user(&test, &tenant, &[Role::User]).await;
+    let now = SystemClock.now();
+    // One is open already, one is only opened, one is of another day; of one nobody knows.
+    let [open_before, both, stays_open, of_last_year, unknown] =
+        [now, now, now, now - 400 * 24 * 60 * 60 * 1000, now].map(|created_at| usage(&actor, created_at));
+    open(&test, &open_before).await;
+    let settlements = [&open_before, &both, &of_last_year, &unknown].map(|new| settlement(new, Outcome::Failed, now));
+    let settle = settlements.each_ref();
+    let write = || async { test.db.write_ledger(&[&open_before, &both, &stays_open, &of_last_year], &settle).await.unwrap() };
+    let told = write().await;
+    let of = |told: &std::collections::HashMap<UsageId, Settling>| settlements.each_ref().map(|with| told[&with.id]);
+    assert_eq!(of(&told), [Settling::Done, Settling::Done, Settling::Done, Settling::Before]);
+    let told = write().await;
+    assert_eq!(of(&told), [Settling::Before; 4], "what was not heard is said again");
+    let settled = "SELECT count(*) AS value FROM usage_event WHERE state = 'settled' AND outcome = 'failed' AND completion_tokens = 7 AND ttft_ms = 5";
+    assert_eq!(test.count_as_owner(settled).await, 3);
+    assert_eq!(test.count_as_owner("SELECT count(*) AS value FROM usage_event WHERE state = 'open'").await, 1);
+    assert!(test.db.write_ledger(&[], &[]).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the test is the one who has not finished")]
+async fn a_use_that_another_statement_is_opening_is_busy() {
+    let test = TestDb::new().await;
+    let tenant = testkit::tenant(&test, "a").await;
+    let actor = testkit::user(&test, &tenant, &[Role::User]).await;
+    let new = usage(&actor, SystemClock.now());
+    let with = settlement(&new, Outcome::Ok, SystemClock.now());
+    let owner = sea_orm::Database::connect(&test.owner_url).await.unwrap();
+    let opening = sea_orm::TransactionTrait::begin(&owner).await.unwrap();
+    let insert = format!(
+        "INSERT INTO usage_event (tenant_id, id, model, purpose, reserved_tokens, request_id, created_at)
+         VALUES ('{}', '{}', 'm', 'chat', 100, '{}', 'epoch'::timestamptz + {} * interval '1 millisecond')",
+        new.tenant, new.id, new.id, new.created_at
+    );
+    sea_orm::ConnectionTrait::execute_unprepared(&opening, &insert).await.unwrap();
+    let (told, ()) = tokio::join!(test.db.write_ledger(&[&new], &[&with]), async {
+        let waits = "SELECT count(*) AS value FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        testkit::eventually("the second one waits for the first", 20, || async { test.count_as_owner(waits).await > 0 }).await;
+        opening.commit().await.unwrap();
+    });
+    assert_eq!(told.unwrap()[&new.id], Settling::Busy, "it cannot be seen yet whether it is settled");
+    let told = test.db.write_ledger(&[&new], &[&with]).await.unwrap();
+    assert_eq!(told[&new.id], Settling::Done);
 }
 
 #[tokio::test]

@@ -18,11 +18,11 @@ fn text(row: &QueryResult, column: &str) -> String {
     row.try_get("", column).unwrap()
 }
 
-/// Tables that hold a tenant's rows: those with `tenant_id`, and `tenant` itself.
+/// Tables that hold a tenant's rows: those with `tenant_id`, and `tenant` itself. Not partitions, which answer to nobody.
 const TENANT_TABLES: &str = "
     SELECT c.oid, c.relname::text AS name, c.relrowsecurity AS enabled, c.relforcerowsecurity AS forced
     FROM pg_class c
-    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
       AND (c.relname = 'tenant' OR EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'tenant_id' AND NOT a.attisdropped))";
 
 #[tokio::test]
@@ -33,6 +33,28 @@ async fn every_tenant_table_forces_rls() {
         wrong.is_empty(),
         "{}\nIf you are here because this failed: CALL enforce_tenancy('your_table') in the migration that creates it.",
         wrong.join("\n")
+    );
+}
+
+#[tokio::test]
+async fn partitions_answer_to_nobody_but_their_owner() {
+    let test = TestDb::new().await;
+    let partitions = rows(
+        &test,
+        "SELECT c.relname::text AS name,
+                c.relrowsecurity AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid)
+                  AND NOT EXISTS (SELECT FROM aclexplode(c.relacl) a WHERE a.grantee <> c.relowner)
+                  AND NOT EXISTS (SELECT FROM pg_attribute t WHERE t.attrelid = c.oid AND t.attacl IS NOT NULL) AS closed
+         FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relispartition AND c.relkind IN ('r', 'p')",
+    )
+    .await;
+    assert!(partitions.len() >= 9, "only {} partitions found: the query is wrong", partitions.len());
+    let open: Vec<String> =
+        partitions.iter().filter(|row| !row.try_get::<bool>("", "closed").unwrap()).map(|row| text(row, "name")).collect();
+    assert!(
+        open.is_empty(),
+        "{open:?}. If you are here because this failed: the policies of a table do not count for whoever asks its partition. No grants, \
+         no policies, and row-level security enabled on every partition."
     );
 }
 

@@ -49,6 +49,9 @@ async fn furnish(test: &TestDb, tenant: &TestTenant, actor: &Actor) {
              INSERT INTO turn_event (tenant_id, turn_id, seq, payload) VALUES ('{tenant}', '{turn}', 1, '{{}}');
              INSERT INTO usage_event (tenant_id, id, user_id, model, purpose, reserved_tokens, request_id)
                VALUES ('{tenant}', '{turn}', '{user}', 'm', 'chat', 1, '{turn}');
+             INSERT INTO usage_daily (tenant_id, day, user_id, team, cost_center, model, purpose, requests, failures, prompt_tokens, cached_tokens,
+                 completion_tokens, cost, ttft_ms, ttft_count, duration_ms, duration_count, settled_at)
+               VALUES ('{tenant}', '2020-01-01', '{user}', '', '', 'm', 'chat', 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, now());
              INSERT INTO service_account (tenant_id, id, name, purpose) VALUES ('{tenant}', '{turn}', 'secret', 'secret');
              INSERT INTO api_key (tenant_id, id, account_id, hash, hint, scopes)
                VALUES ('{tenant}', '{turn}', '{turn}', sha256('{turn}'::text::bytea), 'abcd', '{{inference}}');
@@ -84,7 +87,8 @@ async fn tables(test: &TestDb) -> Vec<String> {
     let owner = sea_orm::Database::connect(&test.owner_url).await.unwrap();
     let rows = owner
         .query_all_raw(statement(
-            "SELECT table_name::text AS name FROM information_schema.columns WHERE table_schema = 'public' AND column_name = 'tenant_id'",
+            "SELECT table_name::text AS name FROM information_schema.columns WHERE table_schema = 'public' AND column_name = 'tenant_id'
+               AND table_name NOT IN (SELECT relname FROM pg_class WHERE relispartition)",
             [],
         ))
         .await
@@ -136,7 +140,6 @@ async fn a_tenant_changes_and_removes_nobody_elses_rows() {
         "UPDATE conversation SET title = 'x' WHERE tenant_id = ",
         "UPDATE message SET content = 'x' WHERE tenant_id = ",
         "UPDATE turn SET status = 'stopped' WHERE tenant_id = ",
-        "UPDATE usage_event SET prompt_tokens = 1 WHERE tenant_id = ",
         "DELETE FROM app_user WHERE tenant_id = ",
         "DELETE FROM conversation WHERE tenant_id = ",
         "DELETE FROM message WHERE tenant_id = ",
@@ -176,7 +179,17 @@ async fn a_tenant_adds_nothing_to_another_and_moves_nothing_there() {
         format!("INSERT INTO user_role (tenant_id, user_id, role) VALUES ('{own}', '{anna}', 'system_admin')"),
         "UPDATE audit_event SET actor = 'somebody else'".to_owned(),
         "DELETE FROM audit_event".to_owned(),
+        // The ledger is read only, and only as a whole.
+        format!("INSERT INTO usage_event (tenant_id, id, model, purpose, reserved_tokens, request_id) VALUES ('{own}', '{new}', 'm', 'chat', 1, '{new}')"),
+        "UPDATE usage_event SET prompt_tokens = 1".to_owned(),
         "DELETE FROM usage_event".to_owned(),
+        "SELECT * FROM usage_event_rest".to_owned(),
+        "UPDATE usage_daily SET cost = 0".to_owned(),
+        "DELETE FROM usage_daily".to_owned(),
+        "UPDATE ledger_day SET closed_at = now()".to_owned(),
+        "SELECT ledger_prepare(1)".to_owned(),
+        "SELECT ledger_hold('2020-01-01')".to_owned(),
+        "SELECT ledger_drop('2020-01-01')".to_owned(),
         // Nobody gives themselves money, or makes what they spent undone.
         "UPDATE budget SET amount = 1000".to_owned(),
         "UPDATE budget_period SET spent = 0".to_owned(),
@@ -190,6 +203,33 @@ async fn a_tenant_adds_nothing_to_another_and_moves_nothing_there() {
         "SELECT * FROM audit_seal".to_owned(),
         "SELECT * FROM sign_in_throttle".to_owned(),
         "SET ROLE kontor_system".to_owned(),
+    ];
+    for attempt in attempts {
+        assert!(connection.execute_unprepared(&attempt).await.is_err(), "this worked: {attempt}");
+    }
+}
+
+#[tokio::test]
+async fn the_system_login_takes_nothing_out_of_the_ledger() {
+    let house = House::build().await;
+    let tenant = house.a.id;
+    let ended = "INSERT INTO ledger_day (day, closed_at, dropped_at) VALUES ('2020-01-01', now(), now())";
+    execute_as_owner(&house.test, ended).await;
+    let connection = house.test.login("kontor_system").await;
+    let attempts = [
+        "DELETE FROM usage_event".to_owned(),
+        "UPDATE usage_event SET created_at = now()".to_owned(),
+        "SELECT * FROM usage_event_rest".to_owned(),
+        "DELETE FROM usage_event_rest".to_owned(),
+        "UPDATE usage_daily SET cost = 0".to_owned(),
+        // Nobody but the sums has it any more.
+        format!("DELETE FROM usage_daily WHERE tenant_id = '{tenant}'"),
+        "UPDATE ledger_day SET dropped_at = NULL".to_owned(),
+        "DELETE FROM ledger_day".to_owned(),
+        "SELECT ledger_add_day('2020-01-01')".to_owned(),
+        // Neither what is young nor what is not summed up.
+        "SELECT ledger_drop((now() AT TIME ZONE 'UTC')::date - 300)".to_owned(),
+        "SELECT ledger_drop('2019-01-01')".to_owned(),
     ];
     for attempt in attempts {
         assert!(connection.execute_unprepared(&attempt).await.is_err(), "this worked: {attempt}");
@@ -261,8 +301,10 @@ async fn an_account_takes_everything_along_but_the_ledger() {
         let left = house.test.count_as_owner(&format!("SELECT count(*) AS value FROM {table} WHERE tenant_id = '{own}'")).await;
         assert_eq!(left, 0, "{table}");
     }
-    let nameless = format!("SELECT count(*) AS value FROM usage_event WHERE tenant_id = '{own}' AND user_id IS NULL");
-    assert_eq!(house.test.count_as_owner(&nameless).await, 1);
+    for table in ["usage_event", "usage_daily"] {
+        let nameless = format!("SELECT count(*) AS value FROM {table} WHERE tenant_id = '{own}' AND user_id IS NULL");
+        assert_eq!(house.test.count_as_owner(&nameless).await, 1, "{table}");
+    }
 }
 
 #[tokio::test]
