@@ -15,8 +15,6 @@ use step::Step;
 
 /// All steps, oldest first. What is released is never changed, see `README.md`.
 const STEPS: [Step; 12] = [
-const STEPS: [Step; 12] = [
-const STEPS: [Step; 12] = [
     // Tenants, people, chats, ledger, audit.
     Step { name: "m0001_ground_floor", sql: include_str!("m0001_ground_floor.sql") },
     Step { name: "m0002_served_model", sql: include_str!("m0002_served_model.sql") },

@@ -36,7 +36,7 @@ CREATE OR REPLACE FUNCTION usage_event_settles_once() RETURNS trigger
   LANGUAGE plpgsql
   AS $$
 DECLARE
-  forgotten usage_event := OLD;
+  forgotten record := OLD;
 BEGIN
   forgotten.user_id := NULL;
   IF OLD.state = 'settled' AND OLD.outcome <> 'swept' AND NEW IS DISTINCT FROM OLD AND NEW IS DISTINCT FROM forgotten THEN

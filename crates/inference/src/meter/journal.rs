@@ -132,7 +132,9 @@ impl Journal {
 impl Drop for Journal {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if state.active.outstanding == 0 && let Err(error) = fs::remove_file(&state.active.path) {
+        if state.active.outstanding == 0
+            && let Err(error) = fs::remove_file(&state.active.path)
+        {
             tracing::warn!(%error, path = %state.active.path.display(), "an empty journal could not be removed");
         }
     }

@@ -16,12 +16,12 @@ use contract::{
     ids::{NodeId, UsageId},
 };
 use domain::{Actor, Amount, Clock, Currency, Error, Payer, Quota, Result};
+use journal::Journal;
 pub use minute::Standing;
 use policy::Tariff;
 pub use quotas::Limits;
 use quotas::{Hold, Quotas, Wanted};
 pub(crate) use reservation::Reservation;
-use journal::Journal;
 use std::{
     fmt, io,
     path::Path,
