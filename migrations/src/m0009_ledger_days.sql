@@ -178,6 +178,9 @@ BEGIN
   END IF;
   IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = to_regclass('public.' || part) AND tgname = 'late') THEN
     EXECUTE format('CREATE TRIGGER late AFTER INSERT ON %I FOR EACH ROW EXECUTE FUNCTION ledger_late()', part);
+    -- A use that the sweeper gave up may get its figures after all.
+    EXECUTE format('CREATE TRIGGER late_figures AFTER UPDATE ON %I FOR EACH ROW WHEN (OLD.outcome IS DISTINCT FROM NEW.outcome) '
+      'EXECUTE FUNCTION ledger_late()', part);
   END IF;
   RETURN true;
 END

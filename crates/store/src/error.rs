@@ -2,6 +2,7 @@
 
 use domain::Error;
 use sea_orm::{DbErr, RuntimeErr, SqlErr};
+use std::borrow::Cow;
 
 /// Seconds after which a client may try again when the database was not available.
 const RETRY_AFTER_S: u32 = 1;
@@ -27,8 +28,7 @@ pub(crate) fn map_sqlx(error: sqlx::Error) -> Error {
 
 /// A row does not fit into its partition, or breaks another check (`check_violation`).
 pub(crate) fn is_misplaced(error: &DbErr) -> bool {
-    let (DbErr::Exec(RuntimeErr::SqlxError(source)) | DbErr::Query(RuntimeErr::SqlxError(source))) = error else { return false };
-    matches!(&**source, sqlx::Error::Database(database) if database.code().is_some_and(|code| code == "23514"))
+    sql_state(error).is_some_and(|code| code == "23514")
 }
 
 /// True for failures that a retry may cure.
@@ -45,6 +45,17 @@ fn is_passing(error: &DbErr) -> bool {
         sqlx::Error::Database(database) => database.code().is_some_and(|code| is_passing_code(&code)),
         _ => false,
     }
+}
+
+/// The data are at fault: no repetition helps. SQLSTATEs: data exception (22), integrity constraint violation (23).
+pub(crate) fn is_rejection(error: &DbErr) -> bool {
+    sql_state(error).is_some_and(|code| matches!(code.get(..2), Some("22" | "23")))
+}
+
+/// Of a statement that the database refused.
+fn sql_state(error: &DbErr) -> Option<Cow<'_, str>> {
+    let (DbErr::Exec(RuntimeErr::SqlxError(source)) | DbErr::Query(RuntimeErr::SqlxError(source))) = error else { return None };
+    source.as_database_error()?.code()
 }
 
 /// SQLSTATEs: connection lost (08), serialization failure and deadlock (40), out of resources (53), lock or

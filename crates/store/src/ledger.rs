@@ -3,11 +3,11 @@
 use crate::{
     chat_sql::{instant, int, sql},
     db::Db,
-    error::{is_misplaced, map},
+    error::{is_misplaced, is_rejection, map},
     usage::{NewUsage, Settlement},
 };
 use contract::{Millis, ids::UsageId};
-use domain::{Amount, Result};
+use domain::{Amount, Error, Result};
 use sea_orm::FromQueryResult;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 /// Events come as JSON: one prepared statement for any number of them. What is opened and settled by the same call is
-/// inserted settled. A row that somebody else holds (an account that is being deleted) is passed over: the others must not
+/// inserted settled. A person who is gone is not named: what was used stays. A row that somebody else holds (an account that is being deleted) is passed over: the others must not
 /// wait for it. One that another statement is just inserting is not seen yet; it is busy, too. `$3` and `$4` are the first
 /// and the last moment of opening: with them Postgres plans for the partitions of these days alone.
 const WRITE: &str = "WITH wanted AS (
@@ -30,11 +30,13 @@ const WRITE: &str = "WITH wanted AS (
     INSERT INTO usage_event (tenant_id, id, user_id, model, purpose, reserved_tokens, request_id, created_at, account_id, key_id,
                              team, cost_center, currency, reserved_cost, node_id, state, outcome, prompt_tokens, cached_tokens,
                              completion_tokens, ttft_ms, duration_ms, settled_at, cost)
-    SELECT g.tenant_id, g.id, g.user_id, coalesce(s.model, g.model), g.purpose, g.reserved_tokens, g.request_id, g.created_at,
+    SELECT g.tenant_id, g.id, u.id, coalesce(s.model, g.model), g.purpose, g.reserved_tokens, g.request_id, g.created_at,
            g.account_id, g.key_id, g.team, g.cost_center, g.currency, g.reserved_cost, g.node_id,
            CASE WHEN s.id IS NULL THEN 'open' ELSE 'settled' END, s.outcome, coalesce(s.prompt_tokens, 0),
            coalesce(s.cached_tokens, 0), coalesce(s.completion_tokens, 0), s.ttft_ms, s.duration_ms, s.settled_at, coalesce(s.cost, 0)
-    FROM given g LEFT JOIN wanted s ON s.tenant_id = g.tenant_id AND s.id = g.id AND s.opened_at = g.created_at
+    FROM given g
+      LEFT JOIN app_user u ON u.tenant_id = g.tenant_id AND u.id = g.user_id
+      LEFT JOIN wanted s ON s.tenant_id = g.tenant_id AND s.id = g.id AND s.opened_at = g.created_at
     ON CONFLICT (tenant_id, id, created_at) DO NOTHING
     RETURNING tenant_id, id, state
   ), free AS (
@@ -53,7 +55,8 @@ const WRITE: &str = "WITH wanted AS (
     SELECT tenant_id, id FROM settled UNION SELECT tenant_id, id FROM opened WHERE state = 'settled'
   )
   SELECT s.id, d.id IS NOT NULL AS settled,
-         d.id IS NULL AND CASE WHEN e.id IS NULL THEN g.id IS NOT NULL ELSE e.state = 'open' END AS busy
+         d.id IS NULL AND CASE WHEN e.id IS NULL THEN g.id IS NOT NULL ELSE e.state = 'open' END AS busy,
+         d.id IS NULL AND e.id IS NULL AND g.id IS NULL AS missing
   FROM wanted s
     LEFT JOIN done d ON d.tenant_id = s.tenant_id AND d.id = s.id
     LEFT JOIN given g ON g.tenant_id = s.tenant_id AND g.id = s.id
@@ -66,10 +69,29 @@ const MISPLACED_TRIES: u32 = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settling {
     Done,
-    /// It was settled before (by another way out, or by the sweeper), or there is no such event.
+    /// It was settled before, by another way out.
     Before,
+    /// There is no such event.
+    Missing,
     /// Somebody holds the row. Try again.
     Busy,
+}
+
+/// Why nothing was written.
+#[derive(Debug)]
+pub enum WriteError {
+    /// An entry is at fault, and no repetition helps.
+    Rejected(Error),
+    /// The database does not take anything now.
+    Failed(Error),
+}
+
+impl From<WriteError> for Error {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Rejected(error) | WriteError::Failed(error) => error,
+        }
+    }
 }
 
 /// Something to be written. As JSON it keeps its meaning until another process writes it.
@@ -124,7 +146,7 @@ impl Db {
     pub async fn write_ledger(&self, open: &[&NewUsage], settle: &[&Settlement]) -> Result<HashMap<UsageId, Settling>> {
         let opened = open.iter().map(|new| Entry::open(new));
         let entries = opened.chain(settle.iter().map(|with| Entry::settle(with))).collect::<Result<Vec<Entry>>>()?;
-        self.write_entries(&entries.iter().collect::<Vec<_>>()).await
+        Ok(self.write_entries(&entries.iter().collect::<Vec<_>>()).await?)
     }
 
     /// Opens and settles events, all of them or none, but for those that are held by somebody else; an event may be opened
@@ -132,8 +154,8 @@ impl Db {
     /// Tells of each that was to be settled.
     ///
     /// # Errors
-    /// As for any statement.
-    pub async fn write_entries(&self, entries: &[&Entry]) -> Result<HashMap<UsageId, Settling>> {
+    /// See [`WriteError`].
+    pub async fn write_entries(&self, entries: &[&Entry]) -> Result<HashMap<UsageId, Settling>, WriteError> {
         let moments = || entries.iter().map(|entry| entry.opened_at);
         let Some((first, last)) = moments().min().zip(moments().max()) else { return Ok(HashMap::new()) };
         let (mut open, mut settle) = (Vec::new(), Vec::new());
@@ -143,7 +165,8 @@ impl Db {
                 Row::Settle(row) => settle.push(row.clone()),
             }
         }
-        let statement = sql(WRITE, [Value::Array(open).into(), Value::Array(settle).into(), instant(first)?.into(), instant(last)?.into()]);
+        let (first, last) = (instant(first).map_err(WriteError::Rejected)?, instant(last).map_err(WriteError::Rejected)?);
+        let statement = sql(WRITE, [Value::Array(open).into(), Value::Array(settle).into(), first.into(), last.into()]);
         let mut written = Written::find_by_statement(statement.clone()).all(self.system()).await;
         // Something was on its way into the rest of the ledger while a partition was made for its day: it has a place now.
         for _ in 0..MISPLACED_TRIES {
@@ -152,7 +175,10 @@ impl Db {
             }
             written = Written::find_by_statement(statement.clone()).all(self.system()).await;
         }
-        Ok(written.map_err(map)?.into_iter().map(|row| (UsageId(row.id), row.settling())).collect())
+        let written = written.map_err(|error| {
+            if is_rejection(&error) { WriteError::Rejected(map(error)) } else { WriteError::Failed(map(error)) }
+        })?;
+        Ok(written.into_iter().map(|row| (UsageId(row.id), row.settling())).collect())
     }
 }
 
@@ -187,6 +213,7 @@ struct Written {
     id: Uuid,
     settled: bool,
     busy: bool,
+    missing: bool,
 }
 
 impl Written {
@@ -194,6 +221,7 @@ impl Written {
         match self {
             Self { settled: true, .. } => Settling::Done,
             Self { busy: true, .. } => Settling::Busy,
+            Self { missing: true, .. } => Settling::Missing,
             Self { .. } => Settling::Before,
         }
     }

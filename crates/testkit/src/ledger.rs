@@ -64,7 +64,15 @@ impl HeldLedger {
     /// # Panics
     /// Without a database.
     pub async fn let_go(self) {
-        self.0.execute_unprepared("COMMIT").await.expect("unlocked");
+        self.let_go_and("").await;
+    }
+
+    /// The same after something was done that nobody could see so far.
+    ///
+    /// # Panics
+    /// Without a database, and if it fails.
+    pub async fn let_go_and(self, sql: &str) {
+        self.0.execute_unprepared(&format!("{sql}; COMMIT")).await.expect("unlocked");
         self.0.close().await.expect("closing");
     }
 }

@@ -13,6 +13,7 @@ use serde_json::json;
 use std::{
     net::SocketAddr,
     process::{Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 use tempfile::TempDir;
@@ -48,12 +49,16 @@ struct Node {
     addr: SocketAddr,
     client: reqwest::Client,
     key: String,
-    _folder: TempDir,
+    folder: Arc<TempDir>,
 }
 
 impl Node {
     async fn start(db: &TestDb, key: &str) -> Self {
-        let (folder, upstream, addr) = (tempfile::tempdir().expect("a folder"), FakeUpstream::start().await, free_port());
+        Self::start_in(Arc::new(tempfile::tempdir().expect("a folder")), db, key).await
+    }
+
+    async fn start_in(folder: Arc<TempDir>, db: &TestDb, key: &str) -> Self {
+        let (upstream, addr) = (FakeUpstream::start().await, free_port());
         let (site, file) = (folder.path().join("site"), folder.path().join("kontor.toml"));
         std::fs::create_dir_all(site.join("pkg")).expect("a folder");
         std::fs::write(site.join("pkg/kontor.js"), "").expect("a script");
@@ -62,7 +67,7 @@ impl Node {
         command.arg("--config").arg(&file).arg("serve").env_clear().current_dir(folder.path());
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("it starts");
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().expect("a client");
-        let node = Self { process: Running(child), upstream, addr, client, key: key.into(), _folder: folder };
+        let node = Self { process: Running(child), upstream, addr, client, key: key.into(), folder };
         eventually("the process is ready", 30, || async {
             let answer = node.client.get(format!("http://{addr}/readyz")).send().await;
             answer.is_ok_and(|answer| answer.status().is_success())
@@ -188,6 +193,8 @@ async fn a_process_killed_while_it_holds_money_loses_nothing_and_spends_nothing_
     tokio::join!(join_all((0..AT_ONCE).map(|_| until_it_is_gone())), join_all((0..AT_ONCE).map(|_| a_few())), killed);
     drop(hanging);
 
+    // What it had not told the database yet lies on its disk, and is told by the process that is started there next.
+    let heir = Node::start_in(doomed.folder.clone(), db, &key).await;
     // What the one that stays has done is settled, and it gives back what it does not need.
     let others = "SELECT count(DISTINCT node_id) AS value FROM usage_event WHERE state = 'open'";
     eventually("only the killed one has anything open", 10, || async { db.count_as_owner(others).await == 1 }).await;
@@ -218,4 +225,5 @@ async fn a_process_killed_while_it_holds_money_loses_nothing_and_spends_nothing_
     assert_eq!(survivor.status(tokens().await - 5).await, Some(200), "something of the budget got lost");
     eventually("it is settled", 10, || async { Books::read(db, tenant).await.running == 0 }).await;
     assert_eq!(survivor.status(tokens().await + 5).await, Some(429), "something of the budget can be spent twice");
+    assert_eq!(heir.status(tokens().await + 5).await, Some(429), "something of the budget can be spent twice");
 }

@@ -6,6 +6,7 @@
 //! had not written yet.
 
 use contract::ids::NodeId;
+use domain::{Error, Result};
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Seek, SeekFrom, Write},
@@ -56,6 +57,7 @@ pub(super) struct Place(u64);
 pub(super) struct Orphan {
     pub node: NodeId,
     pub entries: Vec<Entry>,
+    number: u64,
     path: PathBuf,
     /// Locked until this is dropped.
     _file: File,
@@ -105,7 +107,24 @@ impl Journal {
         fs::remove_file(part.path)
     }
 
-    /// What processes left behind that are gone. Each is its finder's as long as it is kept.
+    /// Whose files these are.
+    pub(super) fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// Keeps an entry that can never be written, for the operator, in a file that nobody reads.
+    ///
+    /// # Errors
+    /// It is not on the disk.
+    pub(super) fn reject(&self, node: NodeId, entry: &Entry, why: &str) -> Result<()> {
+        let path = self.folder.join(format!("{node}.rejected"));
+        tracing::error!(usage = %entry.id(), why, path = %path.display(), "an entry of the ledger can never be written and was set aside");
+        let line = serde_json::json!({ "entry": entry, "why": why });
+        let mut file = private().append(true).create(true).open(path).map_err(Error::internal)?;
+        file.write_all(format!("{line}\n").as_bytes()).map_err(Error::internal)
+    }
+
+    /// What processes left behind that are gone, the parts of each in their order. Each is its finder's as long as it is kept.
     ///
     /// # Errors
     /// The folder cannot be read.
@@ -113,14 +132,16 @@ impl Journal {
         let mut orphans = Vec::new();
         for file in fs::read_dir(&self.folder)? {
             let path = file?.path();
-            if path.extension().is_some_and(|extension| extension == EXTENSION) {
-                match Orphan::find(&path) {
+            if let Some((node, number)) = parsed(&path) {
+                match Orphan::find(&path, node, number) {
                     Ok(found) => orphans.extend(found),
+                    // Somebody else was first.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(error),
+                    Err(error) => tracing::error!(%error, path = %path.display(), "a journal of the ledger cannot be read"),
                 }
             }
         }
+        orphans.sort_by_key(|orphan| (orphan.node, orphan.number));
         Ok(orphans)
     }
 
@@ -143,19 +164,17 @@ impl Drop for Journal {
 impl Part {
     fn create(folder: &Path, node: NodeId, number: u64) -> io::Result<Self> {
         let path = folder.join(format!("{node}.{number}.{EXTENSION}"));
-        let mut options = OpenOptions::new();
-        options.create_new(true).append(true).read(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(&path)?;
+        let file = private().create_new(true).append(true).open(&path)?;
         file.lock()?;
         Ok(Self { number, path, file, bytes: 0, outstanding: 0 })
     }
 
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
         if let Err(error) = self.file.write_all(line) {
-            // Half a line would spoil the next one.
-            self.file.set_len(self.bytes)?;
+            // Half a line would spoil the next one, which then begins another file.
+            if self.file.set_len(self.bytes).is_err() {
+                self.bytes = FULL;
+            }
             return Err(error);
         }
         self.bytes += line.len() as u64;
@@ -173,17 +192,30 @@ impl Part {
     }
 }
 
+/// Nobody else may read it: it says who used what.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Whose file it is, and its number.
+fn parsed(path: &Path) -> Option<(NodeId, u64)> {
+    let mut parts = path.file_name()?.to_str()?.split('.');
+    let (node, number) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    (parts.next() == Some(EXTENSION) && parts.next().is_none()).then_some((node, number))
+}
+
 impl Orphan {
     /// `None`: its process lives, or nothing is in it.
-    fn find(path: &Path) -> io::Result<Option<Self>> {
+    fn find(path: &Path, node: NodeId, number: u64) -> io::Result<Option<Self>> {
         let mut file = OpenOptions::new().read(true).write(true).open(path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let Some(node) = name.split('.').next().and_then(|node| node.parse().ok()) else { return Ok(None) };
         let mut text = Vec::new();
         file.seek(SeekFrom::Start(0))?;
         file.read_to_end(&mut text)?;
@@ -202,7 +234,7 @@ impl Orphan {
                 Err(_) => damaged = true,
             }
         }
-        Ok(Some(Self { node, entries, path: path.to_owned(), _file: file, damaged }))
+        Ok(Some(Self { node, entries, number, path: path.to_owned(), _file: file, damaged }))
     }
 
     /// All of it that can be read is in the ledger.
@@ -264,7 +296,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let (dead, living) = (journal(folder.path()), journal(folder.path()));
         let left = [entry(), entry()];
-        left.iter().for_each(|entry| drop(dead.append(entry).expect("appended")));
+        for entry in &left {
+            dead.append(entry).expect("appended");
+        }
         assert!(living.orphans().expect("read").is_empty(), "it lives");
         // As the kernel does with what a killed process had open.
         drop(dead);

@@ -30,7 +30,7 @@ use std::{
 };
 use store::{
     Db, Reason,
-    ledger::Entry,
+    ledger::{Entry, Settling, WriteError},
     usage::{NewUsage, Settlement},
 };
 use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
@@ -210,18 +210,22 @@ impl Meter {
         let Some(entry) = self.writer.keep(entry) else { return hold.settle(cost, tokens) };
         loop {
             match self.writer.write(entry.clone()).await {
-                Ok(true) => return hold.settle(cost, tokens),
+                Ok(Settling::Done) => return hold.settle(cost, tokens),
                 // An earlier attempt may have come through and only its answer got lost.
-                Ok(false) if failed => return hold.settle(cost, tokens),
-                Ok(false) => {
+                Ok(_) if failed => return hold.settle(cost, tokens),
+                Ok(_) => {
                     tracing::warn!(usage = %id, ?figures, "a use was settled by somebody else first");
                     return;
                 }
-                Err(error) if began.elapsed() > SETTLED_WITHIN => {
+                Err(WriteError::Rejected(error)) => {
+                    tracing::error!(usage = %id, request = %actor.request(), ?figures, %error, "a use cannot be settled; the sweeper will");
+                    return;
+                }
+                Err(WriteError::Failed(error)) if began.elapsed() > SETTLED_WITHIN => {
                     tracing::error!(usage = %id, request = %actor.request(), ?figures, %error, "a use could not be settled; the sweeper will");
                     return;
                 }
-                Err(error) => {
+                Err(WriteError::Failed(error)) => {
                     if !std::mem::replace(&mut failed, true) {
                         tracing::warn!(usage = %id, request = %actor.request(), ?figures, %error, "a use could not be settled; trying again");
                     }

@@ -119,11 +119,18 @@ impl Purses {
     /// Tells a share, asks for more, and takes over what came of it.
     async fn tell_share(&self, purse: &Purse, share: Share, need: Amount) -> Result<Told> {
         let told = self.db.tell_budget(&purse.of, &purse.budget, self.node, share, need).await?;
-        let mut state = purse.lock();
-        state.seen = Instant::now();
-        state.told = share.spent;
-        // What runs is known to the ledger; nothing else is left of what was held.
-        state.available = if told.lost { Amount::ZERO } else { state.available + told.granted };
+        let again = {
+            let mut state = purse.lock();
+            state.seen = Instant::now();
+            state.told = share.spent;
+            // Nothing is left of what was held but what is set aside for what runs.
+            state.available = if told.lost { Amount::ZERO } else { state.available + told.granted };
+            state.share()
+        };
+        if told.lost {
+            // The ledger may not know yet all that runs.
+            self.db.tell_budget(&purse.of, &purse.budget, self.node, again, Amount::ZERO).await?;
+        }
         Ok(told)
     }
 

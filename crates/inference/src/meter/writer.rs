@@ -22,7 +22,7 @@ use std::{
 };
 use store::{
     Db,
-    ledger::{Entry, Settling},
+    ledger::{Entry, Settling, WriteError},
 };
 use tokio::{
     sync::{
@@ -68,8 +68,8 @@ struct Waiting {
 }
 
 enum Whose {
-    /// Somebody waits to hear whether this has settled it; an opened use always tells `true`.
-    Caller(oneshot::Sender<Result<bool>>),
+    /// Somebody waits to hear what became of it; of an opened use it is always done.
+    Caller(oneshot::Sender<Result<Settling, WriteError>>),
     Journal(Place),
 }
 
@@ -94,7 +94,7 @@ impl Writer {
     pub(super) async fn open(&self, entry: Entry) -> Result<()> {
         let keeps_up = !self.is_failing() && self.waiting().len() < BEHIND;
         match if keeps_up { self.keep(entry) } else { Some(entry) } {
-            Some(entry) => self.write(entry).await.map(drop),
+            Some(entry) => Ok(self.write(entry).await.map(drop)?),
             None => Ok(()),
         }
     }
@@ -117,11 +117,11 @@ impl Writer {
         None
     }
 
-    /// Writes it into the ledger and tells whether this has settled it.
+    /// Writes it into the ledger and tells what became of it.
     ///
     /// # Errors
-    /// As for any statement.
-    pub(super) async fn write(&self, entry: Entry) -> Result<bool> {
+    /// See [`WriteError`].
+    pub(super) async fn write(&self, entry: Entry) -> Result<Settling, WriteError> {
         let (written, mut told) = oneshot::channel();
         self.waiting().push_back(Waiting { entry, whose: Whose::Caller(written) });
         let _turn = tokio::select! {
@@ -139,7 +139,7 @@ impl Writer {
         }
     }
 
-    /// Writes what processes left in their journals that are gone; what cannot be written stays where it is.
+    /// Writes what processes left in their journals that are gone; what the database does not take now stays where it is.
     pub(super) async fn adopt(&self) {
         let Some(journal) = &self.inner.journal else { return };
         let orphans = match journal.orphans() {
@@ -149,20 +149,35 @@ impl Writer {
                 return;
             }
         };
+        let mut failed = None;
         for orphan in orphans {
             let (node, entries) = (orphan.node, orphan.entries.len());
-            match self.adopt_one(orphan).await {
+            // In its later parts are the ends of what it opened in the earlier ones.
+            if failed == Some(node) {
+                continue;
+            }
+            match self.adopt_one(journal, orphan).await {
                 Ok(()) => tracing::warn!(%node, entries, "what a process left in its journal is in the ledger now"),
-                Err(error) => tracing::error!(%node, entries, %error, "what a process left in its journal cannot be written; trying again"),
+                Err(error) => {
+                    failed = Some(node);
+                    tracing::error!(%node, entries, %error, "what a process left in its journal cannot be written; trying again");
+                }
             }
         }
     }
 
-    async fn adopt_one(&self, orphan: Orphan) -> Result<()> {
+    async fn adopt_one(&self, journal: &Journal, orphan: Orphan) -> Result<()> {
         // In order, so that nothing is settled before it is opened.
         for some in orphan.entries.chunks(MOST) {
             let written = join_all(some.iter().map(|entry| self.write(entry.clone()))).await;
-            written.into_iter().collect::<Result<Vec<bool>>>()?;
+            for (entry, outcome) in some.iter().zip(written) {
+                match outcome {
+                    Ok(Settling::Missing) => journal.reject(orphan.node, entry, "there is no such use")?,
+                    Ok(_) => {}
+                    Err(WriteError::Rejected(error)) => journal.reject(orphan.node, entry, &error.to_string())?,
+                    Err(WriteError::Failed(error)) => return Err(error),
+                }
+            }
         }
         // Whoever took the process for dead before has counted without these.
         self.inner.db.recount_budgets(orphan.node).await?;
@@ -191,6 +206,10 @@ impl Writer {
                     }
                 }
             }
+            if self.is_failing() && self.inner.tracker.is_closed() {
+                tracing::warn!("the process ends before the database takes its journal; the next one writes it");
+                return;
+            }
             pause = if self.is_failing() { (pause * 2).min(LONGEST_PAUSE) } else { PAUSE };
             if self.waiting().is_empty() {
                 self.inner.flushing.store(false, Ordering::SeqCst);
@@ -209,46 +228,57 @@ impl Writer {
             let most = waiting.len().min(MOST);
             waiting.drain(..most).collect()
         };
-        let written = self.write_batch(&batch).await;
-        self.inner.failing.store(matches!(written, Err(Error::Unavailable { .. })), Ordering::Relaxed);
-        match written {
+        match self.write_batch(&batch).await {
             Ok(settled) => self.tell_all(batch, &settled),
             // One of them is at fault, and the others must not suffer for it.
-            Err(Error::Internal(_) | Error::Conflict { .. }) if batch.len() > 1 => {
-                for waiting in batch {
-                    match self.write_batch(std::slice::from_ref(&waiting)).await {
-                        Ok(settled) => self.tell_all(vec![waiting], &settled),
-                        Err(error) => self.fail(vec![waiting], &error),
-                    }
-                }
-            }
-            Err(error) => self.fail(batch, &error),
+            Err(WriteError::Rejected(_)) if batch.len() > 1 => self.write_each(batch).await,
+            Err(WriteError::Rejected(error)) => batch.into_iter().for_each(|waiting| self.reject(waiting, &error)),
+            Err(WriteError::Failed(error)) => self.fail(batch, &error),
         }
     }
 
-    async fn write_batch(&self, batch: &[Waiting]) -> Result<HashMap<UsageId, Settling>> {
+    /// One after the other, until the database does not take any more.
+    async fn write_each(&self, batch: Vec<Waiting>) {
+        let mut left = batch.into_iter();
+        while let Some(waiting) = left.next() {
+            match self.write_batch(std::slice::from_ref(&waiting)).await {
+                Ok(settled) => self.tell_all(vec![waiting], &settled),
+                Err(WriteError::Rejected(error)) => self.reject(waiting, &error),
+                Err(WriteError::Failed(error)) => {
+                    self.fail(std::iter::once(waiting).chain(left).collect(), &error);
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn write_batch(&self, batch: &[Waiting]) -> Result<HashMap<UsageId, Settling>, WriteError> {
         let entries: Vec<&Entry> = batch.iter().map(|waiting| &waiting.entry).collect();
         self.inner.db.write_entries(&entries).await
     }
 
     fn tell_all(&self, batch: Vec<Waiting>, settled: &HashMap<UsageId, Settling>) {
+        self.inner.failing.store(false, Ordering::Relaxed);
         let mut busy = Vec::new();
         for Waiting { entry, whose } in batch {
-            let settling = if entry.opens() { Settling::Done } else { *settled.get(&entry.id()).unwrap_or(&Settling::Before) };
+            let settling = if entry.opens() { Settling::Done } else { *settled.get(&entry.id()).unwrap_or(&Settling::Missing) };
             match (whose, settling) {
                 // Fails if nobody waits any more.
                 (Whose::Caller(written), Settling::Busy) => drop(written.send(Err(lost()))),
-                (Whose::Caller(written), settling) => drop(written.send(Ok(settling == Settling::Done))),
+                (Whose::Caller(written), settling) => drop(written.send(Ok(settling))),
                 (Whose::Journal(place), Settling::Busy) => busy.push(Waiting { entry, whose: Whose::Journal(place) }),
-                (Whose::Journal(place), settling) => {
-                    if settling == Settling::Before {
-                        tracing::warn!(usage = %entry.id(), "a use was settled by somebody else first");
-                    }
+                (Whose::Journal(place), Settling::Missing) => self.set_aside(place, &entry, "there is no such use"),
+                (Whose::Journal(place), Settling::Before) => {
+                    tracing::warn!(usage = %entry.id(), "a use was settled by somebody else first");
                     self.done(place);
                 }
+                (Whose::Journal(place), Settling::Done) => self.done(place),
             }
         }
-        self.waiting().extend(busy);
+        if !busy.is_empty() {
+            self.waiting().extend(busy);
+            self.flush();
+        }
     }
 
     fn done(&self, place: Place) {
@@ -257,21 +287,41 @@ impl Writer {
         }
     }
 
-    /// Nothing of it is written. What is in the journal is tried again in its order, if that can help.
+    /// It can never be written.
+    fn reject(&self, Waiting { entry, whose }: Waiting, error: &Error) {
+        match whose {
+            Whose::Caller(written) => drop(written.send(Err(WriteError::Rejected(Error::internal(error.to_string()))))),
+            Whose::Journal(place) => self.set_aside(place, &entry, &error.to_string()),
+        }
+    }
+
+    fn set_aside(&self, place: Place, entry: &Entry, why: &str) {
+        let Some(journal) = &self.inner.journal else { return };
+        match journal.reject(journal.node(), entry, why) {
+            Ok(()) => self.done(place),
+            // It stays where it is, and the next process that finds it tries once more.
+            Err(error) => tracing::error!(usage = %entry.id(), %error, why, ?entry, "an entry of the ledger can neither be written nor set aside"),
+        }
+    }
+
+    /// Nothing of it is written. What is in the journal is tried again, in its order; all who wait for the database hear of it.
     fn fail(&self, batch: Vec<Waiting>, error: &Error) {
-        let passing = matches!(error, Error::Unavailable { .. });
-        let mut again = Vec::new();
-        for Waiting { entry, whose } in batch {
-            match whose {
-                Whose::Caller(written) if passing => drop(written.send(Err(lost()))),
-                Whose::Caller(written) => drop(written.send(Err(Error::internal(error.to_string())))),
-                Whose::Journal(_) if passing => again.push(Waiting { entry, whose }),
-                // It stays in the journal, and the next process that finds it tries once more.
-                Whose::Journal(_) => tracing::error!(usage = %entry.id(), %error, ?entry, "an entry of the ledger cannot be written"),
-            }
+        if !self.inner.failing.swap(true, Ordering::Relaxed) {
+            tracing::error!(%error, "the ledger cannot be written; trying again");
         }
         let mut waiting = self.waiting();
-        again.into_iter().rev().for_each(|entry| waiting.push_front(entry));
+        let all = batch.into_iter().chain(waiting.drain(..)).collect::<Vec<_>>();
+        for Waiting { entry, whose } in all {
+            match whose {
+                Whose::Caller(written) => drop(written.send(Err(lost()))),
+                Whose::Journal(place) => waiting.push_back(Waiting { entry, whose: Whose::Journal(place) }),
+            }
+        }
+        let left = !waiting.is_empty();
+        drop(waiting);
+        if left {
+            self.flush();
+        }
     }
 
     fn is_failing(&self) -> bool {
@@ -283,8 +333,8 @@ impl Writer {
     }
 }
 
-fn lost() -> Error {
-    Error::unavailable("ledger", Some(RETRY_AFTER_S))
+fn lost() -> WriteError {
+    WriteError::Failed(Error::unavailable("ledger", Some(RETRY_AFTER_S)))
 }
 
 impl fmt::Debug for Writer {

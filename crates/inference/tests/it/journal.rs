@@ -2,16 +2,16 @@
 
 use crate::{
     money::{COST, answer, only, pico, short, sum_of_the_ledger, world},
-    setup::{Setup, eventually, first_text, read},
+    setup::{Setup, asker_of, eventually, first_text, read},
 };
-use domain::{Amount, quota::Level};
+use domain::{Amount, Error, quota::Level};
 use futures::future::join_all;
 use inference::Inference;
 use std::{fs, path::Path, time::Duration};
 use tempfile::TempDir;
 use testkit::{
     fake_worker::inference_with_journal,
-    ledger::{hold_ledger, ledger},
+    ledger::{execute_as_owner, hold_ledger, ledger},
     quotas::{amount, budget},
 };
 use tokio::{runtime::Builder, sync::oneshot, time::timeout};
@@ -44,16 +44,20 @@ async fn a_use_does_not_wait_for_the_database_and_is_in_the_ledger_soon_after() 
     read(&mut node.admit(&s.actor, short()).await.expect("admitted")).await;
     eventually("the first is settled", || async { settled(&s).await == 1 }).await;
     let held = hold_ledger(&s.db).await;
-    let asked = async { read(&mut node.admit(&s.actor, short()).await.expect("admitted")).await };
-    timeout(Duration::from_secs(1), asked).await.expect("nobody waits for the database");
+    let asked = async {
+        for _ in 0..5 {
+            read(&mut node.admit(&s.actor, short()).await.expect("admitted")).await;
+        }
+    };
+    timeout(Duration::from_secs(3), asked).await.expect("nobody waits for the database");
     assert_eq!(sum_of_the_ledger(&s.db).await, pico(amount(COST)), "the database has heard of the first alone");
     assert!(bytes_left(folder.path()) > 0);
     held.let_go().await;
-    eventually("both are settled", || async { settled(&s).await == 2 }).await;
+    eventually("all are settled, though most were opened and settled by the same statement", || async { settled(&s).await == 6 }).await;
     node.drain().await;
     assert_eq!(bytes_left(folder.path()), 0);
     let state = only(&s.db, &s.actor).await;
-    assert_eq!((state.spent, state.held), (amount(COST).times(2), Amount::ZERO));
+    assert_eq!((state.spent, state.held), (amount(COST).times(6), Amount::ZERO));
     assert_eq!(pico(state.spent), sum_of_the_ledger(&s.db).await);
 }
 
@@ -94,6 +98,10 @@ async fn killed(s: &Setup, folder: &Path) {
         });
     });
     ready.await.expect("it was killed");
+    // Postgres goes on with what it was told by a process that is gone.
+    let told = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE datname = current_database() AND query LIKE 'WITH wanted%' AND pid <> pg_backend_pid()";
+    execute_as_owner(&s.db, told).await;
     held.let_go().await;
     assert_eq!(ledger(&s.db).await.len(), 0, "the database has heard of nothing");
     assert!(bytes_left(folder) > 0);
@@ -126,4 +134,63 @@ async fn budgets_count_what_comes_out_of_a_journal_after_its_process_was_taken_f
     next.adopt_journals().await;
     let state = only(&s.db, &s.actor).await;
     assert_eq!((state.spent, pico(state.spent)), (amount(COST), sum_of_the_ledger(&s.db).await));
+}
+
+#[tokio::test]
+async fn nothing_is_computed_on_credit_while_the_ledger_cannot_be_written() {
+    let (s, folder) = (rich().await, folder());
+    let node = inference_with_journal(s.db.db.clone(), &s.worker, folder.path());
+    read(&mut node.admit(&s.actor, short()).await.expect("admitted")).await;
+    eventually("the first is settled", || async { settled(&s).await == 1 }).await;
+    execute_as_owner(&s.db, "REVOKE INSERT ON usage_event FROM kontor_system").await;
+    let refused = || async { matches!(node.admit(&s.actor, short()).await, Err(Error::Unavailable { .. })) };
+    eventually("whoever comes is refused", refused).await;
+    execute_as_owner(&s.db, "GRANT INSERT ON usage_event TO kontor_system").await;
+    eventually("it goes on", || async { node.admit(&s.actor, short()).await.is_ok() }).await;
+    node.drain().await;
+    assert_eq!(bytes_left(folder.path()), 0, "what came in between is in the ledger, too");
+    let state = only(&s.db, &s.actor).await;
+    assert_eq!((pico(state.spent), state.held), (sum_of_the_ledger(&s.db).await, Amount::ZERO));
+}
+
+#[tokio::test]
+async fn an_entry_that_can_never_be_written_is_set_aside_and_delays_no_other() {
+    let (s, folder) = (rich().await, folder());
+    let node = inference_with_journal(s.db.db.clone(), &s.worker, folder.path());
+    let gone = asker_of(&s.db, "gone").await;
+    read(&mut node.admit(&gone, short()).await.expect("admitted")).await;
+    eventually("it is settled", || async { settled(&s).await == 1 }).await;
+    let held = hold_ledger(&s.db).await;
+    read(&mut node.admit(&gone, short()).await.expect("admitted")).await;
+    read(&mut node.admit(&s.actor, short()).await.expect("admitted")).await;
+    held.let_go_and(&format!("DELETE FROM tenant WHERE id = '{}'", gone.tenant())).await;
+    eventually("the other's is settled", || async { settled(&s).await == 1 }).await;
+    node.drain().await;
+    let left: Vec<String> = fs::read_dir(folder.path()).expect("the folder").map(|file| name(&file.expect("a file").path())).collect();
+    assert!(left.iter().any(|name| name.ends_with(".rejected")), "{left:?}");
+    let rejected = left.iter().find(|name| name.ends_with(".rejected")).expect("it was set aside");
+    let lines = fs::read_to_string(folder.path().join(rejected)).expect("its lines").lines().count();
+    assert!(lines <= 2, "what it was and how it ended: {lines}");
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().expect("a name").to_string_lossy().into_owned()
+}
+
+#[tokio::test]
+async fn figures_that_come_after_the_sweeper_gave_a_use_up_count() {
+    let (s, folder) = (rich().await, folder());
+    let node = inference_with_journal(s.db.db.clone(), &s.worker, folder.path());
+    s.worker.script(answer().hangs_after(1));
+    let mut running = node.admit(&s.actor, short()).await.expect("admitted");
+    first_text(&mut running).await;
+    eventually("it is open", || async { ledger(&s.db).await.len() == 1 }).await;
+    assert_eq!(s.inference.sweep(0).await.expect("swept"), 1);
+    assert_eq!(s.only_use().await.outcome.as_deref(), Some("swept"));
+    running.cancel();
+    read(&mut running).await;
+    node.drain().await;
+    let settled = s.only_use().await;
+    assert_eq!((settled.outcome.as_deref(), settled.completion_tokens > 0), (Some("cancelled"), true), "{settled:?}");
+    assert_eq!(pico(only(&s.db, &s.actor).await.spent), sum_of_the_ledger(&s.db).await);
 }

@@ -2,7 +2,7 @@
 
 use contract::{
     account::Role,
-    ids::{NodeId, RequestId, UsageId},
+    ids::{NodeId, RequestId, TenantId, UsageId},
     usage::Purpose,
 };
 use domain::{Actor, Amount, Clock, SystemClock};
@@ -89,9 +89,9 @@ async fn many_uses_of_several_tenants_are_written_together_or_not_at_all() {
         let actor = testkit::user(&test, &tenant, &[Role::User]).await;
         uses.extend((0..3).map(|_| usage(&actor, SystemClock.now())));
     }
-    let foreign = NewUsage { user: uses[5].user, id: UsageId(Uuid::now_v7()), ..uses[0].clone() };
+    let nobodys = NewUsage { tenant: TenantId(Uuid::now_v7()), id: UsageId(Uuid::now_v7()), ..uses[0].clone() };
     let all: Vec<&NewUsage> = uses.iter().collect();
-    assert!(test.db.write_ledger(&[&uses[0], &foreign], &[]).await.is_err(), "somebody of another tenant");
+    assert!(test.db.write_ledger(&[&uses[0], &nobodys], &[]).await.is_err(), "there is no such tenant");
     assert_eq!(test.count_as_owner("SELECT count(*) AS value FROM usage_event").await, 0);
     test.db.write_ledger(&all, &[]).await.unwrap();
     test.db.write_ledger(&all, &[]).await.expect("what was not heard is said again");
@@ -170,7 +170,8 @@ async fn a_use_that_another_statement_is_opening_is_busy() {
         new.tenant, new.id, new.id, new.created_at
     );
     sea_orm::ConnectionTrait::execute_unprepared(&opening, &insert).await.unwrap();
-    let (told, ()) = tokio::join!(test.db.write_ledger(&[&new], &[&with]), async {
+    let (open, settle) = ([&new], [&with]);
+    let (told, ()) = tokio::join!(test.db.write_ledger(&open, &settle), async {
         let waits = "SELECT count(*) AS value FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
         testkit::eventually("the second one waits for the first", 20, || async { test.count_as_owner(waits).await > 0 }).await;
         opening.commit().await.unwrap();
