@@ -98,7 +98,8 @@ impl Rules {
     /// `offered` are the models of the batch's key.
     pub(super) fn new(endpoint: Endpoint, offered: Vec<Offered>) -> Self {
         let kind = if endpoint == Endpoint::Embeddings { ModelKind::Embedding } else { ModelKind::Chat };
-        let models = offered.into_iter().filter(|model| model.kind == kind).map(|model| model.id).collect();
+        let offered = offered.into_iter().filter(|model| model.kind == kind);
+        let models = offered.flat_map(|model| std::iter::once(model.id).chain(model.aliases)).collect();
         Self { endpoint, models, seen: HashSet::new() }
     }
 
@@ -159,7 +160,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn rules(endpoint: Endpoint) -> Rules {
-        let model = |id: &str, kind| Offered { id: id.into(), name: String::new(), kind, context_length: 1, ready: true };
+        let model = |id: &str, kind| Offered { id: id.into(), name: String::new(), kind, aliases: vec![format!("{id}-alias")], context_length: 1, ready: true };
         Rules::new(endpoint, vec![model("chat", ModelKind::Chat), model("vectors", ModelKind::Embedding)])
     }
 
