@@ -14,6 +14,7 @@ mod drive;
 pub mod generation;
 pub mod guard;
 pub mod meter;
+mod observe;
 pub mod pool;
 mod sweep;
 mod vectors;
@@ -23,6 +24,7 @@ pub use admit::{Options, Request};
 pub use catalogue::{Catalogue, CatalogueError, ModelConfig, Offered};
 pub use drive::LONGEST_GENERATION;
 pub use generation::{Ended, Generation, Outcome, Output, Route};
+pub use observe::Metrics;
 pub use pool::{Pool, PoolTiming, RegisterError, Upstream, UpstreamModel, WorkerProcess};
 pub use vectors::{VectorRequest, Vectors};
 pub use work::Work;
@@ -49,6 +51,7 @@ struct Inner {
     pool: Pool,
     guards: Guards,
     meter: Meter,
+    metrics: Metrics,
     /// Every driver and every settlement runs in here; [`Inference::drain`] waits for them.
     tracker: TaskTracker,
     /// What still runs has to end.
@@ -60,9 +63,10 @@ impl Inference {
     #[must_use]
     pub fn new(db: Db, catalogue: Catalogue, pool: Pool, clock: Arc<dyn Clock>) -> Self {
         let tracker = TaskTracker::new();
-        let guards = Guards::new(db.clone());
-        let meter = Meter::new(db, clock, tracker.clone());
-        Self { inner: Arc::new(Inner { catalogue, pool, guards, meter, tracker, ending: CancellationToken::new() }) }
+        let metrics = Metrics::default();
+        let guards = Guards::new(db.clone(), metrics.clone());
+        let meter = Meter::new(db, clock, tracker.clone(), metrics.clone());
+        Self { inner: Arc::new(Inner { catalogue, pool, guards, meter, metrics, tracker, ending: CancellationToken::new() }) }
     }
 
     /// Models granted to the actor, for the picker; `ready` says whether a worker runs it now.
@@ -94,6 +98,18 @@ impl Inference {
     /// [`domain::Error::Unavailable`] if they cannot be read.
     pub async fn guardrails(&self, actor: &Actor) -> Result<Option<Arc<Guard>>> {
         Ok(self.inner.guards.of(actor.tenant()).await?.map(|rules| rules.guard))
+    }
+
+    /// Counters of this process.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
+    /// Who runs the models.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        &self.inner.pool
     }
 
     pub(crate) fn guards(&self) -> &Guards {

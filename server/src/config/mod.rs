@@ -14,6 +14,7 @@ mod models;
 mod pool;
 mod server;
 mod sources;
+pub(crate) mod traces;
 mod upstreams;
 mod workers;
 
@@ -26,6 +27,7 @@ pub use models::{Model, Models};
 pub use pool::{Pool, PoolPort};
 pub use server::Server;
 pub use sources::{Sources, foreign_variable};
+pub use traces::Traces;
 pub use upstreams::Upstream;
 pub use workers::Workers;
 
@@ -48,6 +50,7 @@ pub struct Config {
     pub database: Database,
     pub identity: Identity,
     pub log: Log,
+    pub traces: Traces,
     pub bootstrap: Bootstrap,
     pub workers: Workers,
     pub pool: Pool,
@@ -70,6 +73,7 @@ impl Config {
         config.pool.check(&mut wrong);
         config.bootstrap.check(&mut wrong);
         config.log.check(&mut wrong);
+        config.traces.complete(sources, &mut wrong);
         config.models.complete(&config.cache_dir, &config.workers, &mut wrong);
         upstreams::complete(&mut config.upstreams, &config.models, &mut wrong);
         if wrong.is_empty() { Ok(config) } else { Err(ConfigErrors(wrong)) }

@@ -9,7 +9,7 @@ mod quotas;
 mod reservation;
 mod writer;
 
-use crate::generation::Outcome;
+use crate::{generation::Outcome, observe::Metrics};
 use contract::ids::{NodeId, UsageId};
 use domain::{Actor, Amount, Clock, Currency, Error, Payer, Quota, Result};
 pub use minute::Standing;
@@ -26,6 +26,7 @@ use store::{
     Db, Reason,
     usage::{NewUsage, Settlement},
 };
+use telemetry::carried;
 use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -66,10 +67,10 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    pub(crate) fn new(db: Db, clock: Arc<dyn Clock>, tracker: TaskTracker) -> Self {
+    pub(crate) fn new(db: Db, clock: Arc<dyn Clock>, tracker: TaskTracker, metrics: Metrics) -> Self {
         let node = NodeId(Uuid::now_v7());
         let quotas = Quotas::new(db.clone(), clock.clone(), node);
-        let writer = Writer::new(db.clone());
+        let writer = Writer::new(db.clone(), metrics);
         Self { db, writer, clock, tracker, node, quotas }
     }
 
@@ -285,7 +286,7 @@ impl Ticket {
     /// the handle to know that it is done.
     pub(crate) fn settle(mut self, figures: Figures) -> JoinHandle<()> {
         let hold = self.hold.take().unwrap_or_default();
-        self.meter.tracker.spawn(self.settling(figures, hold))
+        self.meter.tracker.spawn(carried(self.settling(figures, hold)))
     }
 
     fn settling(&self, figures: Figures, hold: Hold) -> impl Future<Output = ()> + Send + use<> {

@@ -15,12 +15,16 @@ use store::{
     ledger::Settling,
     usage::{NewUsage, Settlement},
 };
-use tokio::sync::{
-    Mutex as Turn,
-    oneshot::{self, error::TryRecvError},
+use tokio::{
+    sync::{
+        Mutex as Turn,
+        oneshot::{self, error::TryRecvError},
+    },
+    time::Instant,
 };
 
 use super::RETRY_AFTER_S;
+use crate::observe::Metrics;
 
 /// Uses in one statement.
 const MOST: usize = 500;
@@ -36,6 +40,7 @@ struct Inner {
     waiting: Mutex<Vec<Waiting>>,
     /// Held while somebody writes.
     turn: Turn<()>,
+    metrics: Metrics,
 }
 
 struct Waiting {
@@ -68,8 +73,8 @@ enum Entry {
 }
 
 impl Writer {
-    pub(super) fn new(db: Db) -> Self {
-        Self { inner: Arc::new(Inner { db, waiting: Mutex::default(), turn: Turn::new(()) }) }
+    pub(super) fn new(db: Db, metrics: Metrics) -> Self {
+        Self { inner: Arc::new(Inner { db, waiting: Mutex::default(), turn: Turn::new(()), metrics }) }
     }
 
     /// Opens a use.
@@ -90,7 +95,11 @@ impl Writer {
 
     async fn write(&self, entry: Entry) -> Result<bool> {
         let (written, mut told) = oneshot::channel();
-        self.waiting().push(Waiting { entry, written });
+        {
+            let mut waiting = self.waiting();
+            waiting.push(Waiting { entry, written });
+            self.inner.metrics.wait_for_ledger(waiting.len());
+        }
         let _turn = tokio::select! {
             biased;
             // Whoever has the turn took it along. One who did not live to see the end leaves nobody knowing whether it is written.
@@ -106,7 +115,9 @@ impl Writer {
             let batch: Vec<Waiting> = {
                 let mut waiting = self.waiting();
                 let most = waiting.len().min(MOST);
-                waiting.drain(..most).collect()
+                let batch = waiting.drain(..most).collect();
+                self.inner.metrics.wait_for_ledger(waiting.len());
+                batch
             };
             self.write_batch(batch).await;
         }
@@ -138,7 +149,10 @@ impl Writer {
                 Entry::Settle(with) => settle.push(&**with),
             }
         }
-        self.inner.db.write_ledger(&open, &settle).await
+        let began = Instant::now();
+        let written = self.inner.db.write_ledger(&open, &settle).await;
+        self.inner.metrics.wrote(began.elapsed(), written.is_ok());
+        written
     }
 
     fn waiting(&self) -> MutexGuard<'_, Vec<Waiting>> {

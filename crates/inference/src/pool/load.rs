@@ -22,6 +22,13 @@ pub struct WorkerLoad {
     pub totals: Totals,
     /// What its machine draws.
     pub devices: Vec<Device>,
+    /// Uses of this process that it works on.
+    pub in_flight: u32,
+    /// Uses of this process that it answered, and in which it failed.
+    pub answered: u64,
+    pub failed: u64,
+    /// It failed again and again and is left alone for a while.
+    pub circuit_open: bool,
 }
 
 impl Pool {
@@ -44,6 +51,10 @@ impl Pool {
             queued: 0,
             totals: Totals::default(),
             devices: Vec::new(),
+            in_flight: member.in_flight(),
+            answered: member.answered(),
+            failed: member.failed(),
+            circuit_open: member.is_left_alone(),
         };
         let Some(Status { models, busy, queued, totals, devices, .. }) = status else { return absent };
         WorkerLoad { models, busy, queued, totals, devices, ready: member.is_ready(), ..absent }

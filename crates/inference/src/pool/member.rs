@@ -8,7 +8,7 @@ use super::{
 };
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU32, Ordering},
+    atomic::{AtomicU32, AtomicU64, Ordering},
 };
 use tokio::{
     sync::{Notify, watch},
@@ -38,6 +38,9 @@ pub(crate) struct Member {
     seat: Mutex<Seat>,
     /// Completions of this process that run on it now.
     in_flight: AtomicU32,
+    /// Completions that told something about it.
+    answered: AtomicU64,
+    failed: AtomicU64,
     poll: Notify,
     /// Cancelled when it leaves the pool or the pool ends: nobody polls it any more.
     pub(super) left: CancellationToken,
@@ -62,7 +65,9 @@ impl Member {
         left: CancellationToken,
         changed: watch::Sender<u64>,
     ) -> Self {
-        Self { id, name, order, breaks, expects, seat: Mutex::default(), in_flight: AtomicU32::new(0), poll: Notify::new(), left, changed }
+        let (seat, in_flight, poll) = (Mutex::default(), AtomicU32::new(0), Notify::new());
+        let (answered, failed) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { id, name, order, breaks, expects, seat, in_flight, answered, failed, poll, left, changed }
     }
 
     fn seat(&self) -> MutexGuard<'_, Seat> {
@@ -173,6 +178,26 @@ impl Member {
         self.seat().health.ready_models().next().is_some()
     }
 
+    /// Completions of this process that run on it now.
+    pub(super) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// How many it answered.
+    pub(super) fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// In how many it failed.
+    pub(super) fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Its circuit is open.
+    pub(super) fn is_left_alone(&self) -> bool {
+        !self.seat().breaker.admits(Instant::now())
+    }
+
     /// For people: `worker-1: loading its model`.
     pub(super) fn describe(&self) -> String {
         let seat = self.seat();
@@ -221,7 +246,12 @@ impl Lease {
 
     /// What this completion says about the backend, for its circuit breaker.
     pub(super) fn judge(&mut self, well: bool) {
-        if std::mem::replace(&mut self.judged, true) || !self.member.breaks {
+        if std::mem::replace(&mut self.judged, true) {
+            return;
+        }
+        let count = if well { &self.member.answered } else { &self.member.failed };
+        count.fetch_add(1, Ordering::Relaxed);
+        if !self.member.breaks {
             return;
         }
         let mut seat = self.member.seat();

@@ -9,6 +9,7 @@ mod http;
 mod lines;
 mod load;
 mod member;
+mod place;
 mod process;
 mod registry;
 pub mod supervisor;
@@ -227,6 +228,7 @@ impl Pool {
         let leased = stopping.run_until_cancelled(self.lease(work.model(), &beginnings, avoid)).await;
         let mut lease = leased.ok_or(DispatchError::Stopped)?.map_err(DispatchError::NoWorker)?;
         let member = lease.member.id;
+        place::name(&lease.member.name, lease.backend.as_ref());
         let starting = lease.backend.start(ticket, work);
         let started = if lease.backend.counts_to_the_end() {
             starting.await

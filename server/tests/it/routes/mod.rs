@@ -2,6 +2,7 @@
 
 mod assets;
 mod csrf;
+mod deploy;
 mod events;
 mod export;
 mod health;
@@ -14,3 +15,4 @@ mod v1_guardrails;
 mod v1_messages;
 mod v1_quotas;
 mod v1_responses;
+mod v1_traces;

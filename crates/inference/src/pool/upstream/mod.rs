@@ -20,6 +20,7 @@ use reqwest::{Certificate, Client, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 use std::{convert::identity, time::Duration};
+use telemetry::Trace;
 use tokio::time::timeout;
 use worker_protocol::{Counted, Event, FailCode, Generate, LoadedModel, PROTOCOL, State, Status, Totals, Usage};
 
@@ -146,6 +147,10 @@ impl Backend for UpstreamBackend {
         }
     }
 
+    fn address(&self) -> &str {
+        &self.config.base_url
+    }
+
     /// An estimate: the protocol has no call for it.
     async fn count(&self, prompt: &Generate) -> Result<Counted, BackendError> {
         Ok(Counted::Tokens(wire::estimate(prompt)))
@@ -155,7 +160,11 @@ impl Backend for UpstreamBackend {
 impl UpstreamBackend {
     /// Makes a call; the inner error is a refusal of the request, as its events.
     async fn post(&self, call: &str, body: &Value) -> Result<Result<Response, EventStream>, BackendError> {
-        let call = self.call(self.client.post(format!("{}/{call}", self.config.base_url))).json(body).send();
+        let call = self
+            .call(self.client.post(format!("{}/{call}", self.config.base_url)))
+            .headers(Trace::here().headers_for_upstream())
+            .json(body)
+            .send();
         let response = match timeout(self.config.first, call).await {
             Ok(response) => response.map_err(lost)?,
             Err(_) => return Err(BackendError::Failing(format!("no answer within {:?}", self.config.first))),
