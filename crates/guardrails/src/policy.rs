@@ -211,6 +211,19 @@ pub enum Action {
     Log,
 }
 
+impl Action {
+    /// Its name in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Mask => "mask",
+            Self::Warn => "warn",
+            Self::Log => "log",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Action, Check, Entity, Policy, Stage};

@@ -7,6 +7,7 @@ use crate::{
     generation::{Generation, SharedRoute},
     guard::{self, Watch},
     meter::{self, Reservation, Ticket},
+    observe::Observed,
     work::Work,
 };
 use contract::{model::Sampling, usage::Purpose};
@@ -15,6 +16,7 @@ use std::{
     collections::{BTreeMap, HashSet},
     sync::{OnceLock, atomic::AtomicBool},
 };
+use telemetry::carried;
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 use worker_protocol::{ChatMessage, ChatRole, Format, Generate, Priority, Tool, ToolChoice};
@@ -85,17 +87,32 @@ impl Inference {
     /// [`Error::NotFound`] for a model that is not granted, [`Error::Invalid`] for a request that makes no
     /// sense, [`Error::GuardrailBlocked`] for one that the organisation does not allow, [`Error::Unavailable`] if the use cannot be metered or the process is shutting down.
     pub async fn admit(&self, actor: &Actor, mut request: Request) -> Result<Generation> {
+        let observed = Observed::begin(self.inner.metrics.clone(), request.purpose, actor.tenant());
+        let (model, watch) = match self.look_at(actor, &mut request, &observed).await {
+            Ok(seen) => seen,
+            Err(error) => {
+                observed.refused(&error);
+                return Err(error);
+            }
+        };
+        let context = self.inner.catalogue.largest_context(actor, &model, request.purpose);
+        let reservation = Reservation::of(&model, context, &request);
+        let work = |ticket: &Ticket, model| Work::Completion(Box::new(generate(ticket, model, request)));
+        self.begin(actor, model, reservation, watch, observed, work).await
+    }
+
+    /// The stages before the meter: may it be asked, and does it make sense?
+    async fn look_at(&self, actor: &Actor, request: &mut Request, observed: &Observed) -> Result<(ModelConfig, Option<Watch>)> {
         let model = self.inner.catalogue.grant(actor, request.model.as_deref(), request.purpose)?.clone();
-        check(&request)?;
+        observed.granted(&model.id);
+        observed.asked(request);
+        check(request)?;
         if guard::bytes(&request.messages) / LONGEST_TOKEN > usize::try_from(model.context_length).unwrap_or(usize::MAX) {
             let message = "The conversation is longer than the model's context.";
             return Err(Error::invalid("messages", "context_length_exceeded", message));
         }
-        let watch = self.guards().completion(actor, &mut request).await?;
-        let context = self.inner.catalogue.largest_context(actor, &model, request.purpose);
-        let reservation = Reservation::of(&model, context, &request);
-        let work = |ticket: &Ticket, model| Work::Completion(Box::new(generate(ticket, model, request)));
-        self.begin(actor, model, reservation, watch, work).await
+        let watch = self.guards().completion(actor, request).await?;
+        Ok((model, watch))
     }
 
     /// Opens the use and starts its driver.
@@ -105,24 +122,29 @@ impl Inference {
         model: ModelConfig,
         reservation: Reservation,
         watch: Option<Watch>,
+        observed: Observed,
         work: impl FnOnce(&Ticket, String) -> Work + Send + 'static,
     ) -> Result<Generation> {
         if self.inner.tracker.is_closed() {
-            return Err(Error::unavailable("model", Some(meter::RETRY_AFTER_S)));
+            let error = Error::unavailable("model", Some(meter::RETRY_AFTER_S));
+            observed.refused(&error);
+            return Err(error);
         }
         let (tell, told) = oneshot::channel();
         // Spawned before the ledger is touched: a caller that goes away between the two must not leave an
         // open use behind.
-        self.inner.tracker.spawn(self.clone().start(actor.clone(), model, reservation, watch, work, tell));
+        self.inner.tracker.spawn(carried(self.clone().start(actor.clone(), model, reservation, watch, observed, work, tell)));
         told.await.unwrap_or_else(|_| Err(Error::internal("the admission task ended without a result")))
     }
 
+    #[expect(clippy::too_many_arguments, reason = "the one call of the task that owns all of it")]
     async fn start(
         self,
         actor: Actor,
         model: ModelConfig,
         reservation: Reservation,
         watch: Option<Watch>,
+        observed: Observed,
         work: impl FnOnce(&Ticket, String) -> Work,
         tell: oneshot::Sender<Result<Generation>>,
     ) {
@@ -131,11 +153,13 @@ impl Inference {
         let ticket = match self.inner.meter.open(actor, reservation, fallbacks).await {
             Ok(ticket) => ticket,
             Err(error) => {
+                observed.refused(&error);
                 // The caller may be gone, and then nobody wants to know.
                 let _ = tell.send(Err(error));
                 return;
             }
         };
+        observed.opened(ticket.id());
         let (cancel, route) = (CancellationToken::new(), SharedRoute::default());
         let (generation, outputs) = Generation::new(ticket.id(), model.id.clone(), cancel.clone(), route.clone());
         let fallbacks = ticket.fallbacks();
@@ -155,6 +179,7 @@ impl Inference {
             ending: self.inner.ending.clone(),
             route,
             admitted,
+            observed,
         }
         .run(watch)
         .await;

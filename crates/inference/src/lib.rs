@@ -14,6 +14,7 @@ mod drive;
 pub mod generation;
 pub mod guard;
 pub mod meter;
+mod observe;
 pub mod pool;
 mod reconcile;
 mod sweep;
@@ -24,6 +25,7 @@ pub use admit::{Options, Request};
 pub use catalogue::{Catalogue, CatalogueError, ModelConfig, Offered};
 pub use drive::LONGEST_GENERATION;
 pub use generation::{Ended, Generation, Outcome, Output, Route};
+pub use observe::Metrics;
 pub use pool::{LengthField, Pool, PoolTiming, Prefer, RegisterError, Upstream, UpstreamKind, UpstreamModel, WorkerProcess};
 pub use vectors::{VectorRequest, Vectors};
 pub use work::Work;
@@ -55,6 +57,7 @@ struct Inner {
     pool: Pool,
     guards: Guards,
     meter: Meter,
+    metrics: Metrics,
     /// Every driver and every settlement runs in here; [`Inference::drain`] waits for them.
     tracker: TaskTracker,
     /// What still runs has to end.
@@ -67,9 +70,9 @@ impl Inference {
     /// Puts the stages together. Starts nothing: the pool's workers are added by whoever made it.
     #[must_use]
     pub fn new(db: Db, catalogue: Catalogue, pool: Pool, clock: Arc<dyn Clock>) -> Self {
-        let tracker = TaskTracker::new();
-        let meter = Meter::new(db.clone(), clock, tracker.clone());
-        Self::of(db, catalogue, pool, meter, tracker)
+        let (tracker, metrics) = (TaskTracker::new(), Metrics::default());
+        let meter = Meter::new(db.clone(), clock, tracker.clone(), metrics.clone());
+        Self::of(db, catalogue, pool, meter, metrics, tracker)
     }
 
     /// The same with journals in this folder: a use is written down there before anything is computed, and in the database
@@ -78,14 +81,14 @@ impl Inference {
     /// # Errors
     /// The folder cannot be written.
     pub fn with_journal(db: Db, catalogue: Catalogue, pool: Pool, clock: Arc<dyn Clock>, folder: &Path) -> io::Result<Self> {
-        let tracker = TaskTracker::new();
-        let meter = Meter::with_journal(db.clone(), clock, tracker.clone(), folder)?;
-        Ok(Self::of(db, catalogue, pool, meter, tracker))
+        let (tracker, metrics) = (TaskTracker::new(), Metrics::default());
+        let meter = Meter::with_journal(db.clone(), clock, tracker.clone(), metrics.clone(), folder)?;
+        Ok(Self::of(db, catalogue, pool, meter, metrics, tracker))
     }
 
-    fn of(db: Db, catalogue: Catalogue, pool: Pool, meter: Meter, tracker: TaskTracker) -> Self {
-        let (guards, ending) = (Guards::new(db), CancellationToken::new());
-        Self { inner: Arc::new(Inner { catalogue, pool, guards, meter, tracker, ending, told: Mutex::default() }) }
+    fn of(db: Db, catalogue: Catalogue, pool: Pool, meter: Meter, metrics: Metrics, tracker: TaskTracker) -> Self {
+        let (guards, ending) = (Guards::new(db, metrics.clone()), CancellationToken::new());
+        Self { inner: Arc::new(Inner { catalogue, pool, guards, meter, metrics, tracker, ending, told: Mutex::default() }) }
     }
 
     /// Models granted to the actor, for the picker; `ready` says whether a worker runs it now.
@@ -117,6 +120,18 @@ impl Inference {
     /// [`domain::Error::Unavailable`] if they cannot be read.
     pub async fn guardrails(&self, actor: &Actor) -> Result<Option<Arc<Guard>>> {
         Ok(self.inner.guards.of(actor.tenant()).await?.map(|rules| rules.guard))
+    }
+
+    /// Counters of this process.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
+    /// Who runs the models.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        &self.inner.pool
     }
 
     pub(crate) fn guards(&self) -> &Guards {

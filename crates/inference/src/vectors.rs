@@ -1,9 +1,10 @@
 //! Vectors of texts and scores of documents: the funnel's other product.
 
 use crate::{
-    Inference,
+    Inference, ModelConfig,
     generation::{Ended, Generation, Output, Route},
     meter::Reservation,
+    observe::Observed,
     work::Work,
 };
 use contract::{chat::AnswerStats, ids::UsageId, usage::Purpose};
@@ -78,7 +79,34 @@ impl Inference {
     }
 
     async fn vectors(&self, actor: &Actor, purpose: Purpose, mut inputs: Vec<EmbedInput>, request: VectorRequest) -> Result<Vectors> {
-        let model = self.catalogue().grant(actor, request.model.as_deref(), purpose)?.clone();
+        let observed = Observed::begin(self.metrics().clone(), purpose, actor.tenant());
+        let model = match self.look_at_inputs(actor, purpose, &mut inputs, request.model.as_deref(), &observed).await {
+            Ok(model) => model,
+            Err(error) => {
+                observed.refused(&error);
+                return Err(error);
+            }
+        };
+        let context = self.catalogue().largest_context(actor, &model, purpose);
+        let (count, reservation) = (inputs.len(), Reservation::of_inputs(&model, context, purpose, inputs.iter().map(bytes)));
+        let VectorRequest { truncate, priority, .. } = request;
+        let work = move |ticket: &crate::meter::Ticket, model| {
+            Work::Vectors(Embed { id: ticket.id().0, model, tenant: ticket.tenant(), weight: 1, priority, inputs, truncate })
+        };
+        collect(self.begin(actor, model, reservation, None, observed, work).await?, count).await
+    }
+
+    /// The stages before the meter.
+    async fn look_at_inputs(
+        &self,
+        actor: &Actor,
+        purpose: Purpose,
+        inputs: &mut Vec<EmbedInput>,
+        model: Option<&str>,
+        observed: &Observed,
+    ) -> Result<ModelConfig> {
+        let model = self.catalogue().grant(actor, model, purpose)?.clone();
+        observed.granted(&model.id);
         counted(inputs.len())?;
         if inputs.iter().map(bytes).sum::<usize>() > MOST_BYTES {
             return Err(Error::invalid("input", "too_large", format!("All inputs together may have at most {} MiB.", MOST_BYTES >> 20)));
@@ -86,14 +114,8 @@ impl Inference {
         if let Some(at) = inputs.iter().position(|input| bytes(input) == 0) {
             return Err(Error::invalid("input", "empty", format!("Input {at} is empty.")));
         }
-        self.guards().inputs(actor, &mut inputs).await?;
-        let context = self.catalogue().largest_context(actor, &model, purpose);
-        let (count, reservation) = (inputs.len(), Reservation::of_inputs(&model, context, purpose, inputs.iter().map(bytes)));
-        let VectorRequest { truncate, priority, .. } = request;
-        let work = move |ticket: &crate::meter::Ticket, model| {
-            Work::Vectors(Embed { id: ticket.id().0, model, tenant: ticket.tenant(), weight: 1, priority, inputs, truncate })
-        };
-        collect(self.begin(actor, model, reservation, None, work).await?, count).await
+        self.guards().inputs(actor, inputs).await?;
+        Ok(model)
     }
 }
 

@@ -43,6 +43,18 @@ impl DbConfig {
     }
 }
 
+/// How one pool of connections stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connections {
+    /// Its login: `tenant` or `system`.
+    pub pool: &'static str,
+    /// In use now.
+    pub busy: u32,
+    pub idle: u32,
+    /// There are never more.
+    pub most: u32,
+}
+
 /// Replaces user and password of a database URL.
 fn with_login(url: &str, user: &str, password: &str) -> Result<String> {
     let invalid = || {
@@ -125,6 +137,17 @@ impl Db {
         self.inner.tenant.execute_unprepared("SELECT 1").await.map_err(map)?;
         self.inner.system.execute_unprepared("SELECT 1").await.map_err(map)?;
         Ok(())
+    }
+
+    /// How both pools stand, for the operator's metrics.
+    #[must_use]
+    pub fn connections(&self) -> [Connections; 2] {
+        let of = |pool: &'static str, connection: &DatabaseConnection| {
+            let found = connection.get_postgres_connection_pool();
+            let (open, idle) = (found.size(), u32::try_from(found.num_idle()).unwrap_or(u32::MAX));
+            Connections { pool, busy: open.saturating_sub(idle), idle, most: found.options().get_max_connections() }
+        };
+        [of("tenant", &self.inner.tenant), of("system", &self.inner.system)]
     }
 
     /// Waits for the connections in use and closes both pools; further calls fail as unavailable.

@@ -58,6 +58,6 @@ pub mod prices;
 pub mod rate_limits;
 pub mod usage;
 
-pub use db::{Db, DbConfig};
+pub use db::{Connections, Db, DbConfig};
 pub use tx::{Reason, SystemTx, TenantTx};
 pub use watched::{Topic, Watched};

@@ -6,7 +6,7 @@ use axum::{
     Json, Router,
     body::{Body, Bytes},
     extract::{Request, State as Shared},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -34,7 +34,8 @@ use tokio_util::{
 };
 use uuid::Uuid;
 use worker_protocol::{
-    Cancel, Counted, Embed, EmbedInput, Event, FailCode, Generate, LoadedModel, ModelKind, PROTOCOL, State, Status, Timings, Totals, Usage,
+    Cancel, Counted, Device, Embed, EmbedInput, Event, FailCode, Generate, LoadedModel, ModelKind, PROTOCOL, State, Status, Timings,
+    Totals, Usage,
 };
 
 /// The model that a fake worker has loaded.
@@ -60,6 +61,8 @@ struct Inner {
     scripts: VecDeque<Script>,
     otherwise: Script,
     requests: Vec<Generate>,
+    /// `traceparent` of each of them, empty without one.
+    traceparents: Vec<String>,
     embedded: Vec<Embed>,
     running: u32,
     /// What can be ended on request.
@@ -87,6 +90,7 @@ impl FakeWorker {
             scripts: VecDeque::new(),
             otherwise: Script::answer("Hello from the fake worker."),
             requests: Vec::new(),
+            traceparents: Vec::new(),
             embedded: Vec::new(),
             running: 0,
             answering: HashMap::new(),
@@ -143,6 +147,12 @@ impl FakeWorker {
     #[must_use]
     pub fn requests(&self) -> Vec<Generate> {
         self.inner().requests.clone()
+    }
+
+    /// The `traceparent` of each, empty for one without.
+    #[must_use]
+    pub fn traceparents(&self) -> Vec<String> {
+        self.inner().traceparents.clone()
     }
 
     /// Everything of which it was asked for vectors, oldest first.
@@ -203,15 +213,17 @@ async fn status(Shared(inner): Shared<Arc<Mutex<Inner>>>) -> Json<Status> {
         busy: inner.running,
         queued: 0,
         totals: inner.totals,
-        devices: Vec::new(),
+        devices: vec![Device { name: "fake".into(), power_mw: Some(1000), energy_mj: Some(2000) }],
     })
 }
 
-async fn generate(Shared(inner): Shared<Arc<Mutex<Inner>>>, Json(request): Json<Generate>) -> Response {
+async fn generate(Shared(inner): Shared<Arc<Mutex<Inner>>>, headers: HeaderMap, Json(request): Json<Generate>) -> Response {
     let id = request.id;
+    let parent = headers.get("traceparent").map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let script = {
         let mut inner = lock(&inner);
         inner.requests.push(request);
+        inner.traceparents.push(parent.unwrap_or_default());
         inner.scripts.pop_front().unwrap_or_else(|| inner.otherwise.clone())
     };
     let play = Play::new(id, script.steps(), script, inner);

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
+use telemetry::Tracer;
 
 use crate::error::Error;
 use crate::join::Join;
@@ -39,6 +40,8 @@ pub struct Options {
     pub residence: Duration,
     /// How long running answers may take to end after shutdown was asked for.
     pub drain_limit: Duration,
+    /// Makes spans of answers whose caller sends a trace along; off by default.
+    pub tracer: Tracer,
 }
 
 /// How one model runs. [`ModelOptions::new`] gives the defaults, the fields are open to change.
@@ -214,6 +217,7 @@ impl Options {
             memory: None,
             residence: Duration::from_secs(60),
             drain_limit: Duration::from_secs(30),
+            tracer: Tracer::default(),
         }
     }
 

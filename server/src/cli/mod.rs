@@ -142,6 +142,9 @@ pub struct WorkerArgs {
     /// Do not guess tokens ahead.
     #[arg(long, hide = true)]
     pub no_speculation: bool,
+    /// Where spans go, as OTLP over HTTP: the whole address; default: what OTEL_EXPORTER_OTLP_ENDPOINT says.
+    #[arg(long, value_name = "URL")]
+    pub traces: Option<String>,
     /// What to log, as in `log.level`.
     #[arg(long, default_value = "info", hide = true)]
     pub log: String,

@@ -10,7 +10,7 @@ use crate::{
         database, models,
         product::Product,
         sharing::SoleServer,
-        signals,
+        signals, traces,
     },
 };
 use app::edge::CookiePolicy;
@@ -18,6 +18,7 @@ use axum::Router;
 use gateway::{BatchLines, Gateway};
 use inference::Pool;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
+use telemetry::Tracer;
 use tokio::{net::TcpListener, signal::unix::Signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use worker_protocol::tls::Identity;
@@ -29,6 +30,7 @@ use worker_protocol::tls::Identity;
 pub async fn run(config: Config, jobs: bool) -> Result<(), AnyError> {
     log::install(&config.log)?;
     let stop = signals::stop_on_signal()?;
+    let tracer = traces::of_server(&config.traces)?;
     // What needs no other part comes first: its mistakes should show at once, not after the database started.
     let site = Site::find(config.server.site_root.as_deref())?;
     let catalogue = models::catalogue(&config)?;
@@ -67,11 +69,12 @@ pub async fn run(config: Config, jobs: bool) -> Result<(), AnyError> {
         }
         let first_login = bootstrap::run(&config, &product.identity).await?;
         let listeners = Listeners { web: listener, metrics: metrics_listener, workers: workers_port };
-        serve(&config, &site, &product, &pool, listeners, first_login, jobs, stop).await
+        serve(&config, &site, &product, &pool, &tracer, listeners, first_login, jobs, stop).await
     }
     .await;
     // Also after a failed start: nothing of ours may stay behind.
     pool.shutdown().await;
+    tracer.shutdown(traces::FLUSH).await;
     let stopped = server.stop().await;
     outcome?;
     stopped
@@ -91,6 +94,7 @@ async fn serve(
     site: &Site,
     product: &Product,
     pool: &Pool,
+    tracer: &Tracer,
     listeners: Listeners,
     first_login: Option<FirstLogin>,
     jobs: bool,
@@ -102,6 +106,7 @@ async fn serve(
         inference: product.inference.clone(),
         services: product.services.clone(),
         metrics: Arc::new(Metrics::default()),
+        tracer: tracer.clone(),
         cookies: CookiePolicy { secure: config.server.is_https() },
         public_host: PublicHost::of(config.server.public_url.as_deref()),
         trust_proxy: config.server.trust_proxy,
@@ -118,7 +123,11 @@ async fn serve(
     let stopping = stop.clone();
     tasks.spawn(async move { batches.work(lines, parallel, stopping).await });
     if let Some(listener) = listeners.metrics {
-        tasks.spawn(answer(listener, http::metrics::router(state.metrics.clone(), pool.clone()), stop.clone()));
+        tasks.spawn(answer(
+            listener,
+            http::metrics::router(state.metrics.clone(), product.inference.clone(), product.db.clone()),
+            stop.clone(),
+        ));
     }
     if let Some((listener, identity)) = listeners.workers {
         tasks.spawn(http::registry::serve(listener, identity, pool.clone(), stop.clone())?);

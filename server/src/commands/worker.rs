@@ -12,6 +12,8 @@ use worker_protocol::tls::Identity;
 
 /// How long running answers may take to end. The parent gives us five seconds, and has ended all turns by then.
 const DRAIN: Duration = Duration::from_secs(2);
+/// For the last spans, out of what is left of that.
+const FLUSH: Duration = Duration::from_secs(1);
 
 /// Serves until standard input closes (the parent is gone or wants it) or a signal comes. One that belongs to a pool of
 /// another machine serves until a signal comes.
@@ -39,7 +41,11 @@ pub async fn run(args: WorkerArgs) -> Result<(), AnyError> {
     options.addr = args.addr;
     options.memory = args.memory_mib.map(|mib| mib << 20);
     set(&mut options.residence, args.residence_seconds.map(Duration::from_secs));
-    Ok(worker::run(options, shutdown).await?)
+    let tracer = startup::traces::of_worker(args.traces)?;
+    options.tracer = tracer.clone();
+    let ended = worker::run(options, shutdown).await;
+    tracer.shutdown(FLUSH).await;
+    Ok(ended?)
 }
 
 /// The pool of another machine, if it belongs to one.

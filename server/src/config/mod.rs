@@ -17,6 +17,7 @@ mod models;
 mod pool;
 mod server;
 mod sources;
+pub(crate) mod traces;
 mod upstreams;
 mod workers;
 
@@ -32,6 +33,7 @@ pub use models::{Model, Models};
 pub use pool::{Pool, PoolPort};
 pub use server::Server;
 pub use sources::{Sources, foreign_variable};
+pub use traces::Traces;
 pub use upstreams::Upstream;
 pub use workers::Workers;
 
@@ -55,6 +57,7 @@ pub struct Config {
     pub identity: Identity,
     pub ledger: Ledger,
     pub log: Log,
+    pub traces: Traces,
     pub bootstrap: Bootstrap,
     pub workers: Workers,
     pub pool: Pool,
@@ -82,6 +85,7 @@ impl Config {
         config.bootstrap.check(&mut wrong);
         config.ledger.check(&mut wrong);
         config.log.check(&mut wrong);
+        config.traces.complete(sources, &mut wrong);
         config.models.complete(&config.cache_dir, &config.workers, &mut wrong);
         upstreams::complete(&mut config.upstreams, &config.models, &mut wrong);
         if wrong.is_empty() { Ok(config) } else { Err(ConfigErrors(wrong)) }

@@ -8,12 +8,12 @@ use axum::{
     routing::get,
 };
 use inference::{
-    Pool,
+    Inference,
     pool::{Device, LoadedModel, ModelState, Totals, WorkerLoad},
 };
 use memory_stats::memory_stats;
 use prometheus_client::{
-    encoding::text::encode,
+    encoding::text::{encode_eof, encode_registry},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
@@ -24,6 +24,7 @@ use std::{
     },
     time::Duration,
 };
+use store::{Connections, Db};
 
 type Labels = Vec<(&'static str, String)>;
 
@@ -49,6 +50,12 @@ pub struct Metrics {
     hits: Family<Labels, Gauge<f64, AtomicU64>>,
     /// Tokens by which workers' counters and what was heard of them differ: unexplained, and because answers were cut.
     drift: [Family<Labels, Gauge>; 2],
+    in_flight: Family<Labels, Gauge>,
+    circuit: Family<Labels, Gauge>,
+    answered: Family<Labels, Counter>,
+    failed: Family<Labels, Counter>,
+    connections: Family<Labels, Gauge>,
+    most_connections: Family<Labels, Gauge>,
     /// In the order of [`TOTALS`].
     totals: [Family<Labels, Counter>; TOTALS.len()],
 }
@@ -98,6 +105,14 @@ impl Default for Metrics {
         let help = "Tokens by which the worker's counters and what the ledger was told of its answers differ, unexplained";
         registry.register("ledger_drift_tokens", help, drift[0].clone());
         registry.register("ledger_cut_tokens", "The same, of answers whose last counters were not heard", drift[1].clone());
+        let [in_flight, circuit, connections, most_connections] = std::array::from_fn(|_| Family::<Labels, Gauge>::default());
+        let [answered, failed] = std::array::from_fn(|_| Family::<Labels, Counter>::default());
+        registry.register("worker_in_flight", "Uses of this process that the worker or upstream works on", in_flight.clone());
+        registry.register("worker_circuit_open", "1 if it failed again and again and is left alone for a while", circuit.clone());
+        registry.register("worker_answers", "Uses of this process that it answered", answered.clone());
+        registry.register("worker_failures", "Uses of this process in which it failed", failed.clone());
+        registry.register("database_connections", "Connections to the database, by pool and state", connections.clone());
+        registry.register("database_connections_limit", "Connections that a pool has at most", most_connections.clone());
         let totals = TOTALS.map(|(name, help, _)| {
             let counter = Family::<Labels, Counter>::default();
             registry.register(name, help, counter.clone());
@@ -118,6 +133,12 @@ impl Default for Metrics {
             energy,
             hits,
             drift,
+            in_flight,
+            circuit,
+            answered,
+            failed,
+            connections,
+            most_connections,
             totals,
         }
     }
@@ -131,11 +152,16 @@ impl Metrics {
         self.durations.get_or_create(&vec![("route", route.to_owned())]).observe(took.as_secs_f64());
     }
 
-    /// The text for Prometheus, with the workers' figures of this moment.
+    /// The text for Prometheus: our own figures, the workers' and the database's of this moment, and the funnel's.
     ///
     /// # Errors
     /// The text could not be written.
-    pub fn render(&self, workers: &[WorkerLoad]) -> Result<String, std::fmt::Error> {
+    pub fn render(
+        &self,
+        workers: &[WorkerLoad],
+        connections: [Connections; 2],
+        funnel: &inference::Metrics,
+    ) -> Result<String, std::fmt::Error> {
         if let Some(memory) = memory_stats() {
             self.resident.set(i64::try_from(memory.physical_mem).unwrap_or(i64::MAX));
         }
@@ -144,6 +170,7 @@ impl Metrics {
             self.ready.get_or_create(&labels).set(i64::from(worker.ready));
             self.busy.get_or_create(&labels).set(i64::from(worker.busy));
             self.queued.get_or_create(&labels).set(i64::from(worker.queued));
+            self.dispatches(worker);
             worker.models.iter().for_each(|model| self.model(&worker.name, model));
             worker.devices.iter().for_each(|device| self.device(&worker.name, device));
             for (family, tokens) in self.drift.iter().zip([worker.reconciled.drift, worker.reconciled.cut]) {
@@ -156,9 +183,29 @@ impl Metrics {
                 self.hits.get_or_create(&labels).set(ratio(worker.totals.cached_tokens, worker.totals.prompt_tokens));
             }
         }
+        connections.into_iter().for_each(|pool| self.database(pool));
         let mut text = String::new();
-        encode(&mut text, &self.registry)?;
+        encode_registry(&mut text, &self.registry)?;
+        funnel.encode(&mut text)?;
+        encode_eof(&mut text)?;
         Ok(text)
+    }
+
+    /// What this process has to do with a worker.
+    fn dispatches(&self, worker: &WorkerLoad) {
+        let labels = vec![("worker", worker.name.clone())];
+        self.in_flight.get_or_create(&labels).set(i64::from(worker.in_flight));
+        self.circuit.get_or_create(&labels).set(i64::from(worker.circuit_open));
+        for (family, count) in [(&self.answered, worker.answered), (&self.failed, worker.failed)] {
+            family.get_or_create(&labels).inner().store(count, Ordering::Relaxed);
+        }
+    }
+
+    fn database(&self, Connections { pool, busy, idle, most }: Connections) {
+        for (state, count) in [("busy", busy), ("idle", idle)] {
+            self.connections.get_or_create(&vec![("pool", pool.to_owned()), ("state", state.to_owned())]).set(i64::from(count));
+        }
+        self.most_connections.get_or_create(&vec![("pool", pool.to_owned())]).set(i64::from(most));
     }
 
     fn device(&self, worker: &str, device: &Device) {
@@ -184,12 +231,13 @@ fn ratio(part: u64, whole: u64) -> f64 {
 }
 
 /// The router of the metrics port: `GET /metrics`.
-pub fn router(metrics: Arc<Metrics>, pool: Pool) -> Router {
-    Router::new().route("/metrics", get(scrape)).with_state((metrics, pool))
+pub fn router(metrics: Arc<Metrics>, inference: Inference, db: Db) -> Router {
+    Router::new().route("/metrics", get(scrape)).with_state((metrics, inference, db))
 }
 
-async fn scrape(State((metrics, pool)): State<(Arc<Metrics>, Pool)>) -> Response {
-    match metrics.render(&pool.load().await) {
+async fn scrape(State((metrics, inference, db)): State<(Arc<Metrics>, Inference, Db)>) -> Response {
+    let workers = inference.pool().load().await;
+    match metrics.render(&workers, db.connections(), inference.metrics()) {
         Ok(text) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "the metrics could not be written");

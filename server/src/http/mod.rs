@@ -16,6 +16,7 @@ pub mod router;
 pub mod session;
 pub mod sse;
 pub mod state;
+mod trace;
 
 pub use router::{PLAIN_ROUTES, router};
 pub use state::AppState;

@@ -74,7 +74,7 @@ pub fn router(site: &Site, state: &AppState) -> std::io::Result<Router> {
         .merge(api)
         .layer(from_fn(headers::secure))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn_with_state(state.metrics.clone(), request_id::identify)))
+        .layer(from_fn_with_state((state.metrics.clone(), state.tracer.clone()), request_id::identify)))
 }
 
 /// A handler panicked: the visitor gets a plain problem, the log has the text.

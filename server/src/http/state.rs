@@ -7,6 +7,7 @@ use inference::Inference;
 use services::Services;
 use std::sync::Arc;
 use store::Db;
+use telemetry::Tracer;
 
 /// The built product, as the router needs it. Cheap to clone.
 #[derive(Clone)]
@@ -16,6 +17,7 @@ pub struct AppState {
     pub inference: Inference,
     pub services: Services,
     pub metrics: Arc<Metrics>,
+    pub tracer: Tracer,
     pub cookies: CookiePolicy,
     pub public_host: PublicHost,
     /// Believe `X-Forwarded-For`.

@@ -7,3 +7,4 @@ pub mod models;
 pub mod product;
 pub mod sharing;
 pub mod signals;
+pub mod traces;

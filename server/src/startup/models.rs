@@ -1,5 +1,6 @@
 //! The configured models as the funnel wants them: catalogue, and worker processes.
 
+use super::traces;
 use crate::config::{Config, Model, foreign_variable};
 use inference::{Catalogue, CatalogueError, ModelConfig, Pool, Upstream, UpstreamModel, pool::WorkerProcess};
 use serde_json::json;
@@ -59,7 +60,7 @@ pub fn start_workers(config: &Config, pool: &Pool) -> std::io::Result<()> {
             models: models.iter().map(|model| model.id.clone()).collect(),
             program: program.clone(),
             args: arguments(models, cards, config),
-            env: environment(),
+            env: environment(config),
         });
     }
     Ok(())
@@ -106,11 +107,12 @@ pub fn missing_files(config: &Config) -> Vec<&Path> {
     config.models.offered.iter().filter_map(|model| model.path.as_deref()).filter(|path| !path.is_file()).collect()
 }
 
-fn environment() -> Vec<(OsString, OsString)> {
+fn environment(config: &Config) -> Vec<(OsString, OsString)> {
     let passed_on = PASSED_ON.iter().filter_map(|name| Some((OsString::from(name), foreign_variable(name)?)));
     let (name, short) = SHORT_SPIN;
     let spin = (name.into(), foreign_variable(name).unwrap_or_else(|| short.into()));
-    passed_on.chain([spin]).collect()
+    let traces = config.traces.target().map(|_| traces::environment());
+    passed_on.chain([spin]).chain(traces.into_iter().flatten()).collect()
 }
 
 fn arguments(models: &[&Model], cards: &[usize], config: &Config) -> Vec<OsString> {
@@ -137,6 +139,9 @@ fn arguments(models: &[&Model], cards: &[usize], config: &Config) -> Vec<OsStrin
         }
     }
     option("--log", config.log.level.clone().into());
+    if let Some(target) = config.traces.target() {
+        option("--traces", target.into());
+    }
     option("--cache-type", workers.cache_type.clone().into());
     option("--gpu-layers", workers.gpu_layers.to_string().into());
     if !cards.is_empty() {

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use server::http::{AppState, assets::Site, csrf::PublicHost, metrics::Metrics, router};
 use services::Services;
 use std::sync::Arc;
+use telemetry::Tracer;
 use testkit::{
     FakeWorker, TestDb,
     fake_worker::{fake_model, quick_pool},
@@ -77,6 +78,7 @@ impl TestApp {
             inference,
             services,
             metrics: Arc::new(Metrics::default()),
+            tracer: Tracer::default(),
             cookies: CookiePolicy { secure: false },
             public_host: PublicHost::default(),
             trust_proxy: false,

@@ -15,18 +15,32 @@ const GRAPH: &[(&str, &[&str])] = &[
     ("store", &["contract", "domain", "migrations"]),
     ("identity", &["contract", "domain", "store"]),
     ("worker-protocol", &["contract"]),
-    ("worker", &["contract", "worker-protocol"]),
+    ("worker", &["contract", "telemetry", "worker-protocol"]),
     ("bench", &["contract", "worker-protocol"]),
     ("guardrails", &[]),
-    ("inference", &["contract", "domain", "guardrails", "store", "worker-protocol"]),
-    ("services", &["contract", "domain", "store", "identity", "inference"]),
+    ("telemetry", &[]),
+    ("inference", &["contract", "domain", "guardrails", "store", "telemetry", "worker-protocol"]),
+    ("services", &["contract", "domain", "store", "identity", "inference", "telemetry"]),
     ("gateway", &["contract", "domain", "identity", "inference", "services"]),
     ("app", &["contract", "domain", "identity", "services"]),
     ("frontend", &["app"]),
     ("testkit", &["contract", "domain", "migrations", "store", "identity", "inference", "services", "worker-protocol"]),
     (
         "server",
-        &["app", "contract", "domain", "gateway", "identity", "inference", "migrations", "services", "store", "worker", "worker-protocol"],
+        &[
+            "app",
+            "contract",
+            "domain",
+            "gateway",
+            "identity",
+            "inference",
+            "migrations",
+            "services",
+            "store",
+            "telemetry",
+            "worker",
+            "worker-protocol",
+        ],
     ),
 ];
 
@@ -37,7 +51,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("sqlx", &["store", "testkit"]),
     ("llama-cpp-2", &["worker"]),
     ("llama-cpp-sys-2", &["worker"]),
-    ("reqwest", &["inference", "bench", "worker", "worker-protocol"]),
+    ("reqwest", &["inference", "bench", "telemetry", "worker", "worker-protocol"]),
+    ("opentelemetry", &["telemetry"]),
+    ("opentelemetry-otlp", &["telemetry"]),
+    ("opentelemetry_sdk", &["telemetry"]),
     ("argon2", &["identity"]),
     ("figment", &["server"]),
     ("utoipa", &["gateway"]),
@@ -163,7 +180,7 @@ fn words_stay_in_their_place() {
 #[test]
 fn server_crates_refuse_to_build_for_the_browser() {
     let root = root();
-    for name in ["domain", "store", "identity", "inference", "services", "worker-protocol", "worker"] {
+    for name in ["domain", "store", "identity", "inference", "services", "telemetry", "worker-protocol", "worker"] {
         let text = fs::read_to_string(root.join("crates").join(name).join("src/lib.rs")).expect("lib.rs");
         assert!(
             text.contains("compile_error!") && text.contains("target_family = \"wasm\""),

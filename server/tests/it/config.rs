@@ -52,6 +52,23 @@ fn database_url_is_honoured_and_ours_comes_first() {
 }
 
 #[test]
+fn the_usual_variables_of_opentelemetry_are_honoured_and_ours_come_first() {
+    let target = |env: &[(&str, &str)]| load(None, env).expect("valid").traces.target().map(str::to_owned);
+    let usual = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://usual:4318/");
+    assert_eq!(target(&[]), None, "If you are here because this failed: traces leave without anybody having wished it.");
+    assert_eq!(target(&[usual]).as_deref(), Some("http://usual:4318/v1/traces"));
+    let whole = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://whole:4318/spans");
+    assert_eq!(target(&[usual, whole]).as_deref(), Some("http://whole:4318/spans"));
+    let ours = ("KONTOR__TRACES__ENDPOINT", "http://ours:4318");
+    assert_eq!(target(&[usual, whole, ours]).as_deref(), Some("http://ours:4318/v1/traces"));
+    assert_eq!(target(&[ours, ("OTEL_SDK_DISABLED", "true")]), None);
+    assert_eq!(target(&[ours, ("OTEL_TRACES_EXPORTER", "none")]), None);
+    let ratio = |env: &[(&str, &str)]| load(None, env).expect("valid").traces.ratio();
+    assert_eq!(ratio(&[("KONTOR__TRACES__RATIO", "0.25")]), Some(0.25));
+    assert_eq!(ratio(&[("OTEL_TRACES_SAMPLER", "always_off")]), None);
+}
+
+#[test]
 fn a_password_of_digits_stays_text() {
     let config = load(None, &[("KONTOR__BOOTSTRAP__PASSWORD", "123456789012")]).expect("valid");
     assert_eq!(config.bootstrap.password.expect("set").reveal(), "123456789012");
@@ -103,6 +120,9 @@ fn values_that_cannot_work_are_refused() {
         ("[files]\ntenant_mib = 50\n", "files.tenant_mib"),
         ("[batches]\nparallel = 257\n", "batches.parallel"),
         ("[ledger]\nretention_days = 366\n", "ledger.retention_days"),
+        ("[traces]\nendpoint = \"collector:4318\"\n", "traces.endpoint"),
+        ("[traces]\nendpoint = \"http://kim:secret@collector:4318\"\n", "OTEL_EXPORTER_OTLP_HEADERS"),
+        ("[traces]\nratio = 1.5\n", "traces.ratio"),
         ("[database]\ntenant_url = \"postgres://x/y\"\n", "database.system_url"),
         ("[[models.offered]]\nid = \"a\"\npath = \"a\"\n[[models.offered]]\nid = \"a\"\npath = \"b\"\n", "occurs twice"),
         ("[[models.offered]]\nid = \"a\"\npath = \"a\"\nsize = 3\n", "size"),

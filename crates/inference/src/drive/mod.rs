@@ -10,6 +10,7 @@ use crate::{
     generation::{Ended, Outcome, Output, Route, SharedRoute},
     guard::Watch,
     meter::{Figures, RETRY_AFTER_S, Ticket},
+    observe::{Observed, Seen},
     pool::{BackendError, DispatchError, Dispatched, MemberId, Pool},
     work::Work,
 };
@@ -60,6 +61,7 @@ pub(crate) struct Driver {
     pub route: SharedRoute,
     /// When the request came.
     pub admitted: Instant,
+    pub observed: Observed,
 }
 
 /// How the work ended, before it is settled.
@@ -116,7 +118,7 @@ impl Driver {
             watch,
         };
         let end = self.until_end(&mut progress).await;
-        let Self { ticket, outputs, route, blocked, .. } = self;
+        let Self { ticket, outputs, route, blocked, observed, .. } = self;
         let end = blocked.into_inner().map_or(end, |rule| End::Failed(Error::GuardrailBlocked { rule }));
         let (outcome, finish_reason, error) = match end {
             End::Done(Finish::Stop) => (Outcome::Ok, "stop", None),
@@ -131,9 +133,12 @@ impl Driver {
         let duration_ms = millis(progress.began.elapsed());
         let model = progress.model;
         let figures = Figures { outcome, usage, model: Some(model.clone()), ttft_ms, duration_ms: Some(duration_ms) };
+        let cost = ticket.cost(&figures);
         if let Some(route) = route.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            route.cost = ticket.cost(&figures);
+            route.cost = cost;
         }
+        let (first_output, attempts) = (progress.first_output, progress.attempts);
+        observed.ended(&Seen { figures: &figures, finish: finish_reason, error: error.as_ref(), cost, first_output, attempts });
         let stats = AnswerStats {
             model,
             prompt_tokens: usage.prompt_tokens,
@@ -231,7 +236,20 @@ impl Driver {
         }
     }
 
+    /// Tries one member, within a span of its own.
     async fn attempt(&self, work: &Work, progress: &mut Progress, avoid: &[MemberId]) -> Attempt {
+        let span = self.observed.attempt(&progress.model);
+        let attempt = span.trace().scope(self.ask_one(work, progress, avoid)).await;
+        match &attempt {
+            Attempt::Ended(End::Failed(_)) | Attempt::Lost(..) => span.fail("failed"),
+            Attempt::Full(_) => span.fail("full"),
+            Attempt::Nobody(_) => span.fail("nobody"),
+            Attempt::Ended(_) | Attempt::Stopped => {}
+        }
+        attempt
+    }
+
+    async fn ask_one(&self, work: &Work, progress: &mut Progress, avoid: &[MemberId]) -> Attempt {
         let dispatched = self.pool.dispatch(&self.ticket, work, avoid, &self.stopping).await;
         if matches!(dispatched, Ok(_) | Err(DispatchError::Backend(..))) {
             progress.attempts += 1;

@@ -12,7 +12,7 @@ pub(crate) use texts::bytes;
 use watch::Told;
 pub(crate) use watch::{Passed, Watch};
 
-use crate::admit::Request;
+use crate::{admit::Request, observe::Metrics};
 use contract::ids::TenantId;
 use domain::{Actor, Error, Result};
 use guardrails::{Decision, Stage};
@@ -35,6 +35,7 @@ struct Inner {
     db: Db,
     /// `None`: there are rules that this version cannot read, so nobody knows what they forbid.
     known: Watched<HashMap<TenantId, Option<Rules>>>,
+    metrics: Metrics,
 }
 
 /// The rules of one tenant.
@@ -46,8 +47,8 @@ pub(crate) struct Rules {
 }
 
 impl Guards {
-    pub(crate) fn new(db: Db) -> Self {
-        Self { inner: Arc::new(Inner { db, known: Watched::new(Topic::Guardrails) }) }
+    pub(crate) fn new(db: Db, metrics: Metrics) -> Self {
+        Self { inner: Arc::new(Inner { db, known: Watched::new(Topic::Guardrails), metrics }) }
     }
 
     /// The rules of a tenant; `None` if it has none.
@@ -136,6 +137,7 @@ impl Guards {
         }
         let tx = self.inner.db.begin(actor).await?;
         for decision in decisions {
+            self.inner.metrics.decided(decision);
             let event = AuditEvent::by(actor, audited(decision.action))
                 .target(&decision.rule)
                 .detail("kind", decision.kind.name())

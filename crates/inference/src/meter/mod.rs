@@ -10,7 +10,7 @@ mod quotas;
 mod reservation;
 mod writer;
 
-use crate::generation::Outcome;
+use crate::{generation::Outcome, observe::Metrics};
 use contract::{
     Millis,
     ids::{NodeId, UsageId},
@@ -33,6 +33,7 @@ use store::{
     ledger::{Entry, Settling, WriteError},
     usage::{NewUsage, Settlement},
 };
+use telemetry::carried;
 use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
@@ -77,23 +78,23 @@ pub(crate) struct Meter {
 
 impl Meter {
     /// Every use waits for the database.
-    pub(crate) fn new(db: Db, clock: Arc<dyn Clock>, tracker: TaskTracker) -> Self {
-        Self::of(db, clock, tracker, new_node(), None)
+    pub(crate) fn new(db: Db, clock: Arc<dyn Clock>, tracker: TaskTracker, metrics: Metrics) -> Self {
+        Self::of(db, clock, tracker, metrics, new_node(), None)
     }
 
     /// Uses are in a journal in this folder first.
     ///
     /// # Errors
     /// The folder cannot be written.
-    pub(crate) fn with_journal(db: Db, clock: Arc<dyn Clock>, tracker: TaskTracker, folder: &Path) -> io::Result<Self> {
+    pub(crate) fn with_journal(db: Db, clock: Arc<dyn Clock>, tracker: TaskTracker, metrics: Metrics, folder: &Path) -> io::Result<Self> {
         let node = new_node();
         let journal = Journal::open(folder, node)?;
-        Ok(Self::of(db, clock, tracker, node, Some(journal)))
+        Ok(Self::of(db, clock, tracker, metrics, node, Some(journal)))
     }
 
-    fn of(db: Db, clock: Arc<dyn Clock>, tracker: TaskTracker, node: NodeId, journal: Option<Journal>) -> Self {
+    fn of(db: Db, clock: Arc<dyn Clock>, tracker: TaskTracker, metrics: Metrics, node: NodeId, journal: Option<Journal>) -> Self {
         let quotas = Quotas::new(db.clone(), clock.clone(), node);
-        let writer = Writer::new(db.clone(), tracker.clone(), journal);
+        let writer = Writer::new(db.clone(), tracker.clone(), metrics, journal);
         Self { db, writer, clock, tracker, node, quotas }
     }
 
@@ -349,7 +350,7 @@ impl Ticket {
     /// the handle to know that it is done.
     pub(crate) fn settle(mut self, figures: Figures) -> JoinHandle<()> {
         let hold = self.hold.take().unwrap_or_default();
-        self.meter.tracker.spawn(self.settling(figures, hold))
+        self.meter.tracker.spawn(carried(self.settling(figures, hold)))
     }
 
     fn settling(&self, figures: Figures, hold: Hold) -> impl Future<Output = ()> + Send + use<> {

@@ -8,6 +8,7 @@ use super::{
     RETRY_AFTER_S,
     journal::{Journal, Orphan, Place},
 };
+use crate::observe::Metrics;
 use contract::ids::UsageId;
 use domain::{Error, Result};
 use futures::future::join_all;
@@ -29,7 +30,7 @@ use tokio::{
         Mutex as Turn,
         oneshot::{self, error::TryRecvError},
     },
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tokio_util::task::TaskTracker;
 
@@ -56,6 +57,7 @@ struct Inner {
     waiting: Mutex<VecDeque<Waiting>>,
     /// Held while somebody writes.
     turn: Turn<()>,
+    metrics: Metrics,
     /// A task is about to write what is in the journal.
     flushing: AtomicBool,
     /// The database did not take the last entries.
@@ -74,13 +76,14 @@ enum Whose {
 }
 
 impl Writer {
-    pub(super) fn new(db: Db, tracker: TaskTracker, journal: Option<Journal>) -> Self {
+    pub(super) fn new(db: Db, tracker: TaskTracker, metrics: Metrics, journal: Option<Journal>) -> Self {
         let inner = Inner {
             db,
             tracker,
             journal,
             waiting: Mutex::default(),
             turn: Turn::new(()),
+            metrics,
             flushing: AtomicBool::new(false),
             failing: AtomicBool::new(false),
         };
@@ -225,6 +228,7 @@ impl Writer {
     async fn write_some(&self) {
         let batch: Vec<Waiting> = {
             let mut waiting = self.waiting();
+            self.inner.metrics.wait_for_ledger(waiting.len());
             let most = waiting.len().min(MOST);
             waiting.drain(..most).collect()
         };
@@ -254,7 +258,10 @@ impl Writer {
 
     async fn write_batch(&self, batch: &[Waiting]) -> Result<HashMap<UsageId, Settling>, WriteError> {
         let entries: Vec<&Entry> = batch.iter().map(|waiting| &waiting.entry).collect();
-        self.inner.db.write_entries(&entries).await
+        let began = Instant::now();
+        let written = self.inner.db.write_entries(&entries).await;
+        self.inner.metrics.wrote(began.elapsed(), written.is_ok());
+        written
     }
 
     fn tell_all(&self, batch: Vec<Waiting>, settled: &HashMap<UsageId, Settling>) {

@@ -38,6 +38,11 @@ pub trait Backend: Debug + Send + Sync + 'static {
         Ok(())
     }
 
+    /// Its base address, for traces; may hold credentials.
+    fn address(&self) -> &str {
+        ""
+    }
+
     /// How many tokens a completion's prompt has. Nothing is computed, so there is no ticket.
     ///
     /// # Errors

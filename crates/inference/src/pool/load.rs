@@ -24,6 +24,13 @@ pub struct WorkerLoad {
     pub devices: Vec<Device>,
     /// How its counters agree with what was heard of its answers.
     pub reconciled: Reconciled,
+    /// Uses of this process that it works on.
+    pub in_flight: u32,
+    /// Uses of this process that it answered, and in which it failed.
+    pub answered: u64,
+    pub failed: u64,
+    /// It failed again and again and is left alone for a while.
+    pub circuit_open: bool,
 }
 
 impl Pool {
@@ -47,6 +54,10 @@ impl Pool {
             totals: Totals::default(),
             devices: Vec::new(),
             reconciled: member.reconciled(),
+            in_flight: member.in_flight(),
+            answered: member.answered(),
+            failed: member.failed(),
+            circuit_open: member.is_left_alone(),
         };
         let Some(Status { models, busy, queued, totals, devices, .. }) = status else { return absent };
         WorkerLoad { models, busy, queued, totals, devices, ready: member.is_ready(), ..absent }

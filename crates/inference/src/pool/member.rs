@@ -12,7 +12,7 @@ use super::{
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -40,6 +40,9 @@ pub(crate) struct Member {
     tally: Mutex<Tally>,
     /// Completions of this process that run on it now.
     in_flight: AtomicU32,
+    /// Completions that told something about it.
+    answered: AtomicU64,
+    failed: AtomicU64,
     poll: Notify,
     /// Cancelled when it leaves the pool or the pool ends: nobody polls it any more.
     pub(super) left: CancellationToken,
@@ -64,6 +67,8 @@ impl Member {
             latencies: Mutex::default(),
             tally: Mutex::default(),
             in_flight: AtomicU32::new(0),
+            answered: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
             poll: Notify::new(),
             left,
             changed,
@@ -230,6 +235,26 @@ impl Member {
         self.seat().health.ready_models().next().is_some()
     }
 
+    /// Completions of this process that run on it now.
+    pub(super) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// How many it answered.
+    pub(super) fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// In how many it failed.
+    pub(super) fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Its circuit is open.
+    pub(super) fn is_left_alone(&self) -> bool {
+        !self.seat().breaker.admits(Instant::now())
+    }
+
     /// For people: `worker-1: loading its model`.
     pub(super) fn describe(&self) -> String {
         let seat = self.seat();
@@ -282,7 +307,12 @@ impl Lease {
 
     /// What this completion says about the backend, for its circuit breaker.
     pub(super) fn judge(&mut self, well: bool) {
-        if std::mem::replace(&mut self.judged, true) || !self.member.terms.breaks {
+        if std::mem::replace(&mut self.judged, true) {
+            return;
+        }
+        let count = if well { &self.member.answered } else { &self.member.failed };
+        count.fetch_add(1, Ordering::Relaxed);
+        if !self.member.terms.breaks {
             return;
         }
         let mut seat = self.member.seat();

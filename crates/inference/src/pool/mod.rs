@@ -11,6 +11,7 @@ mod latency;
 mod lines;
 mod load;
 mod member;
+mod place;
 mod process;
 mod registry;
 pub mod supervisor;
@@ -247,6 +248,7 @@ impl Pool {
         let leased = stopping.run_until_cancelled(self.lease(work.model(), &beginnings, avoid)).await;
         let mut lease = leased.ok_or(DispatchError::Stopped)?.map_err(DispatchError::NoWorker)?;
         let (member, began) = (lease.member.id, Instant::now());
+        place::name(&lease.member.name, lease.backend.as_ref());
         let starting = lease.backend.start(ticket, work);
         let started = if lease.backend.counts_to_the_end() {
             starting.await

@@ -14,6 +14,7 @@ use futures::{Stream, StreamExt, stream};
 use reqwest::{Client, RequestBuilder, Response, redirect::Policy};
 use serde::de::DeserializeOwned;
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
+use telemetry::Trace;
 use worker_protocol::{Cancel, Counted, Event, Generate, Status, tls::Identity};
 
 /// For a connection to be made. Workers are near.
@@ -89,6 +90,10 @@ impl Backend for WorkerBackend {
         true
     }
 
+    fn address(&self) -> &str {
+        &self.base
+    }
+
     async fn cancel(&self, ticket: &Ticket) -> Result<(), BackendError> {
         let call = self.client.post(format!("{}/cancel", self.base)).json(&Cancel { id: ticket.id().0 });
         self.send(call).await.map(drop)
@@ -100,7 +105,7 @@ impl Backend for WorkerBackend {
             Work::Completion(generate) => self.client.post(format!("{}/generate", self.base)).json(generate),
             Work::Vectors(embed) => self.client.post(format!("{}/embed", self.base)).json(embed),
         };
-        let response = self.send(call).await?;
+        let response = self.send(call.headers(Trace::here().headers())).await?;
         let chunks = response.bytes_stream().map(|chunk| chunk.map_err(lost));
         Ok(events(chunks).boxed())
     }

@@ -25,6 +25,7 @@ use inference::{Priority, Route};
 use making::Making;
 use start::Begun;
 use std::{sync::Arc, time::Duration};
+use telemetry::carried;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -221,15 +222,15 @@ impl Responses {
     /// response that is stored as unfinished and is not made.
     async fn launch(&self, actor: &Actor, begun: Begun, stop: CancellationToken) -> Result<Made> {
         let (shared, actor, owner) = (self.shared.clone(), actor.clone(), owner(actor)?);
-        let launched = self.shared.tracker.spawn(async move {
+        let launched = self.shared.tracker.spawn(carried(async move {
             let Begun { response, account, input, generation } = begun;
             start::store(&shared, &actor, account, &response, input, None).await?;
             let entry = shared.responses.enter(response.id, owner, stop);
             let making = Making { shared: shared.clone(), actor, id: response.id, background: response.background };
             let route = generation.route();
-            shared.tracker.spawn(making.run(generation, entry));
+            shared.tracker.spawn(carried(making.run(generation, entry)));
             Ok(Made { response, route })
-        });
+        }));
         launched.await.map_err(Error::internal)?
     }
 }

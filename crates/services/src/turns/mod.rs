@@ -27,6 +27,7 @@ use domain::{Action, Actor, Error, Result};
 use inference::{Options, Request};
 use std::sync::Arc;
 use store::messages::PromptMessage;
+use telemetry::carried;
 use temporary::MemorySink;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -157,7 +158,7 @@ impl Turns {
 
         let turn = TurnId(Uuid::now_v7());
         let (sink, stop) = self.shared.temporary.enter(turn, (actor.tenant(), user))?;
-        self.shared.tracker.spawn(run_temporary(self.shared.clone(), actor.clone(), request, sink, stop));
+        self.shared.tracker.spawn(carried(run_temporary(self.shared.clone(), actor.clone(), request, sink, stop)));
         Ok(turn)
     }
 
@@ -186,12 +187,12 @@ impl Turns {
         self.shared.refuse_while_ending()?;
         let (shared, actor) = (self.shared.clone(), actor.clone());
         let owner = (actor.tenant(), actor.user()?);
-        let launched = self.shared.tracker.spawn(async move {
+        let launched = self.shared.tracker.spawn(carried(async move {
             let (started, turn) = start::store(&shared, &actor, what).await?;
             let entry = shared.hub.enter(turn.turn, owner, CancellationToken::new());
-            shared.tracker.spawn(turn.run(entry));
+            shared.tracker.spawn(carried(turn.run(entry)));
             Ok(started)
-        });
+        }));
         launched.await.map_err(Error::internal)?
     }
 }

@@ -4,13 +4,14 @@ mod count;
 mod embed;
 mod generate;
 mod running;
+mod watched;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -18,6 +19,7 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use subtle::ConstantTimeEq;
+use telemetry::{KeyValue, Kind, Tracer};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use uuid::Uuid;
@@ -28,6 +30,7 @@ use crate::engine::Link;
 use crate::options::Options;
 use crate::residence::{Guest, NoEntry, Residents};
 use running::Running;
+use watched::Watched;
 
 /// Longest request body in bytes. Far more text than any context holds.
 const MAX_BODY: usize = 16 << 20;
@@ -38,6 +41,7 @@ struct Worker {
     residents: Residents,
     running: Running,
     authorization: Arc<[u8]>,
+    tracer: Tracer,
 }
 
 /// Why a request was not taken, as its only event.
@@ -45,7 +49,8 @@ struct Refusal(FailCode, String);
 
 /// The router of a worker.
 pub fn router(options: &Options, residents: Residents) -> Router {
-    let worker = Worker { residents, running: Running::default(), authorization: format!("Bearer {}", options.token).into_bytes().into() };
+    let authorization = format!("Bearer {}", options.token).into_bytes().into();
+    let worker = Worker { residents, running: Running::default(), authorization, tracer: options.tracer.clone() };
     Router::new()
         .route("/status", get(status))
         .route("/generate", post(generate))
@@ -71,14 +76,16 @@ async fn status(State(worker): State<Worker>) -> Json<Status> {
     Json(worker.residents.status())
 }
 
-async fn generate(State(worker): State<Worker>, Json(request): Json<Generate>) -> Response {
+async fn generate(State(worker): State<Worker>, headers: HeaderMap, Json(request): Json<Generate>) -> Response {
     let (id, n) = (request.id, request.n);
-    answer(&worker.running.clone(), id, n, |link| async move { worker.generate(request, link).await })
+    let watched = worker.watch(&headers, "generate", &request.model);
+    answer(&worker.running.clone(), id, n, watched, |link| async move { worker.generate(request, link).await })
 }
 
-async fn embed(State(worker): State<Worker>, Json(request): Json<Embed>) -> Response {
+async fn embed(State(worker): State<Worker>, headers: HeaderMap, Json(request): Json<Embed>) -> Response {
     let id = request.id;
-    answer(&worker.running.clone(), id, 1, |link| async move { worker.embed(request, link).await })
+    let watched = worker.watch(&headers, "embed", &request.model);
+    answer(&worker.running.clone(), id, 1, watched, |link| async move { worker.embed(request, link).await })
 }
 
 async fn count(State(worker): State<Worker>, Json(request): Json<Generate>) -> Json<Counted> {
@@ -95,7 +102,7 @@ async fn cancel(State(worker): State<Worker>, Json(Cancel { id }): Json<Cancel>)
 
 /// The events of `n` completions or of one other use, which `submit` hands to an engine or refuses. The answer begins
 /// at once: there may be a model to wait for.
-fn answer<F>(running: &Running, id: Uuid, n: u32, submit: impl FnOnce(Link) -> F) -> Response
+fn answer<F>(running: &Running, id: Uuid, n: u32, watched: Watched, submit: impl FnOnce(Link) -> F) -> Response
 where
     F: Future<Output = Result<(), Refusal>> + Send + 'static,
 {
@@ -120,10 +127,17 @@ where
         let _ = &entry;
         event
     });
-    lines(told, n)
+    lines(told, n, watched)
 }
 
 impl Worker {
+    /// The span of an answer that begins.
+    fn watch(&self, headers: &HeaderMap, what: &'static str, model: &str) -> Watched {
+        let span = self.tracer.join(headers, Kind::Server, || format!("{what} {model}"));
+        span.set(|| [KeyValue::new("gen_ai.request.model", model.to_owned())]);
+        Watched::new(span)
+    }
+
     /// Waits for the model; tells so if it takes time.
     async fn enter(&self, model: &str, count: u32, link: &Link) -> Result<Guest, Refusal> {
         let waits = |place| link.send(Event::Queued { place, wait_ms: None });
@@ -145,7 +159,7 @@ fn gone() -> Refusal {
 }
 
 /// The events as lines of JSON. Dropping the body closes the channel, which the engine takes as cancellation.
-fn lines(events: impl Stream<Item = Event> + Send + 'static, n: u32) -> Response {
+fn lines(events: impl Stream<Item = Event> + Send + 'static, n: u32, mut watched: Watched) -> Response {
     let mut choices = (n > 1).then(|| Choices::new(usize::try_from(n).unwrap_or(usize::MAX)));
     let events = events.filter_map(move |event| {
         let told = match &mut choices {
@@ -154,7 +168,7 @@ fn lines(events: impl Stream<Item = Event> + Send + 'static, n: u32) -> Response
         };
         std::future::ready(told)
     });
-    let lines = events.map(|event| Ok::<_, Infallible>(line(&event)));
+    let lines = events.inspect(move |event| watched.see(event)).map(|event| Ok::<_, Infallible>(line(&event)));
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
 }
 

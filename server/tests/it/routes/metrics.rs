@@ -10,7 +10,7 @@ async fn requests_are_counted_by_pattern_and_workers_are_seen() {
     let app = TestApp::start().await;
     app.get(None, "/healthz").await;
     app.get(None, "/ui/turns/0198c0de-0000-7000-8000-000000000001/events").await;
-    let router = server::http::metrics::router(app.state.metrics.clone(), app.pool.clone());
+    let router = server::http::metrics::router(app.state.metrics.clone(), app.state.inference.clone(), app.state.db.clone());
     let response = router.oneshot(Request::get("/metrics").body(Body::empty()).expect("a request")).await.expect("infallible");
     let text = String::from_utf8(response.into_body().collect().await.expect("a body").to_bytes().to_vec()).expect("text");
     for line in [

@@ -3,6 +3,7 @@
 mod assets;
 mod csrf;
 mod docs;
+mod deploy;
 mod events;
 mod export;
 mod health;
@@ -18,3 +19,4 @@ mod v1_matrix;
 mod v1_messages;
 mod v1_quotas;
 mod v1_responses;
+mod v1_traces;

@@ -33,6 +33,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+use telemetry::Trace;
 use tokio::time::{Instant, timeout};
 use worker_protocol::{Counted, Generate, LoadedModel, PROTOCOL, State, Status, Totals, Usage};
 
@@ -225,6 +226,10 @@ impl Backend for UpstreamBackend {
         Ok(events.inspect(seen).boxed())
     }
 
+    fn address(&self) -> &str {
+        &self.config.base_url
+    }
+
     /// An estimate, where the dialect has no call for it.
     async fn count(&self, prompt: &Generate) -> Result<Counted, BackendError> {
         let model = self.model_of(&prompt.model)?;
@@ -243,7 +248,8 @@ impl Backend for UpstreamBackend {
 impl UpstreamBackend {
     /// Makes a call; the inner error is a refusal of the request.
     async fn post(&self, call: &Call) -> Result<Result<Response, Refusal>, BackendError> {
-        let sent = self.dialect.sign(self.client.post(self.url(&call.path)), self.config.key.as_ref()).json(&call.body).send();
+        let request = self.dialect.sign(self.client.post(self.url(&call.path)), self.config.key.as_ref());
+        let sent = request.headers(Trace::here().headers_for_upstream()).json(&call.body).send();
         let response = match timeout(self.config.first, sent).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
