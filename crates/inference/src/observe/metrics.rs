@@ -175,7 +175,7 @@ mod tests {
         for number in 0..2 * MOST_RULES {
             let rule = format!("rule-{number}");
             let decision = Decision { rule, kind: Kind::Words, entity: None, action: Action::Log, stage: Stage::Input, count: 1 };
-            metrics.decided(&decision, "log", "input");
+            metrics.decided(&decision);
         }
         let mut text = String::new();
         metrics.encode(&mut text).expect("text");
