@@ -175,9 +175,8 @@ impl Db {
             }
             written = Written::find_by_statement(statement.clone()).all(self.system()).await;
         }
-        let written = written.map_err(|error| {
-            if is_rejection(&error) { WriteError::Rejected(map(error)) } else { WriteError::Failed(map(error)) }
-        })?;
+        let written = written
+            .map_err(|error| if is_rejection(&error) { WriteError::Rejected(map(error)) } else { WriteError::Failed(map(error)) })?;
         Ok(written.into_iter().map(|row| (UsageId(row.id), row.settling())).collect())
     }
 }

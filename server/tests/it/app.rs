@@ -14,7 +14,7 @@ use contract::{
 use domain::{Clock, SystemClock, secret::Secret};
 use http_body_util::BodyExt;
 use identity::{Identity, IdentityConfig, NewPerson};
-use inference::{Catalogue, Inference, Pool};
+use inference::{Catalogue, Inference};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use server::http::{AppState, assets::Site, csrf::PublicHost, metrics::Metrics, router};
@@ -34,7 +34,6 @@ pub const PASSWORD: &str = "correct horse battery staple";
 pub struct TestApp {
     pub db: TestDb,
     pub worker: FakeWorker,
-    pub pool: Pool,
     pub state: AppState,
     router: Router,
 }
@@ -70,7 +69,7 @@ impl TestApp {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let catalogue = Catalogue::new(vec![fake_model()]).expect("a catalogue");
         let identity = Identity::new(db.db.clone(), clock.clone(), IdentityConfig::default());
-        let inference = Inference::new(db.db.clone(), catalogue, pool.clone(), clock.clone());
+        let inference = Inference::new(db.db.clone(), catalogue, pool, clock.clone());
         let services = Services::new(db.db.clone(), inference.clone(), identity.clone(), clock);
         let mut state = AppState {
             db: db.db.clone(),
@@ -85,7 +84,7 @@ impl TestApp {
         };
         change(&mut state);
         let router = router(&Site::without_files().expect("options"), &state).expect("a router");
-        Self { db, worker, pool, state, router }
+        Self { db, worker, state, router }
     }
 
     pub async fn tenant(&self, slug: &str) -> TenantId {

@@ -2,7 +2,7 @@
 
 use crate::{
     collector::{Collector, only},
-    funnel::{self, MODEL},
+    world::{self, MODEL},
 };
 use axum::http::HeaderMap;
 use inference::Outcome;
@@ -14,11 +14,11 @@ use testkit::eventually;
 async fn a_worker_process_exports_its_own_spans_below_those_of_the_pool() {
     let collector = Collector::start().await;
     let (tracer, target) = (collector.tracer(), collector.target());
-    let world = funnel::world(1, &["--traces", target.as_str()]).await;
+    let world = world::world(1, &["--traces", target.as_str()]).await;
     let span = tracer.accept(&HeaderMap::new(), Kind::Server, || "a test".into());
     let trace = span.trace().id().expect("traces are on");
     let generation = span.trace().scope(world.ask("Say hello to everybody.", 8)).await;
-    assert_eq!(funnel::read(generation).await.1.outcome, Outcome::Ok);
+    assert_eq!(world::read(generation).await.1.outcome, Outcome::Ok);
     drop(span);
     tracer.shutdown(Duration::from_secs(5)).await;
     // The worker sends every five seconds.

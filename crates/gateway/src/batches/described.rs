@@ -1,10 +1,7 @@
 //! What the API's description says of batches.
 
 use super::{BatchBody, BatchRequest};
-use crate::{
-    openapi::Described,
-    paging::{List, Order},
-};
+use crate::{openapi::Described, paging::Order};
 use serde_json::json;
 use utoipa::openapi::{Object, Type};
 
@@ -23,7 +20,7 @@ pub fn list(operation: Described) -> Described {
         .asked("after", Object::with_type(Type::String), "Begin behind the batch of this id.")
         .asked("limit", Object::with_type(Type::Integer), "1 to 100 batches; 20 where nothing is said.")
         .asked_in_words::<Order>("order", "Newest first (`desc`) where nothing is said.")
-        .answers::<List<BatchBody>>("The batches.")
+        .answers_page::<BatchBody>("The batches.")
 }
 
 pub fn get(operation: Described) -> Described {

@@ -1,10 +1,7 @@
 //! What the API's description says of files.
 
 use super::{Deleted, FileBody};
-use crate::{
-    openapi::Described,
-    paging::{List, Order},
-};
+use crate::{openapi::Described, paging::Order};
 use utoipa::{
     ToSchema,
     openapi::{Object, Type},
@@ -44,7 +41,7 @@ pub fn list(operation: Described) -> Described {
         .asked("after", text, "Begin behind the file of this id.")
         .asked("limit", Object::with_type(Type::Integer), "1 to 10,000 files; as many where nothing is said.")
         .asked_in_words::<Order>("order", "Newest first (`desc`) where nothing is said.")
-        .answers::<List<FileBody>>("The files.")
+        .answers_page::<FileBody>("The files.")
 }
 
 pub fn get(operation: Described) -> Described {

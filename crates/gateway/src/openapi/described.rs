@@ -1,10 +1,10 @@
 //! One operation, while its module says what it is.
 
 use super::{BEARER, Face, X_API_KEY};
-use crate::{anthropic, failure};
+use crate::{anthropic, failure, paging::List};
 use serde_json::Value;
 use utoipa::{
-    ToSchema,
+    PartialSchema, ToSchema,
     openapi::{
         Content, Header, HeaderBuilder, Object, Ref, RefOr, Required, Response, ResponseBuilder, Schema, SecurityRequirement, Type,
         content::ContentBuilder,
@@ -110,6 +110,16 @@ impl Described {
     pub fn answers<T: ToSchema>(mut self, text: &str) -> Self {
         let schema = self.refer::<T>();
         self.answer = self.answer.description(text).content(JSON, Content::new(Some(schema)));
+        self
+    }
+
+    /// A page of a list, with status 200.
+    pub fn answers_page<T: ToSchema>(mut self, text: &str) -> Self {
+        self.refer::<T>();
+        // Otherwise all lists would have the same name.
+        let name = format!("{}List", T::name());
+        self.schemas.push((name.clone(), List::<T>::schema()));
+        self.answer = self.answer.description(text).content(JSON, Content::new(Some(Ref::from_schema_name(name))));
         self
     }
 

@@ -6,10 +6,7 @@ use super::{
     input::{Part, WireItem},
     request::ResponsesRequest,
 };
-use crate::{
-    openapi::Described,
-    paging::{List, Order},
-};
+use crate::{openapi::Described, paging::Order};
 use serde_json::json;
 use utoipa::openapi::{Object, Type};
 
@@ -73,6 +70,6 @@ pub fn input_items(operation: Described) -> Described {
         .asked("before", text, "End before the item of this id.")
         .asked("limit", Object::with_type(Type::Integer), "1 to 100 items; 20 where nothing is said.")
         .asked_in_words::<Order>("order", "Newest first (`desc`) where nothing is said.")
-        .answers::<List<BodyItem<'_>>>("The items.")
+        .answers_page::<BodyItem<'_>>("The items.")
         .fails(&[400])
 }

@@ -307,7 +307,9 @@ impl Writer {
         match journal.reject(journal.node(), entry, why) {
             Ok(()) => self.done(place),
             // It stays where it is, and the next process that finds it tries once more.
-            Err(error) => tracing::error!(usage = %entry.id(), %error, why, ?entry, "an entry of the ledger can neither be written nor set aside"),
+            Err(error) => {
+                tracing::error!(usage = %entry.id(), %error, why, ?entry, "an entry of the ledger can neither be written nor set aside")
+            }
         }
     }
 

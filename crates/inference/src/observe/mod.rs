@@ -74,11 +74,6 @@ impl Observed {
         self.span.set(|| [KeyValue::new("gen_ai.response.id", usage.to_string())]);
     }
 
-    /// The place within it.
-    pub(crate) fn trace(&self) -> Trace {
-        self.span.trace()
-    }
-
     /// One member is asked.
     pub(crate) fn attempt(&self, model: &str) -> Span {
         let span = self.span.trace().child(Kind::Client, || format!("attempt {model}"));

@@ -55,8 +55,8 @@ impl Pool {
             devices: Vec::new(),
             reconciled: member.reconciled(),
             in_flight: member.in_flight(),
-            answered: member.answered(),
-            failed: member.failed(),
+            answered: member.answers(),
+            failed: member.failures(),
             circuit_open: member.is_left_alone(),
         };
         let Some(Status { models, busy, queued, totals, devices, .. }) = status else { return absent };

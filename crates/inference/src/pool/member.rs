@@ -241,12 +241,12 @@ impl Member {
     }
 
     /// How many it answered.
-    pub(super) fn answered(&self) -> u64 {
+    pub(super) fn answers(&self) -> u64 {
         self.answered.load(Ordering::Relaxed)
     }
 
     /// In how many it failed.
-    pub(super) fn failed(&self) -> u64 {
+    pub(super) fn failures(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
     }
 

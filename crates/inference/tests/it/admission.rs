@@ -78,7 +78,7 @@ async fn thirty_two_at_once() {
 async fn one_use_that_cannot_be_written_fails_alone() {
     let s = setup().await;
     let gone = crate::setup::asker_of(&s.db, "gone").await;
-    testkit::ledger::execute_as_owner(&s.db, &format!("DELETE FROM app_user WHERE id = '{}'", gone.user().expect("a person"))).await;
+    testkit::ledger::execute_as_owner(&s.db, &format!("DELETE FROM tenant WHERE id = '{}'", gone.tenant())).await;
     let admit = async |n: usize| {
         let actor = if n % 10 == 3 { &gone } else { &s.actor };
         s.inference.admit(actor, request()).await.is_ok()

@@ -160,7 +160,14 @@ mod tests {
     use serde_json::{Value, json};
 
     fn rules(endpoint: Endpoint) -> Rules {
-        let model = |id: &str, kind| Offered { id: id.into(), name: String::new(), kind, aliases: vec![format!("{id}-alias")], context_length: 1, ready: true };
+        let model = |id: &str, kind| Offered {
+            id: id.into(),
+            name: String::new(),
+            kind,
+            aliases: vec![format!("{id}-alias")],
+            context_length: 1,
+            ready: true,
+        };
         Rules::new(endpoint, vec![model("chat", ModelKind::Chat), model("vectors", ModelKind::Embedding)])
     }
 

@@ -2,8 +2,8 @@
 
 mod assets;
 mod csrf;
-mod docs;
 mod deploy;
+mod docs;
 mod events;
 mod export;
 mod health;
