@@ -14,7 +14,7 @@ mod step;
 use step::Step;
 
 /// All steps, oldest first. What is released is never changed, see `README.md`.
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     // Tenants, people, chats, ledger, audit.
     Step { name: "m0001_ground_floor", sql: include_str!("m0001_ground_floor.sql") },
     Step { name: "m0002_served_model", sql: include_str!("m0002_served_model.sql") },
@@ -24,6 +24,7 @@ const STEPS: [Step; 8] = [
     Step { name: "m0006_audit_chain", sql: include_str!("m0006_audit_chain.sql") },
     Step { name: "m0007_guardrails", sql: include_str!("m0007_guardrails.sql") },
     Step { name: "m0008_ledger_batches", sql: include_str!("m0008_ledger_batches.sql") },
+    Step { name: "m0011_response_cache", sql: include_str!("m0011_response_cache.sql") },
 ];
 
 /// Key of the advisory lock: the bytes of `kontor_m`. Never change it, or two versions could migrate at once.

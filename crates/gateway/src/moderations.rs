@@ -1,18 +1,15 @@
 //! `POST /v1/moderations`: what the guardrails of the key's organisation see in texts. Its categories are the kinds of
 //! their checks, not OpenAI's: nobody here judges violence or hate, and an answer that denies them would be a lie.
 
-use crate::{Gateway, body::Call, failure::Failure, parameters::OneOrMany};
+use crate::{Gateway, body::Call, failure::Failure, headers, parameters::OneOrMany};
 use axum::{
     Json,
     extract::State,
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
-use services::guardrails::Found;
+use services::guardrails::{Found, MODERATION};
 use std::collections::BTreeMap;
-
-/// What stands for a model in the answer.
-const MODEL: &str = "kontor-guardrails";
 
 /// The categories of each result. Those that no rule of the organisation looks at are never flagged.
 const CATEGORIES: [&str; 4] = ["pii", "secrets", "injection", "words"];
@@ -59,11 +56,13 @@ impl From<Vec<Found>> for Judged {
 }
 
 pub async fn create(State(gateway): State<Gateway>, call: Call<ModerationRequest>) -> Result<Response, Failure> {
-    let Call { actor, input, ignored } = call;
+    let Call { actor, input, ignored, .. } = call;
     let texts = input.input.0;
-    let found = gateway.services.guardrails.moderate(&actor, texts).await.map_err(|error| Failure::of(error, actor.request()))?;
-    let body = Moderation { id: format!("modr-{}", actor.request()), model: MODEL, results: found.into_iter().map(Judged::from).collect() };
+    let moderated = gateway.services.guardrails.moderate(&actor, texts).await.map_err(|error| Failure::of(error, actor.request()))?;
+    let results = moderated.found.into_iter().map(Judged::from).collect();
+    let body = Moderation { id: format!("modr-{}", actor.request()), model: MODERATION, results };
     let mut response = Json(body).into_response();
+    headers::name_limits(response.headers_mut(), &moderated.limits);
     ignored.put(response.headers_mut());
     Ok(response)
 }

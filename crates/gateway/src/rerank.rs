@@ -48,7 +48,7 @@ struct RankedDocument {
 }
 
 pub async fn create(State(gateway): State<Gateway>, call: Call<RerankRequest>) -> Result<Response, Failure> {
-    let Call { actor, input, ignored } = call;
+    let Call { actor, input, ignored, cache } = call;
     let texts: Vec<String> = input
         .documents
         .into_iter()
@@ -57,7 +57,7 @@ pub async fn create(State(gateway): State<Gateway>, call: Call<RerankRequest>) -
         })
         .collect();
     let kept = if input.return_documents.unwrap_or(false) { texts.clone() } else { Vec::new() };
-    let wanted = VectorRequest { model: Some(input.model.clone()), ..VectorRequest::default() };
+    let wanted = VectorRequest { model: Some(input.model.clone()), cache, ..VectorRequest::default() };
     let made =
         gateway.services.api.rerank(&actor, &input.query, texts, wanted).await.map_err(|error| Failure::of(error, actor.request()))?;
     let usage = made.usage.0.simple().to_string();

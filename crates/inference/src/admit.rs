@@ -2,6 +2,7 @@
 
 use crate::{
     Inference,
+    cache::{self, CacheUse, Look},
     catalogue::ModelConfig,
     drive::Driver,
     generation::{Generation, SharedRoute},
@@ -72,6 +73,8 @@ pub struct Options {
     pub pinned_messages: u32,
     /// The text of the only message is the whole prompt, without the model's template.
     pub raw: bool,
+    /// May it come out of the response cache?
+    pub cache: CacheUse,
 }
 
 impl Inference {
@@ -91,11 +94,21 @@ impl Inference {
             let message = "The conversation is longer than the model's context.";
             return Err(Error::invalid("messages", "context_length_exceeded", message));
         }
-        let watch = self.guards().completion(actor, &mut request).await?;
+        let rules = self.guards().of(actor.tenant()).await?;
+        // By what was asked, before anything of it is masked: what goes out has it again.
+        let asked = self.asked(actor, &model, request.options.cache, rules.as_ref(), || cache::of_completion(&request)).await;
+        let watch = self.guards().completion(actor, rules, &mut request).await?;
+        let making = match asked.look().await {
+            Look::Make(making) => making,
+            Look::Hit(hit) => {
+                let warnings = watch.map_or_else(Vec::new, |watch| watch.warnings().to_vec());
+                return self.again(actor, Reservation::free(&model.id, request.purpose), hit, warnings).await;
+            }
+        };
         let context = self.inner.catalogue.largest_context(actor, &model, request.purpose);
         let reservation = Reservation::of(&model, context, &request);
         let work = |ticket: &Ticket, model| Work::Completion(Box::new(generate(ticket, model, request)));
-        self.begin(actor, model, reservation, watch, work).await
+        Ok(self.begin(actor, model, reservation, watch, work).await?.made(making))
     }
 
     /// Opens the use and starts its driver.
@@ -107,13 +120,20 @@ impl Inference {
         watch: Option<Watch>,
         work: impl FnOnce(&Ticket, String) -> Work + Send + 'static,
     ) -> Result<Generation> {
+        self.apart(|tell| self.clone().start(actor.clone(), model, reservation, watch, work, tell)).await
+    }
+
+    /// Runs a task that tells a generation. Spawned before the ledger is touched: a caller that goes away between the two must
+    /// not leave an open use behind.
+    pub(crate) async fn apart<F>(&self, task: impl FnOnce(oneshot::Sender<Result<Generation>>) -> F) -> Result<Generation>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         if self.inner.tracker.is_closed() {
             return Err(Error::unavailable("model", Some(meter::RETRY_AFTER_S)));
         }
         let (tell, told) = oneshot::channel();
-        // Spawned before the ledger is touched: a caller that goes away between the two must not leave an
-        // open use behind.
-        self.inner.tracker.spawn(self.clone().start(actor.clone(), model, reservation, watch, work, tell));
+        self.inner.tracker.spawn(task(tell));
         told.await.unwrap_or_else(|_| Err(Error::internal("the admission task ended without a result")))
     }
 
@@ -138,6 +158,7 @@ impl Inference {
         };
         let (cancel, route) = (CancellationToken::new(), SharedRoute::default());
         let (generation, outputs) = Generation::new(ticket.id(), model.id.clone(), cancel.clone(), route.clone());
+        let generation = generation.shortened(ticket.longest_answer().is_some());
         let fallbacks = ticket.fallbacks();
         let work = work(&ticket, model.id);
         // If the caller is gone, the generation is dropped here and the driver sees that at once.
@@ -163,8 +184,21 @@ impl Inference {
 
 /// What the worker is told.
 fn generate(ticket: &Ticket, model: String, request: Request) -> Generate {
-    let Options { stop, format, logit_bias, logprobs, tools, tool_choice, single_tool_call, think, n, priority, pinned_messages, raw } =
-        request.options;
+    let Options {
+        stop,
+        format,
+        logit_bias,
+        logprobs,
+        tools,
+        tool_choice,
+        single_tool_call,
+        think,
+        n,
+        priority,
+        pinned_messages,
+        raw,
+        cache: _,
+    } = request.options;
     Generate {
         id: ticket.id().0,
         model,

@@ -1,13 +1,14 @@
 //! The funnel: the only way to a model, for every caller.
 //!
-//! [`Inference::admit`] runs the stages in order: catalogue → guardrails → meter (limits, budgets, ledger) → pool. A
-//! [`Ticket`](meter::Ticket) is the meter's receipt; dispatch takes one, so a path that infers without
+//! [`Inference::admit`] runs the stages in order: catalogue → guardrails → response cache → meter (limits, budgets,
+//! ledger) → pool. A [`Ticket`](meter::Ticket) is the meter's receipt; dispatch takes one, so a path that infers without
 //! being metered does not compile.
 
 #[cfg(target_family = "wasm")]
 compile_error!("`inference` is server-only");
 
 pub mod admit;
+mod cache;
 pub mod catalogue;
 mod count;
 mod drive;
@@ -20,16 +21,18 @@ mod vectors;
 mod work;
 
 pub use admit::{Options, Request};
+pub use cache::{CacheFigures, CacheUse};
 pub use catalogue::{Catalogue, CatalogueError, ModelConfig, Offered};
 pub use drive::LONGEST_GENERATION;
-pub use generation::{Ended, Generation, Outcome, Output, Route};
+pub use generation::{Cached, Ended, Generation, Outcome, Output, Route};
 pub use pool::{Pool, PoolTiming, RegisterError, Upstream, UpstreamModel, WorkerProcess};
 pub use vectors::{VectorRequest, Vectors};
 pub use work::Work;
 pub use worker_protocol::{ChatMessage, ChatRole, Finish, Format, ModelKind, Priority, TokenLogprob, Tool, ToolCall, ToolChoice};
 
-pub use meter::{Limits, Standing};
+pub use meter::{CountedRequest, Limits, Standing};
 
+use cache::ResponseCache;
 use contract::{ids::NodeId, model::ModelInfo};
 use domain::{Actor, Clock, Result};
 use guard::{Guard, Guards};
@@ -48,6 +51,7 @@ struct Inner {
     catalogue: Catalogue,
     pool: Pool,
     guards: Guards,
+    cache: ResponseCache,
     meter: Meter,
     /// Every driver and every settlement runs in here; [`Inference::drain`] waits for them.
     tracker: TaskTracker,
@@ -61,8 +65,9 @@ impl Inference {
     pub fn new(db: Db, catalogue: Catalogue, pool: Pool, clock: Arc<dyn Clock>) -> Self {
         let tracker = TaskTracker::new();
         let guards = Guards::new(db.clone());
+        let cache = ResponseCache::new(db.clone(), clock.clone());
         let meter = Meter::new(db, clock, tracker.clone());
-        Self { inner: Arc::new(Inner { catalogue, pool, guards, meter, tracker, ending: CancellationToken::new() }) }
+        Self { inner: Arc::new(Inner { catalogue, pool, guards, cache, meter, tracker, ending: CancellationToken::new() }) }
     }
 
     /// Models granted to the actor, for the picker; `ready` says whether a worker runs it now.
@@ -94,6 +99,14 @@ impl Inference {
     /// [`domain::Error::Unavailable`] if they cannot be read.
     pub async fn guardrails(&self, actor: &Actor) -> Result<Option<Arc<Guard>>> {
         Ok(self.inner.guards.of(actor.tenant()).await?.map(|rules| rules.guard))
+    }
+
+    /// Counts a request of a program that asks no model, by the limits that it has. `name`: what stands for a model in them.
+    ///
+    /// # Errors
+    /// [`domain::Error::QuotaExceeded`] by a limit; [`domain::Error::Unavailable`] if limits cannot be read.
+    pub async fn count_request(&self, actor: &Actor, name: &str) -> Result<CountedRequest> {
+        self.inner.meter.count(actor, name).await
     }
 
     pub(crate) fn guards(&self) -> &Guards {

@@ -2,6 +2,7 @@
 
 use crate::{
     Inference,
+    cache::{self, CacheUse, Look},
     generation::{Ended, Generation, Output, Route},
     meter::Reservation,
     work::Work,
@@ -27,6 +28,8 @@ pub struct VectorRequest {
     /// Numbers of each vector; fewer than the model makes are the first ones, brought to length 1 again, which suits
     /// models that were trained for it (Matryoshka representation learning, Kusupati et al. 2022). `None`: all.
     pub dimensions: Option<usize>,
+    /// May they come out of the response cache?
+    pub cache: CacheUse,
 }
 
 /// The result, and what it took.
@@ -84,14 +87,24 @@ impl Inference {
         if let Some(at) = inputs.iter().position(|input| bytes(input) == 0) {
             return Err(Error::invalid("input", "empty", format!("Input {at} is empty.")));
         }
-        self.guards().inputs(actor, &mut inputs).await?;
+        let rules = self.guards().of(actor.tenant()).await?;
+        let content = || cache::of_inputs(purpose, &inputs, request.truncate);
+        let asked = self.asked(actor, &model, request.cache, rules.as_ref(), content).await;
+        self.guards().inputs(actor, rules, &mut inputs).await?;
+        let making = match asked.look().await {
+            Look::Make(making) => making,
+            Look::Hit(hit) => {
+                let generation = self.again(actor, Reservation::free(&model.id, purpose), hit, Vec::new()).await?;
+                return collect(generation, inputs.len()).await;
+            }
+        };
         let context = self.catalogue().largest_context(actor, &model, purpose);
         let (count, reservation) = (inputs.len(), Reservation::of_inputs(&model, context, purpose, inputs.iter().map(bytes)));
         let VectorRequest { truncate, priority, .. } = request;
         let work = move |ticket: &crate::meter::Ticket, model| {
             Work::Vectors(Embed { id: ticket.id().0, model, tenant: ticket.tenant(), weight: 1, priority, inputs, truncate })
         };
-        collect(self.begin(actor, model, reservation, None, work).await?, count).await
+        collect(self.begin(actor, model, reservation, None, work).await?.made(making), count).await
     }
 }
 

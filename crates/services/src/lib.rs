@@ -20,6 +20,7 @@ mod jobs;
 pub mod models;
 pub mod prompts;
 pub mod quotas;
+pub mod response_caches;
 pub mod responses;
 mod running;
 mod shared;
@@ -36,6 +37,7 @@ pub use guardrails::Guardrails;
 pub use models::Models;
 pub use prompts::Prompts;
 pub use quotas::Quotas;
+pub use response_caches::ResponseCaches;
 pub use responses::Responses;
 pub use transfer::{File, Transfer};
 pub use turns::{Events, Turns};
@@ -65,6 +67,7 @@ pub struct Services {
     pub responses: Responses,
     pub quotas: Quotas,
     pub guardrails: Guardrails,
+    pub response_caches: ResponseCaches,
     pub audit: Audits,
     pub charges: Charges,
     shared: Arc<Shared>,
@@ -87,6 +90,7 @@ impl Services {
             responses: Responses::new(shared.clone()),
             quotas: Quotas::new(shared.clone()),
             guardrails: Guardrails::new(shared.clone()),
+            response_caches: ResponseCaches::new(shared.clone()),
             audit: Audits::new(shared.clone()),
             charges: Charges::new(shared.clone()),
             turns,

@@ -42,7 +42,7 @@ pub mod turns;
 pub mod response_runs;
 pub mod responses;
 
-// Money: prices, budgets, limits, ledger; audit; guardrails.
+// Money: prices, budgets, limits, ledger; audit; guardrails; whose answers are kept.
 pub mod audit;
 pub mod audit_chain;
 pub mod budgets;
@@ -50,6 +50,7 @@ pub mod guardrails;
 pub mod ledger;
 pub mod prices;
 pub mod rate_limits;
+pub mod response_caches;
 pub mod usage;
 
 pub use db::{Db, DbConfig};

@@ -16,6 +16,7 @@ use crate::{
     prices::SystemPrices,
     prompts::Prompts,
     rate_limits::SystemRateLimits,
+    response_caches::SystemResponseCaches,
     response_runs::{ResponseRuns, SystemResponses},
     responses::Responses,
     search::Search,
@@ -266,6 +267,11 @@ impl SystemTx {
     #[must_use]
     pub fn guardrails(&self) -> SystemGuardrails<'_> {
         SystemGuardrails::new(self)
+    }
+
+    #[must_use]
+    pub fn response_caches(&self) -> SystemResponseCaches<'_> {
+        SystemResponseCaches::new(self)
     }
 
     #[must_use]

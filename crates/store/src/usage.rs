@@ -29,6 +29,8 @@ pub enum Outcome {
     Failed,
     /// The process that held it died; settled by the sweeper.
     Swept,
+    /// Told again from memory: no model computed anything.
+    Cached,
 }
 
 impl Outcome {
@@ -39,6 +41,7 @@ impl Outcome {
             Self::Disconnected => "disconnected",
             Self::Failed => "failed",
             Self::Swept => "swept",
+            Self::Cached => "cached",
         }
     }
 }
@@ -146,6 +149,8 @@ pub struct Charge {
     pub model: String,
     pub purpose: String,
     pub requests: i64,
+    /// Of these, those that were answered from memory.
+    pub from_cache: i64,
     pub prompt_tokens: i64,
     pub cached_tokens: i64,
     pub completion_tokens: i64,
@@ -171,7 +176,8 @@ impl<'a> SystemUsage<'a> {
     pub async fn charges(&self, tenant: TenantId, from: Date, to: Date) -> Result<Vec<Charge>> {
         let statement = sql(
             "SELECT (e.created_at AT TIME ZONE 'UTC')::date AS day, e.account_id, a.name AS account, e.team, e.cost_center, e.model, e.purpose,
-                    count(*) AS requests, sum(e.prompt_tokens)::bigint AS prompt_tokens, sum(e.cached_tokens)::bigint AS cached_tokens,
+                    count(*) AS requests, count(*) FILTER (WHERE e.outcome = 'cached') AS from_cache,
+                    sum(e.prompt_tokens)::bigint AS prompt_tokens, sum(e.cached_tokens)::bigint AS cached_tokens,
                     sum(e.completion_tokens)::bigint AS completion_tokens, e.currency, sum(e.cost) AS cost
              FROM usage_event e LEFT JOIN service_account a ON a.tenant_id = e.tenant_id AND a.id = e.account_id
              WHERE e.tenant_id = $1 AND e.state = 'settled' AND e.created_at >= $2 AND e.created_at < $3
@@ -251,6 +257,7 @@ struct ChargeRow {
     model: String,
     purpose: String,
     requests: i64,
+    from_cache: i64,
     prompt_tokens: i64,
     cached_tokens: i64,
     completion_tokens: i64,
@@ -272,6 +279,7 @@ impl TryFrom<ChargeRow> for Charge {
             model: row.model,
             purpose: row.purpose,
             requests: row.requests,
+            from_cache: row.from_cache,
             prompt_tokens: row.prompt_tokens,
             cached_tokens: row.cached_tokens,
             completion_tokens: row.completion_tokens,

@@ -111,7 +111,7 @@ async fn serve(
         tasks.spawn(async move { services.run_jobs(stop).await });
     }
     if let Some(listener) = listeners.metrics {
-        tasks.spawn(answer(listener, http::metrics::router(state.metrics.clone(), pool.clone()), stop.clone()));
+        tasks.spawn(answer(listener, http::metrics::router(state.metrics.clone(), pool.clone(), state.inference.clone()), stop.clone()));
     }
     if let Some((listener, identity)) = listeners.workers {
         tasks.spawn(http::registry::serve(listener, identity, pool.clone(), stop.clone())?);
@@ -120,6 +120,8 @@ async fn serve(
     tasks.spawn(async move { identity.tend_keys(stopping).await });
     let (inference, stopping) = (product.inference.clone(), stop.clone());
     tasks.spawn(async move { inference.tend_quotas(stopping).await });
+    let (inference, stopping) = (product.inference.clone(), stop.clone());
+    tasks.spawn(async move { inference.tend_cache(stopping).await });
     let (hang_up, restarting) = (signals::hang_ups()?, pool.clone());
     tasks.spawn(stop.clone().run_until_cancelled_owned(restart_workers(hang_up, restarting)));
     announce(config, first_login.as_ref());

@@ -12,6 +12,7 @@ mod log;
 mod metrics;
 mod models;
 mod pool;
+mod response_cache;
 mod server;
 mod sources;
 mod upstreams;
@@ -24,6 +25,7 @@ pub use log::{Log, LogFormat};
 pub use metrics::Metrics;
 pub use models::{Model, Models};
 pub use pool::{Pool, PoolPort};
+pub use response_cache::ResponseCache;
 pub use server::Server;
 pub use sources::{Sources, foreign_variable};
 pub use upstreams::Upstream;
@@ -52,6 +54,7 @@ pub struct Config {
     pub workers: Workers,
     pub pool: Pool,
     pub models: Models,
+    pub response_cache: ResponseCache,
     #[serde(default)]
     pub upstreams: Vec<Upstream>,
 }
@@ -68,6 +71,7 @@ impl Config {
         config.server.check(&mut wrong);
         config.workers.check(&mut wrong);
         config.pool.check(&mut wrong);
+        config.response_cache.check(&mut wrong);
         config.bootstrap.check(&mut wrong);
         config.log.check(&mut wrong);
         config.models.complete(&config.cache_dir, &config.workers, &mut wrong);

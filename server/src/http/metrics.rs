@@ -8,7 +8,7 @@ use axum::{
     routing::get,
 };
 use inference::{
-    Pool,
+    CacheFigures, Inference, Pool,
     pool::{Device, LoadedModel, ModelState, Totals, WorkerLoad},
 };
 use memory_stats::memory_stats;
@@ -47,6 +47,10 @@ pub struct Metrics {
     energy: Family<Labels, Gauge<f64, AtomicU64>>,
     /// Part of the prompt tokens that the prefix cache had, since the worker's start.
     hits: Family<Labels, Gauge<f64, AtomicU64>>,
+    cache_hits: Counter,
+    cache_misses: Counter,
+    cache_answers: Gauge,
+    cache_bytes: Gauge,
     /// In the order of [`TOTALS`].
     totals: [Family<Labels, Counter>; TOTALS.len()],
 }
@@ -92,6 +96,12 @@ impl Default for Metrics {
         registry.register_with_unit("worker_model_memory", memory, Unit::Bytes, model_memory.clone());
         let hits = Family::<Labels, Gauge<f64, AtomicU64>>::default();
         registry.register("worker_prefix_hit_ratio", "Part of the prompt tokens that the prefix cache had", hits.clone());
+        let [cache_hits, cache_misses] = std::array::from_fn(|_| Counter::default());
+        let [cache_answers, cache_bytes] = std::array::from_fn(|_| Gauge::default());
+        registry.register("response_cache_hits", "Answers told again from memory", cache_hits.clone());
+        registry.register("response_cache_misses", "Answers that had to be made though the cache was asked", cache_misses.clone());
+        registry.register("response_cache_answers", "Answers that are kept", cache_answers.clone());
+        registry.register_with_unit("response_cache", "What they take", Unit::Bytes, cache_bytes.clone());
         let totals = TOTALS.map(|(name, help, _)| {
             let counter = Family::<Labels, Counter>::default();
             registry.register(name, help, counter.clone());
@@ -111,6 +121,10 @@ impl Default for Metrics {
             power,
             energy,
             hits,
+            cache_hits,
+            cache_misses,
+            cache_answers,
+            cache_bytes,
             totals,
         }
     }
@@ -124,14 +138,18 @@ impl Metrics {
         self.durations.get_or_create(&vec![("route", route.to_owned())]).observe(took.as_secs_f64());
     }
 
-    /// The text for Prometheus, with the workers' figures of this moment.
+    /// The text for Prometheus, with the workers' and the response cache's figures of this moment.
     ///
     /// # Errors
     /// The text could not be written.
-    pub fn render(&self, workers: &[WorkerLoad]) -> Result<String, std::fmt::Error> {
+    pub fn render(&self, workers: &[WorkerLoad], cache: CacheFigures) -> Result<String, std::fmt::Error> {
         if let Some(memory) = memory_stats() {
             self.resident.set(i64::try_from(memory.physical_mem).unwrap_or(i64::MAX));
         }
+        self.cache_hits.inner().store(cache.hits, Ordering::Relaxed);
+        self.cache_misses.inner().store(cache.misses, Ordering::Relaxed);
+        self.cache_answers.set(i64::try_from(cache.answers).unwrap_or(i64::MAX));
+        self.cache_bytes.set(i64::try_from(cache.bytes).unwrap_or(i64::MAX));
         for worker in workers {
             let labels = vec![("worker", worker.name.clone())];
             self.ready.get_or_create(&labels).set(i64::from(worker.ready));
@@ -174,12 +192,12 @@ fn ratio(part: u64, whole: u64) -> f64 {
 }
 
 /// The router of the metrics port: `GET /metrics`.
-pub fn router(metrics: Arc<Metrics>, pool: Pool) -> Router {
-    Router::new().route("/metrics", get(scrape)).with_state((metrics, pool))
+pub fn router(metrics: Arc<Metrics>, pool: Pool, inference: Inference) -> Router {
+    Router::new().route("/metrics", get(scrape)).with_state((metrics, pool, inference))
 }
 
-async fn scrape(State((metrics, pool)): State<(Arc<Metrics>, Pool)>) -> Response {
-    match metrics.render(&pool.load().await) {
+async fn scrape(State((metrics, pool, inference)): State<(Arc<Metrics>, Pool, Inference)>) -> Response {
+    match metrics.render(&pool.load().await, inference.cache_figures()) {
         Ok(text) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "the metrics could not be written");

@@ -24,6 +24,7 @@ impl Product {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let identity = identity(config, db.clone(), clock.clone());
         let inference = Inference::new(db.clone(), catalogue, pool, clock.clone());
+        inference.keep_answers_within(config.response_cache.memory());
         let services = Services::new(db.clone(), inference.clone(), identity.clone(), clock);
         Self { db, identity, inference, services }
     }

@@ -10,7 +10,7 @@ async fn requests_are_counted_by_pattern_and_workers_are_seen() {
     let app = TestApp::start().await;
     app.get(None, "/healthz").await;
     app.get(None, "/ui/turns/0198c0de-0000-7000-8000-000000000001/events").await;
-    let router = server::http::metrics::router(app.state.metrics.clone(), app.pool.clone());
+    let router = server::http::metrics::router(app.state.metrics.clone(), app.pool.clone(), app.state.inference.clone());
     let response = router.oneshot(Request::get("/metrics").body(Body::empty()).expect("a request")).await.expect("infallible");
     let text = String::from_utf8(response.into_body().collect().await.expect("a body").to_bytes().to_vec()).expect("text");
     for line in [
@@ -19,6 +19,10 @@ async fn requests_are_counted_by_pattern_and_workers_are_seen() {
         "kontor_worker_busy{worker=\"fake worker\"}",
         "kontor_worker_model_ready{worker=\"fake worker\",model=\"fake-model\"} 1",
         "kontor_process_resident_memory_bytes ",
+        "kontor_response_cache_hits_total 0",
+        "kontor_response_cache_misses_total 0",
+        "kontor_response_cache_answers 0",
+        "kontor_response_cache_bytes 0",
     ] {
         assert!(text.contains(line), "{line} is missing in\n{text}");
     }

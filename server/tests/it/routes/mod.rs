@@ -10,6 +10,7 @@ mod metrics;
 mod pages;
 mod sign_in;
 mod v1;
+mod v1_cache;
 mod v1_guardrails;
 mod v1_messages;
 mod v1_quotas;
