@@ -14,7 +14,7 @@ mod step;
 use step::Step;
 
 /// All steps, oldest first. What is released is never changed, see `README.md`.
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     // Tenants, people, chats, ledger, audit.
     Step { name: "m0001_ground_floor", sql: include_str!("m0001_ground_floor.sql") },
     Step { name: "m0002_served_model", sql: include_str!("m0002_served_model.sql") },
@@ -26,6 +26,7 @@ const STEPS: [Step; 12] = [
     Step { name: "m0008_ledger_batches", sql: include_str!("m0008_ledger_batches.sql") },
     Step { name: "m0009_ledger_days", sql: include_str!("m0009_ledger_days.sql") },
     Step { name: "m0010_files_and_batches", sql: include_str!("m0010_files_and_batches.sql") },
+    Step { name: "m0011_response_cache", sql: include_str!("m0011_response_cache.sql") },
     Step { name: "m0012_language_and_warnings", sql: include_str!("m0012_language_and_warnings.sql") },
     Step { name: "m0013_journal", sql: include_str!("m0013_journal.sql") },
 ];

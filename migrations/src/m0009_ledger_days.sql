@@ -16,7 +16,7 @@ CREATE TABLE usage_event (
   model text NOT NULL,
   purpose text NOT NULL,
   state text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'settled')),
-  outcome text CHECK (outcome IN ('ok', 'cancelled', 'disconnected', 'failed', 'swept')),
+  outcome text CHECK (outcome IN ('ok', 'cancelled', 'disconnected', 'failed', 'swept', 'cached')),
   reserved_tokens int NOT NULL CHECK (reserved_tokens >= 0),
   prompt_tokens int NOT NULL DEFAULT 0 CHECK (prompt_tokens >= 0),
   cached_tokens int NOT NULL DEFAULT 0 CHECK (cached_tokens BETWEEN 0 AND prompt_tokens),
@@ -242,6 +242,8 @@ CREATE TABLE usage_daily (
   requests bigint NOT NULL CHECK (requests > 0),
   -- Of these, without an answer in the end.
   failures bigint NOT NULL,
+  -- Of these, told again from memory.
+  from_cache bigint NOT NULL,
   prompt_tokens bigint NOT NULL,
   cached_tokens bigint NOT NULL,
   completion_tokens bigint NOT NULL,

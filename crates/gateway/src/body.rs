@@ -4,12 +4,16 @@ use crate::{Gateway, caller::Caller, failure::Failure, headers::Ignored};
 use axum::{
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Request},
+    http::{HeaderMap, HeaderValue},
 };
 use domain::Actor;
+use inference::CacheUse;
 use serde::de::DeserializeOwned;
 
 /// Ask for refusal of unknown fields.
 const STRICT: &str = "x-kontor-strict";
+/// May the answer come out of the response cache?
+const CACHE: &str = "x-kontor-cache";
 /// As many unknown fields are named in the answer.
 const MOST_NAMED: usize = 20;
 
@@ -19,6 +23,8 @@ pub struct Call<T> {
     pub input: T,
     /// Fields that were not understood, for the answer's headers.
     pub ignored: Ignored,
+    /// What it wants of the response cache.
+    pub cache: CacheUse,
 }
 
 impl<T: DeserializeOwned> FromRequest<Gateway> for Call<T> {
@@ -28,12 +34,22 @@ impl<T: DeserializeOwned> FromRequest<Gateway> for Call<T> {
         let strict = request.headers().get(STRICT).is_some_and(|value| value == "true" || value == "1");
         let (mut parts, body) = request.into_parts();
         let Caller(actor) = Caller::from_request_parts(&mut parts, gateway).await?;
+        let cache = cache_use(&parts.headers)?;
         let bytes = Bytes::from_request(Request::from_parts(parts, body), gateway).await?;
         let (input, ignored) = parse(&bytes)?;
         if let Some(first) = ignored.first().filter(|_| strict) {
             return Err(Failure::invalid(first.clone(), "unknown_field", format!("The field {first} is not known here.")));
         }
-        Ok(Self { actor, input, ignored: Ignored::new(ignored) })
+        Ok(Self { actor, input, ignored: Ignored::new(ignored), cache })
+    }
+}
+
+fn cache_use(headers: &HeaderMap) -> Result<CacheUse, Failure> {
+    match headers.get(CACHE).map(HeaderValue::as_bytes) {
+        None | Some(b"off") => Ok(CacheUse::Off),
+        Some(b"use") => Ok(CacheUse::Use),
+        Some(b"refresh") => Ok(CacheUse::Refresh),
+        Some(_) => Err(Failure::invalid(CACHE, "unknown_value", format!("The header {CACHE} is use, refresh or off."))),
     }
 }
 
@@ -81,8 +97,10 @@ fn sentence(error: &serde_json::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{cache_use, parse};
     use crate::known::Known;
+    use axum::http::{HeaderMap, HeaderValue};
+    use inference::CacheUse;
     use serde::Deserialize;
 
     #[derive(Debug, Deserialize)]
@@ -105,6 +123,21 @@ mod tests {
         let (outer, ignored) =
             parse::<Outer>(br#"{"model":"m","messages":[{"role":"user","x":1}],"y":{"z":2},"metadata":{"a":[1,{"b":null}]}}"#).unwrap();
         assert_eq!((outer.model.as_str(), ignored), ("m", vec!["messages.0.x".to_owned(), "y".to_owned()]));
+    }
+
+    #[test]
+    fn the_cache_is_asked_by_a_word() {
+        let read = |word: Option<&'static str>| {
+            let headers: HeaderMap =
+                word.map(|word| ("x-kontor-cache".parse().unwrap(), HeaderValue::from_static(word))).into_iter().collect();
+            cache_use(&headers)
+        };
+        for (word, wanted) in
+            [(None, CacheUse::Off), (Some("off"), CacheUse::Off), (Some("use"), CacheUse::Use), (Some("refresh"), CacheUse::Refresh)]
+        {
+            assert_eq!(read(word).unwrap(), wanted);
+        }
+        assert!(read(Some("yes")).unwrap_err().event().contains(r#""param":"x-kontor-cache""#));
     }
 
     #[test]

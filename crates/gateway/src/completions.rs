@@ -150,11 +150,12 @@ pub fn described(operation: Described) -> Described {
 }
 
 pub async fn create(State(gateway): State<Gateway>, call: Call<CompletionRequest>) -> Result<Response, Failure> {
-    let Call { actor, input, ignored } = call;
+    let Call { actor, input, ignored, cache } = call;
     let request = actor.request();
     let (streamed, options, echo) = (input.stream.unwrap_or(false), input.stream_options.unwrap_or_default(), input.echo.unwrap_or(false));
     let prompts = if echo { input.prompt.0.clone() } else { Vec::new() };
-    let completions = input.into_completions()?;
+    let mut completions = input.into_completions()?;
+    completions.iter_mut().for_each(|completion| completion.options.cache = cache);
     let choices = completions.first().map_or(1, |first| first.options.n.max(1));
     if streamed && completions.len() > 1 {
         return Err(Failure::invalid(
@@ -190,6 +191,7 @@ pub async fn create(State(gateway): State<Gateway>, call: Call<CompletionRequest
         };
         if let Some(route) = &mut route {
             route.cost = together(all.iter().map(|(_, part)| part.route.as_ref().and_then(|route| route.cost)));
+            route.cached = all.iter().filter_map(|(_, part)| part.route.as_ref()).map(|route| route.cached).max().unwrap_or_default();
         }
         (answer(&all, &named, choices, &prompts), wanted, named, route)
     };

@@ -78,8 +78,8 @@ pub fn described(operation: Described) -> Described {
 }
 
 pub async fn create(State(gateway): State<Gateway>, call: Call<EmbeddingsRequest>) -> Result<Response, Failure> {
-    let Call { actor, input, ignored } = call;
-    let wanted = VectorRequest { model: Some(input.model), dimensions: input.dimensions, ..VectorRequest::default() };
+    let Call { actor, input, ignored, cache } = call;
+    let wanted = VectorRequest { model: Some(input.model), dimensions: input.dimensions, cache, ..VectorRequest::default() };
     let made = gateway.services.api.embed(&actor, input.input.0, wanted).await.map_err(|error| Failure::of(error, actor.request()))?;
     let encoding = input.encoding_format.unwrap_or(Encoding::Float);
     let entry = |(index, vector)| Entry { object: "embedding", index, embedding: Embedding::of(vector, encoding) };

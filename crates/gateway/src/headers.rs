@@ -2,12 +2,12 @@
 
 use axum::{
     extract::Request,
-    http::{HeaderMap, HeaderName, HeaderValue},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
     middleware::Next,
     response::Response,
 };
 use domain::Quota;
-use inference::{Route, Standing};
+use inference::{Cached, Limits, Route, Standing};
 use std::time::{Duration, Instant};
 
 static PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
@@ -26,6 +26,9 @@ static COST: HeaderName = HeaderName::from_static("x-kontor-cost");
 /// Whether OpenAI's clients shall try again, whatever the status.
 static SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 static RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+/// What the response cache had to do with it, if it was asked; beside it `age`.
+static CACHE: HeaderName = HeaderName::from_static("x-kontor-cache");
+static AGE: HeaderName = header::AGE;
 static IGNORED: HeaderName = HeaderName::from_static("x-kontor-ignored-fields");
 
 /// The version of the API that clients of OpenAI know.
@@ -75,7 +78,21 @@ pub fn name_use(headers: &mut HeaderMap, wanted: &str, usage: &str, route: Optio
     if let Some((currency, cost)) = route.cost {
         put(&COST, &format!("{cost} {currency}"));
     }
-    for (unit, standing) in [(&REQUESTS, route.limits.requests), (&TOKENS, route.limits.tokens)] {
+    match route.cached {
+        Cached::Unasked => {}
+        Cached::Bypass => put(&CACHE, "bypass"),
+        Cached::Miss => put(&CACHE, "miss"),
+        Cached::Hit { age } => {
+            put(&CACHE, "hit");
+            put(&AGE, &age.as_secs().to_string());
+        }
+    }
+    name_limits(headers, &route.limits);
+}
+
+/// How the limits stand.
+pub fn name_limits(headers: &mut HeaderMap, limits: &Limits) {
+    for (unit, standing) in [(&REQUESTS, limits.requests), (&TOKENS, limits.tokens)] {
         if let Some(standing) = standing {
             unit.put(headers, standing);
         }

@@ -1,7 +1,7 @@
 //! `POST /v1/moderations`: what the guardrails of the key's organisation see in texts. Its categories are the kinds of
 //! their checks, not OpenAI's: nobody here judges violence or hate, and an answer that denies them would be a lie.
 
-use crate::{Gateway, body::Call, failure::Failure, openapi::Described, parameters::OneOrMany};
+use crate::{Gateway, body::Call, failure::Failure, headers, openapi::Described, parameters::OneOrMany};
 use axum::{
     Json,
     extract::State,
@@ -9,12 +9,9 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use services::guardrails::Found;
+use services::guardrails::{Found, MODERATION};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
-
-/// What stands for a model in the answer.
-const MODEL: &str = "kontor-guardrails";
 
 /// The categories of each result. Those that no rule of the organisation looks at are never flagged.
 const CATEGORIES: [&str; 4] = ["pii", "secrets", "injection", "words"];
@@ -73,11 +70,13 @@ pub fn described(operation: Described) -> Described {
 }
 
 pub async fn create(State(gateway): State<Gateway>, call: Call<ModerationRequest>) -> Result<Response, Failure> {
-    let Call { actor, input, ignored } = call;
+    let Call { actor, input, ignored, .. } = call;
     let texts = input.input.0;
-    let found = gateway.services.guardrails.moderate(&actor, texts).await.map_err(|error| Failure::of(error, actor.request()))?;
-    let body = Moderation { id: format!("modr-{}", actor.request()), model: MODEL, results: found.into_iter().map(Judged::from).collect() };
+    let moderated = gateway.services.guardrails.moderate(&actor, texts).await.map_err(|error| Failure::of(error, actor.request()))?;
+    let results = moderated.found.into_iter().map(Judged::from).collect();
+    let body = Moderation { id: format!("modr-{}", actor.request()), model: MODERATION, results };
     let mut response = Json(body).into_response();
+    headers::name_limits(response.headers_mut(), &moderated.limits);
     ignored.put(response.headers_mut());
     Ok(response)
 }

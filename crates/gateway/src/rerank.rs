@@ -64,7 +64,7 @@ pub fn described(operation: Described) -> Described {
 }
 
 pub async fn create(State(gateway): State<Gateway>, call: Call<RerankRequest>) -> Result<Response, Failure> {
-    let Call { actor, input, ignored } = call;
+    let Call { actor, input, ignored, cache } = call;
     let texts: Vec<String> = input
         .documents
         .into_iter()
@@ -73,7 +73,7 @@ pub async fn create(State(gateway): State<Gateway>, call: Call<RerankRequest>) -
         })
         .collect();
     let kept = if input.return_documents.unwrap_or(false) { texts.clone() } else { Vec::new() };
-    let wanted = VectorRequest { model: Some(input.model), ..VectorRequest::default() };
+    let wanted = VectorRequest { model: Some(input.model), cache, ..VectorRequest::default() };
     let made =
         gateway.services.api.rerank(&actor, &input.query, texts, wanted).await.map_err(|error| Failure::of(error, actor.request()))?;
     let usage = made.usage.0.simple().to_string();

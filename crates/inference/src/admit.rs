@@ -2,6 +2,7 @@
 
 use crate::{
     Inference,
+    cache::{self, CacheUse, Look},
     catalogue::ModelConfig,
     drive::Driver,
     generation::{Generation, SharedRoute},
@@ -74,6 +75,8 @@ pub struct Options {
     pub pinned_messages: u32,
     /// The text of the only message is the whole prompt, without the model's template.
     pub raw: bool,
+    /// May it come out of the response cache?
+    pub cache: CacheUse,
 }
 
 impl Inference {
@@ -88,21 +91,28 @@ impl Inference {
     /// sense, [`Error::GuardrailBlocked`] for one that the organisation does not allow, [`Error::Unavailable`] if the use cannot be metered or the process is shutting down.
     pub async fn admit(&self, actor: &Actor, mut request: Request) -> Result<Generation> {
         let observed = Observed::begin(self.inner.metrics.clone(), request.purpose, actor.tenant());
-        let (model, watch) = match self.look_at(actor, &mut request, &observed).await {
+        let (model, watch, look) = match self.look_at(actor, &mut request, &observed).await {
             Ok(seen) => seen,
             Err(error) => {
                 observed.refused(&error);
                 return Err(error);
             }
         };
+        let making = match look {
+            Look::Make(making) => making,
+            Look::Hit(hit) => {
+                let warnings = watch.map_or_else(Vec::new, |watch| watch.warnings().to_vec());
+                return self.again(actor, Reservation::free(&model.id, request.purpose), hit, warnings, observed).await;
+            }
+        };
         let context = self.inner.catalogue.largest_context(actor, &model, request.purpose);
         let reservation = Reservation::of(&model, context, &request);
         let work = |ticket: &Ticket, model| Work::Completion(Box::new(generate(ticket, model, request)));
-        self.begin(actor, model, reservation, watch, observed, work).await
+        Ok(self.begin(actor, model, reservation, watch, observed, work).await?.made(making))
     }
 
     /// The stages before the meter: may it be asked, and does it make sense?
-    async fn look_at(&self, actor: &Actor, request: &mut Request, observed: &Observed) -> Result<(ModelConfig, Option<Watch>)> {
+    async fn look_at(&self, actor: &Actor, request: &mut Request, observed: &Observed) -> Result<(ModelConfig, Option<Watch>, Look)> {
         let model = self.inner.catalogue.grant(actor, request.model.as_deref(), request.purpose)?.clone();
         observed.granted(&model.id);
         observed.asked(request);
@@ -111,8 +121,11 @@ impl Inference {
             let message = "The conversation is longer than the model's context.";
             return Err(Error::invalid("messages", "context_length_exceeded", message));
         }
-        let watch = self.guards().completion(actor, request).await?;
-        Ok((model, watch))
+        let rules = self.guards().of(actor.tenant()).await?;
+        // By what was asked, before anything of it is masked: what goes out has it again.
+        let asked = self.asked(actor, &model, request.options.cache, rules.as_ref(), || cache::of_completion(request)).await;
+        let watch = self.guards().completion(actor, rules, request).await?;
+        Ok((model, watch, asked.look().await))
     }
 
     /// Opens the use and starts its driver.
@@ -125,15 +138,26 @@ impl Inference {
         observed: Observed,
         work: impl FnOnce(&Ticket, String) -> Work + Send + 'static,
     ) -> Result<Generation> {
+        self.apart(observed, |observed, tell| self.clone().start(actor.clone(), model, reservation, watch, observed, work, tell)).await
+    }
+
+    /// Runs a task that tells a generation. Spawned before the ledger is touched: a caller that goes away between the two must
+    /// not leave an open use behind.
+    pub(crate) async fn apart<F>(
+        &self,
+        observed: Observed,
+        task: impl FnOnce(Observed, oneshot::Sender<Result<Generation>>) -> F,
+    ) -> Result<Generation>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         if self.inner.tracker.is_closed() {
             let error = Error::unavailable("model", Some(meter::RETRY_AFTER_S));
             observed.refused(&error);
             return Err(error);
         }
         let (tell, told) = oneshot::channel();
-        // Spawned before the ledger is touched: a caller that goes away between the two must not leave an
-        // open use behind.
-        self.inner.tracker.spawn(carried(self.clone().start(actor.clone(), model, reservation, watch, observed, work, tell)));
+        self.inner.tracker.spawn(carried(task(observed, tell)));
         told.await.unwrap_or_else(|_| Err(Error::internal("the admission task ended without a result")))
     }
 
@@ -162,6 +186,7 @@ impl Inference {
         observed.opened(ticket.id());
         let (cancel, route) = (CancellationToken::new(), SharedRoute::default());
         let (generation, outputs) = Generation::new(ticket.id(), model.id.clone(), cancel.clone(), route.clone());
+        let generation = generation.shortened(ticket.longest_answer().is_some());
         let fallbacks = ticket.fallbacks();
         let work = work(&ticket, model.id);
         // If the caller is gone, the generation is dropped here and the driver sees that at once.
@@ -188,8 +213,21 @@ impl Inference {
 
 /// What the worker is told.
 fn generate(ticket: &Ticket, model: String, request: Request) -> Generate {
-    let Options { stop, format, logit_bias, logprobs, tools, tool_choice, single_tool_call, think, n, priority, pinned_messages, raw } =
-        request.options;
+    let Options {
+        stop,
+        format,
+        logit_bias,
+        logprobs,
+        tools,
+        tool_choice,
+        single_tool_call,
+        think,
+        n,
+        priority,
+        pinned_messages,
+        raw,
+        cache: _,
+    } = request.options;
     Generate {
         id: ticket.id().0,
         model,

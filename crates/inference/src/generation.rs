@@ -1,6 +1,9 @@
 //! What the caller of the funnel holds while a model answers.
 
-use crate::meter::Limits;
+use crate::{
+    cache::{Answer, Making, Recording},
+    meter::Limits,
+};
 use contract::{chat::AnswerStats, ids::UsageId};
 use domain::{Amount, Currency, Error, Result};
 use std::{
@@ -31,6 +34,22 @@ pub struct Route {
     pub warnings: Vec<String>,
     /// Once it has ended; `None` where there is no price.
     pub cost: Option<(Currency, Amount)>,
+    /// What the response cache had to do with it.
+    pub cached: Cached,
+}
+
+/// What the response cache had to do with an answer. Of several answers the greatest tells for all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cached {
+    /// Nobody asked it.
+    #[default]
+    Unasked,
+    /// The answer is its own, and so old.
+    Hit { age: Duration },
+    /// It was asked for, and this request or this organisation has none.
+    Bypass,
+    /// It did not have the answer.
+    Miss,
 }
 
 /// Written by the driver, read by whoever holds the generation.
@@ -46,6 +65,11 @@ pub struct Generation {
     heard: Option<Output>,
     cancel: CancellationToken,
     route: SharedRoute,
+    /// Its budget covers no longer answer than this one may become.
+    shortened: bool,
+    cached: Cached,
+    /// Listens along for the response cache.
+    recording: Option<Recording>,
     ended: bool,
 }
 
@@ -110,13 +134,53 @@ impl From<Outcome> for store::usage::Outcome {
 impl Generation {
     pub(crate) fn new(usage: UsageId, model: String, cancel: CancellationToken, route: SharedRoute) -> (Self, mpsc::Sender<Output>) {
         let (sender, outputs) = mpsc::channel(CHANNEL);
-        (Self { usage, model, outputs, heard: None, cancel, route, ended: false }, sender)
+        let generation = Self {
+            usage,
+            model,
+            outputs,
+            heard: None,
+            cancel,
+            route,
+            shortened: false,
+            cached: Cached::default(),
+            recording: None,
+            ended: false,
+        };
+        (generation, sender)
+    }
+
+    /// An answer that is there already: all of it can be heard at once.
+    pub(crate) fn again(usage: UsageId, route: Route, answer: &Answer) -> Self {
+        let said = answer.outputs();
+        let (sender, outputs) = mpsc::channel(said.len());
+        let (model, cached) = (route.model.clone(), route.cached);
+        let (mut generation, _) = Self::new(usage, model, CancellationToken::new(), Arc::new(Mutex::new(Some(route))));
+        (generation.outputs, generation.cached) = (outputs, cached);
+        for output in said {
+            // There is room for all of them, and the receiver is in hand.
+            let _ = sender.try_send(output);
+        }
+        generation
+    }
+
+    /// Its budget covers no longer answer than this one may become: another one would be longer.
+    pub(crate) fn shortened(mut self, shortened: bool) -> Self {
+        self.shortened = shortened;
+        self
+    }
+
+    /// What the response cache has to do with it.
+    pub(crate) fn made(mut self, making: Making) -> Self {
+        self.cached = making.cached;
+        self.recording = making.recording.filter(|_| !self.shortened);
+        self
     }
 
     /// Who answers; `None` until somebody took the request.
     #[must_use]
     pub fn route(&self) -> Option<Route> {
-        self.route.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let route = self.route.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        route.map(|route| Route { cached: self.cached, ..route })
     }
 
     /// The ledger's id of this use.
@@ -173,7 +237,17 @@ impl Generation {
 
     async fn hear(&mut self) -> Output {
         // A driver that panicked closes the channel without a word: the consumer still gets its end.
-        self.outputs.recv().await.unwrap_or_else(|| Output::End(self.broken()))
+        let output = self.outputs.recv().await.unwrap_or_else(|| Output::End(self.broken()));
+        match (&output, &mut self.recording) {
+            (_, None) => {}
+            (Output::End(ended), recording) => {
+                if let Some(recording) = recording.take() {
+                    recording.end(ended);
+                }
+            }
+            (output, Some(recording)) => recording.take(output),
+        }
+        output
     }
 
     /// Asks for an end (the user's Stop): [`Outcome::Cancelled`] follows, unless the end was already on its way.

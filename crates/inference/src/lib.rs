@@ -1,13 +1,14 @@
 //! The funnel: the only way to a model, for every caller.
 //!
-//! [`Inference::admit`] runs the stages in order: catalogue → guardrails → meter (limits, budgets, ledger) → pool. A
-//! [`Ticket`](meter::Ticket) is the meter's receipt; dispatch takes one, so a path that infers without
+//! [`Inference::admit`] runs the stages in order: catalogue → guardrails → response cache → meter (limits, budgets,
+//! ledger) → pool. A [`Ticket`](meter::Ticket) is the meter's receipt; dispatch takes one, so a path that infers without
 //! being metered does not compile.
 
 #[cfg(target_family = "wasm")]
 compile_error!("`inference` is server-only");
 
 pub mod admit;
+mod cache;
 pub mod catalogue;
 mod count;
 mod drive;
@@ -22,17 +23,19 @@ mod vectors;
 mod work;
 
 pub use admit::{Options, Request};
+pub use cache::{CacheFigures, CacheUse};
 pub use catalogue::{Catalogue, CatalogueError, ModelConfig, Offered};
 pub use drive::LONGEST_GENERATION;
-pub use generation::{Ended, Generation, Outcome, Output, Route};
+pub use generation::{Cached, Ended, Generation, Outcome, Output, Route};
 pub use observe::Metrics;
 pub use pool::{LengthField, Pool, PoolTiming, Prefer, RegisterError, Upstream, UpstreamKind, UpstreamModel, WorkerProcess};
 pub use vectors::{VectorRequest, Vectors};
 pub use work::Work;
 pub use worker_protocol::{ChatMessage, ChatRole, Finish, Format, ModelKind, Priority, TokenLogprob, Tool, ToolCall, ToolChoice};
 
-pub use meter::{Limits, Standing};
+pub use meter::{CountedRequest, Limits, Standing};
 
+use cache::ResponseCache;
 use contract::{ids::NodeId, model::ModelInfo};
 use domain::{Actor, Clock, Result};
 use guard::{Guard, Guards};
@@ -56,6 +59,7 @@ struct Inner {
     catalogue: Catalogue,
     pool: Pool,
     guards: Guards,
+    cache: ResponseCache,
     meter: Meter,
     metrics: Metrics,
     /// Every driver and every settlement runs in here; [`Inference::drain`] waits for them.
@@ -71,8 +75,8 @@ impl Inference {
     #[must_use]
     pub fn new(db: Db, catalogue: Catalogue, pool: Pool, clock: Arc<dyn Clock>) -> Self {
         let (tracker, metrics) = (TaskTracker::new(), Metrics::default());
-        let meter = Meter::new(db.clone(), clock, tracker.clone(), metrics.clone());
-        Self::of(db, catalogue, pool, meter, metrics, tracker)
+        let meter = Meter::new(db.clone(), clock.clone(), tracker.clone(), metrics.clone());
+        Self::of(db, catalogue, pool, clock, meter, metrics, tracker)
     }
 
     /// The same with journals in this folder: a use is written down there before anything is computed, and in the database
@@ -82,13 +86,22 @@ impl Inference {
     /// The folder cannot be written.
     pub fn with_journal(db: Db, catalogue: Catalogue, pool: Pool, clock: Arc<dyn Clock>, folder: &Path) -> io::Result<Self> {
         let (tracker, metrics) = (TaskTracker::new(), Metrics::default());
-        let meter = Meter::with_journal(db.clone(), clock, tracker.clone(), metrics.clone(), folder)?;
-        Ok(Self::of(db, catalogue, pool, meter, metrics, tracker))
+        let meter = Meter::with_journal(db.clone(), clock.clone(), tracker.clone(), metrics.clone(), folder)?;
+        Ok(Self::of(db, catalogue, pool, clock, meter, metrics, tracker))
     }
 
-    fn of(db: Db, catalogue: Catalogue, pool: Pool, meter: Meter, metrics: Metrics, tracker: TaskTracker) -> Self {
-        let (guards, ending) = (Guards::new(db, metrics.clone()), CancellationToken::new());
-        Self { inner: Arc::new(Inner { catalogue, pool, guards, meter, metrics, tracker, ending, told: Mutex::default() }) }
+    fn of(
+        db: Db,
+        catalogue: Catalogue,
+        pool: Pool,
+        clock: Arc<dyn Clock>,
+        meter: Meter,
+        metrics: Metrics,
+        tracker: TaskTracker,
+    ) -> Self {
+        let (guards, cache) = (Guards::new(db.clone(), metrics.clone()), ResponseCache::new(db, clock));
+        let (ending, told) = (CancellationToken::new(), Mutex::default());
+        Self { inner: Arc::new(Inner { catalogue, pool, guards, cache, meter, metrics, tracker, ending, told }) }
     }
 
     /// Models granted to the actor, for the picker; `ready` says whether a worker runs it now.
@@ -132,6 +145,14 @@ impl Inference {
     #[must_use]
     pub fn pool(&self) -> &Pool {
         &self.inner.pool
+    }
+
+    /// Counts a request of a program that asks no model, by the limits that it has. `name`: what stands for a model in them.
+    ///
+    /// # Errors
+    /// [`domain::Error::QuotaExceeded`] by a limit; [`domain::Error::Unavailable`] if limits cannot be read.
+    pub async fn count_request(&self, actor: &Actor, name: &str) -> Result<CountedRequest> {
+        self.inner.meter.count(actor, name).await
     }
 
     pub(crate) fn guards(&self) -> &Guards {

@@ -2,6 +2,7 @@
 
 use crate::{
     Inference, ModelConfig,
+    cache::{self, CacheUse, Look},
     generation::{Ended, Generation, Output, Route},
     meter::Reservation,
     observe::Observed,
@@ -28,6 +29,8 @@ pub struct VectorRequest {
     /// Numbers of each vector; fewer than the model makes are the first ones, brought to length 1 again, which suits
     /// models that were trained for it (Matryoshka representation learning, Kusupati et al. 2022). `None`: all.
     pub dimensions: Option<usize>,
+    /// May they come out of the response cache?
+    pub cache: CacheUse,
 }
 
 /// The result, and what it took.
@@ -80,11 +83,18 @@ impl Inference {
 
     async fn vectors(&self, actor: &Actor, purpose: Purpose, mut inputs: Vec<EmbedInput>, request: VectorRequest) -> Result<Vectors> {
         let observed = Observed::begin(self.metrics().clone(), purpose, actor.tenant());
-        let model = match self.look_at_inputs(actor, purpose, &mut inputs, request.model.as_deref(), &observed).await {
-            Ok(model) => model,
+        let (model, look) = match self.look_at_inputs(actor, purpose, &mut inputs, &request, &observed).await {
+            Ok(seen) => seen,
             Err(error) => {
                 observed.refused(&error);
                 return Err(error);
+            }
+        };
+        let making = match look {
+            Look::Make(making) => making,
+            Look::Hit(hit) => {
+                let generation = self.again(actor, Reservation::free(&model.id, purpose), hit, Vec::new(), observed).await?;
+                return collect(generation, inputs.len()).await;
             }
         };
         let context = self.catalogue().largest_context(actor, &model, purpose);
@@ -93,7 +103,7 @@ impl Inference {
         let work = move |ticket: &crate::meter::Ticket, model| {
             Work::Vectors(Embed { id: ticket.id().0, model, tenant: ticket.tenant(), weight: 1, priority, inputs, truncate })
         };
-        collect(self.begin(actor, model, reservation, None, observed, work).await?, count).await
+        collect(self.begin(actor, model, reservation, None, observed, work).await?.made(making), count).await
     }
 
     /// The stages before the meter.
@@ -102,10 +112,10 @@ impl Inference {
         actor: &Actor,
         purpose: Purpose,
         inputs: &mut Vec<EmbedInput>,
-        model: Option<&str>,
+        request: &VectorRequest,
         observed: &Observed,
-    ) -> Result<ModelConfig> {
-        let model = self.catalogue().grant(actor, model, purpose)?.clone();
+    ) -> Result<(ModelConfig, Look)> {
+        let model = self.catalogue().grant(actor, request.model.as_deref(), purpose)?.clone();
         observed.granted(&model.id);
         counted(inputs.len())?;
         if inputs.iter().map(bytes).sum::<usize>() > MOST_BYTES {
@@ -114,8 +124,11 @@ impl Inference {
         if let Some(at) = inputs.iter().position(|input| bytes(input) == 0) {
             return Err(Error::invalid("input", "empty", format!("Input {at} is empty.")));
         }
-        self.guards().inputs(actor, inputs).await?;
-        Ok(model)
+        let rules = self.guards().of(actor.tenant()).await?;
+        let content = || cache::of_inputs(purpose, inputs, request.truncate);
+        let asked = self.asked(actor, &model, request.cache, rules.as_ref(), content).await;
+        self.guards().inputs(actor, rules, inputs).await?;
+        Ok((model, asked.look().await))
     }
 }
 

@@ -1,10 +1,12 @@
 //! The audit trail: sealed, proved, and taken elsewhere.
 
+mod syslog;
+
 use crate::shared::Shared;
 use contract::Millis;
 use domain::Result;
 use serde_json::{Value, json};
-use std::{fmt::Write, sync::Arc};
+use std::sync::Arc;
 use store::{
     Reason,
     audit_chain::{NO_HASH, Seal, SealedEvent},
@@ -39,6 +41,41 @@ pub enum Fault {
     Missing,
     /// Its event, or one before it, is not what was sealed.
     Changed,
+}
+
+/// How an event is written on its line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A JSON object.
+    Json,
+    /// A message of syslog (RFC 5424). Its structured data have this private enterprise number.
+    Syslog { enterprise: u32 },
+}
+
+impl Form {
+    fn line(self, sealed: &SealedEvent) -> String {
+        match self {
+            Self::Json => json_line(sealed).to_string(),
+            Self::Syslog { enterprise } => syslog::line(sealed, enterprise),
+        }
+    }
+}
+
+/// An event as text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Of its seal.
+    pub number: u64,
+    /// Without the end of a line.
+    pub text: String,
+}
+
+/// Some events, by number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lines {
+    pub lines: Vec<Line>,
+    /// The number to go on after, whether or not its event is among them.
+    pub last: u64,
 }
 
 /// See the module.
@@ -85,22 +122,28 @@ impl Audits {
         })
     }
 
-    /// Events from `since` on, as JSON, one a line, with number and hash of their seals.
+    /// The number of the newest seal, now that all events have one; 0 if there is no event.
     ///
     /// # Errors
     /// As for any statement.
-    pub async fn lines(&self, by: &str, since: Millis) -> Result<String> {
+    pub async fn newest(&self, by: &str) -> Result<u64> {
         seal(&self.shared).await?;
-        let (mut text, mut after) = (String::new(), 0);
-        loop {
-            let page = self.page(by, after).await?;
-            let Some(last) = page.last() else { return Ok(text) };
-            after = last.seal.number;
-            for sealed in page.iter().filter(|sealed| sealed.event.as_ref().is_none_or(|event| event.at() >= since)) {
-                // Writing into a string does not fail.
-                let _ = writeln!(text, "{}", line(sealed));
-            }
-        }
+        let tx = self.shared.db.begin_system(by, Reason::Audit).await?;
+        let head = tx.audit_chain().head().await?;
+        tx.commit().await?;
+        Ok(head.map_or(0, |head| head.number))
+    }
+
+    /// The next sealed events beyond a number, of these the ones from `since` on; `None` if there are no more.
+    ///
+    /// # Errors
+    /// As for any statement.
+    pub async fn lines(&self, by: &str, after: u64, since: Millis, form: Form) -> Result<Option<Lines>> {
+        let page = self.page(by, after).await?;
+        let Some(last) = page.last().map(|last| last.seal.number) else { return Ok(None) };
+        let wanted = page.iter().filter(|sealed| sealed.event.as_ref().is_none_or(|event| event.at() >= since));
+        let line = |sealed: &SealedEvent| Line { number: sealed.seal.number, text: form.line(sealed) };
+        Ok(Some(Lines { lines: wanted.map(line).collect(), last }))
     }
 
     async fn page(&self, by: &str, after: u64) -> Result<Vec<SealedEvent>> {
@@ -144,7 +187,7 @@ fn fault(sealed: &SealedEvent, before: &Seal) -> Option<Fault> {
     }
 }
 
-fn line(sealed: &SealedEvent) -> Value {
+fn json_line(sealed: &SealedEvent) -> Value {
     let (number, hash) = (sealed.seal.number, hex(&sealed.seal.hash));
     let Some(event) = &sealed.event else { return json!({ "number": number, "hash": hash, "missing": true }) };
     json!({

@@ -10,7 +10,7 @@ use store::{Reason, usage::Charge};
 use time::{Date, Duration};
 
 /// The columns of Kontor's own form.
-const COLUMNS: [&str; 12] = [
+const COLUMNS: [&str; 13] = [
     "day",
     "service_account",
     "team",
@@ -23,6 +23,7 @@ const COLUMNS: [&str; 12] = [
     "completion_tokens",
     "cost",
     "currency",
+    "from_cache",
 ];
 
 /// The columns of FOCUS 1.2 that are mandatory, and those that say more about a charge of ours
@@ -101,6 +102,7 @@ fn table(charges: &[Charge]) -> Result<String> {
             charge.completion_tokens.to_string(),
             cost,
             charge.cost.map_or_else(String::new, |(currency, _)| currency.code().to_owned()),
+            charge.from_cache.to_string(),
         ]
     });
     usage::csv(&COLUMNS, rows)
@@ -185,6 +187,7 @@ mod tests {
             model: "m".into(),
             purpose: "api".into(),
             requests: 2,
+            from_cache: 1,
             prompt_tokens: 100,
             cached_tokens: 40,
             completion_tokens: 7,
@@ -203,6 +206,7 @@ mod tests {
         let rows = rows(&csv);
         assert_eq!((rows[0]["cost"].as_str(), rows[0]["currency"].as_str()), ("0.000000000001", "EUR"));
         assert_eq!(rows[0]["service_account"], "'=Reports");
+        assert_eq!((rows[0]["requests"].as_str(), rows[0]["from_cache"].as_str()), ("2", "1"));
         assert_eq!((rows[1]["cost"].as_str(), rows[1]["currency"].as_str()), ("", ""), "free is not a price of zero");
     }
 

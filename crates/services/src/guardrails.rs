@@ -3,11 +3,16 @@
 use crate::shared::Shared;
 use contract::ids::TenantId;
 use domain::{Action, Actor, Error, Result};
-use inference::guard::{Guard, Policy};
+use inference::{
+    Limits,
+    guard::{Guard, Policy},
+};
 use serde_json::Value;
 use std::sync::Arc;
 use store::{Reason, audit::AuditEvent};
 
+/// What stands for a model in answers and limits of moderation.
+pub const MODERATION: &str = "kontor-guardrails";
 /// Texts of one call.
 const MOST_TEXTS: usize = 256;
 /// Bytes of all of them.
@@ -22,6 +27,13 @@ pub struct Found {
     pub kind: &'static str,
     /// How sure it is, 0 to 1.
     pub score: f32,
+}
+
+/// What moderation of texts says: for each what was found, and how the key's limits stand.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Moderated {
+    pub found: Vec<Vec<Found>>,
+    pub limits: Limits,
 }
 
 /// See the module. Methods of administration take the name of who acts, for the audit trail.
@@ -81,12 +93,13 @@ impl Guardrails {
         Ok(found(&guard, text))
     }
 
-    /// What the rules of a program's organisation see in each text; nothing where it has none.
+    /// What the rules of a program's organisation see in each text; nothing where it has none. It costs nothing and counts as a
+    /// request; in limits of one model it is that of [`MODERATION`].
     ///
     /// # Errors
     /// [`Error::Forbidden`] without the scope; [`Error::Invalid`] on `input` for too many texts or too long ones;
-    /// [`Error::Unavailable`] if the rules cannot be read.
-    pub async fn moderate(&self, actor: &Actor, texts: Vec<String>) -> Result<Vec<Vec<Found>>> {
+    /// [`Error::QuotaExceeded`] by a limit; [`Error::Unavailable`] if the rules cannot be read.
+    pub async fn moderate(&self, actor: &Actor, texts: Vec<String>) -> Result<Moderated> {
         actor.may(Action::UseModels)?;
         if !(1..=MOST_TEXTS).contains(&texts.len()) {
             return Err(Error::invalid("input", "out_of_range", format!("There must be 1 to {MOST_TEXTS} texts.")));
@@ -94,12 +107,19 @@ impl Guardrails {
         if texts.iter().map(String::len).sum::<usize>() > MOST_BYTES {
             return Err(Error::invalid("input", "too_large", format!("All texts together may have at most {} MiB.", MOST_BYTES >> 20)));
         }
+        let counted = self.shared.inference.count_request(actor, MODERATION).await?;
+        let limits = counted.limits();
         let Some(guard) = self.shared.inference.guardrails(actor).await? else {
-            return Ok(vec![Vec::new(); texts.len()]);
+            return Ok(Moderated { found: vec![Vec::new(); texts.len()], limits });
         };
-        // Megabytes take a while; other requests go on meanwhile.
-        let look = move || texts.iter().map(|text| found(&guard, text)).collect();
-        tokio::task::spawn_blocking(look).await.map_err(Error::internal)
+        // Megabytes take a while; other requests go on meanwhile. Its place is taken as long as it runs, whoever left.
+        let look = move || {
+            let found: Vec<Vec<Found>> = texts.iter().map(|text| found(&guard, text)).collect();
+            drop(counted);
+            found
+        };
+        let found = tokio::task::spawn_blocking(look).await.map_err(Error::internal)?;
+        Ok(Moderated { found, limits })
     }
 }
 

@@ -23,6 +23,7 @@ mod ledger;
 pub mod models;
 pub mod prompts;
 pub mod quotas;
+pub mod response_caches;
 pub mod responses;
 mod running;
 mod shared;
@@ -41,6 +42,7 @@ pub use guardrails::Guardrails;
 pub use models::Models;
 pub use prompts::Prompts;
 pub use quotas::Quotas;
+pub use response_caches::ResponseCaches;
 pub use responses::Responses;
 pub use transfer::{File, Transfer};
 pub use turns::{Events, Turns};
@@ -72,6 +74,7 @@ pub struct Services {
     pub batches: Batches,
     pub quotas: Quotas,
     pub guardrails: Guardrails,
+    pub response_caches: ResponseCaches,
     pub audit: Audits,
     pub charges: Charges,
     shared: Arc<Shared>,
@@ -98,6 +101,7 @@ impl Services {
             batches: Batches::new(shared.clone()),
             quotas: Quotas::new(shared.clone()),
             guardrails: Guardrails::new(shared.clone()),
+            response_caches: ResponseCaches::new(shared.clone()),
             audit: Audits::new(shared.clone()),
             charges: Charges::new(shared.clone()),
             turns,

@@ -195,7 +195,7 @@ fn opening(new: &NewUsage) -> Result<Value> {
 
 fn settling(with: &Settlement) -> Result<Value> {
     Ok(json!({
-        "tenant_id": with.tenant.0, "id": with.id.0, "opened_at": moment(with.opened_at)?, "outcome": with.outcome.text(),
+        "tenant_id": with.tenant.0, "id": with.id.0, "opened_at": moment(with.opened_at)?, "outcome": with.outcome.name(),
         "prompt_tokens": int(with.prompt_tokens),
         "cached_tokens": int(with.cached_tokens.min(with.prompt_tokens)), "completion_tokens": int(with.completion_tokens),
         "ttft_ms": with.ttft_ms.map(int), "duration_ms": with.duration_ms.map(int), "settled_at": moment(with.at)?,

@@ -18,11 +18,11 @@ const PATIENCE: &str = "SELECT set_config('statement_timeout', '10min', true), s
 
 /// Sums of what is settled. They count uses of people who are forgotten, too.
 const SUM_UP: &str = "INSERT INTO usage_daily (tenant_id, day, user_id, account_id, key_id, team, cost_center, model, purpose, currency,
-                           requests, failures, prompt_tokens, cached_tokens, completion_tokens, cost,
+                           requests, failures, from_cache, prompt_tokens, cached_tokens, completion_tokens, cost,
                            ttft_ms, ttft_count, duration_ms, duration_count, settled_at)
   SELECT tenant_id, $1::date, user_id, account_id, key_id, team, cost_center, model, purpose, currency,
-         count(*), count(*) FILTER (WHERE outcome IN ('failed', 'swept')), sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens),
-         sum(cost), coalesce(sum(ttft_ms), 0), count(ttft_ms), coalesce(sum(duration_ms), 0), count(duration_ms), max(settled_at)
+         count(*), count(*) FILTER (WHERE outcome IN ('failed', 'swept')), count(*) FILTER (WHERE outcome = 'cached'),
+         sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens), sum(cost), coalesce(sum(ttft_ms), 0), count(ttft_ms), coalesce(sum(duration_ms), 0), count(duration_ms), max(settled_at)
   FROM usage_event WHERE created_at >= $2 AND created_at < $3
   GROUP BY tenant_id, user_id, account_id, key_id, team, cost_center, model, purpose, currency";
 
@@ -34,12 +34,12 @@ const SUM_UP: &str = "INSERT INTO usage_daily (tenant_id, day, user_id, account_
 pub(crate) fn used(whose: &str) -> String {
     format!(
         "(SELECT u.tenant_id, u.day, u.user_id, u.account_id, u.key_id, u.team, u.cost_center, u.model, u.purpose, u.currency,
-                 u.requests, u.prompt_tokens, u.cached_tokens, u.completion_tokens, u.cost, u.settled_at
+                 u.requests, u.from_cache, u.prompt_tokens, u.cached_tokens, u.completion_tokens, u.cost, u.settled_at
           FROM usage_daily u JOIN ledger_day l ON l.day = u.day AND (l.closed_at IS NOT NULL OR l.dropped_at IS NOT NULL)
           WHERE {whose} AND u.day >= ($2::timestamptz AT TIME ZONE 'UTC')::date AND u.day < ($3::timestamptz AT TIME ZONE 'UTC')::date
           UNION ALL
           SELECT u.tenant_id, l.day, u.user_id, u.account_id, u.key_id, u.team, u.cost_center, u.model, u.purpose, u.currency,
-                 1, u.prompt_tokens, u.cached_tokens, u.completion_tokens, u.cost, u.settled_at
+                 1, (u.outcome = 'cached')::int, u.prompt_tokens, u.cached_tokens, u.completion_tokens, u.cost, u.settled_at
           FROM usage_event u JOIN ledger_day l ON l.day = (u.created_at AT TIME ZONE 'UTC')::date AND l.closed_at IS NULL
           WHERE {whose} AND u.state = 'settled' AND u.created_at >= $2::timestamptz AND u.created_at < $3::timestamptz
             AND u.created_at >= (SELECT min(f.day)::timestamp AT TIME ZONE 'UTC' FROM ledger_day f WHERE f.closed_at IS NULL)) AS u"

@@ -47,7 +47,7 @@ pub mod batch_runs;
 pub mod batches;
 pub mod files;
 
-// Money: prices, budgets, limits, ledger; audit; guardrails.
+// Money: prices, budgets, limits, ledger; audit; guardrails; whose answers are kept.
 pub mod audit;
 pub mod audit_chain;
 pub mod budgets;
@@ -56,6 +56,7 @@ pub mod ledger;
 pub mod ledger_days;
 pub mod prices;
 pub mod rate_limits;
+pub mod response_caches;
 pub mod usage;
 
 pub use db::{Connections, Db, DbConfig};

@@ -20,6 +20,7 @@ use crate::{
     prices::SystemPrices,
     prompts::Prompts,
     rate_limits::SystemRateLimits,
+    response_caches::SystemResponseCaches,
     response_runs::{ResponseRuns, SystemResponses},
     responses::Responses,
     search::Search,
@@ -290,6 +291,12 @@ impl SystemTx {
     #[must_use]
     pub fn ledger_days(&self) -> SystemLedgerDays<'_> {
         SystemLedgerDays::new(self)
+    }
+
+    /// Whose answers are kept.
+    #[must_use]
+    pub fn response_caches(&self) -> SystemResponseCaches<'_> {
+        SystemResponseCaches::new(self)
     }
 
     #[must_use]

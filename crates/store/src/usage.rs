@@ -34,16 +34,21 @@ pub enum Outcome {
     Failed,
     /// The process that held it died; settled by the sweeper.
     Swept,
+    /// Told again from memory: no model computed anything.
+    Cached,
 }
 
 impl Outcome {
-    pub(crate) fn text(self) -> &'static str {
+    /// Its word in the ledger.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Cancelled => "cancelled",
             Self::Disconnected => "disconnected",
             Self::Failed => "failed",
             Self::Swept => "swept",
+            Self::Cached => "cached",
         }
     }
 }
@@ -157,6 +162,8 @@ pub struct Charge {
     pub model: String,
     pub purpose: String,
     pub requests: i64,
+    /// Of these, those that were answered from memory.
+    pub from_cache: i64,
     pub prompt_tokens: i64,
     pub cached_tokens: i64,
     pub completion_tokens: i64,
@@ -183,9 +190,9 @@ impl<'a> SystemUsage<'a> {
         let statement = sql(
             &format!(
                 "SELECT u.day, u.account_id, a.name AS account, u.team, u.cost_center, u.model, u.purpose,
-                        sum(u.requests)::bigint AS requests, sum(u.prompt_tokens)::bigint AS prompt_tokens,
-                        sum(u.cached_tokens)::bigint AS cached_tokens, sum(u.completion_tokens)::bigint AS completion_tokens,
-                        u.currency, sum(u.cost) AS cost
+                        sum(u.requests)::bigint AS requests, sum(u.from_cache)::bigint AS from_cache,
+                        sum(u.prompt_tokens)::bigint AS prompt_tokens, sum(u.cached_tokens)::bigint AS cached_tokens,
+                        sum(u.completion_tokens)::bigint AS completion_tokens, u.currency, sum(u.cost) AS cost
                  FROM {} LEFT JOIN service_account a ON a.tenant_id = u.tenant_id AND a.id = u.account_id
                  GROUP BY 1, 2, 3, 4, 5, 6, 7, u.currency
                  ORDER BY 1, 3, 4, 5, 6, 7, u.currency",
@@ -268,6 +275,7 @@ struct ChargeRow {
     model: String,
     purpose: String,
     requests: i64,
+    from_cache: i64,
     prompt_tokens: i64,
     cached_tokens: i64,
     completion_tokens: i64,
@@ -289,6 +297,7 @@ impl TryFrom<ChargeRow> for Charge {
             model: row.model,
             purpose: row.purpose,
             requests: row.requests,
+            from_cache: row.from_cache,
             prompt_tokens: row.prompt_tokens,
             cached_tokens: row.cached_tokens,
             completion_tokens: row.completion_tokens,

@@ -34,6 +34,8 @@ pub enum Topic {
     Quotas,
     /// What tenants want to be kept from models and from answers.
     Guardrails,
+    /// Which tenants have answers kept.
+    ResponseCache,
 }
 
 impl Topic {
@@ -42,6 +44,7 @@ impl Topic {
             Self::Keys => "keys",
             Self::Quotas => "quotas",
             Self::Guardrails => "guardrails",
+            Self::ResponseCache => "response_cache",
         }
     }
 }

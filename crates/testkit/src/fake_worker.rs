@@ -57,6 +57,8 @@ struct Inner {
     token: Option<Secret>,
     state: State,
     model: String,
+    /// Of its file.
+    version: String,
     /// For the next requests, in order; then `otherwise`.
     scripts: VecDeque<Script>,
     otherwise: Script,
@@ -87,6 +89,7 @@ impl FakeWorker {
             token: Some(token.clone()),
             state: State::Ready,
             model: model.to_owned(),
+            version: "1".into(),
             scripts: VecDeque::new(),
             otherwise: Script::answer("Hello from the fake worker."),
             requests: Vec::new(),
@@ -141,6 +144,11 @@ impl FakeWorker {
     /// What `/status` says.
     pub fn set_state(&self, state: State) {
         self.inner().state = state;
+    }
+
+    /// Its model is another one under the same name.
+    pub fn set_version(&self, version: &str) {
+        self.inner().version = version.to_owned();
     }
 
     /// Everything it was asked, oldest first.
@@ -205,7 +213,13 @@ async fn authorise(Shared(inner): Shared<Arc<Mutex<Inner>>>, request: Request, n
 
 async fn status(Shared(inner): Shared<Arc<Mutex<Inner>>>) -> Json<Status> {
     let inner = lock(&inner);
-    let model = LoadedModel { id: inner.model.clone(), context_length: FAKE_CONTEXT, slots: 4, ..LoadedModel::default() };
+    let model = LoadedModel {
+        id: inner.model.clone(),
+        context_length: FAKE_CONTEXT,
+        slots: 4,
+        version: inner.version.clone(),
+        ..LoadedModel::default()
+    };
     Json(Status {
         protocol: PROTOCOL,
         state: inner.state,

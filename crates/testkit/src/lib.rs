@@ -13,6 +13,7 @@ pub mod generation;
 pub mod guardrails;
 pub mod ledger;
 pub mod quotas;
+pub mod response_caches;
 mod script;
 
 pub use actors::{TestTenant, program, tenant, user};

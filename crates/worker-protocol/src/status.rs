@@ -96,6 +96,10 @@ pub struct LoadedModel {
     /// Bytes that it takes, or would take: estimated, and measured once it was loaded. 0 if nobody knows.
     #[serde(default)]
     pub memory: u64,
+    /// Another one for another file under the same name; what the same version said is still what it says. Empty if nobody
+    /// knows.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub version: String,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

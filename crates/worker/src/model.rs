@@ -1,6 +1,7 @@
 //! Loading a GGUF file, and what the rest of the worker needs to know of it.
 
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
@@ -51,6 +52,8 @@ impl Model {
     pub fn load(options: &ModelOptions) -> Result<Self, Error> {
         let fail = |problem: String| Error::Model { path: options.path.clone(), problem };
         check_file(&options.path).map_err(fail)?;
+        // Before it is read: a file that is replaced meanwhile is another version the next time.
+        let version = version(options);
         let mut params = LlamaModelParams::default().with_n_gpu_layers(options.gpu_layers);
         if !options.cards.is_empty() {
             let devices = cards::devices(&options.cards).map_err(fail)?;
@@ -84,6 +87,7 @@ impl Model {
             state: ModelState::Ready,
             problem: None,
             memory: 0,
+            version,
         };
         let defaults = Defaults::from_metadata(|key| weights.meta_val_str(key).ok());
         let grammars = match kind {
@@ -161,6 +165,15 @@ pub fn context_length(options: &ModelOptions, kind: ModelKind, trained: u32) -> 
     let length = options.context_length.unwrap_or_else(|| DEFAULT_CONTEXT.min(trained));
     // Such models have a place in a table for each position; beyond it llama.cpp ends the process.
     if kind == ModelKind::Chat { length } else { length.min(trained) }
+}
+
+/// Which file it is, and what else the model's words depend on; empty if the file tells nothing.
+pub fn version(options: &ModelOptions) -> String {
+    let told = |file: std::fs::Metadata| {
+        let (bytes, seconds, nanos) = (file.len(), file.mtime(), file.mtime_nsec());
+        format!("{bytes}-{seconds}.{nanos}-{:?}-{}", options.cache_type, env!("CARGO_PKG_VERSION"))
+    };
+    std::fs::metadata(&options.path).map(told).unwrap_or_default()
 }
 
 /// Catches the usual mistakes with a message that says more than llama.cpp's null pointer.

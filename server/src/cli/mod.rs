@@ -1,8 +1,12 @@
 //! The command line: names and help, nothing else.
 
+pub mod audit;
+pub mod cache;
 pub mod guardrails;
 pub mod money;
 
+use audit::ExportAuditArgs;
+use cache::CacheCommand;
 use clap::{Args, Parser, Subcommand};
 use guardrails::GuardrailsCommand;
 use money::MoneyCommand;
@@ -281,18 +285,16 @@ pub enum AdminCommand {
     Money(MoneyCommand),
     #[command(flatten)]
     Guardrails(GuardrailsCommand),
+    #[command(flatten)]
+    Cache(CacheCommand),
     /// Prove that nobody changed the audit trail.
     VerifyAudit {
         /// A seal that was kept elsewhere, as NUMBER:HASH; it must be in the chain.
         #[arg(long, value_name = "SEAL")]
         expect: Option<String>,
     },
-    /// Print the audit trail, one event as JSON on each line.
-    ExportAudit {
-        /// First day, YYYY-MM-DD (UTC).
-        #[arg(long, value_name = "DAY")]
-        since: Option<String>,
-    },
+    /// Print the audit trail, or send it to a collector of syslog, one event on each line.
+    ExportAudit(ExportAuditArgs),
     /// Print what a tenant used and what it cost, as CSV.
     ExportCharges {
         #[arg(long)]

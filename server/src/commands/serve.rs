@@ -138,6 +138,8 @@ async fn serve(
     tasks.spawn(async move { inference.tend_quotas(stopping).await });
     let (inference, stopping) = (product.inference.clone(), stop.clone());
     tasks.spawn(async move { inference.tend_reconciliation(stopping).await });
+    let (inference, stopping) = (product.inference.clone(), stop.clone());
+    tasks.spawn(async move { inference.tend_cache(stopping).await });
     let (hang_up, restarting) = (signals::hang_ups()?, pool.clone());
     tasks.spawn(stop.clone().run_until_cancelled_owned(restart_workers(hang_up, restarting)));
     announce(config, first_login.as_ref());

@@ -15,6 +15,7 @@ mod log;
 mod metrics;
 mod models;
 mod pool;
+mod response_cache;
 mod server;
 mod sources;
 pub(crate) mod traces;
@@ -31,6 +32,7 @@ pub use log::{Log, LogFormat};
 pub use metrics::Metrics;
 pub use models::{Model, Models};
 pub use pool::{Pool, PoolPort};
+pub use response_cache::ResponseCache;
 pub use server::Server;
 pub use sources::{Sources, foreign_variable};
 pub use traces::Traces;
@@ -64,6 +66,7 @@ pub struct Config {
     pub files: Files,
     pub batches: Batches,
     pub models: Models,
+    pub response_cache: ResponseCache,
     #[serde(default)]
     pub upstreams: Vec<Upstream>,
 }
@@ -82,6 +85,7 @@ impl Config {
         config.pool.check(&mut wrong);
         config.files.check(&mut wrong);
         config.batches.check(&mut wrong);
+        config.response_cache.check(&mut wrong);
         config.bootstrap.check(&mut wrong);
         config.ledger.check(&mut wrong);
         config.log.check(&mut wrong);

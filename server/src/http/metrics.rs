@@ -8,7 +8,7 @@ use axum::{
     routing::get,
 };
 use inference::{
-    Inference,
+    CacheFigures, Inference,
     pool::{Device, LoadedModel, ModelState, Totals, WorkerLoad},
 };
 use memory_stats::memory_stats;
@@ -56,6 +56,10 @@ pub struct Metrics {
     failed: Family<Labels, Counter>,
     connections: Family<Labels, Gauge>,
     most_connections: Family<Labels, Gauge>,
+    cache_hits: Counter,
+    cache_misses: Counter,
+    cache_answers: Gauge,
+    cache_bytes: Gauge,
     /// In the order of [`TOTALS`].
     totals: [Family<Labels, Counter>; TOTALS.len()],
 }
@@ -113,6 +117,12 @@ impl Default for Metrics {
         registry.register("worker_failures", "Uses of this process in which it failed", failed.clone());
         registry.register("database_connections", "Connections to the database, by pool and state", connections.clone());
         registry.register("database_connections_limit", "Connections that a pool has at most", most_connections.clone());
+        let [cache_hits, cache_misses] = std::array::from_fn(|_| Counter::default());
+        let [cache_answers, cache_bytes] = std::array::from_fn(|_| Gauge::default());
+        registry.register("response_cache_hits", "Answers told again from memory", cache_hits.clone());
+        registry.register("response_cache_misses", "Answers that had to be made though the cache was asked", cache_misses.clone());
+        registry.register("response_cache_answers", "Answers that are kept", cache_answers.clone());
+        registry.register_with_unit("response_cache", "What they take", Unit::Bytes, cache_bytes.clone());
         let totals = TOTALS.map(|(name, help, _)| {
             let counter = Family::<Labels, Counter>::default();
             registry.register(name, help, counter.clone());
@@ -139,6 +149,10 @@ impl Default for Metrics {
             failed,
             connections,
             most_connections,
+            cache_hits,
+            cache_misses,
+            cache_answers,
+            cache_bytes,
             totals,
         }
     }
@@ -152,19 +166,25 @@ impl Metrics {
         self.durations.get_or_create(&vec![("route", route.to_owned())]).observe(took.as_secs_f64());
     }
 
-    /// The text for Prometheus: our own figures, the workers' and the database's of this moment, and the funnel's.
+    /// The text for Prometheus: our own figures, the workers', the response cache's and the database's of this moment, and the
+    /// funnel's.
     ///
     /// # Errors
     /// The text could not be written.
     pub fn render(
         &self,
         workers: &[WorkerLoad],
+        cache: CacheFigures,
         connections: [Connections; 2],
         funnel: &inference::Metrics,
     ) -> Result<String, std::fmt::Error> {
         if let Some(memory) = memory_stats() {
             self.resident.set(i64::try_from(memory.physical_mem).unwrap_or(i64::MAX));
         }
+        self.cache_hits.inner().store(cache.hits, Ordering::Relaxed);
+        self.cache_misses.inner().store(cache.misses, Ordering::Relaxed);
+        self.cache_answers.set(i64::try_from(cache.answers).unwrap_or(i64::MAX));
+        self.cache_bytes.set(i64::try_from(cache.bytes).unwrap_or(i64::MAX));
         for worker in workers {
             let labels = vec![("worker", worker.name.clone())];
             self.ready.get_or_create(&labels).set(i64::from(worker.ready));
@@ -237,7 +257,7 @@ pub fn router(metrics: Arc<Metrics>, inference: Inference, db: Db) -> Router {
 
 async fn scrape(State((metrics, inference, db)): State<(Arc<Metrics>, Inference, Db)>) -> Response {
     let workers = inference.pool().load().await;
-    match metrics.render(&workers, db.connections(), inference.metrics()) {
+    match metrics.render(&workers, inference.cache_figures(), db.connections(), inference.metrics()) {
         Ok(text) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "the metrics could not be written");

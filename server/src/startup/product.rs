@@ -36,6 +36,7 @@ impl Product {
     pub fn with_journal(config: &Config, db: Db, catalogue: Catalogue, pool: Pool) -> io::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let inference = Inference::with_journal(db.clone(), catalogue, pool, clock.clone(), &config.data_dir.join(JOURNALS))?;
+        inference.keep_answers_within(config.response_cache.memory());
         Ok(Self::of(config, db, inference, clock))
     }
 

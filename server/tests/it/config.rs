@@ -25,6 +25,7 @@ fn nothing_configured_is_enough() {
     assert_eq!(config.cache_dir, PathBuf::from("/home/kim/.cache/kontor"));
     let model = &config.models.offered[0];
     assert_eq!((model.id.as_str(), model.default), ("qwen2.5-coder-1.5b-instruct", true));
+    assert_eq!(config.response_cache.memory(), 64 << 20);
     assert!(model.path.as_ref().is_some_and(|path| path.starts_with("/home/kim/.cache/kontor/models")));
 }
 
@@ -126,6 +127,7 @@ fn values_that_cannot_work_are_refused() {
         ("[database]\ntenant_url = \"postgres://x/y\"\n", "database.system_url"),
         ("[[models.offered]]\nid = \"a\"\npath = \"a\"\n[[models.offered]]\nid = \"a\"\npath = \"b\"\n", "occurs twice"),
         ("[[models.offered]]\nid = \"a\"\npath = \"a\"\nsize = 3\n", "size"),
+        ("[response_cache]\nmemory_mib = 2000000\n", "response_cache.memory_mib"),
         ("[[models.offered]]\nid = \"a\"\n", "a has no path and no upstream runs it"),
         ("[[upstreams]]\nname = \"u\"\nbase_url = \"llm.example.org\"\nmodels = {}\n", "neither https:// nor http://"),
         ("[[upstreams]]\nname = \"u\"\nbase_url = \"https://x/v1\"\nmodels = { b = \"b\" }\n", "b, which is not among"),

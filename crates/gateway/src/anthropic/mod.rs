@@ -76,10 +76,11 @@ fn id(request: Option<Extension<RequestId>>) -> RequestId {
 }
 
 async fn answer(gateway: &Gateway, asked: Asked) -> Result<Response, Failure> {
-    let Call { actor, input, ignored } = asked?;
+    let Call { actor, input, ignored, cache } = asked?;
     let request = actor.request();
     let (stream, thoughts) = (input.stream.unwrap_or(false), input.wants_thoughts());
-    let completion = input.into_completion()?;
+    let mut completion = input.into_completion()?;
+    completion.options.cache = cache;
     let mut generation = gateway.services.api.complete(&actor, completion).await.map_err(|error| Failure::of(error, request))?;
     let named = Named::of(&generation);
     let (mut response, route) = if stream {
@@ -102,7 +103,7 @@ struct Counted {
 }
 
 async fn counted(gateway: &Gateway, asked: Asked) -> Result<Response, Failure> {
-    let Call { actor, input, ignored } = asked?;
+    let Call { actor, input, ignored, .. } = asked?;
     let prompt = input.into_prompt()?;
     let counted = gateway.services.api.count_tokens(&actor, prompt).await;
     let input_tokens = counted.map_err(|error| Failure::of(error, actor.request()))?;

@@ -20,10 +20,11 @@ pub use request::word_choice;
 use serde_json::json;
 
 pub async fn create(State(gateway): State<Gateway>, call: Call<ChatRequest>) -> Result<Response, Failure> {
-    let Call { actor, input, ignored } = call;
+    let Call { actor, input, ignored, cache } = call;
     let request = actor.request();
     let (stream, options) = (input.stream.unwrap_or(false), input.stream_options.unwrap_or_default());
-    let completion = input.into_completion()?;
+    let mut completion = input.into_completion()?;
+    completion.options.cache = cache;
     let choices = completion.options.n.max(1);
     let mut generation = gateway.services.api.complete(&actor, completion).await.map_err(|error| Failure::of(error, request))?;
     let named = Named::of(&generation);

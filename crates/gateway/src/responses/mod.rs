@@ -34,9 +34,10 @@ const PAGE: usize = 20;
 const PAGE_MAX: usize = 100;
 
 pub async fn create(State(gateway): State<Gateway>, call: Call<ResponsesRequest>) -> Result<Response, Failure> {
-    let Call { actor, input, ignored } = call;
+    let Call { actor, input, ignored, cache } = call;
     let stream = input.stream.unwrap_or(false);
-    let input = input.into_create()?;
+    let mut input = input.into_create()?;
+    input.options.cache = cache;
     let responses = &gateway.services.responses;
     let (made, events) = if stream {
         let (made, events) = responses.stream(&actor, input).await.map_err(failed(&actor))?;

@@ -7,7 +7,7 @@
 mod follow;
 
 use crate::{
-    generation::{Ended, Outcome, Output, Route, SharedRoute},
+    generation::{Cached, Ended, Outcome, Output, Route, SharedRoute},
     guard::Watch,
     meter::{Figures, RETRY_AFTER_S, Ticket},
     observe::{Observed, Seen},
@@ -132,7 +132,7 @@ impl Driver {
         let ttft_ms = progress.first_output.map(|at| millis(at - progress.began));
         let duration_ms = millis(progress.began.elapsed());
         let model = progress.model;
-        let figures = Figures { outcome, usage, model: Some(model.clone()), ttft_ms, duration_ms: Some(duration_ms) };
+        let figures = Figures { outcome: outcome.into(), usage, model: Some(model.clone()), ttft_ms, duration_ms: Some(duration_ms) };
         let cost = ticket.cost(&figures);
         if let Some(route) = route.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             route.cost = cost;
@@ -280,7 +280,7 @@ impl Driver {
         let (served_by, model) = (dispatched.served_by().to_owned(), progress.model.clone());
         let warnings = progress.watch.as_ref().map_or_else(Vec::new, |watch| watch.warnings().to_vec());
         let (attempts, limits) = (progress.attempts, self.ticket.limits());
-        *route = Some(Route { served_by, model, attempts, overhead, limits, warnings, cost: None });
+        *route = Some(Route { served_by, model, attempts, overhead, limits, warnings, cost: None, cached: Cached::default() });
     }
 }
 

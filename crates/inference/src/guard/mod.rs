@@ -16,6 +16,7 @@ use crate::{admit::Request, observe::Metrics};
 use contract::ids::TenantId;
 use domain::{Actor, Error, Result};
 use guardrails::{Decision, Stage};
+use sha2::{Digest, Sha256};
 use std::{collections::HashMap, mem::take, sync::Arc, time::Duration};
 use store::{Db, Topic, Watched, audit::AuditEvent, guardrails::StoredPolicy};
 use worker_protocol::{ChatRole, EmbedInput, Format};
@@ -42,6 +43,8 @@ struct Inner {
 #[derive(Clone)]
 pub(crate) struct Rules {
     pub(crate) guard: Arc<Guard>,
+    /// Of what they say: other rules have another one.
+    pub(crate) digest: [u8; 32],
     /// At least one looks at answers.
     watches_output: bool,
 }
@@ -68,12 +71,13 @@ impl Guards {
         }
     }
 
-    /// Looks at what goes to a model, in place; what watches the answer, if anything has to.
+    /// Looks at what goes to a model, in place, by these rules of the actor's tenant; what watches the answer, if anything has
+    /// to.
     ///
     /// # Errors
-    /// [`Error::GuardrailBlocked`]; [`Error::Unavailable`] if rules cannot be read or decisions not be written down.
-    pub(crate) async fn completion(&self, actor: &Actor, request: &mut Request) -> Result<Option<Watch>> {
-        let Some(Rules { guard, watches_output }) = self.of(actor.tenant()).await? else { return Ok(None) };
+    /// [`Error::GuardrailBlocked`]; [`Error::Unavailable`] if decisions cannot be written down.
+    pub(crate) async fn completion(&self, actor: &Actor, rules: Option<Rules>, request: &mut Request) -> Result<Option<Watch>> {
+        let Some(Rules { guard, watches_output, .. }) = rules else { return Ok(None) };
         let bytes = texts::bytes(&request.messages);
         let (mut messages, mut options) = (take(&mut request.messages), take(&mut request.options));
         let look = {
@@ -117,8 +121,8 @@ impl Guards {
     ///
     /// # Errors
     /// As [`Guards::completion`].
-    pub(crate) async fn inputs(&self, actor: &Actor, inputs: &mut Vec<EmbedInput>) -> Result<()> {
-        let Some(Rules { guard, .. }) = self.of(actor.tenant()).await? else { return Ok(()) };
+    pub(crate) async fn inputs(&self, actor: &Actor, rules: Option<Rules>, inputs: &mut Vec<EmbedInput>) -> Result<()> {
+        let Some(Rules { guard, .. }) = rules else { return Ok(()) };
         let mut texts = take(inputs);
         let look = move || {
             let checked = guard.input(&mut texts::of_inputs(&mut texts));
@@ -152,11 +156,13 @@ impl Guards {
 
 fn compiled(stored: StoredPolicy) -> Option<Rules> {
     let tenant = stored.tenant;
+    // Postgres writes the same JSON in the same way.
+    let digest: [u8; 32] = Sha256::digest(stored.policy.to_string()).into();
     let policy = serde_json::from_value::<Policy>(stored.policy).map_err(|error| error.to_string());
     let rules = policy.and_then(|policy| {
         let guard = Guard::new(&policy).map_err(|error| error.to_string())?;
         let watches_output = policy.rules.iter().any(|rule| rule.on.contains(&Stage::Output));
-        Ok(Rules { guard: Arc::new(guard), watches_output })
+        Ok(Rules { guard: Arc::new(guard), digest, watches_output })
     });
     rules.inspect_err(|error| tracing::error!(%tenant, error, "guardrails cannot be read; the tenant's requests are refused")).ok()
 }

@@ -10,10 +10,11 @@ mod quotas;
 mod reservation;
 mod writer;
 
-use crate::{generation::Outcome, observe::Metrics};
+use crate::observe::Metrics;
 use contract::{
     Millis,
     ids::{NodeId, UsageId},
+    usage::Purpose,
 };
 use domain::{Actor, Amount, Clock, Currency, Error, Payer, Quota, Result};
 use journal::Journal;
@@ -31,7 +32,7 @@ use std::{
 use store::{
     Db, Reason,
     ledger::{Entry, Settling, WriteError},
-    usage::{NewUsage, Settlement},
+    usage::{NewUsage, Outcome, Settlement},
 };
 use telemetry::carried;
 use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
@@ -150,8 +151,11 @@ impl Meter {
         let tariff = policy.tariff(std::iter::once(reservation.model.clone()).chain(fallbacks), at)?;
         let mut covered = reservation.clone();
         let (hold, most) = loop {
-            let most = tariff.currency().map(|currency| (currency, tariff.most(covered.prompt, covered.answer)));
-            match self.quotas.reserve(&policy, &payer, &Wanted { reservation: &covered, most, at }).await {
+            let most = if covered.free { Amount::ZERO } else { tariff.most(covered.prompt, covered.answer) };
+            let most = tariff.currency().map(|currency| (currency, most));
+            // What costs nothing needs no budget, however far that is spent.
+            let wanted = Wanted { reservation: &covered, most: most.filter(|_| !covered.free), at };
+            match self.quotas.reserve(&policy, &payer, &wanted).await {
                 Ok(hold) => break (hold, most),
                 Err(error @ Error::QuotaExceeded { quota: Quota::Budget, .. }) => covered = covered.shorter().ok_or(error)?,
                 Err(error) => return Err(error),
@@ -177,12 +181,35 @@ impl Meter {
         Ok((tariff, hold, shortened.then(|| covered.longest_answer())))
     }
 
+    /// Counts a request that computes nothing and is not in the ledger. `name`: what stands for a model in limits.
+    ///
+    /// # Errors
+    /// [`Error::QuotaExceeded`] by a limit; [`Error::Unavailable`] if limits cannot be read.
+    pub(crate) async fn count(&self, actor: &Actor, name: &str) -> Result<CountedRequest> {
+        let reservation = Reservation::free(name, Purpose::Api);
+        let counted = async {
+            let policy = self.quotas.policy().await?;
+            self.quotas.reserve(&policy, &Payer::of(actor), &Wanted { reservation: &reservation, most: None, at: self.clock.now() }).await
+        };
+        match counted.await {
+            Ok(hold) => Ok(CountedRequest { hold: hold.kept() }),
+            Err(error @ Error::QuotaExceeded { .. }) => {
+                tracing::info!(request = %actor.request(), %error, "a request was refused");
+                Err(error)
+            }
+            Err(error) => {
+                tracing::error!(request = %actor.request(), %error, "a request could not be counted and was refused");
+                Err(Error::unavailable("limits", Some(RETRY_AFTER_S)))
+            }
+        }
+    }
+
     fn settlement(&self, (id, opened_at): (UsageId, Millis), actor: &Actor, figures: &Figures, cost: Amount) -> Settlement {
         Settlement {
             tenant: actor.tenant(),
             id,
             opened_at,
-            outcome: figures.outcome.into(),
+            outcome: figures.outcome,
             model: figures.model.clone(),
             prompt_tokens: figures.usage.prompt_tokens,
             cached_tokens: figures.usage.cached_tokens,
@@ -264,6 +291,24 @@ fn new_node() -> NodeId {
     NodeId(Uuid::now_v7())
 }
 
+/// A request that was counted. The place that it takes among those at the same time is free again once this is dropped.
+pub struct CountedRequest {
+    hold: Hold,
+}
+
+impl CountedRequest {
+    /// How the limits stood when it began.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.hold.limits()
+    }
+}
+
+/// The boundary that nothing of what was computed for somebody is shared across: prefixes and answers alike.
+pub(crate) fn partition(actor: &Actor) -> String {
+    actor.tenant().to_string()
+}
+
 /// The meter's receipt for one open use. Only the meter makes one, and only with one in hand can a
 /// [`Backend`](crate::pool::Backend) be asked.
 ///
@@ -303,7 +348,7 @@ impl Ticket {
     /// The boundary that a worker must not share prefixes across.
     #[must_use]
     pub fn partition(&self) -> String {
-        self.actor.tenant().to_string()
+        partition(&self.actor)
     }
 
     /// Who is served fairly beside others.

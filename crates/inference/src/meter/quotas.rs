@@ -111,7 +111,8 @@ impl Quotas {
             hold.places.push(self.inner.places.take(limit, subject, most).await?);
         }
         for (unit, most, amount) in [(Unit::Requests, limit.requests, 1), (Unit::Tokens, limit.tokens, reservation.likely.into())] {
-            if let Some(most) = most {
+            // Who needs nothing of a minute is not refused for one that is used up.
+            if let Some(most) = most.filter(|_| amount > 0) {
                 hold.minutes.push(self.inner.minutes.take(limit, subject, unit, most, amount).await?);
             }
         }
@@ -174,6 +175,12 @@ impl Hold {
             standings.min_by_key(|standing| standing.remaining)
         };
         Limits { requests: tightest(Unit::Requests), tokens: tightest(Unit::Tokens) }
+    }
+
+    /// The request counts, whatever becomes of it.
+    pub(crate) fn kept(mut self) -> Self {
+        self.settled = true;
+        self
     }
 
     /// The use is over, and its figures are in the ledger.

@@ -36,6 +36,8 @@ pub(crate) struct Reservation {
     pub tokens: u32,
     /// What it will probably be, for limits per minute.
     pub likely: u32,
+    /// Nothing is computed: it counts as a request and costs nothing.
+    pub free: bool,
 }
 
 impl Reservation {
@@ -46,7 +48,7 @@ impl Reservation {
         let likely = (prompt / LIKELY_BYTES).saturating_add(if open_ended { answer.min(LIKELY_ANSWER) } else { answer });
         // However it is split, one answer and its prompt are no longer than the context.
         let tokens = prompt.saturating_add(answer).min(context.saturating_mul(choices));
-        Self { model: model.id.clone(), purpose: request.purpose, prompt, answer, choices, open_ended, tokens, likely }
+        Self { model: model.id.clone(), purpose: request.purpose, prompt, answer, choices, open_ended, tokens, likely, free: false }
     }
 
     /// For inputs of an embedding model or a reranker, of so many bytes each.
@@ -62,7 +64,13 @@ impl Reservation {
             open_ended: false,
             tokens: prompt,
             likely: prompt / LIKELY_BYTES,
+            free: false,
         }
+    }
+
+    /// For a request that computes nothing.
+    pub(crate) fn free(model: &str, purpose: Purpose) -> Self {
+        Self { model: model.to_owned(), purpose, prompt: 0, answer: 0, choices: 1, open_ended: false, tokens: 0, likely: 0, free: true }
     }
 
     /// The same with answers of half the length, where nobody said how long they may be: what a budget has left is better

@@ -7,7 +7,7 @@ mod metrics;
 
 pub use metrics::Metrics;
 
-use crate::{admit::Request, generation::Outcome, meter::Figures};
+use crate::{admit::Request, meter::Figures};
 use contract::{
     ids::{TenantId, UsageId},
     usage::Purpose,
@@ -93,7 +93,7 @@ impl Observed {
         let Seen { figures, finish, error, cost, first_output, attempts } = *seen;
         let model = figures.model.as_deref().unwrap_or_default();
         let first = first_output.map(|at| at.saturating_duration_since(self.began));
-        self.metrics.ended(model, self.purpose, name(figures.outcome), self.began.elapsed(), first);
+        self.metrics.ended(model, self.purpose, figures.outcome.name(), self.began.elapsed(), first);
         self.metrics.used(model, figures.usage, cost);
         self.span.set(|| {
             let usage = figures.usage;
@@ -102,7 +102,7 @@ impl Observed {
                 KeyValue::new("gen_ai.usage.input_tokens", i64::from(usage.prompt_tokens)),
                 KeyValue::new("gen_ai.usage.cache_read.input_tokens", i64::from(usage.cached_tokens)),
                 KeyValue::new("gen_ai.usage.output_tokens", i64::from(usage.completion_tokens)),
-                KeyValue::new("kontor.outcome", name(figures.outcome)),
+                KeyValue::new("kontor.outcome", figures.outcome.name()),
                 KeyValue::new("kontor.attempts", i64::from(attempts)),
             ];
             if !finish.is_empty() {
@@ -128,15 +128,6 @@ fn operation(purpose: Purpose) -> &'static str {
         Purpose::Chat | Purpose::TemporaryChat | Purpose::Title | Purpose::Api => "chat",
         Purpose::Embedding => "embeddings",
         Purpose::Rerank => "rerank",
-    }
-}
-
-fn name(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Ok => "ok",
-        Outcome::Cancelled => "cancelled",
-        Outcome::Disconnected => "disconnected",
-        Outcome::Failed => "failed",
     }
 }
 

@@ -226,6 +226,13 @@ impl Member {
         may_have && matches!(seat.health.phase(), Phase::Starting | Phase::Suspect)
     }
 
+    /// Which version of the model it has, as it says; `None` if it does not have the model.
+    pub(super) fn version(&self, model: &str) -> Option<String> {
+        let seat = self.seat();
+        let known = seat.health.status()?.models.iter().find(|known| known.id == model)?;
+        Some(known.version.clone())
+    }
+
     /// Who sits here now.
     pub(super) fn backend(&self) -> Option<Arc<dyn Backend>> {
         self.seat().backend.clone()

@@ -43,7 +43,7 @@ use health::Phase;
 use member::{Lease, Member};
 use registry::Registry;
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
@@ -189,6 +189,13 @@ impl Pool {
     #[must_use]
     pub fn is_ready(&self, model: &str) -> bool {
         self.members().iter().any(|member| member.offer(model).is_some())
+    }
+
+    /// The versions of a model that the backends have, more than one while they are being replaced; `None` if there is none,
+    /// or one of them does not say.
+    pub(crate) fn versions(&self, model: &str) -> Option<BTreeSet<String>> {
+        let versions: BTreeSet<String> = self.members().iter().filter_map(|member| member.version(model)).collect();
+        Some(versions).filter(|versions| !versions.is_empty() && !versions.contains(""))
     }
 
     /// The state of each member, for the operator.

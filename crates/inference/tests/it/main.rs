@@ -1,6 +1,7 @@
 //! The funnel against a real Postgres and scripted workers.
 
 mod admission;
+mod cache;
 mod compile_fail;
 mod count;
 mod dialects;

@@ -2,12 +2,13 @@
 
 use crate::setup::{Setup, setup};
 use domain::{Error, SystemClock};
-use inference::{Catalogue, Inference, ModelConfig, ModelKind, VectorRequest};
+use inference::{CacheUse, Cached, Catalogue, Inference, ModelConfig, ModelKind, VectorRequest};
 use std::{sync::Arc, time::Duration};
 use testkit::{
     fake_upstream::FakeUpstream,
     fake_worker::{FAKE_MODEL, Script, fake_model, quick_pool},
     ledger::ledger,
+    response_caches::keep_answers,
 };
 use worker_protocol::{EmbedInput, FailCode};
 
@@ -36,6 +37,25 @@ async fn texts_become_vectors_and_one_use() {
     let row = s.settled().await;
     assert_eq!((row.outcome.as_deref(), row.prompt_tokens), (Some("ok"), 12));
     assert!(row.reserved_tokens >= 12, "{row:?}");
+}
+
+#[tokio::test]
+async fn vectors_of_the_same_texts_are_told_again() {
+    let s = of_kind(ModelKind::Embedding).await;
+    keep_answers(&s.db, s.actor.tenant(), 60).await;
+    crate::setup::eventually("the pool knows the worker", || async { s.inference.ready().is_ok() }).await;
+    let ask = async |words: &[&str]| {
+        let wanted = VectorRequest { cache: CacheUse::Use, ..VectorRequest::default() };
+        let made = s.inference.embed(&s.actor, texts(words), wanted).await.expect("vectors");
+        (made.vectors, made.stats.prompt_tokens, matches!(made.route.expect("served").cached, Cached::Hit { .. }))
+    };
+    let both = vec![vec![0.0, 4.0], vec![1.0, 7.0]];
+    assert_eq!(ask(&["salt", "herring"]).await, (both.clone(), 12, false));
+    assert_eq!(ask(&["salt", "herring"]).await, (both, 12, true));
+    assert!(!ask(&["herring", "salt"]).await.2);
+    assert_eq!(s.worker.embedded().len(), 2);
+    let outcomes: Vec<_> = ledger(&s.db).await.into_iter().filter_map(|row| row.outcome).collect();
+    assert_eq!(outcomes.iter().filter(|outcome| *outcome == "cached").count(), 1);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The audit trail is a chain: whatever is changed behind its back is found.
 
 use crate::world::World;
-use services::audit::{Fault, Proof};
+use services::audit::{Fault, Form, Line, Proof};
 use store::{Reason, audit::AuditEvent, audit_chain::Seal};
 use testkit::ledger::execute_as_owner;
 
@@ -72,16 +72,50 @@ async fn an_old_event_that_was_smuggled_in_is_found() {
     assert_eq!(world.services.audit.prove("test", None).await.expect("proved"), Proof::Unsealed { events: 1 });
 }
 
+async fn lines(world: &World, after: u64, since: i64, form: Form) -> Vec<Line> {
+    let end = world.services.audit.newest("test").await.expect("sealed");
+    let (mut all, mut last) = (Vec::new(), after);
+    while last < end {
+        let page = world.services.audit.lines("test", last, since, form).await.expect("lines").expect("more");
+        all.extend(page.lines);
+        last = page.last;
+    }
+    assert_eq!(world.services.audit.lines("test", last, since, form).await.expect("lines"), None);
+    all
+}
+
 #[tokio::test]
 async fn lines_tell_every_event_with_its_seal() {
     let world = World::new().await;
     act(&world, 3).await;
     let head = whole(&world).await;
-    let text = world.services.audit.lines("test", 0).await.expect("lines");
-    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    assert_eq!(lines.len() as u64, head.number);
-    let last = lines.last().expect("a line");
+    let all = lines(&world, 0, 0, Form::Json).await;
+    assert_eq!(all.len() as u64, head.number);
+    let last: serde_json::Value = serde_json::from_str(&all.last().expect("a line").text).expect("JSON");
     assert_eq!((last["action"].as_str(), last["detail"]["number"].as_u64()), (Some("test.acted"), Some(2)));
     assert_eq!(last["hash"].as_str().expect("a hash").len(), 64);
-    assert_eq!(world.services.audit.lines("test", i64::MAX).await.expect("lines"), "");
+    assert!(lines(&world, 0, i64::MAX, Form::Json).await.is_empty());
+    let rest = lines(&world, head.number - 2, 0, Form::Json).await;
+    assert_eq!(rest, all[all.len() - 2..], "an export goes on where another ended");
+}
+
+#[tokio::test]
+async fn an_event_is_one_message_of_syslog() {
+    let world = World::new().await;
+    let tx = world.db.db.begin_system("test", Reason::SignIn).await.expect("a transaction");
+    let event = AuditEvent::new("Kim \"]", "test.acted").target("two\nlines").detail("number", 7);
+    tx.audit(&event, Some(world.actor.tenant())).await.expect("added");
+    tx.commit().await.expect("committed");
+    let all = lines(&world, 0, 0, Form::Syslog { enterprise: 32473 }).await;
+    let Line { number, text } = all.last().expect("a line");
+    assert!(text.starts_with("<109>1 20") && text.contains("Z - kontor - test.acted [audit@32473 number=\""), "{text}");
+    let fields = [
+        format!(" number=\"{number}\""),
+        format!(" tenant=\"{}\"", world.actor.tenant()),
+        r#" actor="Kim \"\]""#.to_owned(),
+        r#" target="two lines""#.to_owned(),
+        r#" detail="{\"number\":7}""#.to_owned(),
+    ];
+    assert!(fields.iter().all(|field| text.contains(field.as_str())), "{text}");
+    assert!(!text.contains('\n') && text.ends_with(&format!("] test.acted, event {number}")), "{text}");
 }

@@ -70,6 +70,7 @@ async fn furnish(test: &TestDb, tenant: &TestTenant, actor: &Actor) {
              INSERT INTO limit_minute (tenant_id, limit_id, subject, unit, ends_at, taken) VALUES ('{tenant}', '{turn}', 'x', 'tokens', now(), 1);
              INSERT INTO limit_place (tenant_id, limit_id, subject, node_id, held) VALUES ('{tenant}', '{turn}', 'x', '{turn}', 1);
              INSERT INTO guardrail_policy (tenant_id, policy) VALUES ('{tenant}', '{{\"rules\": []}}');
+             INSERT INTO response_cache (tenant_id, ttl_seconds, memory_mib) VALUES ('{tenant}', 60, 1);
              INSERT INTO audit_event (id, tenant_id, actor, action) VALUES ('{turn}', '{tenant}', '{user}', 'test');"
         ),
     )
@@ -198,6 +199,8 @@ async fn a_tenant_adds_nothing_to_another_and_moves_nothing_there() {
         "UPDATE limit_minute SET taken = 0".to_owned(),
         // Nor does anybody take off what watches them.
         "DELETE FROM guardrail_policy".to_owned(),
+        // Or has what is kept of their answers kept longer.
+        "UPDATE response_cache SET ttl_seconds = 1000000".to_owned(),
         "INSERT INTO price (id, model, currency, input, cached_input, output, per_request, valid_from) VALUES (gen_random_uuid(), 'm', 'EUR', 0, 0, 0, 0, now())"
             .to_owned(),
         "SELECT * FROM audit_seal".to_owned(),

@@ -8,7 +8,7 @@ use worker_protocol::{LoadedModel, ModelKind, ModelState};
 
 use crate::cards;
 use crate::engine::embed::STEP_TOKENS;
-use crate::model::{context_length, kind};
+use crate::model::{context_length, kind, version};
 use crate::options::{CacheType, ModelOptions};
 
 /// Buffers that are there whatever the model: llama.cpp's own, vocabulary, template, grammar tables.
@@ -40,6 +40,7 @@ impl Facts {
             state: ModelState::Absent,
             problem: None,
             memory: 0,
+            version: version(options),
         };
         let (at_once, later) = working_memory(options, &header, &info, width);
         info.memory = file + at_once + later + ALWAYS;

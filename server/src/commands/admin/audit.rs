@@ -1,11 +1,15 @@
 //! The audit trail.
 
-use super::{BY, day, output::Output};
-use crate::AnyError;
+use super::{BY, day, output::Output, syslog::Sender};
+use crate::{
+    AnyError,
+    cli::audit::{AuditFormat, ExportAuditArgs},
+    commands::print,
+};
 use serde_json::json;
 use services::{
     Services,
-    audit::{Fault, Proof, hex},
+    audit::{Fault, Form, Proof, hex},
 };
 use store::audit_chain::{Hash, Seal};
 
@@ -33,13 +37,42 @@ pub async fn verify(services: &Services, expect: Option<&str>) -> Result<Output,
     }
 }
 
-/// The trail as lines of JSON.
+/// The trail, line by line: printed, or sent to a collector.
 ///
 /// # Errors
-/// `since` is no day; the database does not answer.
-pub async fn export(services: &Services, since: Option<&str>) -> Result<Output, AnyError> {
-    let since = since.map(day::first_moment).transpose()?.unwrap_or(0);
-    Ok(Output::verbatim(services.audit.lines(BY, since).await?))
+/// `since` is no day; the database or the collector does not answer.
+pub async fn export(services: &Services, args: &ExportAuditArgs) -> Result<Output, AnyError> {
+    let since = args.since.as_deref().map(day::first_moment).transpose()?.unwrap_or(0);
+    let mut sender = match &args.to {
+        Some(to) => Some(Sender::connect(to).await.map_err(|error| format!("the collector cannot be reached: {error}"))?),
+        None => None,
+    };
+    let form = match args.format {
+        AuditFormat::Json if sender.is_none() => Form::Json,
+        AuditFormat::Json | AuditFormat::Syslog => Form::Syslog { enterprise: args.enterprise },
+    };
+    let (mut after, mut sent) = (args.after, 0_u64);
+    // What comes meanwhile is the next export's.
+    let end = services.audit.newest(BY).await?;
+    while after < end {
+        let Some(lines) = services.audit.lines(BY, after, since, form).await? else { break };
+        for line in &lines.lines {
+            match &mut sender {
+                None => print(&line.text),
+                Some(sender) => sender.send(&line.text).await.map_err(|error| broken(line.number, &error))?,
+            }
+            sent += 1;
+        }
+        after = lines.last;
+    }
+    let Some(sender) = sender else { return Ok(Output::verbatim(String::new())) };
+    sender.finish().await.map_err(|error| broken(after, &error))?;
+    let text = format!("Sent {sent} events. To go on with those that come after: --after {after}");
+    Ok(Output::new(text, json!({ "sent": sent, "last": after })))
+}
+
+fn broken(number: u64, error: &std::io::Error) -> String {
+    format!("sending ended at event {number}: {error}; go on with --after and the number of the last event that has arrived")
 }
 
 fn seal(text: &str) -> Result<Seal, AnyError> {

@@ -2,12 +2,14 @@
 //! anyway; every use leaves an audit row.
 
 mod audit;
+mod cache;
 mod day;
 mod guardrails;
 mod keys;
 mod money;
 mod output;
 mod password;
+mod syslog;
 
 use crate::{
     AnyError,
@@ -47,7 +49,11 @@ pub async fn run(config: &Config, command: AdminCommand, json: bool) -> Result<(
     }
     .await;
     server.stop().await?;
-    super::print(&outcome?.render(json));
+    let text = outcome?.render(json);
+    // What was printed line by line has nothing more to say.
+    if !text.is_empty() {
+        super::print(&text);
+    }
     Ok(())
 }
 
@@ -97,12 +103,13 @@ async fn execute(product: &Product, command: AdminCommand) -> Result<Output, Any
             Ok(Output::new(text, value))
         }
         AdminCommand::VerifyAudit { expect } => audit::verify(&product.services, expect.as_deref()).await,
-        AdminCommand::ExportAudit { since } => audit::export(&product.services, since.as_deref()).await,
+        AdminCommand::ExportAudit(args) => audit::export(&product.services, &args).await,
         AdminCommand::ExportCharges { tenant, from, to, focus } => {
             let id = identity.tenant_by_slug(BY, &tenant).await?;
             Ok(Output::verbatim(product.services.charges.csv(BY, id, &tenant, &UsageRange { from, to }, focus).await?))
         }
         AdminCommand::Guardrails(command) => guardrails::execute(product, command).await,
+        AdminCommand::Cache(command) => cache::execute(product, command).await,
         AdminCommand::Money(command) => money::execute(product, command).await,
         command => keys::execute(identity, command).await,
     }

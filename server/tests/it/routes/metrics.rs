@@ -19,6 +19,10 @@ async fn requests_are_counted_by_pattern_and_workers_are_seen() {
         "kontor_worker_busy{worker=\"fake worker\"}",
         "kontor_worker_model_ready{worker=\"fake worker\",model=\"fake-model\"} 1",
         "kontor_process_resident_memory_bytes ",
+        "kontor_response_cache_hits_total 0",
+        "kontor_response_cache_misses_total 0",
+        "kontor_response_cache_answers 0",
+        "kontor_response_cache_bytes 0",
     ] {
         assert!(text.contains(line), "{line} is missing in\n{text}");
     }

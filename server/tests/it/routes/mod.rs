@@ -14,6 +14,7 @@ mod sign_in;
 mod v1;
 mod v1_batches;
 mod v1_files;
+mod v1_cache;
 mod v1_guardrails;
 mod v1_matrix;
 mod v1_messages;

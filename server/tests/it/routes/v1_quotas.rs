@@ -20,7 +20,7 @@ use testkit::{
     quotas::{budget, limit, price, spent},
 };
 
-const VECTORS: &str = "vectors";
+pub const VECTORS: &str = "vectors";
 const RANKS: &str = "ranks";
 /// Every route that uses a model, and a body for it.
 pub const ROUTES: [&str; 6] = ["chat/completions", "completions", "responses", "messages", "embeddings", "rerank"];
@@ -156,4 +156,23 @@ async fn an_answer_in_one_piece_says_what_it_cost() {
     assert!(tokens > 0);
     let cost = answer.header("x-kontor-cost").strip_suffix(" EUR").expect("euros").to_owned();
     assert!(cost.parse::<f64>().is_ok_and(|cost| cost > 0.0), "{cost}");
+}
+
+#[tokio::test]
+async fn moderation_counts_as_a_request_and_as_nothing_else() {
+    let house = house().await;
+    budget(&house.app.db, house.tenant, Level::Team, Some("Statistics"), "0", true).await;
+    limit(&house.app.db, house.tenant, Level::Key, |limit| (limit.requests, limit.tokens) = (Some(2), Some(1))).await;
+    let moderate = async |input: Value| house.post("/v1/moderations", &json!({ "input": input })).await;
+    assert_eq!(moderate(json!([])).await.status, StatusCode::BAD_REQUEST, "what is refused before counts for nothing");
+    for remaining in ["1", "0"] {
+        let answer = moderate(json!("x")).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+        let standing = (answer.header("x-ratelimit-limit-requests"), answer.header("x-ratelimit-remaining-requests"));
+        assert_eq!((standing, answer.header("x-ratelimit-limit-tokens")), (("2", remaining), ""));
+    }
+    let answer = moderate(json!("x")).await;
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS, "{}", answer.text());
+    assert_eq!(told(&answer), ("requests".into(), "rate_limit_exceeded".into()));
+    assert!(ledger(&house.app.db).await.is_empty());
 }

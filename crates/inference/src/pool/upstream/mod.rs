@@ -190,6 +190,8 @@ impl Backend for UpstreamBackend {
             id: model.id.clone(),
             context_length: model.context_length,
             slots: self.config.slots,
+            // All that can be known of it here.
+            version: model.upstream_id.clone(),
             ..LoadedModel::default()
         });
         let models: Vec<LoadedModel> = models.collect();
