@@ -90,15 +90,7 @@ impl Inference {
         Ok(Self::of(db, catalogue, pool, clock, meter, metrics, tracker))
     }
 
-    fn of(
-        db: Db,
-        catalogue: Catalogue,
-        pool: Pool,
-        clock: Arc<dyn Clock>,
-        meter: Meter,
-        metrics: Metrics,
-        tracker: TaskTracker,
-    ) -> Self {
+    fn of(db: Db, catalogue: Catalogue, pool: Pool, clock: Arc<dyn Clock>, meter: Meter, metrics: Metrics, tracker: TaskTracker) -> Self {
         let (guards, cache) = (Guards::new(db.clone(), metrics.clone()), ResponseCache::new(db, clock));
         let (ending, told) = (CancellationToken::new(), Mutex::default());
         Self { inner: Arc::new(Inner { catalogue, pool, guards, cache, meter, metrics, tracker, ending, told }) }

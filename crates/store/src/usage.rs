@@ -214,7 +214,7 @@ impl<'a> SystemUsage<'a> {
             "UPDATE usage_event SET state = 'settled', outcome = $1, settled_at = $2
              WHERE state = 'open' AND created_at < $3 AND created_at >= $4",
             // Nothing of a closed day is open.
-            [Outcome::Swept.text().into(), instant(at)?.into(), instant(before)?.into(), first_open(self.tx.conn()).await?.into()],
+            [Outcome::Swept.name().into(), instant(at)?.into(), instant(before)?.into(), first_open(self.tx.conn()).await?.into()],
         );
         Ok(self.tx.changed(run(self.tx.conn(), statement).await?))
     }

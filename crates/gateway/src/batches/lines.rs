@@ -15,7 +15,7 @@ use axum::{
 };
 use domain::Actor;
 use futures::future::BoxFuture;
-use inference::Priority;
+use inference::{CacheUse, Priority};
 use serde::de::DeserializeOwned;
 use services::batches::{Endpoint, LineAnswer, Lines};
 use std::{future::Future, time::Duration};
@@ -35,7 +35,7 @@ impl BatchLines {
         F: Future<Output = Result<Response, Failure>>,
     {
         let (input, ignored) = parse(body.as_bytes())?;
-        handler(State(self.0.clone()), Call { actor, input, ignored: Ignored::new(ignored) }).await
+        handler(State(self.0.clone()), Call { actor, input, ignored: Ignored::new(ignored), cache: CacheUse::Off }).await
     }
 
     async fn respond(&self, actor: Actor, endpoint: Endpoint, body: &str) -> LineAnswer {

@@ -146,7 +146,7 @@ fn parse_batch_id(text: &str) -> Option<BatchId> {
 }
 
 pub async fn create(State(gateway): State<Gateway>, call: Call<BatchRequest>) -> Result<Response, Failure> {
-    let Call { actor, input, ignored } = call;
+    let Call { actor, input, ignored, .. } = call;
     let endpoint = Endpoint::at(&input.endpoint).ok_or_else(|| {
         let message = "endpoint must be /v1/chat/completions, /v1/completions, /v1/embeddings or /v1/responses.";
         Failure::invalid("endpoint", None, message)

@@ -71,7 +71,7 @@ impl Observed {
 
     /// It has a row in the ledger.
     pub(crate) fn opened(&self, usage: UsageId) {
-        self.span.set(|| [KeyValue::new("gen_ai.response.id", usage.to_string())]);
+        self.span.set(|| [KeyValue::new("gen_ai.response.id", usage.0.simple().to_string())]);
     }
 
     /// One member is asked.

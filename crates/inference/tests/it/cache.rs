@@ -244,7 +244,7 @@ async fn equal_pseudonyms_are_not_equal_requests() {
     for (iban, cached) in [(IBAN, false), (OTHER_IBAN, false), (IBAN, true)] {
         let told = s.told(asks(&format!("Whom? {iban}"), CacheUse::Use)).await;
         assert_eq!(
-            (told.text, told.is_hit()),
+            (told.text.clone(), told.is_hit()),
             (format!("Pay {iban} now."), cached),
             "If you are here because this failed: what one person wrote is told to another."
         );
