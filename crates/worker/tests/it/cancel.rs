@@ -40,6 +40,8 @@ async fn whatever_was_computed_is_told() {
             told.completion_tokens += usage.completion_tokens;
             cut += usize::from(matches!(ended.last, Some(Event::Failed { code: FailCode::Cancelled, .. })));
         }
+        // An answer is told of its end a moment before its place is free, and there are just enough.
+        alone.client.until(|status| status.busy == 0 && status.queued == 0).await;
     }
     let after = alone.client.status().await.totals;
     let counted = (
