@@ -56,7 +56,10 @@ test("rename, pin and archive", async ({ signedIn: page }) => {
     await choose(page, "Better title", "Archive");
     await expect(chatEntry(page, "Better title")).toBeHidden();
     await conversations(page).getByRole("button", { name: /archive/i }).click();
+    // A page that is left takes back what it has not sent yet.
+    const told = page.waitForResponse((response) => response.url().endsWith("/ui/change_conversation"));
     await choose(page, "Better title", "Take out of the archive");
+    await told;
     await page.reload();
     await hydrated(page);
     await expect(chatEntry(page, "Better title")).toBeVisible();

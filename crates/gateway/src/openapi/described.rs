@@ -157,8 +157,11 @@ impl Described {
             .header("x-kontor-overhead-ms", header("How long Kontor itself took."))
             .header("x-kontor-cost", header("What it cost, with the currency; not in streams."))
             .header("x-kontor-guardrail-warnings", header("Rules that let the request pass and warn."))
+            .header("x-kontor-cache", header("`hit`, `miss` or `bypass`, where the request asked for the response cache."))
+            .header("age", header("Seconds since an answer out of the response cache was made."))
             .header("x-kontor-ignored-fields", header("Fields of the request that nobody knows."));
-        self
+        let text = "`use`: take the answer to exactly this request out of the response cache; `refresh`: make it anew; `off`: neither.";
+        self.parameter(ParameterIn::Header, "x-kontor-cache", Object::with_type(Type::String), text)
     }
 
     /// A type that is referred to by what was written by hand.

@@ -40,11 +40,12 @@ pub fn render(document: &Value, query: &str) -> String {
 fn header(document: &Value, query: &str) -> String {
     let text = |field: &str| document["info"][field].as_str().unwrap_or_default();
     let (title, version, about, query) = (escape(text("title")), escape(text("version")), prose(text("description")), escape(query));
+    let all = if query.is_empty() { "" } else { " <a href=\"/docs\">Show all</a>" };
     format!(
         "<header><h1>{title} <small>API {version}</small></h1><p>{about}</p>\
          <p>For programs: <a href=\"/openapi.json\">/openapi.json</a> (OpenAPI 3.1)</p>\
          <form role=\"search\" action=\"/docs\" method=\"get\"><label for=\"q\">Search operations and schemas</label>\
-         <input id=\"q\" name=\"q\" type=\"search\" value=\"{query}\"> <button>Search</button> <a href=\"/docs\">Show all</a></form></header>"
+         <input id=\"q\" name=\"q\" type=\"search\" value=\"{query}\"> <button>Search</button>{all}</form></header>"
     )
 }
 
