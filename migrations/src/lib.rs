@@ -65,6 +65,17 @@ pub async fn migrate(owner_url: &str) -> Result<(), DbErr> {
     outcome
 }
 
+/// The schema of an earlier version, for tests of what becomes of its data: the first `steps` steps on an empty database.
+///
+/// # Errors
+/// As [`migrate`].
+pub async fn migrate_to_step(owner_url: &str, steps: u32) -> Result<(), DbErr> {
+    let connection = connect(owner_url).await?;
+    let outcome = Migrator::up(&connection, Some(steps)).await;
+    connection.close().await?;
+    outcome
+}
+
 async fn migrate_locked(connection: &DatabaseConnection) -> Result<(), DbErr> {
     connection.execute_raw(statement("SELECT pg_advisory_lock($1)", [LOCK.into()])).await?;
     Migrator::up(connection, None).await

@@ -62,14 +62,30 @@ impl TestDb {
     /// As [`TestDb::new`].
     pub async fn with_connections(max_connections: u32) -> Self {
         let server = SERVER.get_or_init(|| async { Server::find().await.expect("a Postgres for the tests") }).await;
-        let name = format!("kontor_test_{}", Uuid::now_v7().simple());
-        let owner = connect(&server.owner_url).await.expect("the owner's login");
-        let copy = format!("CREATE DATABASE {name} TEMPLATE {}", server.template);
-        owner.execute_unprepared(&copy).await.expect("a copy of the template");
-        owner.close().await.expect("closing");
-        let owner_url = with_database(&server.owner_url, &name);
+        let (name, owner_url) = server.create(&server.template).await;
         let db = unprivileged(&owner_url, &server.password, max_connections).await;
         Self { db, owner_url, name }
+    }
+
+    /// A database as an earlier version left it, which had the first `steps` migrations. Bring it up with
+    /// [`TestDb::upgrade`] before anything but SQL of the owner's.
+    ///
+    /// # Panics
+    /// As [`TestDb::new`].
+    pub async fn of_earlier_version(steps: u32) -> Self {
+        let server = SERVER.get_or_init(|| async { Server::find().await.expect("a Postgres for the tests") }).await;
+        let (name, owner_url) = server.create("template0").await;
+        migrations::migrate_to_step(&owner_url, steps).await.expect("the earlier schema");
+        let db = unprivileged(&owner_url, &server.password, CONNECTIONS).await;
+        Self { db, owner_url, name }
+    }
+
+    /// What a newer version does when it starts.
+    ///
+    /// # Panics
+    /// If a step fails.
+    pub async fn upgrade(&self) {
+        migrations::migrate(&self.owner_url).await.expect("the steps that are missing");
     }
 
     /// The same database with connections of their own, for another runtime.
@@ -149,6 +165,16 @@ async fn unprivileged(owner_url: &str, password: &str, max_connections: u32) -> 
 }
 
 impl Server {
+    /// Name and address of a new database.
+    async fn create(&self, template: &str) -> (String, String) {
+        let name = format!("kontor_test_{}", Uuid::now_v7().simple());
+        let owner = connect(&self.owner_url).await.expect("the owner's login");
+        owner.execute_unprepared(&format!("CREATE DATABASE {name} TEMPLATE {template}")).await.expect("a database");
+        owner.close().await.expect("closing");
+        let owner_url = with_database(&self.owner_url, &name);
+        (name, owner_url)
+    }
+
     #[expect(clippy::disallowed_methods, reason = "the tests' only configuration")]
     async fn find() -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let owner_url = match env::var("DATABASE_URL") {

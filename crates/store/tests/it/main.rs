@@ -15,6 +15,7 @@ mod people;
 mod responses;
 mod schema;
 mod tenancy;
+mod upgrade;
 
 /// A statement with bound values.
 fn statement<const N: usize>(sql: &str, values: [Value; N]) -> Statement {
