@@ -287,14 +287,14 @@ impl<'a> Conversations<'a> {
     }
 
     /// Takes a makeshift title away again because a guardrail refused the question that it quotes; `false` if the
-    /// conversation has a better one, or one of a question that was answered.
+    /// conversation has a better one, or one of a question that was answered with something.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn take_title_back(&self, user: UserId, id: ConversationId) -> Result<bool> {
         let text = format!(
             "UPDATE conversation SET title = '' WHERE id = $1 AND user_id = $2 AND title_source = 'none' AND NOT EXISTS
-               (SELECT 1 FROM message m WHERE m.conversation_id = $1 AND m.role = 'assistant' AND NOT ({REFUSED} $3))"
+               (SELECT 1 FROM message m WHERE m.conversation_id = $1 AND m.role = 'assistant' AND m.content <> '' AND NOT ({REFUSED} $3))"
         );
         Ok(run(self.tx.conn(), sql(&text, [id.0.into(), user.0.into(), GUARDRAIL_BLOCKED.into()])).await? > 0)
     }

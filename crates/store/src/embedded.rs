@@ -21,6 +21,8 @@ use std::{
 };
 use tokio::process::Command;
 
+/// For each connection. Deleting a person looks into every day of the ledger, each of which is a table with its indexes.
+const LOCKS: u32 = 512;
 /// Name of the superuser that owns the schema.
 const OWNER: &str = "kontor_owner";
 /// `nobody`, whom Postgres runs as when root starts it.
@@ -230,8 +232,10 @@ impl Tools {
     }
 
     async fn start_on(&self, port: u16, options: EmbeddedOptions) -> Result<bool> {
-        let mut settings =
-            format!("-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c max_connections={}", options.max_connections);
+        let mut settings = format!(
+            "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c max_connections={} -c max_locks_per_transaction={LOCKS}",
+            options.max_connections
+        );
         if !options.durable {
             settings.push_str(" -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c autovacuum=off");
         }

@@ -20,6 +20,8 @@ use store::ledger::Entry;
 /// Bytes after which another file is begun, so that one that cannot be emptied in the midst of work does not grow for ever.
 const FULL: u64 = 1 << 20;
 const EXTENSION: &str = "jsonl";
+/// Locked by whoever looks for what others left behind.
+const FINDER: &str = "finder.lock";
 /// An empty file may just have been made by somebody who is about to lock it.
 const ABANDONED: Duration = Duration::from_secs(60);
 
@@ -63,6 +65,13 @@ pub(super) struct Orphan {
     _file: File,
     /// Some of it cannot be read.
     damaged: bool,
+}
+
+/// All that was found. Nobody else finds anything as long as this is kept.
+#[derive(Debug)]
+pub(super) struct Orphans {
+    pub parts: Vec<Orphan>,
+    _finder: File,
 }
 
 impl Journal {
@@ -128,8 +137,16 @@ impl Journal {
     ///
     /// # Errors
     /// The folder cannot be read.
-    pub(super) fn orphans(&self) -> io::Result<Vec<Orphan>> {
-        let mut orphans = Vec::new();
+    ///
+    /// One finder at a time: of two, one could have the ends of what the other one is still to open.
+    pub(super) fn orphans(&self) -> io::Result<Orphans> {
+        let finder = private().write(true).create(true).truncate(false).open(self.folder.join(FINDER))?;
+        match finder.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(Orphans { parts: Vec::new(), _finder: finder }),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        let (mut orphans, mut unread) = (Vec::new(), Vec::new());
         for file in fs::read_dir(&self.folder)? {
             let path = file?.path();
             if let Some((node, number)) = parsed(&path) {
@@ -137,12 +154,17 @@ impl Journal {
                     Ok(found) => orphans.extend(found),
                     // Somebody else was first.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => tracing::error!(%error, path = %path.display(), "a journal of the ledger cannot be read"),
+                    Err(error) => {
+                        tracing::error!(%error, path = %path.display(), "a journal of the ledger cannot be read");
+                        unread.push((node, number));
+                    }
                 }
             }
         }
+        // What was opened in a part that cannot be read must not be ended by a later one.
+        orphans.retain(|orphan: &Orphan| !unread.iter().any(|(node, number)| *node == orphan.node && *number < orphan.number));
         orphans.sort_by_key(|orphan| (orphan.node, orphan.number));
-        Ok(orphans)
+        Ok(Orphans { parts: orphans, _finder: finder })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -299,16 +321,16 @@ mod tests {
         for entry in &left {
             dead.append(entry).expect("appended");
         }
-        assert!(living.orphans().expect("read").is_empty(), "it lives");
+        assert!(living.orphans().expect("read").parts.is_empty(), "it lives");
         // As the kernel does with what a killed process had open.
         drop(dead);
-        let mut orphans = living.orphans().expect("read");
+        let mut orphans = living.orphans().expect("read").parts;
         assert_eq!(orphans.len(), 1);
         let found: Vec<UsageId> = orphans[0].entries.iter().map(Entry::id).collect();
         assert_eq!(found, left.map(|entry| entry.id()));
-        assert!(living.orphans().expect("read").is_empty(), "it has a finder already");
+        assert!(living.orphans().expect("read").parts.is_empty(), "it has a finder already");
         orphans.remove(0).written().expect("removed");
-        assert_eq!(files(folder.path()), 1);
+        assert_eq!(files(folder.path()), 2, "its own, and the finder's lock");
     }
 
     #[test]
@@ -343,8 +365,9 @@ mod tests {
         let other = Uuid::now_v7();
         fs::write(folder.path().join(format!("{other}.0.jsonl")), format!("rubbish\n{line}\n")).expect("written");
         let orphans = journal.orphans().expect("read");
-        assert_eq!(orphans.len(), 2);
-        for orphan in orphans {
+        assert!(journal.orphans().expect("read").parts.is_empty(), "one finder at a time");
+        assert_eq!(orphans.parts.len(), 2);
+        for orphan in orphans.parts {
             assert_eq!(orphan.entries.iter().map(Entry::id).collect::<Vec<_>>(), [good.id()]);
             orphan.written().expect("put away");
         }

@@ -5,12 +5,14 @@ use crate::{
     catalogue::ModelConfig,
 };
 use contract::{model::Sampling, usage::Purpose};
-use worker_protocol::{ChatMessage, Tool};
+use worker_protocol::{ChatMessage, Format, Tool};
 
 /// What a chat template adds around one message, in tokens, generously.
 const TOKENS_AROUND_A_MESSAGE: usize = 16;
 /// What a chat template adds around all messages (a default system prompt), in tokens, generously.
 const TOKENS_AROUND_A_PROMPT: usize = 64;
+/// What providers put around tools and formats.
+const TOKENS_AROUND_TOOLS: usize = 600;
 /// Bytes that a token stands for, on average over languages: what limits count with until the real figures are there.
 const LIKELY_BYTES: u32 = 4;
 /// Tokens of an answer whose length nobody bounded, as far as limits are concerned.
@@ -89,7 +91,9 @@ impl Reservation {
 /// An upper bound of what prompt and answers can use: a token covers at least one byte, and prompt and answer together never
 /// exceed the context.
 fn most_tokens(messages: &[ChatMessage], sampling: &Sampling, options: &Options, context_length: u32) -> (u32, u32) {
-    let around = TOKENS_AROUND_A_PROMPT + options.tools.iter().map(bytes_of_tool).sum::<usize>();
+    let described = options.tools.iter().map(bytes_of_tool).sum::<usize>() + options.format.as_ref().map_or(0, bytes_of_format);
+    let described = if described > 0 { described + TOKENS_AROUND_TOOLS } else { 0 };
+    let around = TOKENS_AROUND_A_PROMPT + described;
     let prompt = messages.iter().map(|message| bytes_of(message) + TOKENS_AROUND_A_MESSAGE).sum::<usize>() + around;
     let counted = u32::try_from(prompt).unwrap_or(u32::MAX);
     let prompt = counted.min(context_length);
@@ -108,17 +112,30 @@ fn bytes_of_tool(tool: &Tool) -> usize {
     tool.name.len() + description + tool.parameters.to_string().len() + TOKENS_AROUND_A_MESSAGE
 }
 
+/// Some upstreams take it as a part of the prompt.
+fn bytes_of_format(format: &Format) -> usize {
+    match format {
+        Format::JsonSchema(schema) => schema.to_string().len(),
+        Format::Regex(text) | Format::Lark(text) => text.len(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Options, most_tokens};
+    use super::{Options, TOKENS_AROUND_TOOLS, most_tokens};
     use contract::model::Sampling;
-    use worker_protocol::{ChatMessage, ChatRole};
+    use worker_protocol::{ChatMessage, ChatRole, Format};
 
     #[test]
     fn a_reservation_covers_prompt_and_answer() {
         let messages = [ChatMessage::new(ChatRole::User, "a".repeat(100))];
         let short = Sampling { max_tokens: Some(50), ..Sampling::default() };
         assert_eq!(most_tokens(&messages, &short, &Options::default(), 4096), (100 + 16 + 64, 50));
+        let schema = serde_json::json!({ "type": "object" });
+        let format = Some(Format::JsonSchema(schema.clone()));
+        let with_format = most_tokens(&messages, &short, &Options { format, ..Options::default() }, 4096);
+        let more = u32::try_from(schema.to_string().len() + TOKENS_AROUND_TOOLS).unwrap();
+        assert_eq!(with_format, (100 + 16 + 64 + more, 50), "an upstream may take it as a part of the prompt");
         // A hundred bytes may be ten tokens, and then the answer may be that much longer.
         assert_eq!(most_tokens(&messages, &Sampling::default(), &Options::default(), 4096), (180, 4096));
         let huge = Sampling { max_tokens: Some(u32::MAX), ..Sampling::default() };

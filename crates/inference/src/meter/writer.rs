@@ -153,7 +153,7 @@ impl Writer {
             }
         };
         let mut failed = None;
-        for orphan in orphans {
+        for orphan in orphans.parts {
             let (node, entries) = (orphan.node, orphan.entries.len());
             // In its later parts are the ends of what it opened in the earlier ones.
             if failed == Some(node) {
@@ -234,9 +234,9 @@ impl Writer {
         };
         match self.write_batch(&batch).await {
             Ok(settled) => self.tell_all(batch, &settled),
-            // One of them is at fault, and the others must not suffer for it.
-            Err(WriteError::Rejected(_)) if batch.len() > 1 => self.write_each(batch).await,
-            Err(WriteError::Rejected(error)) => batch.into_iter().for_each(|waiting| self.reject(waiting, &error)),
+            // One of them is at fault, and the others must not suffer for it. It may be right the next time, too: a person who
+            // was just being deleted is gone by then, and not named.
+            Err(WriteError::Rejected(_)) => self.write_each(batch).await,
             Err(WriteError::Failed(error)) => self.fail(batch, &error),
         }
     }
@@ -245,7 +245,12 @@ impl Writer {
     async fn write_each(&self, batch: Vec<Waiting>) {
         let mut left = batch.into_iter();
         while let Some(waiting) = left.next() {
-            match self.write_batch(std::slice::from_ref(&waiting)).await {
+            let one = std::slice::from_ref(&waiting);
+            let mut written = self.write_batch(one).await;
+            if matches!(written, Err(WriteError::Rejected(_))) {
+                written = self.write_batch(one).await;
+            }
+            match written {
                 Ok(settled) => self.tell_all(vec![waiting], &settled),
                 Err(WriteError::Rejected(error)) => self.reject(waiting, &error),
                 Err(WriteError::Failed(error)) => {

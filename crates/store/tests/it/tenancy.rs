@@ -49,9 +49,9 @@ async fn furnish(test: &TestDb, tenant: &TestTenant, actor: &Actor) {
              INSERT INTO turn_event (tenant_id, turn_id, seq, payload) VALUES ('{tenant}', '{turn}', 1, '{{}}');
              INSERT INTO usage_event (tenant_id, id, user_id, model, purpose, reserved_tokens, request_id)
                VALUES ('{tenant}', '{turn}', '{user}', 'm', 'chat', 1, '{turn}');
-             INSERT INTO usage_daily (tenant_id, day, user_id, team, cost_center, model, purpose, requests, failures, prompt_tokens, cached_tokens,
+             INSERT INTO usage_daily (tenant_id, day, user_id, team, cost_center, model, purpose, requests, failures, from_cache, prompt_tokens, cached_tokens,
                  completion_tokens, cost, ttft_ms, ttft_count, duration_ms, duration_count, settled_at)
-               VALUES ('{tenant}', '2020-01-01', '{user}', '', '', 'm', 'chat', 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, now());
+               VALUES ('{tenant}', '2020-01-01', '{user}', '', '', 'm', 'chat', 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, now());
              INSERT INTO service_account (tenant_id, id, name, purpose) VALUES ('{tenant}', '{turn}', 'secret', 'secret');
              INSERT INTO api_key (tenant_id, id, account_id, hash, hint, scopes)
                VALUES ('{tenant}', '{turn}', '{turn}', sha256('{turn}'::text::bytea), 'abcd', '{{inference}}');

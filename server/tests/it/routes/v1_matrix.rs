@@ -192,7 +192,7 @@ async fn what_uses_no_model_needs_a_key_all_the_same_and_never_costs_anything() 
     let disabled = make(&house.app, house.tenant, house.account, NewKey::default()).await;
     house.app.state.identity.disable_key("test", disabled.id, true).await.expect("disabled");
     budget(&house.app.db, house.tenant, Level::Tenant, None, "0", true).await;
-    limited(&house, |limit| limit.requests = Some(1)).await;
+    limited(&house, |limit| limit.requests = Some(3)).await;
     // The node looks for news once a second.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let messages = json!([{ "role": "user", "content": "x" }]);
@@ -208,6 +208,9 @@ async fn what_uses_no_model_needs_a_key_all_the_same_and_never_costs_anything() 
             assert_eq!(answer.status.as_u16(), 200, "{path}: {}", answer.text());
         }
     }
+    // A moderation is a request like others, though it costs nothing.
+    let answer = house.post("/v1/moderations", &json!({ "input": "x" })).await;
+    assert_eq!(answer.status.as_u16(), 429, "{}", answer.text());
     assert!(ledger(&house.app.db).await.is_empty());
 }
 
