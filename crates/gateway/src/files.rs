@@ -6,17 +6,14 @@ use crate::{
     Gateway,
     caller::Caller,
     failure::{Failure, failed},
+    form::{Form, piece, text},
     paging::{List, Order},
 };
 use axum::{
     Json,
     body::Body,
-    extract::{
-        Multipart, Path, Query, State,
-        multipart::{Field, MultipartError, MultipartRejection},
-        rejection::QueryRejection,
-    },
-    http::{HeaderValue, StatusCode, header},
+    extract::{Path, Query, Request, State, multipart::Field, rejection::QueryRejection},
+    http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use contract::ids::FileId;
@@ -29,8 +26,8 @@ use uuid::Uuid;
 
 /// Files of a page where the client does not say how many, and at most, as OpenAI has it.
 const PAGE: u32 = 10_000;
-/// Bytes of a form's field that is no file.
-const TEXT_MAX_BYTES: usize = 1024;
+/// Bytes of a form beside the file.
+const BESIDE_MAX_BYTES: u64 = 1024 * 1024;
 
 pub fn file_id(id: FileId) -> String {
     format!("file-{}", id.0.simple())
@@ -80,7 +77,7 @@ impl From<StoredFile> for FileBody {
 
 /// What a form says beside the file.
 #[derive(Default)]
-struct Form {
+struct Said {
     upload: Option<Upload>,
     purpose: Option<FilePurpose>,
     /// `expires_after[anchor]`
@@ -89,28 +86,24 @@ struct Form {
     seconds: Option<u32>,
 }
 
-pub async fn create(
-    State(gateway): State<Gateway>,
-    Caller(actor): Caller,
-    form: Result<Multipart, MultipartRejection>,
-) -> Result<Json<FileBody>, Failure> {
-    let mut multipart = form.map_err(|_| Failure::malformed("A file comes as multipart/form-data, with the fields purpose and file."))?;
-    let mut form = Form::default();
+pub async fn create(State(gateway): State<Gateway>, Caller(actor): Caller, request: Request) -> Result<Json<FileBody>, Failure> {
+    let mut form = Form::of(request, gateway.services.files.limits().file.saturating_add(BESIDE_MAX_BYTES)).await?;
+    let mut said = Said::default();
     // Clients put the file before the purpose or behind it: it is taken as it comes.
-    while let Some(field) = multipart.next_field().await.map_err(|error| broken(&error))? {
-        form.take(&gateway, &actor, field).await?;
+    while let Some(field) = form.next().await? {
+        said.take(&gateway, &actor, field).await?;
     }
     let missing = |field: &str| Failure::invalid(field, "required", format!("The field {field} is missing."));
-    let purpose = form.purpose.ok_or_else(|| missing("purpose"))?;
-    if form.anchor.is_some_and(|anchor| anchor != "created_at") {
+    let purpose = said.purpose.ok_or_else(|| missing("purpose"))?;
+    if said.anchor.is_some_and(|anchor| anchor != "created_at") {
         return Err(Failure::invalid("expires_after.anchor", None, "The anchor of expires_after must be created_at."));
     }
-    let upload = form.upload.ok_or_else(|| missing("file"))?;
-    let file = gateway.services.files.finish(&actor, upload, purpose, form.seconds).await.map_err(failed(&actor))?;
+    let upload = said.upload.ok_or_else(|| missing("file"))?;
+    let file = gateway.services.files.finish(&actor, upload, purpose, said.seconds).await.map_err(failed(&actor))?;
     Ok(Json(file.into()))
 }
 
-impl Form {
+impl Said {
     async fn take(&mut self, gateway: &Gateway, actor: &Actor, mut field: Field<'_>) -> Result<(), Failure> {
         match field.name().unwrap_or_default() {
             "file" => {
@@ -119,7 +112,7 @@ impl Form {
                 }
                 let filename = field.file_name().unwrap_or_default().to_owned();
                 let mut upload = gateway.services.files.upload(actor, &filename).await.map_err(failed(actor))?;
-                while let Some(bytes) = field.chunk().await.map_err(|error| broken(&error))? {
+                while let Some(bytes) = piece(&mut field).await? {
                     upload.write(&bytes).await.map_err(failed(actor))?;
                 }
                 self.upload = Some(upload);
@@ -135,29 +128,10 @@ impl Form {
                 self.seconds =
                     Some(seconds.map_err(|_| Failure::invalid("expires_after.seconds", None, "expires_after.seconds must be a number."))?);
             }
-            _ => {}
+            _ => while piece(&mut field).await?.is_some() {},
         }
         Ok(())
     }
-}
-
-/// A short field.
-async fn text(mut field: Field<'_>) -> Result<String, Failure> {
-    let mut all = Vec::new();
-    while let Some(bytes) = field.chunk().await.map_err(|error| broken(&error))? {
-        all.extend_from_slice(&bytes);
-        if all.len() > TEXT_MAX_BYTES {
-            return Err(Failure::malformed(format!("A field that is no file may have at most {TEXT_MAX_BYTES} bytes.")));
-        }
-    }
-    String::from_utf8(all).map_err(|_| Failure::malformed("A field of the form is not UTF-8."))
-}
-
-fn broken(error: &MultipartError) -> Failure {
-    if error.status() == StatusCode::INTERNAL_SERVER_ERROR {
-        return Failure::malformed("The request's body could not be read to its end.");
-    }
-    Failure::malformed(format!("The form cannot be read: {}.", error.body_text()))
 }
 
 #[derive(Debug, Deserialize)]

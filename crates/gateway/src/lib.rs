@@ -16,6 +16,7 @@ mod embeddings;
 mod failure;
 mod files;
 mod follow;
+mod form;
 mod headers;
 mod known;
 mod models;

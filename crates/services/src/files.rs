@@ -60,6 +60,12 @@ impl Files {
         Self { shared: self.shared.clone(), limits }
     }
 
+    /// How much programs may keep.
+    #[must_use]
+    pub fn limits(&self) -> FileLimits {
+        self.limits
+    }
+
     /// Begins to take a file. Whoever drops the upload before its end leaves nothing behind.
     ///
     /// # Errors

@@ -41,7 +41,7 @@ impl Services {
             every(RECOVER_EVERY, "turn recovery", &stop, || async { recovery::recover(shared).await.map(drop) }),
             every(RECOVER_EVERY, "response recovery", &stop, || async { responses::recovery::recover(shared).await.map(drop) }),
             every(SWEEP_EVERY, "ledger sweeper", &stop, || async { shared.inference.sweep(oldest_use_ms()).await.map(drop) }),
-            every(PURGE_EVERY, "purge", &stop, || purge(shared)),
+            every(PURGE_EVERY, "purge", &stop, || purge(shared, &stop)),
             every(SEAL_EVERY, "audit chain", &stop, || audit::seal(shared)),
             every(TELL_EVERY, "audit chain's head", &stop, || audit::tell_head(shared)),
             every(TEND_EVERY, "ledger's days", &stop, || self.tend_ledger()),
@@ -69,19 +69,33 @@ fn oldest_use_ms() -> i64 {
 }
 
 /// Removes what is past its time.
-pub(crate) async fn purge(shared: &Shared) -> Result<()> {
+async fn purge(shared: &Shared, stop: &CancellationToken) -> Result<()> {
     shared.temporary.purge();
     let tx = shared.db.begin_system("purge", Reason::Purge).await?;
     let events = tx.turns().purge_events(EVENTS_KEPT_SECONDS).await?;
     let conversations = tx.conversations().purge(shared.now() - DELETED_KEPT_MS).await?;
     let said = tx.responses().purge_events(shared.now() - 1000 * Millis::from(EVENTS_KEPT_SECONDS)).await?;
     let responses = tx.responses().purge(shared.now()).await?;
-    let files = tx.files().purge(shared.now(), shared.now() - UPLOAD_MS).await?;
     let batches = tx.batches().purge(shared.now() - BATCH_KEPT_MS).await?;
     tx.commit().await?;
     let sessions = shared.identity.purge().await?;
-    if events + conversations + said + responses + files + batches + sessions > 0 {
-        tracing::info!(events = events + said, conversations, responses, files, batches, sessions, "purged");
+    if events + conversations + said + responses + batches + sessions > 0 {
+        tracing::info!(events = events + said, conversations, responses, batches, sessions, "purged");
+    }
+    purge_files(shared, stop).await
+}
+
+/// Files take their pieces with them: a few in each transaction, so that none comes to the limit of a statement's time,
+/// and behind all else, which they must not keep from being purged.
+async fn purge_files(shared: &Shared, stop: &CancellationToken) -> Result<()> {
+    while !stop.is_cancelled() {
+        let tx = shared.db.begin_system("purge", Reason::Purge).await?;
+        let files = tx.files().purge(shared.now(), shared.now() - UPLOAD_MS).await?;
+        tx.commit().await?;
+        if files == 0 {
+            return Ok(());
+        }
+        tracing::info!(files, "purged");
     }
     Ok(())
 }

@@ -30,6 +30,8 @@ pub struct TakenBatch {
     pub endpoint: String,
     pub input: FileId,
     pub status: BatchStatus,
+    /// When its input had been checked. Before that none of its lines may run.
+    pub in_progress_at: Option<Millis>,
     pub expires_at: Millis,
 }
 
@@ -87,7 +89,13 @@ struct TakenRow {
     endpoint: String,
     input_file_id: Uuid,
     status: String,
+    in_progress_at: Option<OffsetDateTime>,
     expires_at: OffsetDateTime,
+}
+
+#[derive(FromQueryResult)]
+struct OwnRow {
+    own: bool,
 }
 
 #[derive(FromQueryResult)]
@@ -142,7 +150,7 @@ impl<'a> BatchRuns<'a> {
         let statement = sql(
             "UPDATE batch SET lease = $2, heartbeat_at = now()
              WHERE id = $1 AND ended_at IS NULL AND (lease IS NULL OR heartbeat_at < now() - make_interval(secs => $3))
-             RETURNING account_id, key_id, endpoint, input_file_id, status, expires_at",
+             RETURNING account_id, key_id, endpoint, input_file_id, status, in_progress_at, expires_at",
             [id.0.into(), lease.into(), f64::from(seconds).into()],
         );
         let Some(row) = one::<TakenRow>(self.tx.conn(), statement).await? else { return Ok(None) };
@@ -152,6 +160,7 @@ impl<'a> BatchRuns<'a> {
             endpoint: row.endpoint,
             input: row.input_file_id.into(),
             status: status(&row.status)?,
+            in_progress_at: row.in_progress_at.map(millis),
             expires_at: millis(row.expires_at),
         }))
     }
@@ -178,11 +187,27 @@ impl<'a> BatchRuns<'a> {
         run(self.tx.conn(), statement).await.map(drop)
     }
 
-    /// Forgets the lines that a validation found which did not come to its end.
+    /// Forgets the lines that a validation found which did not come to its end. `false` if the batch is no longer the
+    /// caller's.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn clear_lines(&self, id: BatchId) -> Result<()> {
+    pub async fn clear_lines(&self, id: BatchId, lease: Uuid) -> Result<bool> {
+        if !self.own(id, lease).await? {
+            return Ok(false);
+        }
+        self.delete_lines(id).await?;
+        Ok(true)
+    }
+
+    /// Whether the batch is the caller's, and stays so until the transaction's end.
+    async fn own(&self, id: BatchId, lease: Uuid) -> Result<bool> {
+        let statement =
+            sql("SELECT true AS own FROM batch WHERE id = $1 AND lease = $2 AND ended_at IS NULL FOR UPDATE", [id.0.into(), lease.into()]);
+        Ok(one::<OwnRow>(self.tx.conn(), statement).await?.is_some_and(|row| row.own))
+    }
+
+    async fn delete_lines(&self, id: BatchId) -> Result<()> {
         run(self.tx.conn(), sql("DELETE FROM batch_line WHERE batch_id = $1", [id.0.into()])).await.map(drop)
     }
 
@@ -191,6 +216,9 @@ impl<'a> BatchRuns<'a> {
     /// # Errors
     /// Those of the database.
     pub async fn add_lines(&self, id: BatchId, lease: Uuid, lines: Vec<BatchLine>) -> Result<bool> {
+        if !self.own(id, lease).await? {
+            return Ok(false);
+        }
         let wanted = u64::try_from(lines.len()).unwrap_or(u64::MAX);
         let (mut numbers, mut custom_ids, mut bodies) = (Vec::new(), Vec::new(), Vec::new());
         for line in lines {
@@ -213,7 +241,8 @@ impl<'a> BatchRuns<'a> {
     /// Those of the database.
     pub async fn start(&self, id: BatchId, lease: Uuid, total: u32, at: Millis) -> Result<bool> {
         let statement = sql(
-            "UPDATE batch SET total = $3, in_progress_at = $4, status = CASE WHEN status = 'validating' THEN 'in_progress' ELSE status END
+            "UPDATE batch SET total = $3, in_progress_at = $4, finalizing_at = NULL,
+               status = CASE WHEN status = 'cancelling' THEN status ELSE 'in_progress' END
              WHERE id = $1 AND lease = $2 AND ended_at IS NULL",
             [id.0.into(), lease.into(), int(total).into(), instant(at)?.into()],
         );
@@ -309,7 +338,7 @@ impl<'a> BatchRuns<'a> {
         if run(self.tx.conn(), statement).await? == 0 {
             return Ok(false);
         }
-        self.clear_lines(id).await?;
+        self.delete_lines(id).await?;
         Ok(true)
     }
 }

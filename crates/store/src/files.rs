@@ -13,8 +13,10 @@ use sea_orm::FromQueryResult;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// Uploads that the purge removes at a time: their pieces go with them, which takes a while.
+/// Files that the purge removes at a time, and the bytes that more than one of them may have together: their pieces go
+/// with them, which takes a while.
 const PURGED_AT_A_TIME: i64 = 100;
+const BYTES_PURGED_AT_A_TIME: i64 = 200 << 20;
 
 /// What a file is for, in OpenAI's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,16 +268,20 @@ impl<'a> SystemFiles<'a> {
         Self { tx }
     }
 
-    /// Removes files whose time was over at `now`, and uploads that began before `begun` and never ended; some at a time.
-    /// How many.
+    /// Removes files whose time was over at `now`, and uploads that began before `begun` and never ended; some at a time,
+    /// as many as one transaction can. How many: there may be more until it is 0.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn purge(&self, now: Millis, begun: Millis) -> Result<u64> {
         let statement = sql(
             "DELETE FROM file WHERE (tenant_id, id) IN (
-               SELECT tenant_id, id FROM file WHERE expires_at < $1 OR (sha256 IS NULL AND created_at < $2) LIMIT $3)",
-            [instant(now)?.into(), instant(begun)?.into(), PURGED_AT_A_TIME.into()],
+               SELECT tenant_id, id FROM (
+                 SELECT tenant_id, id, row_number() OVER own AS place, sum(bytes) OVER own AS together FROM (
+                   SELECT tenant_id, id, bytes FROM file WHERE expires_at < $1 OR (sha256 IS NULL AND created_at < $2) LIMIT $3
+                 ) AS past WINDOW own AS (ORDER BY tenant_id, id)
+               ) AS summed WHERE place = 1 OR together <= $4)",
+            [instant(now)?.into(), instant(begun)?.into(), PURGED_AT_A_TIME.into(), BYTES_PURGED_AT_A_TIME.into()],
         );
         Ok(self.tx.changed(run(self.tx.conn(), statement).await?))
     }

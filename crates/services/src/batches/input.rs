@@ -1,7 +1,10 @@
 //! A batch's input, line by line: read in pieces, checked before anything runs.
 
 use super::{BatchError, Endpoint};
-use crate::{files::chunk, shared::Shared};
+use crate::{
+    files::{StoredFile, chunk},
+    shared::Shared,
+};
 use contract::ids::FileId;
 use domain::{Actor, Result};
 use inference::{ModelKind, Offered};
@@ -24,6 +27,8 @@ pub(super) struct Reader<'a> {
     shared: &'a Shared,
     actor: &'a Actor,
     file: FileId,
+    /// Bytes that have not been read yet.
+    left: u64,
     /// The next piece.
     number: i32,
     buffer: Vec<u8>,
@@ -33,8 +38,8 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(shared: &'a Shared, actor: &'a Actor, file: FileId) -> Self {
-        Self { shared, actor, file, number: 0, buffer: Vec::new(), from: 0, over: false }
+    pub(super) fn new(shared: &'a Shared, actor: &'a Actor, file: &StoredFile) -> Self {
+        Self { shared, actor, file: file.id, left: file.bytes, number: 0, buffer: Vec::new(), from: 0, over: false }
     }
 
     /// The next line without its end; of a line that is too long, the beginning.
@@ -49,11 +54,19 @@ impl<'a> Reader<'a> {
             self.buffer.drain(..self.from);
             self.from = 0;
             match chunk(self.shared, self.actor, self.file, self.number).await? {
-                Some(piece) => self.buffer.extend_from_slice(&piece),
+                Some(piece) => {
+                    self.left = self.left.saturating_sub(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+                    self.buffer.extend_from_slice(&piece);
+                }
                 None => self.over = true,
             }
             self.number += 1;
         }
+    }
+
+    /// The file was removed before it had been read to its end: what was read is not all of it.
+    pub(super) fn removed(&self) -> bool {
+        self.over && self.left > 0
     }
 
     fn cut(&mut self) -> Option<Vec<u8>> {

@@ -7,6 +7,7 @@
 mod desk;
 mod input;
 mod output;
+mod patience;
 mod run;
 
 pub use store::batches::BatchStatus;

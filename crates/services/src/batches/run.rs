@@ -4,6 +4,7 @@ use super::{
     BatchError, Endpoint, Lines,
     input::{MOST_ERRORS, MOST_LINES, Reader, Rules},
     output::{Output, line},
+    patience::{Patience, persist},
 };
 use crate::{running::DEAD_AFTER_SECONDS, shared::Shared};
 use contract::ids::{BatchId, RequestId, TenantId};
@@ -29,10 +30,6 @@ const BYTES_STORED: usize = 4 * 1024 * 1024;
 const LINES_READ: u32 = 8;
 const RESULTS_READ: u32 = 200;
 const RESULT_BYTES_READ: i64 = 4 * 1024 * 1024;
-/// Pauses before a line is asked again whose model could not be had. After the last one it fails.
-const PAUSES_S: [u64; 5] = [1, 10, 60, 300, 900];
-/// The least pause before a line is asked again that a limit refused.
-const LIMIT_PAUSE: Duration = Duration::from_millis(500);
 
 /// See the module.
 pub(super) struct Run {
@@ -152,9 +149,13 @@ impl Run {
         if taken.status == BatchStatus::Cancelling {
             return Ok(Outcome::Cancelled);
         }
+        if self.shared.now() >= taken.expires_at {
+            return Ok(Outcome::Expired);
+        }
         let unknown = || Error::internal(format!("unknown endpoint {:?} of a batch in the database", taken.endpoint));
         let endpoint = Endpoint::at(&taken.endpoint).ok_or_else(unknown)?;
-        if taken.status == BatchStatus::Validating
+        // Whatever its status: whoever had it before may have died over an input with mistakes.
+        if taken.in_progress_at.is_none()
             && let Some(outcome) = self.validate(taken, endpoint).await?
         {
             return Ok(outcome);
@@ -181,14 +182,15 @@ impl Run {
             Err(error) => return Ok(Some(Outcome::Failed(vec![error]))),
         };
         let tx = self.shared.db.begin(&self.actor).await?;
-        tx.batch_runs().clear_lines(self.id).await?;
-        let there = tx.files().get(taken.account, taken.input).await?.is_some();
-        tx.commit().await?;
-        if !there {
-            return Ok(Some(Outcome::Failed(vec![of_input("file_not_found", "The input file is not there any more.")])));
+        if !tx.batch_runs().clear_lines(self.id, self.lease).await? {
+            return Ok(Some(Outcome::Lost));
         }
+        let file = tx.files().get(taken.account, taken.input).await?;
+        tx.commit().await?;
+        let gone = || Outcome::Failed(vec![of_input("file_not_found", "The input file is not there any more.")]);
+        let Some(file) = file else { return Ok(Some(gone())) };
         let mut rules = Rules::new(endpoint, self.shared.inference.offered(&program));
-        let mut reader = Reader::new(&self.shared, &self.actor, taken.input);
+        let mut reader = Reader::new(&self.shared, &self.actor, &file);
         let (mut errors, mut waiting, mut bytes, mut number, mut total) = (Vec::new(), Vec::new(), 0, 0, 0);
         while let Some(line) = reader.next().await? {
             number += 1;
@@ -216,6 +218,9 @@ impl Run {
                 return Ok(Some(Outcome::Lost));
             }
             bytes = if waiting.is_empty() { 0 } else { bytes };
+        }
+        if reader.removed() {
+            return Ok(Some(gone()));
         }
         if total == 0 {
             errors.push(of_input("empty_file", "The input file has no requests."));
@@ -252,7 +257,7 @@ impl Run {
         loop {
             while running.len() < self.parallel {
                 if ready.is_empty() {
-                    ready = self.waiting(after).await?;
+                    ready = persist(|| self.waiting(after)).await?;
                 }
                 let Some(line) = ready.pop_front() else { break };
                 after = line.number;
@@ -278,35 +283,41 @@ impl Run {
 
     /// Answers one line, as often as it takes, and keeps the answer. `Some` if the batch must not be gone on with.
     async fn answer(&self, taken: &TakenBatch, endpoint: Endpoint, line: BatchLine) -> Result<Option<Outcome>> {
-        let mut pauses = PAUSES_S.into_iter().map(Duration::from_secs);
+        let mut patience = Patience::default();
         loop {
             let request = RequestId(Uuid::now_v7());
             let place = self.places.acquire().await.map_err(Error::internal)?;
-            let program = match self.program(taken, request).await? {
+            let program = match persist(|| self.program(taken, request)).await? {
                 Ok(program) => program,
                 Err(error) => return Ok(Some(Outcome::Failed(vec![error]))),
             };
             let said = self.lines.answer(program, endpoint, &line.body).await;
             // Whoever waits must not keep others from being computed.
             drop(place);
-            let pause = match said.status {
-                // A budget refuses without a time to come back, and waiting does not help.
-                429 => said.retry_after.map(|after| after.max(LIMIT_PAUSE)),
-                503 => pauses.next().map(|pause| said.retry_after.map_or(pause, |after| after.max(pause))),
-                _ => None,
-            };
-            if let Some(pause) = pause {
+            let alone = self.places.available_permits() == self.parallel;
+            if let Some(pause) = patience.pause(&said, alone) {
                 sleep(pause).await;
                 continue;
             }
             let end = LineEnd { request, status: said.status, response: said.body };
-            let tx = self.shared.db.begin(&self.actor).await?;
-            if !tx.batch_runs().end_line(self.id, self.lease, line.number, &end).await? {
-                return Ok(Some(Outcome::Lost));
-            }
-            tx.commit().await?;
-            return Ok(None);
+            let kept = persist(|| self.keep(line.number, &end)).await?;
+            return Ok((!kept).then_some(Outcome::Lost));
         }
+    }
+
+    /// Keeps what became of a line; `false` if the batch is lost.
+    async fn keep(&self, line: u32, end: &LineEnd) -> Result<bool> {
+        let tx = self.shared.db.begin(&self.actor).await?;
+        if tx.batch_runs().end_line(self.id, self.lease, line, end).await? {
+            tx.commit().await?;
+            return Ok(true);
+        }
+        drop(tx);
+        // A try whose end was not heard of may have kept it.
+        let tx = self.shared.db.begin(&self.actor).await?;
+        let own = tx.batch_runs().heartbeat(self.id, self.lease).await?.is_some();
+        tx.commit().await?;
+        Ok(own)
     }
 
     /// Writes what became of the lines, and ends the batch.

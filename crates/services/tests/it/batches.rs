@@ -163,12 +163,9 @@ async fn each_line_comes_to_its_end_once() {
     let batch = beside(&services, stub.clone(), house.over(id)).await;
     assert_eq!((batch.status, batch.total, batch.completed, batch.failed), (BatchStatus::Completed, 5, 3, 2), "{:?}", batch.errors);
     assert!(batch.in_progress_at.is_some() && batch.finalizing_at.is_some() && batch.ended_at.is_some());
-    let asked = stub.asked();
-    assert_eq!(
-        asked,
-        ["busy", "busy", "fine", "limited", "limited", "limited", "poor", "wrong"],
-        "limits and absences pass, budgets do not"
-    );
+    let (poor, asked): (Vec<_>, Vec<_>) = stub.asked().into_iter().partition(|said| said == "poor");
+    assert_eq!(asked, ["busy", "busy", "fine", "limited", "limited", "limited", "wrong"], "limits and absences pass");
+    assert!(poor.len() > 1, "If you are here because this failed: what another line has reserved fails this one for good.");
     assert!(stub.asked.lock().expect("no panic").iter().all(|(key, _)| *key == house.key), "in the name of its key");
     let (answers, failures) = (house.lines(batch.output).await, house.lines(batch.error).await);
     assert_eq!((ids(&answers), ids(&failures)), (vec!["line-0", "line-2", "line-4"], vec!["line-1", "line-3"]));
@@ -198,6 +195,45 @@ async fn a_batch_with_a_wrong_line_runs_none() {
     ];
     assert_eq!(errors, expected);
     assert_eq!((empty.status, empty.errors[0].code.as_str()), (BatchStatus::Failed, "empty_file"));
+    assert!(stub.asked().is_empty());
+}
+
+#[tokio::test]
+async fn what_died_over_an_invalid_input_is_checked_again() {
+    let house = House::build().await;
+    let (stub, services) = (Stub::new(false), house.world.services.clone());
+    let id = house.batch_of(&format!("{}\n{{\n", line("a", "fine"))).await;
+    // As if a node had died between the end of the check and the end of the batch, its first line stored.
+    let stored = format!(
+        "INSERT INTO batch_line (tenant_id, batch_id, number, custom_id, body)
+         SELECT tenant_id, id, 1, 'a', '{{\"model\": \"{FAKE_MODEL}\", \"say\": \"fine\"}}' FROM batch"
+    );
+    execute_as_owner(&house.world.db, &stored).await;
+    execute_as_owner(&house.world.db, "UPDATE batch SET status = 'finalizing', finalizing_at = now()").await;
+    let batch = beside(&services, stub.clone(), house.over(id)).await;
+    assert_eq!((batch.status, batch.errors[0].code.as_str()), (BatchStatus::Failed, "invalid_json_line"));
+    assert!(stub.asked().is_empty(), "If you are here because this failed: lines of an invalid batch run, and are paid for.");
+}
+
+#[tokio::test]
+async fn what_is_taken_after_its_window_runs_no_line() {
+    let house = House::build().await;
+    let (stub, services) = (Stub::new(false), house.world.services.clone());
+    let id = house.batch(&["late"]).await;
+    execute_as_owner(&house.world.db, "UPDATE batch SET expires_at = now() - interval '1 second'").await;
+    let batch = beside(&services, stub.clone(), house.over(id)).await;
+    assert_eq!((batch.status, stub.asked()), (BatchStatus::Expired, Vec::new()));
+}
+
+#[tokio::test]
+async fn an_input_that_ends_before_its_end_was_removed() {
+    let house = House::build().await;
+    let (stub, services) = (Stub::new(false), house.world.services.clone());
+    let text: Vec<String> = (0..3).map(|at| line(&format!("line-{at}"), &"x".repeat(600_000))).collect();
+    let id = house.batch_of(&text.join("\n")).await;
+    execute_as_owner(&house.world.db, "DELETE FROM file_chunk WHERE number > 0").await;
+    let batch = beside(&services, stub.clone(), house.over(id)).await;
+    assert_eq!((batch.status, batch.errors.len(), batch.errors[0].code.as_str()), (BatchStatus::Failed, 1, "file_not_found"));
     assert!(stub.asked().is_empty());
 }
 

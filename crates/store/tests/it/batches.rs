@@ -124,6 +124,10 @@ async fn one_node_is_at_a_batch_and_a_dead_one_loses_it() {
     assert_eq!(runs.heartbeat(house.id, second).await.unwrap(), Some(false));
     assert!(!runs.start(house.id, first, 9, now).await.unwrap());
     assert!(!runs.add_lines(house.id, first, vec![BatchLine { number: 9, custom_id: "x".into(), body: "{}".into() }]).await.unwrap());
+    assert!(
+        !runs.clear_lines(house.id, first).await.unwrap(),
+        "If you are here because this failed: a node that was slow would forget the lines of another's run."
+    );
     assert_eq!(runs.finalize(house.id, first, now).await.unwrap(), None);
     let waiting = runs.waiting(house.id, 0, 10).await.unwrap();
     assert_eq!(waiting.iter().map(|line| line.number).collect::<Vec<_>>(), [2, 3], "what was answered is not asked again");

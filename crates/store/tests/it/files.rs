@@ -6,7 +6,7 @@ use store::{
     Reason,
     files::{FileEnd, FilePurpose, NewFile, Slice},
 };
-use testkit::TestDb;
+use testkit::{TestDb, ledger::execute_as_owner};
 use uuid::Uuid;
 
 /// A tenant with a program.
@@ -127,4 +127,24 @@ async fn what_is_past_its_time_and_what_never_ended_is_purged() {
     drop(tx);
     assert_eq!(purge(now + 120_000, now).await, 1, "the file");
     assert_eq!(house.test.count_as_owner("SELECT count(*) AS value FROM file_chunk").await, 0);
+}
+
+#[tokio::test]
+async fn a_purge_takes_no_more_than_one_transaction_can() {
+    let house = House::build().await;
+    let purge = async || {
+        let tx = house.test.db.begin_system("test", Reason::Purge).await.unwrap();
+        let later = SystemClock.now() + 120_000;
+        let purged = tx.files().purge(later, later).await.unwrap();
+        tx.commit().await.unwrap();
+        purged
+    };
+    for _ in 0..3 {
+        house.add(FilePurpose::Batch).await;
+    }
+    execute_as_owner(&house.test, "UPDATE file SET bytes = 90 * 1024 * 1024").await;
+    assert_eq!((purge().await, purge().await, purge().await), (2, 1, 0));
+    house.add(FilePurpose::Batch).await;
+    execute_as_owner(&house.test, "UPDATE file SET bytes = 900 * 1024 * 1024").await;
+    assert_eq!((purge().await, purge().await), (1, 0), "If you are here because this failed: a large file stays for ever.");
 }

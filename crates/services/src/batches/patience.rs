@@ -1,0 +1,108 @@
+//! What is tried again, and after which pauses: lines that were refused for a while, steps that the database refused.
+
+use super::LineAnswer;
+use domain::Result;
+use std::{future::Future, time::Duration};
+use tokio::time::sleep;
+
+/// Pauses before a line is asked again whose model could not be had. After the last one it fails.
+const PAUSES_S: [u64; 5] = [1, 10, 60, 300, 900];
+/// Pauses before a line is asked again that a budget refused: what others have reserved comes back in part.
+const BUDGET_PAUSES_S: [u64; 4] = [1, 5, 15, 60];
+/// Pauses between tries of a step without which the lines that run, and are paid for, would be lost.
+const STEP_PAUSES_MS: [u64; 4] = [100, 500, 2_000, 5_000];
+/// The least pause before a line is asked again that a limit refused.
+const LIMIT_PAUSE: Duration = Duration::from_millis(500);
+
+/// How often a line is asked again.
+pub(super) struct Patience {
+    absences: std::array::IntoIter<u64, 5>,
+    budgets: std::array::IntoIter<u64, 4>,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { absences: PAUSES_S.into_iter(), budgets: BUDGET_PAUSES_S.into_iter() }
+    }
+}
+
+impl Patience {
+    /// The pause before the line is asked again, if it is. `alone` is whether no other line is being computed here.
+    pub(super) fn pause(&mut self, said: &LineAnswer, alone: bool) -> Option<Duration> {
+        match (said.status, said.retry_after) {
+            (429, Some(after)) => Some(after.max(LIMIT_PAUSE)),
+            (429, None) => self.budget(alone),
+            (503, after) => {
+                let pause = Duration::from_secs(self.absences.next()?);
+                Some(after.map_or(pause, |after| after.max(pause)))
+            }
+            _ => None,
+        }
+    }
+
+    /// A budget refuses without a time to come back. It may be used up, or reserved by what runs at the same time.
+    fn budget(&mut self, alone: bool) -> Option<Duration> {
+        let first = self.budgets.len() == BUDGET_PAUSES_S.len();
+        if alone && !first {
+            return None;
+        }
+        self.budgets.next().map(Duration::from_secs)
+    }
+}
+
+/// Tries a step again, some times, before its error ends the run.
+pub(super) async fn persist<T, F: Future<Output = Result<T>>>(step: impl Fn() -> F) -> Result<T> {
+    let mut pauses = STEP_PAUSES_MS.into_iter();
+    loop {
+        let error = match step().await {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        let Some(pause) = pauses.next() else { return Err(error) };
+        tracing::warn!(%error, "a step of a batch failed; it is tried again");
+        sleep(Duration::from_millis(pause)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::LineAnswer, Patience, persist};
+    use domain::Error;
+    use std::{cell::Cell, time::Duration};
+
+    fn said(status: u16, retry_after: Option<Duration>) -> LineAnswer {
+        LineAnswer { status, body: String::new(), retry_after }
+    }
+
+    /// Seconds of the pauses until it fails.
+    fn pauses(said: &LineAnswer, alone: bool) -> Vec<u64> {
+        let mut patience = Patience::default();
+        std::iter::from_fn(|| patience.pause(said, alone)).map(|pause| pause.as_secs()).collect()
+    }
+
+    #[test]
+    fn a_budget_is_waited_for_while_others_may_hold_it() {
+        assert_eq!(pauses(&said(429, None), false), [1, 5, 15, 60]);
+        assert_eq!(pauses(&said(429, None), true), [1], "nobody else will give anything back");
+    }
+
+    #[test]
+    fn limits_and_absences_are_waited_for() {
+        let long = Some(Duration::from_secs(100));
+        assert_eq!(pauses(&said(503, None), true), [1, 10, 60, 300, 900]);
+        assert_eq!(pauses(&said(503, long), false), [100, 100, 100, 300, 900]);
+        let mut patience = Patience::default();
+        assert!((0..1_000).all(|_| patience.pause(&said(429, long), true) == long));
+        assert!(pauses(&said(200, None), false).is_empty() && pauses(&said(400, None), false).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_step_that_fails_is_tried_again() {
+        let tries = Cell::new(0);
+        let step = || async {
+            tries.set(tries.get() + 1);
+            if tries.get() < 3 { Err(Error::internal("away for a moment")) } else { Ok(tries.get()) }
+        };
+        assert_eq!(persist(step).await.unwrap(), 3);
+    }
+}
