@@ -20,7 +20,8 @@ pub enum Event {
         cached_tokens: u32,
     },
     /// Whole characters. `completion_tokens` counts what has been produced so far, by all completions of the
-    /// request, so that a crash after this line can be settled exactly up to it.
+    /// request, so that a crash after this line can be settled exactly up to it. Without any text it tells the count alone,
+    /// while a call is being made.
     Text {
         /// Which of the `n` completions, from 0.
         #[serde(default, skip_serializing_if = "is_zero")]

@@ -4,6 +4,7 @@
 //! is wrong at once, each with the key and where it was set. This module and its sources are the only
 //! place of the product that reads the environment.
 
+mod address;
 mod batches;
 mod bootstrap;
 mod database;

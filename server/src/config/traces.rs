@@ -1,6 +1,9 @@
 //! Traces: whether, where to and how many.
 
-use super::Sources;
+use super::{
+    Sources,
+    address::{self, Fault},
+};
 use serde::Deserialize;
 
 /// What the OpenTelemetry protocol adds to the address of a collector.
@@ -66,11 +69,10 @@ pub(crate) fn target(endpoint: Option<&str>, var: impl Fn(&str) -> Option<String
 
 /// What keeps spans from being sent there. The address is shown in logs and among arguments, so it holds no secret.
 pub(crate) fn problem(target: &str) -> Option<&'static str> {
-    let authority = target.strip_prefix("http://").or_else(|| target.strip_prefix("https://"));
-    match authority.map(|rest| rest.split('/').next().unwrap_or_default()) {
-        None => Some("must begin with http:// or https://"),
-        Some("") => Some("names no host"),
-        Some(host) if host.contains('@') => Some("must hold no credentials: put them into OTEL_EXPORTER_OTLP_HEADERS"),
-        Some(_) => None,
-    }
+    address::fault(target).map(|fault| match fault {
+        Fault::Scheme => "must begin with http:// or https://",
+        Fault::Host => "names no host",
+        Fault::Credentials => "must hold no credentials: put them into OTEL_EXPORTER_OTLP_HEADERS",
+        Fault::Extras => "must hold neither a query nor a fragment: put credentials into OTEL_EXPORTER_OTLP_HEADERS",
+    })
 }

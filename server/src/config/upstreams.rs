@@ -1,11 +1,16 @@
 //! Servers that somebody else runs and that run models for us.
 
-use super::{Models, bootstrap::secret};
+use super::{
+    Models,
+    address::{self, Fault},
+    bootstrap::secret,
+};
 use domain::secret::Secret;
 use inference::{LengthField, ModelKind, UpstreamKind};
 use serde::Deserialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     path::PathBuf,
 };
 
@@ -24,7 +29,7 @@ pub enum Kind {
     Anthropic,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
     /// For logs, metrics and `/readyz`.
@@ -96,6 +101,14 @@ fn two_minutes() -> u32 {
     120
 }
 
+impl fmt::Debug for Upstream {
+    /// Without the address: until it is checked it may hold a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, kind, models, .. } = self;
+        f.debug_struct("Upstream").field("name", name).field("kind", kind).field("models", models).finish_non_exhaustive()
+    }
+}
+
 impl Upstream {
     /// The kind with what belongs to it.
     #[must_use]
@@ -156,8 +169,12 @@ impl Upstream {
 
     fn complete(&mut self, models: &Models, wrong: &mut Vec<String>) {
         let mut complain = |problem: String| wrong.push(format!("`upstreams`: {} {problem}", self.name));
-        if !self.base_url.starts_with("http://") && !self.base_url.starts_with("https://") {
-            complain("has a base_url that begins with neither https:// nor http://".into());
+        match address::fault(&self.base_url) {
+            None => {}
+            Some(Fault::Scheme) => complain("has a base_url that begins with neither https:// nor http://".into()),
+            Some(Fault::Host) => complain("has a base_url without a host that can be read".into()),
+            Some(Fault::Credentials) => complain("has a base_url with credentials: it is logged, so give them as key or key_file".into()),
+            Some(Fault::Extras) => complain("has a base_url with a query or a fragment: give the address up to its path alone".into()),
         }
         self.base_url.truncate(self.base_url.trim_end_matches('/').len());
         if self.models.is_empty() {

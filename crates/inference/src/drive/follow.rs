@@ -130,7 +130,8 @@ impl Driver {
             }
             Event::Text { choice, text, completion_tokens, logprobs } => {
                 produced(completion_tokens);
-                Some(Output::Text { choice, text, logprobs })
+                // Where only counters were told there is nothing to hear.
+                (!text.is_empty() || !logprobs.is_empty()).then_some(Output::Text { choice, text, logprobs })
             }
             Event::Reasoning { choice, text, completion_tokens } => {
                 produced(completion_tokens);

@@ -81,6 +81,8 @@ enum Attempt {
     Lost(Option<MemberId>, BackendError),
     /// This member has no room.
     Full(MemberId),
+    /// This member has no word for it; a sentence for the caller.
+    Unfit(MemberId, String),
     /// There is nobody for this model.
     Nobody(Error),
 }
@@ -189,17 +191,18 @@ impl Driver {
 
     /// Tries the model that was asked for, then those to fall back to. `None`: an end was asked for.
     async fn attempts(&self, progress: &mut Progress) -> Option<End> {
-        let mut last = unavailable();
+        let mut told = None;
         for model in std::iter::once(self.work.model()).chain(self.fallbacks.iter().map(String::as_str)) {
             model.clone_into(&mut progress.model);
             self.ticket.report(Usage::default());
             match self.attempts_with(progress).await {
                 Ok(end) => return end,
-                Err(error) => last = error,
+                // That of the model that was asked for says more than those of its substitutes.
+                Err(error) => told = told.or(Some(error)),
             }
             tracing::warn!(usage = %self.ticket.id(), model, "the model cannot be had");
         }
-        Some(End::Failed(last))
+        Some(End::Failed(told.unwrap_or_else(unavailable)))
     }
 
     /// Tries members that have the model: another one if one is full, has died or cannot before it produced anything.
@@ -210,14 +213,18 @@ impl Driver {
     async fn attempts_with(&self, progress: &mut Progress) -> Result<Option<End>, Error> {
         let other = (progress.model != self.work.model()).then(|| self.work.clone().with_model(&progress.model));
         let work = other.as_ref().unwrap_or(&self.work);
-        let mut avoid = Vec::new();
+        let (mut avoid, mut unfit) = (Vec::new(), None);
         loop {
             match self.attempt(work, progress, &avoid).await {
                 Attempt::Ended(end) => return Ok(Some(end)),
                 _ if self.stopping.is_cancelled() => return Ok(None),
                 Attempt::Stopped => return Ok(None),
-                Attempt::Nobody(error) => return Err(error),
+                Attempt::Nobody(error) => return Err(unfit.unwrap_or(error)),
                 Attempt::Full(member) => avoid.push(member),
+                Attempt::Unfit(member, message) => {
+                    unfit = unfit.or_else(|| Some(self.failure(FailCode::Invalid, message)));
+                    avoid.push(member);
+                }
                 Attempt::Lost(_, error) if progress.committed => {
                     tracing::warn!(usage = %self.ticket.id(), %error, "a completion was interrupted");
                     return Ok(Some(End::Failed(unavailable())));
@@ -243,6 +250,7 @@ impl Driver {
         match &attempt {
             Attempt::Ended(End::Failed(_)) | Attempt::Lost(..) => span.fail("failed"),
             Attempt::Full(_) => span.fail("full"),
+            Attempt::Unfit(..) => span.fail("unfit"),
             Attempt::Nobody(_) => span.fail("nobody"),
             Attempt::Ended(_) | Attempt::Stopped => {}
         }
@@ -261,6 +269,7 @@ impl Driver {
             }
             Err(DispatchError::Stopped) => Attempt::Stopped,
             Err(DispatchError::NoWorker(error)) => Attempt::Nobody(error),
+            Err(DispatchError::Unfit(member, message)) => Attempt::Unfit(member, message),
             // A worker that died comes back, and then it may have the request.
             Err(DispatchError::Backend(_, error @ BackendError::Lost(_))) => Attempt::Lost(None, error),
             Err(DispatchError::Backend(member, error @ BackendError::Failing(_))) => Attempt::Lost(Some(member), error),

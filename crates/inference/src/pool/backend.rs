@@ -56,12 +56,15 @@ pub enum BackendError {
     /// No connection, or it broke before the last event: the other side may have died.
     #[error("no connection: {0}")]
     Lost(String),
-    /// It answered that it cannot now (HTTP 5xx, a time limit): another one may.
+    /// It answered that it cannot now (HTTP 5xx, a time limit), or not for us (its key, its account): another one may.
     #[error("failing: {0}")]
     Failing(String),
     /// It answered with an HTTP error that would come again.
     #[error("refused with HTTP status {0}")]
     Refused(u16),
+    /// It is never asked for this: it has no word for it. A sentence for the caller, if nobody else takes it.
+    #[error("not for this backend: {0}")]
+    Unfit(String),
     /// It answered something else than the protocol says.
     #[error("broken protocol: {0}")]
     Protocol(String),

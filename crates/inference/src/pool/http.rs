@@ -2,8 +2,9 @@
 
 use super::backend::BackendError;
 use contract::chain;
-use reqwest::{Client, ClientBuilder, redirect::Policy};
+use reqwest::{Client, ClientBuilder, Response, redirect::Policy};
 use std::time::Duration;
+use tokio::time::timeout;
 
 /// A client that goes nowhere but where it is sent.
 pub(super) fn builder(connect: Duration) -> ClientBuilder {
@@ -21,4 +22,22 @@ pub(super) fn builder(connect: Duration) -> ClientBuilder {
 pub(super) fn lost(error: reqwest::Error) -> BackendError {
     // The address may hold a secret; nothing of it belongs into a log.
     BackendError::Lost(chain(&error.without_url()))
+}
+
+/// The first `most` bytes of an answer's body; the rest is not waited for.
+///
+/// # Errors
+/// The connection breaks, or `patience` ends, before that.
+pub(super) async fn read_at_most(mut response: Response, most: usize, patience: Duration) -> Result<Vec<u8>, BackendError> {
+    let reading = async {
+        let mut body = Vec::new();
+        while body.len() < most
+            && let Some(chunk) = response.chunk().await.map_err(lost)?
+        {
+            body.extend_from_slice(chunk.get(..most - body.len()).unwrap_or(&chunk));
+        }
+        Ok::<_, BackendError>(body)
+    };
+    let late = |_| Err(BackendError::Failing(format!("no whole answer within {patience:?}")));
+    timeout(patience, reading).await.unwrap_or_else(late)
 }

@@ -8,6 +8,9 @@ const NEWEST: f64 = 0.2;
 /// After so long without an observation nobody knows: a member that was slow gets another chance.
 const KNOWN_FOR: Duration = Duration::from_secs(60);
 
+/// What one that gave no output counts as at least: it must not stay unknown, nor look fast because it declines fast.
+const UNANSWERED: Duration = Duration::from_secs(1);
+
 /// Exponentially weighted means by model.
 #[derive(Debug, Default)]
 pub(super) struct Latencies(HashMap<String, Mean>);
@@ -28,6 +31,11 @@ impl Latencies {
         self.0.insert(model.to_owned(), Mean { seconds, at: now });
     }
 
+    /// No output came, which was clear after `took`.
+    pub(super) fn penalise(&mut self, model: &str, took: Duration, now: Instant) {
+        self.observe(model, took.max(UNANSWERED), now);
+    }
+
     /// `None`: nobody knows, or not any more.
     pub(super) fn of(&self, model: &str, now: Instant) -> Option<Duration> {
         self.known(model, now).map(|mean| Duration::from_secs_f64(mean.seconds))
@@ -40,7 +48,7 @@ impl Latencies {
 
 #[cfg(test)]
 mod tests {
-    use super::{KNOWN_FOR, Latencies};
+    use super::{KNOWN_FOR, Latencies, UNANSWERED};
     use std::time::Duration;
     use tokio::time::Instant;
 
@@ -57,5 +65,14 @@ mod tests {
         assert_eq!(latencies.of("m", later), None);
         latencies.observe("m", Duration::from_secs(5), later);
         assert_eq!(latencies.of("m", later), Some(Duration::from_secs(5)), "what was forgotten has no part in it");
+    }
+
+    #[test]
+    fn who_declines_at_once_is_not_fast() {
+        let (mut latencies, now) = (Latencies::default(), Instant::now());
+        latencies.penalise("m", Duration::from_millis(1), now);
+        assert_eq!(latencies.of("m", now), Some(UNANSWERED));
+        latencies.penalise("slow", Duration::from_secs(7), now);
+        assert_eq!(latencies.of("slow", now), Some(Duration::from_secs(7)));
     }
 }

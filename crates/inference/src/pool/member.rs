@@ -214,6 +214,11 @@ impl Member {
         self.latencies.lock().unwrap_or_else(PoisonError::into_inner).observe(model, took, Instant::now());
     }
 
+    /// It had no room for this model or failed after `took`, before any output.
+    pub(super) fn unanswered(&self, model: &str, took: Duration) {
+        self.latencies.lock().unwrap_or_else(PoisonError::into_inner).penalise(model, took, Instant::now());
+    }
+
     /// It may have the model soon.
     pub(super) fn is_hopeful(&self, model: &str) -> bool {
         let seat = self.seat();

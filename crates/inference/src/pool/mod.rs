@@ -60,7 +60,7 @@ use tokio_util::{
     task::TaskTracker,
 };
 use tower::retry::budget::{Budget, TpsBudget};
-use worker_protocol::Event;
+use worker_protocol::{Event, FailCode};
 
 /// Second tries: a fifth of the requests of so long, and in any case so many per second.
 const RETRY_WINDOW: Duration = Duration::from_secs(10);
@@ -267,8 +267,11 @@ impl Pool {
                 self.inner.affinity.remember(&beginnings, member);
                 Ok(Dispatched { events: timed(events, &lease, work.model(), began), lease })
             }
+            // It was not asked, so nothing is known of it.
+            Err(BackendError::Unfit(message)) => Err(DispatchError::Unfit(member, message)),
             Err(error) => {
                 lease.judge(false);
+                lease.member.unanswered(work.model(), began.elapsed());
                 if matches!(error, BackendError::Lost(_)) {
                     lease.suspect();
                 }
@@ -312,13 +315,17 @@ impl Pool {
     }
 }
 
-/// The same events; when the first output came is known to the member from then on.
+/// The same events; when the first output came, or that none does, is known to the member from then on.
 fn timed(events: EventStream, lease: &Lease, model: &str, began: Instant) -> EventStream {
     let mut waiting = Some((lease.member.clone(), model.to_owned()));
     let seen = move |event: &Result<Event, BackendError>| {
         let output = matches!(event, Ok(Event::Text { .. } | Event::Reasoning { .. } | Event::ToolCall { .. } | Event::Vectors { .. }));
-        if output && let Some((member, model)) = waiting.take() {
-            member.answered(&model, began.elapsed());
+        let fault = matches!(event, Err(_) | Ok(Event::Failed { code: FailCode::Overloaded | FailCode::Engine, .. }));
+        if (output || fault)
+            && let Some((member, model)) = waiting.take()
+        {
+            let took = began.elapsed();
+            if output { member.answered(&model, took) } else { member.unanswered(&model, took) }
         }
     };
     events.inspect(seen).boxed()
@@ -375,6 +382,8 @@ pub(crate) enum DispatchError {
     NoWorker(Error),
     /// An end was asked for meanwhile.
     Stopped,
+    /// The chosen one has no word for it; the sentence is for the caller.
+    Unfit(MemberId, String),
     /// The chosen one did not take it.
     Backend(MemberId, BackendError),
 }

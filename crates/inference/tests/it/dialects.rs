@@ -1,6 +1,7 @@
 //! Upstreams that speak other dialects than OpenAI's.
 
 use crate::setup::{asker, eventually, read, request};
+use contract::model::Sampling;
 use domain::{Actor, Error, SystemClock};
 use inference::{Catalogue, ChatMessage, ChatRole, Ended, Inference, Options, Outcome, Request, Tool, Upstream, UpstreamKind};
 use serde_json::json;
@@ -98,6 +99,47 @@ async fn what_anthropic_cannot_do_is_refused_by_name_and_never_sent() {
     let Some(Error::Invalid { code: "model_refused", message, .. }) = &ended.error else { panic!("{:?}", ended.error) };
     assert!(message.starts_with("n:"), "{message}");
     assert!(provider.asked().is_empty());
+}
+
+#[tokio::test]
+async fn what_anthropic_cannot_do_is_done_by_another_one_that_can() {
+    let (provider, second) = (FakeProvider::start().await, FakeUpstream::start().await);
+    let world = world(vec![anthropic(&provider), Upstream { order: 2, ..second.config("second", FAKE_MODEL) }]).await;
+    let sampling = Sampling { min_p: Some(0.1), ..Sampling::default() };
+    // More often than a circuit breaker would bear.
+    for _ in 0..6 {
+        let asking = Request { sampling: sampling.clone(), ..request() };
+        let (text, ended) = world.ask(asking).await;
+        assert_eq!((text.as_str(), ended.outcome), ("one two three", Outcome::Ok), "{ended:?}");
+    }
+    assert!(provider.asked().is_empty());
+    provider.streams(&[HEAD, TEXT, END, STOP]);
+    assert_eq!(world.ask(request()).await.0, "A trading house.", "it is not blamed for what it was not asked");
+}
+
+#[tokio::test]
+async fn a_call_that_breaks_off_is_paid_for_and_not_made_again() {
+    let (provider, second) = (FakeProvider::start().await, FakeUpstream::start().await);
+    let world = world(vec![anthropic(&provider), Upstream { order: 2, ..second.config("second", FAKE_MODEL) }]).await;
+    let begin = r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"t1","name":"look_up","input":{}}}"#;
+    let piece = r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"{\"what\":\"a kontor"}}"#;
+    provider.streams(&[HEAD, begin, piece]);
+    let (text, ended) = world.ask(request()).await;
+    assert_eq!((text.as_str(), ended.outcome), ("", Outcome::Failed));
+    assert!(second.requests().is_empty());
+    world.inference.drain().await;
+    let rows = ledger(&world.db).await;
+    assert_eq!((rows[0].prompt_tokens, rows[0].completion_tokens), (25, 5), "17 bytes of the call");
+}
+
+#[tokio::test]
+async fn an_event_without_end_is_not_kept() {
+    let provider = FakeProvider::start().await;
+    let world = world(vec![Upstream { first: Duration::from_secs(20), ..anthropic(&provider) }]).await;
+    provider.answers(200, &format!("data: {}\n", "x".repeat(16 * 1024)).repeat(5 * 64));
+    let (_, ended) = world.ask(request()).await;
+    let Some(Error::Internal(error)) = &ended.error else { panic!("{:?}", ended.error) };
+    assert!(error.to_string().contains("an event is longer"), "{error}");
 }
 
 #[tokio::test]

@@ -77,6 +77,17 @@ async fn the_one_that_answers_sooner_is_preferred() {
 }
 
 #[tokio::test]
+async fn one_that_declines_at_once_is_not_the_fastest() {
+    let (full, good) = (FakeUpstream::start().await, FakeUpstream::start().await);
+    full.set(Mood::Refuses(429, "rate_limit"));
+    let world = world(Prefer::Latency, vec![full.config("full", FAKE_MODEL), good.config("good", FAKE_MODEL)]).await;
+    for n in 0..5 {
+        assert_eq!(world.ask(&[&format!("Question {n}")]).await.served_by, "good");
+    }
+    assert_eq!(full.requests().len(), 1, "If you are here because this failed: who has no room is asked first for ever.");
+}
+
+#[tokio::test]
 async fn the_cheaper_one_is_preferred_while_it_has_room() {
     let (dear, cheap) = (FakeUpstream::start().await, FakeUpstream::start().await);
     let upstreams = vec![costing(dear.config("dear", FAKE_MODEL), 3), costing(cheap.config("cheap", FAKE_MODEL), 2)];

@@ -50,7 +50,9 @@ async fn an_upstream_answers_and_its_figures_are_the_ledger_s() {
     let sent = &upstream.requests()[0];
     assert_eq!((&sent["model"], &sent["stream"]), (&"their-model".into(), &true.into()));
     assert_eq!(upstream.keys(), ["Bearer sk-upstream"]);
-    assert!(!format!("{:?}", upstream.config("vllm", FAKE_MODEL)).contains("sk-upstream"));
+    let secretive = Upstream { base_url: "https://kim:hunter2@llm.example.org".into(), ..upstream.config("vllm", FAKE_MODEL) };
+    let shown = format!("{secretive:?}");
+    assert!(shown.contains("vllm") && !shown.contains("sk-upstream") && !shown.contains("hunter2"), "{shown}");
     let rows = world.rows().await;
     assert_eq!((rows[0].prompt_tokens, rows[0].cached_tokens, rows[0].completion_tokens), (20, 8, 3));
 }
@@ -142,7 +144,23 @@ async fn refusals_keep_their_meaning() {
     assert!(matches!(error, Some(Error::Unavailable { what: "model", retry_after: Some(_) })), "{error:?}");
     upstream.set(Mood::Refuses(401, "wrong_key"));
     let error = world.ask().await.1.error;
-    assert!(matches!(error, Some(Error::Internal(_))), "a wrong key is the operator's business: {error:?}");
+    assert!(matches!(error, Some(Error::Unavailable { what: "model", .. })), "a wrong key is the operator's business: {error:?}");
+}
+
+#[tokio::test]
+async fn one_that_does_not_take_our_key_or_account_is_replaced_and_left_alone() {
+    for (status, code) in [(401, "wrong_key"), (404, "model_not_found"), (400, "billing_hard_limit_reached")] {
+        let (bad, good) = (FakeUpstream::start().await, FakeUpstream::start().await);
+        bad.set(Mood::Refuses(status, code));
+        let world =
+            world(vec![fake_model()], vec![bad.config("bad", FAKE_MODEL), Upstream { order: 2, ..good.config("good", FAKE_MODEL) }]).await;
+        eventually("both are ready", || async { world.pool.describe().matches("ready with").count() == 2 }).await;
+        for _ in 0..6 {
+            let (text, ended) = world.ask().await;
+            assert_eq!((text.as_str(), ended.outcome), ("one two three", Outcome::Ok), "{status}: {ended:?}");
+        }
+        assert_eq!(bad.requests().len(), 5, "{status}: the circuit breaker opens after five failures");
+    }
 }
 
 #[tokio::test]

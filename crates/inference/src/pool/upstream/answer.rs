@@ -3,7 +3,7 @@
 use super::{
     super::backend::BackendError,
     errors::{self, Refusal},
-    sse::{Pace, Reader},
+    sse::{Held, Pace, Reader},
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -104,6 +104,7 @@ pub(super) struct Answer {
     filtered: bool,
     /// Calls that are being put together, by completion and number.
     calls: BTreeMap<(u32, u32), ToolCall>,
+    held: Held,
 }
 
 impl Answer {
@@ -116,6 +117,7 @@ impl Answer {
             ends: BTreeMap::new(),
             filtered: false,
             calls: BTreeMap::new(),
+            held: Held::default(),
         }
     }
 }
@@ -187,10 +189,12 @@ impl Answer {
                 return Err(BackendError::Protocol(format!("a call has the number {}", part.index)));
             }
             let call = self.calls.entry((index, part.index)).or_default();
-            call.id.push_str(&part.id.unwrap_or_default());
             let function = part.function.unwrap_or(FunctionDelta { name: None, arguments: None });
-            call.name.push_str(&function.name.unwrap_or_default());
-            call.arguments.push_str(&function.arguments.unwrap_or_default());
+            for (known, more) in [(&mut call.id, part.id), (&mut call.name, function.name), (&mut call.arguments, function.arguments)] {
+                let more = more.unwrap_or_default();
+                self.held.take(&more)?;
+                known.push_str(&more);
+            }
         }
         if let Some(reason) = finish_reason {
             self.end(index, &reason, events);
@@ -279,6 +283,15 @@ mod tests {
         let Event::ToolCall { call, .. } = &events[1] else { panic!("{events:?}") };
         assert_eq!((call.id.as_str(), call.name.as_str(), call.arguments.as_str()), ("c1", "add", "{\"a\":1}"));
         assert!(matches!(events[2], Event::Done { finish: Finish::ToolCalls, .. }));
+    }
+
+    #[test]
+    fn a_call_without_end_is_not_kept() {
+        let piece = "x".repeat(700_000);
+        let chunk = format!(r#"{{"choices":[{{"index":0,"delta":{{"tool_calls":[{{"function":{{"arguments":"{piece}"}}}}]}}}}]}}"#);
+        let mut answer = Answer::new(9);
+        assert!(answer.take(&chunk).is_ok());
+        assert!(matches!(answer.take(&chunk), Err(BackendError::Protocol(_))));
     }
 
     #[test]

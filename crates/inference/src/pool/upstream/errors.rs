@@ -38,6 +38,9 @@ pub(super) fn meaning(status: u16, text: &str) -> Result<Refusal, BackendError> 
         408 | 424 | 500..=599 => Err(BackendError::Failing(format!("status {status}"))),
         400 | 413 | 422 if is_too_long(text) => refused(FailCode::ContextLengthExceeded, "the prompt is too long"),
         400 if text.contains("content_filter") => Ok(Refusal::filtered()),
+        // The installation's key, account or address, not the request: another server may take it.
+        400 if is_unpaid(text) => Err(BackendError::Failing("status 400, its account is empty".into())),
+        401..=404 => Err(BackendError::Failing(format!("status {status}"))),
         400 | 413 | 422 => refused(FailCode::Invalid, "The server that runs the model refused the request."),
         other => Err(BackendError::Refused(other)),
     }
@@ -53,6 +56,12 @@ fn is_too_long(text: &str) -> bool {
         || (text.contains("inputs")
             && text.contains("tokens")
             && ["must be <=", "must have less than"].iter().any(|word| text.contains(word)))
+}
+
+/// An error answer complains of the operator's account; Anthropic has no status of its own for that.
+fn is_unpaid(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    text.contains("credit balance") || text.contains("billing")
 }
 
 #[cfg(test)]
@@ -75,11 +84,15 @@ mod tests {
         for status in [429, 503, 529] {
             assert_eq!(meaning(status, "").unwrap().code, FailCode::Overloaded, "{status}");
         }
-        for status in [408, 424, 500, 502] {
+        for status in [401, 402, 403, 404, 408, 424, 500, 502] {
             assert!(matches!(meaning(status, ""), Err(BackendError::Failing(_))), "{status}");
         }
         assert_eq!(meaning(400, "prompt is too long").unwrap().code, FailCode::ContextLengthExceeded);
         assert!(meaning(400, r#"{"error":{"code":"content_filter"}}"#).unwrap().message.contains("content filter"));
-        assert_eq!(meaning(401, ""), Err(BackendError::Refused(401)));
+        let unpaid = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing.";
+        let Err(BackendError::Failing(told)) = meaning(400, unpaid) else { panic!("the account is the operator's business") };
+        assert!(!told.contains("Plans"), "{told}");
+        assert_eq!(meaning(400, "unknown field").unwrap().code, FailCode::Invalid);
+        assert_eq!(meaning(405, ""), Err(BackendError::Refused(405)));
     }
 }

@@ -30,6 +30,7 @@ use futures::{StreamExt, stream};
 use reqwest::{Certificate, Client, Response, StatusCode};
 use serde::{Deserialize, de::DeserializeOwned};
 use std::{
+    fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -39,9 +40,11 @@ use worker_protocol::{Counted, Generate, LoadedModel, PROTOCOL, State, Status, T
 
 /// Longest error answer that is looked at, in bytes.
 const LONGEST_ERROR: usize = 64 * 1024;
+/// Longest list of models, and longest answer to a count.
+const LONGEST_LIST: usize = 4 * 1024 * 1024;
 
 /// Where an upstream is and what it has.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Upstream {
     /// For logs and `/readyz`.
     pub name: String,
@@ -69,6 +72,16 @@ pub struct Upstream {
     pub first: Duration,
     /// Between two pieces of an answer.
     pub idle: Duration,
+}
+
+impl fmt::Debug for Upstream {
+    /// Without the address, which may hold a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, kind, order, weight, slots, models, .. } = self;
+        let mut shown = f.debug_struct("Upstream");
+        shown.field("name", name).field("kind", kind).field("order", order).field("weight", weight);
+        shown.field("slots", slots).field("models", models).finish_non_exhaustive()
+    }
 }
 
 /// A model of an upstream.
@@ -183,7 +196,7 @@ impl Backend for UpstreamBackend {
         if !response.status().is_success() {
             return Err(BackendError::Refused(response.status().as_u16()));
         }
-        let listed: ModelList = decode(response).await?;
+        let listed: ModelList = decode(response, LONGEST_LIST, self.config.first).await?;
         let all = !self.dialect.lists_all();
         let has = |model: &&UpstreamModel| all || listed.data.iter().any(|listed| listed.id == model.upstream_id);
         let models = self.config.models.iter().filter(has).map(|model| LoadedModel {
@@ -208,11 +221,8 @@ impl Backend for UpstreamBackend {
             Work::Completion(request) => self.dialect.completion(request, &model.upstream_id),
             Work::Vectors(request) => self.dialect.vectors(request, &model.upstream_id),
         };
-        let answer = match call {
-            Ok(call) => self.post(&call).await?,
-            Err(message) => Err(Refusal::invalid(message)),
-        };
-        let events = match (answer, work) {
+        let call = call.map_err(BackendError::Unfit)?;
+        let events = match (self.post(&call).await?, work) {
             (Err(refusal), _) => stream::once(async move { Ok(refusal.event(Usage::default())) }).boxed(),
             (Ok(answer), Work::Completion(request)) => {
                 sse::events(answer, self.dialect.reader(request), self.config.first, self.config.idle)
@@ -240,7 +250,7 @@ impl Backend for UpstreamBackend {
             None => Ok(Counted::Tokens(wire::estimate(prompt))),
             Some(Err(message)) => refused(Refusal::invalid(message)),
             Some(Ok(call)) => match self.post(&call).await? {
-                Ok(answer) => Ok(Counted::Tokens(decode::<CountAnswer>(answer).await?.input_tokens)),
+                Ok(answer) => Ok(Counted::Tokens(decode::<CountAnswer>(answer, LONGEST_LIST, self.config.first).await?.input_tokens)),
                 Err(refusal) => refused(refusal),
             },
         }
@@ -269,15 +279,19 @@ impl UpstreamBackend {
     /// What an error answer means.
     async fn refusal(&self, status: StatusCode, response: Response) -> Result<Refusal, BackendError> {
         // An answer that breaks off tells as much as an empty one.
-        let text = timeout(self.config.idle, response.bytes()).await.ok().and_then(Result::ok).unwrap_or_default();
-        let text = String::from_utf8_lossy(text.get(..LONGEST_ERROR).unwrap_or(&text)).into_owned();
+        let text = http::read_at_most(response, LONGEST_ERROR, self.config.idle).await.unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).into_owned();
         tracing::warn!(upstream = self.config.name, %status, "an upstream refused a request");
         tracing::debug!(upstream = self.config.name, text, "its words");
         errors::meaning(status.as_u16(), &text)
     }
 }
 
-async fn decode<T: DeserializeOwned>(response: Response) -> Result<T, BackendError> {
-    let body = response.bytes().await.map_err(lost)?;
+/// An answer of less than `most` bytes.
+async fn decode<T: DeserializeOwned>(response: Response, most: usize, patience: Duration) -> Result<T, BackendError> {
+    let body = http::read_at_most(response, most, patience).await?;
+    if body.len() >= most {
+        return Err(BackendError::Protocol(format!("an answer has {most} bytes or more")));
+    }
     serde_json::from_slice(&body).map_err(|error| BackendError::Protocol(error.to_string()))
 }

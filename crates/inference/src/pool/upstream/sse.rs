@@ -4,12 +4,18 @@ use super::super::{
     backend::{BackendError, EventStream},
     http,
 };
+use bytes::Bytes;
 use eventsource_stream::Eventsource;
 use futures::{Stream, StreamExt, stream};
 use reqwest::Response;
 use std::{collections::VecDeque, time::Duration};
 use tokio::time::{Instant, timeout};
 use worker_protocol::{Event, Timings};
+
+/// Longest event that is read, in bytes.
+const LONGEST_EVENT: usize = 4 * 1024 * 1024;
+/// Most bytes of an answer's calls: they are held until they are complete.
+const MOST_HELD: usize = 1024 * 1024;
 
 /// Turns the data of one event after the other over.
 pub(super) trait Reader: Send {
@@ -26,7 +32,13 @@ pub(super) trait Reader: Send {
 
 /// The events of an answer that has begun.
 pub(super) fn events(response: Response, reader: Box<dyn Reader>, first: Duration, idle: Duration) -> EventStream {
-    let chunks = response.bytes_stream().map(|chunk| chunk.map_err(http::lost)).eventsource();
+    let mut unended = Unended::default();
+    let chunks = response.bytes_stream().map(move |chunk| -> Result<Bytes, BackendError> {
+        let chunk = chunk.map_err(http::lost)?;
+        unended.take(&chunk)?;
+        Ok(chunk)
+    });
+    let chunks = chunks.eventsource();
     let data = chunks.map(|event| match event {
         Ok(event) => Ok(event.data),
         Err(eventsource_stream::EventStreamError::Transport(error)) => Err(error),
@@ -70,6 +82,53 @@ fn follow(
     })
 }
 
+/// What came since the last blank line, which ends an event: until then all of it is kept.
+#[derive(Debug, Default)]
+struct Unended {
+    bytes: usize,
+    within_line: bool,
+    after_return: bool,
+}
+
+impl Unended {
+    /// # Errors
+    /// The event is too long.
+    fn take(&mut self, chunk: &[u8]) -> Result<(), BackendError> {
+        for &byte in chunk {
+            match byte {
+                // The second half of a line's end.
+                b'\n' if self.after_return => {}
+                b'\n' | b'\r' if !self.within_line => self.bytes = 0,
+                _ => {
+                    self.within_line = !matches!(byte, b'\n' | b'\r');
+                    self.bytes += 1;
+                }
+            }
+            self.after_return = byte == b'\r';
+            if self.bytes > LONGEST_EVENT {
+                return Err(BackendError::Protocol(format!("an event is longer than {LONGEST_EVENT} bytes")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How much of an answer is held until it is complete.
+#[derive(Debug, Default)]
+pub(super) struct Held(usize);
+
+impl Held {
+    /// # Errors
+    /// It is too much.
+    pub(super) fn take(&mut self, text: &str) -> Result<(), BackendError> {
+        self.0 = self.0.saturating_add(text.len());
+        if self.0 > MOST_HELD {
+            return Err(BackendError::Protocol(format!("the calls of an answer are longer than {MOST_HELD} bytes")));
+        }
+        Ok(())
+    }
+}
+
 /// How long an answer took, as far as it can be seen from here.
 #[derive(Debug)]
 pub(super) struct Pace {
@@ -96,4 +155,27 @@ impl Pace {
 
 fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BackendError, LONGEST_EVENT, Unended};
+
+    #[test]
+    fn events_may_be_many_but_none_without_end() {
+        let half = vec![b'x'; LONGEST_EVENT / 2];
+        for end in ["\n\n", "\r\n\r\n", "\r\r"] {
+            let mut unended = Unended::default();
+            for _ in 0..5 {
+                unended.take(&half).unwrap();
+                // However the pieces are cut.
+                for byte in end.bytes() {
+                    unended.take(&[byte]).unwrap();
+                }
+            }
+            unended.take(&half).unwrap();
+            unended.take(&end.as_bytes()[..end.len() / 2]).unwrap();
+            assert!(matches!(unended.take(&half), Err(BackendError::Protocol(_))), "a line's end {end:?} is no event's");
+        }
+    }
 }

@@ -4,10 +4,8 @@
 //! follow.
 
 use super::{
-    super::{
-        backend::{BackendError, EventStream},
-        http,
-    },
+    super::backend::{BackendError, EventStream},
+    decode,
     wire::tokens_in,
 };
 use futures::{StreamExt, stream};
@@ -15,8 +13,12 @@ use reqwest::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
-use tokio::time::timeout;
 use worker_protocol::{Embed, EmbedInput, Event, Finish, Timings, Usage, normalised};
+
+/// Bytes that an answer has at most for each input: ten thousand numbers with all their digits.
+const LONGEST_VECTOR: usize = 256 * 1024;
+/// And beside them.
+const LONGEST_FRAME: usize = 1024 * 1024;
 
 #[derive(Deserialize)]
 struct Answer {
@@ -68,9 +70,8 @@ pub(super) fn body(request: &Embed, model: &str) -> (&'static str, Value) {
 
 /// The events of an answer that has begun.
 pub(super) async fn events(response: Response, request: &Embed, patience: Duration) -> Result<EventStream, BackendError> {
-    let late = |_| BackendError::Failing(format!("no whole answer within {patience:?}"));
-    let body = timeout(patience, response.bytes()).await.map_err(late)?.map_err(http::lost)?;
-    let answer: Answer = serde_json::from_slice(&body).map_err(|error| BackendError::Protocol(error.to_string()))?;
+    let most = request.inputs.len().saturating_mul(LONGEST_VECTOR).saturating_add(LONGEST_FRAME);
+    let answer: Answer = decode(response, most, patience).await?;
     let usage = Usage { prompt_tokens: prompt_tokens(&answer, request), ..Usage::default() };
     let vectors = in_order(answer, request.inputs.len())?;
     let told = [

@@ -4,11 +4,12 @@ use super::{
     super::{
         super::backend::BackendError,
         errors::{self, Refusal},
-        sse::{Pace, Reader},
+        sse::{Held, Pace, Reader},
+        wire::tokens_in,
     },
     events::{Block, Delta, Message, WireUsage},
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use worker_protocol::{Event, Finish, ToolCall, Usage};
 
@@ -19,11 +20,13 @@ const MOST_BLOCKS: u32 = 1024;
 pub(super) struct Answer {
     pace: Pace,
     usage: Usage,
+    prompt: Prompt,
     /// The input of the only call is the answer's text.
     as_call: bool,
     announced: bool,
     /// Calls whose input is still coming, by their block.
     calls: BTreeMap<u32, Pending>,
+    held: Held,
     /// Calls that are complete.
     called: u32,
     end: Option<Ended>,
@@ -33,7 +36,16 @@ pub(super) struct Answer {
 struct Pending {
     call: ToolCall,
     /// What the block began with, if nothing else comes.
-    input: Map<String, Value>,
+    input: String,
+}
+
+/// What the server told of the prompt so far. Not every message repeats all of it.
+#[derive(Debug, Default)]
+struct Prompt {
+    /// Neither read from the cache nor written to it.
+    input: Option<u32>,
+    read: Option<u32>,
+    written: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,9 +60,11 @@ impl Answer {
         Self {
             pace: Pace::begin(),
             usage: Usage { prompt_tokens: estimate, ..Usage::default() },
+            prompt: Prompt::default(),
             as_call,
             announced: false,
             calls: BTreeMap::new(),
+            held: Held::default(),
             called: 0,
             end: None,
         }
@@ -104,9 +118,13 @@ impl Answer {
     /// Its figures are totals; those of the input leave out what the cache had or took in.
     fn count(&mut self, usage: Option<WireUsage>) {
         let Some(usage) = usage else { return };
-        if let Some(input) = usage.input_tokens {
-            let read = usage.cache_read_input_tokens.unwrap_or(0);
-            let written = usage.cache_creation_input_tokens.unwrap_or(0);
+        let Prompt { input, read, written } = &mut self.prompt;
+        // What is not told is less than any figure.
+        *input = (*input).max(usage.input_tokens);
+        *read = (*read).max(usage.cache_read_input_tokens);
+        *written = (*written).max(usage.cache_creation_input_tokens);
+        if let Some(input) = *input {
+            let (read, written) = (read.unwrap_or(0), written.unwrap_or(0));
             self.usage.prompt_tokens = input.saturating_add(read).saturating_add(written);
             self.usage.cached_tokens = read;
         }
@@ -123,6 +141,10 @@ impl Answer {
             Block::Text { text } => self.text(text, events),
             Block::Thinking { thinking } => self.thought(thinking, events),
             Block::ToolUse { id, name, input } => {
+                let input = Value::Object(input).to_string();
+                for text in [&id, &name, &input] {
+                    self.held.take(text)?;
+                }
                 let call = ToolCall { id, name, arguments: String::new() };
                 self.calls.insert(index, Pending { call, input });
             }
@@ -139,11 +161,13 @@ impl Answer {
                 let Some(pending) = self.calls.get_mut(&index) else {
                     return Err(BackendError::Protocol(format!("input for block {index}, which is no call")));
                 };
+                self.held.take(&partial_json)?;
                 pending.call.arguments.push_str(&partial_json);
                 if self.as_call {
                     self.say(partial_json, events);
-                } else {
-                    self.piece(&partial_json);
+                } else if self.piece(&partial_json) {
+                    // The call is told when it is complete; what it costs up to here is told now.
+                    self.tell(String::new(), events);
                 }
             }
             Delta::Other => {}
@@ -155,7 +179,7 @@ impl Answer {
         let Some(Pending { mut call, input }) = self.calls.remove(&index) else { return };
         let came = !call.arguments.is_empty();
         if !came {
-            call.arguments = Value::Object(input).to_string();
+            call.arguments = input;
         }
         if self.as_call {
             if !came {
@@ -179,10 +203,14 @@ impl Answer {
 
     fn say(&mut self, text: String, events: &mut Vec<Event>) {
         if self.piece(&text) {
-            self.announce(events);
-            let completion_tokens = self.usage.completion_tokens;
-            events.push(Event::Text { choice: 0, text, completion_tokens, logprobs: Vec::new() });
+            self.tell(text, events);
         }
+    }
+
+    fn tell(&mut self, text: String, events: &mut Vec<Event>) {
+        self.announce(events);
+        let completion_tokens = self.usage.completion_tokens;
+        events.push(Event::Text { choice: 0, text, completion_tokens, logprobs: Vec::new() });
     }
 
     fn thought(&mut self, text: String, events: &mut Vec<Event>) {
@@ -193,13 +221,13 @@ impl Answer {
         }
     }
 
-    /// Something came, unless it is empty. A piece counts as a token until the server tells.
+    /// Something came, unless it is empty. It counts by its length until the server tells.
     fn piece(&mut self, text: &str) -> bool {
         if text.is_empty() {
             return false;
         }
         self.pace.output();
-        self.usage.completion_tokens += 1;
+        self.usage.completion_tokens = self.usage.completion_tokens.saturating_add(tokens_in(text));
         true
     }
 
@@ -273,7 +301,7 @@ mod tests {
         .unwrap();
         assert_eq!(events[0], Event::Started { prompt_tokens: 25, cached_tokens: 8 });
         assert_eq!(events[1], Event::Reasoning { choice: 0, text: "Hm.".into(), completion_tokens: 1 });
-        assert_eq!(events[2], Event::Text { choice: 0, text: "Hello".into(), completion_tokens: 2, logprobs: vec![] });
+        assert_eq!(events[2], Event::Text { choice: 0, text: "Hello".into(), completion_tokens: 3, logprobs: vec![] });
         let usage = Usage { prompt_tokens: 25, cached_tokens: 8, completion_tokens: 17 };
         assert!(matches!(&events[3], Event::Done { finish: Finish::Stop, usage: told, .. } if *told == usage), "{events:?}");
         assert_eq!(events.len(), 4);
@@ -298,9 +326,11 @@ mod tests {
         )
         .unwrap();
         let call = |id: &str, name: &str, arguments: &str| ToolCall { id: id.into(), name: name.into(), arguments: arguments.into() };
-        assert_eq!(events[1], Event::ToolCall { choice: 0, index: 0, call: call("t1", "add", "{\"a\":1}"), completion_tokens: 2 });
-        assert_eq!(events[2], Event::ToolCall { choice: 0, index: 1, call: call("t2", "now", "{}"), completion_tokens: 2 });
-        assert!(matches!(events[3], Event::Done { finish: Finish::ToolCalls, .. }));
+        let counted = |completion_tokens| Event::Text { choice: 0, text: String::new(), completion_tokens, logprobs: vec![] };
+        assert_eq!(events[1..3], [counted(2), counted(3)], "what is cancelled here is paid for");
+        assert_eq!(events[3], Event::ToolCall { choice: 0, index: 0, call: call("t1", "add", "{\"a\":1}"), completion_tokens: 3 });
+        assert_eq!(events[4], Event::ToolCall { choice: 0, index: 1, call: call("t2", "now", "{}"), completion_tokens: 3 });
+        assert!(matches!(events[5], Event::Done { finish: Finish::ToolCalls, .. }));
     }
 
     #[test]
@@ -317,7 +347,7 @@ mod tests {
             ],
         )
         .unwrap();
-        assert_eq!(events[1], Event::Text { choice: 0, text: "{\"a\":1}".into(), completion_tokens: 1, logprobs: vec![] });
+        assert_eq!(events[1], Event::Text { choice: 0, text: "{\"a\":1}".into(), completion_tokens: 2, logprobs: vec![] });
         assert!(matches!(events[2], Event::Done { finish: Finish::Stop, .. }), "{events:?}");
     }
 
@@ -335,7 +365,30 @@ mod tests {
         assert!(matches!(error("overloaded_error").unwrap()[1], Event::Failed { code: FailCode::Overloaded, .. }));
         assert!(matches!(error("invalid_request_error").unwrap()[1], Event::Failed { code: FailCode::Invalid, .. }));
         assert!(matches!(error("api_error"), Err(BackendError::Failing(_))));
-        assert_eq!(error("authentication_error"), Err(BackendError::Refused(401)));
+        assert!(matches!(error("authentication_error"), Err(BackendError::Failing(_))));
+    }
+
+    #[test]
+    fn figures_that_are_not_repeated_stay() {
+        let end = |usage: &str| {
+            let end = format!(r#"{{"type":"message_delta","delta":{{"stop_reason":"end_turn"}},"usage":{usage}}}"#);
+            match take(false, &[HEAD, &end, STOP]).unwrap().pop() {
+                Some(Event::Done { usage, .. }) => (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(end(r#"{"input_tokens":12,"output_tokens":17}"#), (25, 8, 17));
+        assert_eq!(end(r#"{"input_tokens":0,"cache_read_input_tokens":10,"output_tokens":17}"#), (27, 10, 17));
+        assert_eq!(end("{}"), (25, 8, 0));
+    }
+
+    #[test]
+    fn a_call_without_end_is_not_kept() {
+        let begin = r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"t1","name":"add","input":{}}}"#;
+        let piece = "x".repeat(700_000);
+        let delta = format!(r#"{{"type":"content_block_delta","index":0,"delta":{{"type":"input_json_delta","partial_json":"{piece}"}}}}"#);
+        assert!(take(false, &[HEAD, begin, &delta]).is_ok());
+        assert!(matches!(take(false, &[HEAD, begin, &delta, &delta]), Err(BackendError::Protocol(_))));
     }
 
     #[test]
