@@ -7,7 +7,7 @@ use crate::{
     caller::Caller,
     failure::{Failure, failed},
     form::{Form, piece, text},
-    paging::{List, Order},
+    paging::{List, Wanted},
 };
 use axum::{
     Json,
@@ -20,7 +20,7 @@ use contract::ids::FileId;
 use domain::{Actor, Error};
 use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
-use services::files::{FilePurpose, Slice, StoredFile, Upload};
+use services::files::{FilePurpose, StoredFile, Upload};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -135,25 +135,21 @@ impl Said {
 }
 
 #[derive(Debug, Deserialize)]
-pub struct Page {
+pub struct Kind {
     purpose: Option<String>,
-    after: Option<String>,
-    limit: Option<u32>,
-    #[serde(default)]
-    order: Order,
 }
 
 pub async fn list(
     State(gateway): State<Gateway>,
     Caller(actor): Caller,
-    page: Result<Query<Page>, QueryRejection>,
+    kind: Result<Query<Kind>, QueryRejection>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Json<List<FileBody>>, Failure> {
-    let Query(page) = page?;
-    let limit = page.limit.unwrap_or(PAGE).clamp(1, PAGE);
-    let unknown = |field: &str| Failure::invalid(field, None, format!("{field} has a value that is not known here."));
-    let purpose = page.purpose.map(|name| FilePurpose::named(&name).ok_or_else(|| unknown("purpose"))).transpose()?;
-    let after = page.after.map(|id| parse_file_id(&id).ok_or_else(|| unknown("after"))).transpose()?;
-    let slice = Slice { after, limit, ascending: page.order == Order::Asc };
+    let Query(kind) = kind?;
+    let unknown = || Failure::invalid("purpose", None, "purpose has a value that is not known here.");
+    let purpose = kind.purpose.map(|name| FilePurpose::named(&name).ok_or_else(unknown)).transpose()?;
+    let slice = wanted?.slice(PAGE, PAGE, parse_file_id)?;
+    let limit = slice.limit;
     let files = gateway.services.files.list(&actor, purpose, slice).await.map_err(failed(&actor))?;
     Ok(Json(List::cut(files.into_iter().map(FileBody::from).collect(), limit, |file| file.id.clone())))
 }

@@ -1,6 +1,8 @@
 //! Pages of lists, as OpenAI has them.
 
+use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
+use services::files::Slice;
 use utoipa::ToSchema;
 
 /// Newest first, unless a client says otherwise.
@@ -11,6 +13,27 @@ pub enum Order {
     Asc,
     #[default]
     Desc,
+}
+
+/// Which page a client asks for.
+#[derive(Debug, Deserialize)]
+pub struct Wanted {
+    after: Option<String>,
+    limit: Option<u32>,
+    #[serde(default)]
+    order: Order,
+}
+
+impl Wanted {
+    /// The slice of a store's rows: `usual` of them where nothing is said, at most `most`. `parse` reads an id.
+    ///
+    /// # Errors
+    /// `after` is no id.
+    pub fn slice<T>(&self, usual: u32, most: u32, parse: impl FnOnce(&str) -> Option<T>) -> Result<Slice<T>, Failure> {
+        let unknown = || Failure::invalid("after", None, "after has a value that is not known here.");
+        let after = self.after.as_deref().map(|id| parse(id).ok_or_else(unknown)).transpose()?;
+        Ok(Slice { after, limit: self.limit.unwrap_or(usual).clamp(1, most), ascending: self.order == Order::Asc })
+    }
 }
 
 /// A page.

@@ -11,7 +11,7 @@ use crate::{
     caller::Caller,
     failure::{Failure, failed},
     files::{file_id, parse_file_id},
-    paging::{List, Order},
+    paging::{List, Wanted},
 };
 use axum::{
     Json,
@@ -21,10 +21,7 @@ use axum::{
 use contract::{Millis, ids::BatchId};
 use domain::{Actor, Error};
 use serde::{Deserialize, Serialize};
-use services::{
-    batches::{Batch, BatchError, BatchStatus, CreateBatch, Endpoint, WINDOW},
-    files::Slice,
-};
+use services::batches::{Batch, BatchError, BatchStatus, CreateBatch, Endpoint, WINDOW};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -166,24 +163,13 @@ pub async fn create(State(gateway): State<Gateway>, call: Call<BatchRequest>) ->
     Ok(response)
 }
 
-#[derive(Debug, Deserialize)]
-pub struct Page {
-    after: Option<String>,
-    limit: Option<u32>,
-    #[serde(default)]
-    order: Order,
-}
-
 pub async fn list(
     State(gateway): State<Gateway>,
     Caller(actor): Caller,
-    page: Result<Query<Page>, QueryRejection>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Json<List<BatchBody>>, Failure> {
-    let Query(page) = page?;
-    let limit = page.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
-    let unknown = || Failure::invalid("after", None, "after names no batch.");
-    let after = page.after.map(|id| parse_batch_id(&id).ok_or_else(unknown)).transpose()?;
-    let slice = Slice { after, limit, ascending: page.order == Order::Asc };
+    let slice = wanted?.slice(PAGE, PAGE_MAX, parse_batch_id)?;
+    let limit = slice.limit;
     let batches = gateway.services.batches.list(&actor, slice).await.map_err(failed(&actor))?;
     Ok(Json(List::cut(batches.into_iter().map(BatchBody::from).collect(), limit, |batch| batch.id.clone())))
 }
