@@ -8,17 +8,23 @@ use serde::{Deserialize, Serialize};
 pub enum Scope {
     /// List models and use them: everything under `/v1`.
     Inference,
+    /// Chats that the service account owns itself, under `/ui`.
+    Chat,
+    /// What the service account used and what it cost, under `/ui`.
+    Usage,
 }
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::Inference];
+    pub const ALL: [Self; 3] = [Self::Inference, Self::Chat, Self::Usage];
 
     /// Its name in the database, in commands and in documents.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Inference => "inference",
+            Self::Chat => "chat",
+            Self::Usage => "usage",
         }
     }
 

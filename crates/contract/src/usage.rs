@@ -1,4 +1,4 @@
-//! What a person used and what it cost, as the ledger has it.
+//! What somebody used and what it cost, as the ledger has it.
 
 use crate::Millis;
 use serde::{Deserialize, Serialize};
@@ -71,7 +71,7 @@ pub struct UsageRow {
     pub cost: Option<Money>,
 }
 
-/// A budget of a person alone.
+/// A budget of a person, a service account or a key alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnBudget {
     pub amount: Money,

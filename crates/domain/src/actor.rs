@@ -28,6 +28,8 @@ pub struct Program {
     /// Who pays for it; empty: nobody in particular.
     pub cost_center: String,
     pub scopes: Vec<Scope>,
+    /// Who owns the account's chats; `None` as long as none of its keys may chat. Nobody signs in as them.
+    pub user: Option<UserId>,
     /// The models that it may use, of those that its tenant may; `None`: all of them.
     pub models: Option<BTreeSet<String>>,
 }
@@ -74,15 +76,21 @@ impl Actor {
         self.tenant
     }
 
-    /// The person, or [`crate::Error::Forbidden`] for a program or a job: they own no chats.
+    /// Who owns what this caller writes: the person, or a service account's own owner of chats. It says nothing about rights:
+    /// those are [`Actor::may`]'s.
+    ///
+    /// # Errors
+    /// [`crate::Error::Forbidden`] for a program whose account owns no chats, and for a job.
     pub fn user(&self) -> crate::Result<UserId> {
-        match self.caller {
-            Caller::User { user, .. } => Ok(user),
-            Caller::Program(_) | Caller::System(_) => Err(crate::Error::forbidden("only a person has personal data")),
-        }
+        let owner = match &self.caller {
+            Caller::User { user, .. } => Some(*user),
+            Caller::Program(program) => program.user,
+            Caller::System(_) => None,
+        };
+        owner.ok_or_else(crate::Error::people_only)
     }
 
-    /// The session of a person.
+    /// The session of a person. Programs have none.
     #[must_use]
     pub fn session(&self) -> Option<SessionId> {
         match self.caller {

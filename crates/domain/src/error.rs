@@ -46,6 +46,12 @@ impl Error {
         Self::Forbidden { message: message.into() }
     }
 
+    /// Use when a program asks for what belongs to people alone: no scope of a key opens it.
+    #[must_use]
+    pub fn people_only() -> Self {
+        Self::forbidden("This is for people who signed in; no key opens it.")
+    }
+
     /// Use when the object does not exist *or belongs to somebody else*.
     #[must_use]
     pub fn not_found(what: &'static str) -> Self {

@@ -43,7 +43,9 @@ impl Action {
     pub fn scope(self) -> Option<Scope> {
         match self {
             Self::UseModels => Some(Scope::Inference),
-            _ => None,
+            Self::Chat => Some(Scope::Chat),
+            Self::SeeOwnUsage => Some(Scope::Usage),
+            Self::ManageOwnAccount | Self::AdministerServices | Self::AdministerSystem => None,
         }
     }
 }
@@ -53,13 +55,16 @@ impl Actor {
     /// refused.
     ///
     /// # Errors
-    /// [`Error::Forbidden`].
+    /// [`Error::Forbidden`]; to a program it says which scope is missing, or that no key opens it.
     pub fn may(&self, action: Action) -> Result<()> {
-        match self.as_program() {
-            Some(program) if action.scope().is_some_and(|scope| program.scopes.contains(&scope)) => Ok(()),
-            Some(_) => Err(Error::forbidden("The scopes of this key do not allow this.")),
-            None if action.roles().iter().any(|role| self.has(*role)) => Ok(()),
-            None => Err(Error::forbidden("Your roles do not allow this.")),
+        let Some(program) = self.as_program() else {
+            let allowed = action.roles().iter().any(|role| self.has(*role));
+            return if allowed { Ok(()) } else { Err(Error::forbidden("Your roles do not allow this.")) };
+        };
+        match action.scope() {
+            Some(scope) if program.scopes.contains(&scope) => Ok(()),
+            Some(scope) => Err(Error::forbidden(format!("This needs a key with the scope `{}`.", scope.name()))),
+            None => Err(Error::people_only()),
         }
     }
 }
@@ -67,7 +72,14 @@ impl Actor {
 #[cfg(test)]
 mod tests {
     use super::Action;
-    use contract::{account::Role, key::Scope};
+    use crate::{Actor, Program};
+    use contract::{
+        account::Role,
+        ids::{ApiKeyId, RequestId, ServiceAccountId, TenantId},
+        key::Scope,
+    };
+    use std::sync::Arc;
+    use uuid::Uuid;
 
     #[test]
     fn the_permission_table_is_the_one_that_was_agreed() {
@@ -82,14 +94,39 @@ mod tests {
         assert_eq!(
             table,
             [
-                "Chat: yes - - -",
+                "Chat: yes - - chat",
                 "ManageOwnAccount: yes yes yes -",
-                "SeeOwnUsage: yes yes yes -",
+                "SeeOwnUsage: yes yes yes usage",
                 "UseModels: - - - inference",
                 "AdministerServices: - yes - -",
                 "AdministerSystem: - - yes -",
             ],
             "If you are here because this failed: a right was widened or narrowed. Columns: user, service admin, system admin, scope of a key."
         );
+    }
+
+    fn program(scopes: Vec<Scope>) -> Actor {
+        let program = Program {
+            account: ServiceAccountId(Uuid::nil()),
+            key: ApiKeyId(Uuid::nil()),
+            team: String::new(),
+            cost_center: String::new(),
+            scopes,
+            user: None,
+            models: None,
+        };
+        Actor::program(TenantId(Uuid::nil()), Arc::new(program), RequestId(Uuid::nil()))
+    }
+
+    #[test]
+    fn a_key_opens_what_its_scopes_say_and_hears_what_it_lacks() {
+        let every = program(Scope::ALL.to_vec());
+        for action in Action::ALL {
+            assert_eq!(every.may(action).is_ok(), action.scope().is_some(), "{action:?}");
+        }
+        let told = |actor: &Actor, action| actor.may(action).expect_err("refused").to_string();
+        assert_eq!(told(&program(vec![Scope::Inference]), Action::Chat), "This needs a key with the scope `chat`.");
+        assert!(told(&every, Action::ManageOwnAccount).contains("no key opens it"));
+        assert!(every.user().is_err(), "an account without chats owns nothing");
     }
 }

@@ -11,7 +11,7 @@ use contract::{
 };
 use domain::{Error, Result, secret::Secret};
 use ipnet::IpNet;
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 use store::{
     Reason,
     api_keys::{ApiKey, NewApiKey},
@@ -118,7 +118,7 @@ impl Identity {
         Ok(())
     }
 
-    /// Makes a key for an account.
+    /// Makes a key for an account. The first one with [`Scope::Chat`] lets the account own chats.
     ///
     /// # Errors
     /// [`Error::Invalid`] on `scopes` or `networks`.
@@ -127,6 +127,7 @@ impl Identity {
             return Err(Error::invalid("scopes", "required", "A key needs at least one scope."));
         }
         let networks = networks(&new.networks)?;
+        let scopes: Vec<Scope> = new.scopes.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
         let (id, (key, hash, hint)) = (ApiKeyId(Uuid::now_v7()), keys::make());
         let row = NewApiKey {
             id,
@@ -134,7 +135,7 @@ impl Identity {
             name: new.name.trim().into(),
             hash,
             hint,
-            scopes: new.scopes,
+            scopes,
             models: new.models,
             networks,
             expires_at: new.expires_at,

@@ -63,9 +63,9 @@ impl Identity {
     /// Ends the actor's session.
     ///
     /// # Errors
-    /// As for any statement.
+    /// [`Error::Forbidden`] for a program, which has none; else as for any statement.
     pub async fn sign_out(&self, actor: &Actor) -> Result<()> {
-        let (user, session) = (actor.user()?, actor.session().ok_or_else(Error::unauthenticated)?);
+        let (user, session) = (actor.user()?, actor.session().ok_or_else(Error::people_only)?);
         let tx = self.db().begin(actor).await?;
         if tx.sessions().revoke(user, session, self.now()).await? {
             tx.audit().add(&AuditEvent::by(actor, "sign_out").target(session)).await?;

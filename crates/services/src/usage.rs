@@ -1,10 +1,11 @@
-//! What a person used, as the ledger has it.
+//! What a person or a service account used, as the ledger has it.
 
 use crate::{check, shared::Shared};
 use contract::usage::{UsageRange, UsageReport, UsageRow};
-use domain::{Action, Actor, Error, Result};
+use domain::{Action, Actor, Error, Result, quota::Level};
 use rust_decimal::Decimal;
 use std::sync::Arc;
+use store::usage::Whose;
 use time::{Date, format_description::FormatItem, macros::format_description};
 
 /// Longest range of a report, in days.
@@ -22,18 +23,32 @@ impl UsageReports {
         Self { shared }
     }
 
-    /// The user's own tokens and their cost per day, model and purpose, newest day first, and their budgets. Settled uses only.
+    /// The caller's own tokens and their cost per day, model and purpose, newest day first, and their budgets. Settled uses
+    /// only. For a program: what all keys of its service account used, wherever, and the budgets of the account and of this key.
     ///
     /// # Errors
     /// [`Error::Invalid`] for `from` or `to` (`bad_date`, `bad_range`).
     pub async fn report(&self, actor: &Actor, range: UsageRange) -> Result<UsageReport> {
         actor.may(Action::SeeOwnUsage)?;
-        let user = actor.user()?;
+        let (whose, budgeted) = match actor.as_program() {
+            Some(program) => {
+                let of = [(Level::ServiceAccount, program.account.to_string()), (Level::Key, program.key.to_string())];
+                (Whose::Program(program.account), of.to_vec())
+            }
+            None => {
+                let user = actor.user()?;
+                (Whose::Person(user), vec![(Level::User, user.to_string())])
+            }
+        };
         let (from, to) = days(&range)?;
+        let now = self.shared.now();
         let tx = self.shared.db.begin(actor).await?;
-        let rows = tx.usage().report(user, from, to).await?;
-        let as_of = tx.usage().as_of(user).await?;
-        let budgets = tx.budgets().own(user, self.shared.now()).await?;
+        let rows = tx.usage().report(whose, from, to).await?;
+        let as_of = tx.usage().as_of(whose).await?;
+        let mut budgets = Vec::new();
+        for (level, subject) in &budgeted {
+            budgets.append(&mut tx.budgets().own(*level, subject, now).await?);
+        }
         tx.commit().await?;
         Ok(UsageReport { range, rows, budgets, as_of })
     }

@@ -107,7 +107,7 @@ impl<'a> Administration<'a> {
                     (SELECT coalesce(string_agg(r.role, ',' ORDER BY r.role), '') FROM user_role r
                      WHERE r.tenant_id = u.tenant_id AND r.user_id = u.id) AS roles
              FROM app_user u JOIN tenant t ON t.id = u.tenant_id
-             WHERE ($1::uuid IS NULL OR u.tenant_id = $1)
+             WHERE u.service_account_id IS NULL AND ($1::uuid IS NULL OR u.tenant_id = $1)
                AND ($2::text IS NULL OR EXISTS (SELECT 1 FROM local_credential c
                     WHERE c.tenant_id = u.tenant_id AND c.user_id = u.id AND c.email_key = $2))
              ORDER BY t.slug, u.email",

@@ -8,7 +8,7 @@ use crate::{
 };
 use contract::{
     Millis,
-    ids::{ApiKeyId, ServiceAccountId, TenantId},
+    ids::{ApiKeyId, ServiceAccountId, TenantId, UserId},
     key::Scope,
 };
 use domain::{Error, Result};
@@ -64,6 +64,8 @@ pub struct Authority {
     pub cost_center: String,
     /// By name: whoever reads them may know fewer than whoever wrote them.
     pub scopes: Vec<String>,
+    /// Who owns the account's chats, if it may have any.
+    pub user: Option<UserId>,
     pub account_models: Option<Vec<String>>,
     pub key_models: Option<Vec<String>>,
     pub networks: Vec<String>,
@@ -80,9 +82,10 @@ impl Db {
     /// As for any statement.
     pub async fn authorities(&self) -> Result<Vec<Authority>> {
         let statement = sql(
-            "SELECT k.hash, k.tenant_id, k.account_id, k.id, a.team, a.cost_center, k.scopes, a.models AS account_models, k.models AS key_models, k.networks,
+            "SELECT k.hash, k.tenant_id, k.account_id, k.id, a.team, a.cost_center, k.scopes, u.id AS user_id, a.models AS account_models, k.models AS key_models, k.networks,
                     least(k.expires_at, a.expires_at) AS expires_at, (k.disabled_at IS NOT NULL OR a.disabled_at IS NOT NULL) AS disabled
-             FROM api_key k JOIN service_account a ON a.tenant_id = k.tenant_id AND a.id = k.account_id",
+             FROM api_key k JOIN service_account a ON a.tenant_id = k.tenant_id AND a.id = k.account_id
+             LEFT JOIN app_user u ON u.tenant_id = a.tenant_id AND u.service_account_id = a.id",
             [],
         );
         let rows = AuthorityRow::find_by_statement(statement).all(self.system()).await.map_err(map)?;
@@ -117,7 +120,7 @@ impl<'a> SystemApiKeys<'a> {
         Self { tx }
     }
 
-    /// Adds a key.
+    /// Adds a key. With the first one that may chat, its account gets somebody who owns the chats.
     ///
     /// # Errors
     /// As for any statement.
@@ -141,6 +144,9 @@ impl<'a> SystemApiKeys<'a> {
             ],
         );
         self.tx.changed(run(self.tx.conn(), statement).await?);
+        if new.scopes.contains(&Scope::Chat) {
+            self.tx.users().create_for_account(tenant, new.account, new.created_at).await?;
+        }
         Ok(())
     }
 
@@ -243,6 +249,7 @@ struct AuthorityRow {
     team: String,
     cost_center: String,
     scopes: Vec<String>,
+    user_id: Option<Uuid>,
     account_models: Option<Vec<String>>,
     key_models: Option<Vec<String>>,
     networks: Vec<String>,
@@ -262,6 +269,7 @@ impl TryFrom<AuthorityRow> for Authority {
             team: row.team,
             cost_center: row.cost_center,
             scopes: row.scopes,
+            user: row.user_id.map(UserId),
             account_models: row.account_models,
             key_models: row.key_models,
             networks: row.networks,

@@ -9,7 +9,7 @@ use crate::{
 };
 use contract::{
     Millis,
-    ids::{BudgetId, NodeId, TenantId, UserId},
+    ids::{BudgetId, NodeId, TenantId},
     usage::{Money, OwnBudget},
 };
 use domain::{
@@ -171,15 +171,14 @@ impl<'a> Budgets<'a> {
         Self { tx }
     }
 
-    /// The budgets of a person, with what is spent of them at `at`. What others spend is nobody's business: budgets that they
-    /// share are not among them.
+    /// The budgets of one person, service account or key alone, with what is spent of them at `at`. `subject` is its id. What
+    /// others spend is nobody's business: budgets that they share are not among them.
     ///
     /// # Errors
     /// As for any statement.
-    pub async fn own(&self, user: UserId, at: Millis) -> Result<Vec<OwnBudget>> {
-        let person = user.to_string();
-        let which = "tenant_id = $1 AND level = 'user' AND (subject IS NULL OR subject = $2)";
-        let statement = sql(&select(which), [self.tx.tenant().0.into(), person.as_str().into()]);
+    pub async fn own(&self, level: Level, subject: &str, at: Millis) -> Result<Vec<OwnBudget>> {
+        let which = "tenant_id = $1 AND level = $3 AND (subject IS NULL OR subject = $2)";
+        let statement = sql(&select(which), [self.tx.tenant().0.into(), subject.into(), level.name().into()]);
         let rows: Vec<Row> = all(self.tx.conn(), statement).await?;
         let mut own = Vec::new();
         for budget in rows.into_iter().map(Budget::try_from) {
@@ -187,7 +186,7 @@ impl<'a> Budgets<'a> {
             let window = budget.period.window(budget.first_month, at)?;
             let statement = sql(
                 "SELECT spent FROM budget_period WHERE tenant_id = $1 AND budget_id = $2 AND subject = $3 AND starts_at = $4",
-                [self.tx.tenant().0.into(), budget.id.0.into(), person.as_str().into(), instant(window.starts_at)?.into()],
+                [self.tx.tenant().0.into(), budget.id.0.into(), subject.into(), instant(window.starts_at)?.into()],
             );
             let spent: Option<SpentRow> = one(self.tx.conn(), statement).await?;
             let currency = budget.currency.code().to_owned();

@@ -101,6 +101,30 @@ pub struct Settlement {
     pub at: Millis,
 }
 
+/// Whose uses a report is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    Person(UserId),
+    /// Of all keys that the service account has and had, whatever they asked for.
+    Program(ServiceAccountId),
+}
+
+impl Whose {
+    /// The ledger's column and what stands in it.
+    fn key(self) -> (&'static str, Uuid) {
+        match self {
+            Self::Person(user) => ("user_id", user.0),
+            Self::Program(account) => ("account_id", account.0),
+        }
+    }
+}
+
+impl From<UserId> for Whose {
+    fn from(user: UserId) -> Self {
+        Self::Person(user)
+    }
+}
+
 /// The ledger of one tenant.
 #[derive(Debug)]
 pub struct Usage<'a> {
@@ -112,12 +136,13 @@ impl<'a> Usage<'a> {
         Self { tx }
     }
 
-    /// What a person used, by calendar day (UTC) of the request, model and purpose; both days included,
+    /// What somebody used, by calendar day (UTC) of the request, model and purpose; both days included,
     /// newest day first. Open events are not in it: their figures are not known yet.
     ///
     /// # Errors
     /// As for any statement.
-    pub async fn report(&self, user: UserId, from: Date, to: Date) -> Result<Vec<UsageRow>> {
+    pub async fn report(&self, whose: impl Into<Whose>, from: Date, to: Date) -> Result<Vec<UsageRow>> {
+        let (column, id) = whose.into().key();
         let statement = sql(
             &format!(
                 "SELECT to_char(u.day, 'YYYY-MM-DD') AS day, u.model, u.purpose, sum(u.requests)::bigint AS requests,
@@ -126,24 +151,27 @@ impl<'a> Usage<'a> {
                  FROM {}
                  GROUP BY u.day, u.model, u.purpose, u.currency
                  ORDER BY u.day DESC, u.model, u.purpose, u.currency",
-                used("u.tenant_id = $1 AND u.user_id = $4")
+                used(&format!("u.tenant_id = $1 AND u.{column} = $4"))
             ),
-            [self.tx.tenant().0.into(), midnight(from).into(), (midnight(to) + time::Duration::DAY).into(), user.0.into()],
+            [self.tx.tenant().0.into(), midnight(from).into(), (midnight(to) + time::Duration::DAY).into(), id.into()],
         );
         let rows: Vec<ReportRow> = all(self.tx.conn(), statement).await?;
         rows.into_iter().map(UsageRow::try_from).collect()
     }
 
-    /// When the person's newest figure was settled; `None` without any.
+    /// When somebody's newest figure was settled; `None` without any.
     ///
     /// # Errors
     /// As for any statement.
-    pub async fn as_of(&self, user: UserId) -> Result<Option<Millis>> {
+    pub async fn as_of(&self, whose: impl Into<Whose>) -> Result<Option<Millis>> {
+        let (column, id) = whose.into().key();
         let statement = sql(
-            "SELECT greatest(
-               (SELECT max(settled_at) FROM usage_daily WHERE tenant_id = $1 AND user_id = $2),
-               (SELECT max(settled_at) FROM usage_event WHERE tenant_id = $1 AND user_id = $2 AND created_at >= $3)) AS settled_at",
-            [self.tx.tenant().0.into(), user.0.into(), first_open(self.tx.conn()).await?.into()],
+            &format!(
+                "SELECT greatest(
+                   (SELECT max(settled_at) FROM usage_daily WHERE tenant_id = $1 AND {column} = $2),
+                   (SELECT max(settled_at) FROM usage_event WHERE tenant_id = $1 AND {column} = $2 AND created_at >= $3)) AS settled_at"
+            ),
+            [self.tx.tenant().0.into(), id.into(), first_open(self.tx.conn()).await?.into()],
         );
         let newest: Option<Newest> = one(self.tx.conn(), statement).await?;
         Ok(newest.and_then(|newest| newest.settled_at).map(millis))

@@ -7,7 +7,7 @@ use crate::{
 use contract::{
     Millis,
     account::{Language, Profile, Role, Theme},
-    ids::{TenantId, UserId},
+    ids::{ServiceAccountId, TenantId, UserId},
 };
 use domain::{Error, Result};
 use sea_orm::FromQueryResult;
@@ -133,6 +133,21 @@ impl<'a> SystemUsers<'a> {
             );
             run(self.tx.conn(), statement).await?;
         }
+        Ok(())
+    }
+
+    /// Makes sure that somebody owns the chats of a service account: one whom nobody signs in as, without roles, e-mail and
+    /// name, with the account's own id, so that two that do it at once do the same.
+    ///
+    /// # Errors
+    /// As for any statement.
+    pub async fn create_for_account(&self, tenant: TenantId, account: ServiceAccountId, at: Millis) -> Result<()> {
+        let statement = sql(
+            "INSERT INTO app_user (tenant_id, id, service_account_id, email, name, follows_browser, created_at) VALUES ($1, $2, $2, '', '', TRUE, $3)
+             ON CONFLICT (tenant_id, id) DO NOTHING",
+            [tenant.0.into(), account.0.into(), instant(at)?.into()],
+        );
+        self.tx.changed(run(self.tx.conn(), statement).await?);
         Ok(())
     }
 

@@ -84,6 +84,7 @@ pub async fn program(test: &TestDb, tenant: &TestTenant) -> Actor {
         team: "Team".into(),
         cost_center: "4711".into(),
         scopes: vec![Scope::Inference],
+        user: None,
         models: None,
     };
     Actor::program(tenant.id, Arc::new(program), RequestId(Uuid::now_v7()))
