@@ -81,10 +81,10 @@ fn extension<T: Clone + Send + Sync + 'static>() -> Option<T> {
     with_context::<Parts, _>(|parts| parts.extensions.get::<T>().cloned()).flatten()
 }
 
-/// The signed-in person of this call, and what can be done in their name.
+/// Who calls (a person who signed in, or a program with a key), and what can be done in their name.
 ///
 /// # Errors
-/// `Unauthenticated` without a valid session.
+/// `Unauthenticated` without a valid session or key.
 pub async fn actor() -> Result<(Services, Actor), UiError> {
     let services = services()?;
     match maybe_actor() {
@@ -93,10 +93,21 @@ pub async fn actor() -> Result<(Services, Actor), UiError> {
     }
 }
 
-/// The signed-in person, if any.
+/// Who calls, if anybody.
 #[must_use]
 pub fn maybe_actor() -> Option<Actor> {
     extension::<Option<Actor>>().flatten()
+}
+
+/// Passes whoever comes without a key.
+///
+/// # Errors
+/// `Forbidden` for a program: signing in is for people.
+pub fn refuse_programs() -> Result<(), UiError> {
+    match maybe_actor() {
+        Some(actor) if actor.as_program().is_some() => Err(fail(Error::people_only())),
+        _ => Ok(()),
+    }
 }
 
 /// The services of this process.

@@ -63,11 +63,9 @@ impl FromServerFnError for UiError {
     fn from_server_fn_error(error: ServerFnErrorErr) -> Self {
         let problem = match error {
             ServerFnErrorErr::Request(_) => return Self::offline(),
-            ServerFnErrorErr::Args(_) | ServerFnErrorErr::MissingArg(_) => Problem::new(
-                ProblemKind::Invalid,
-                "malformed_request",
-                "The request could not be read: a field is missing or has another type.",
-            ),
+            ServerFnErrorErr::Args(text) | ServerFnErrorErr::MissingArg(text) => malformed(&text),
+            // The server reads requests; what a browser cannot read is an answer.
+            ServerFnErrorErr::Deserialization(text) if cfg!(feature = "ssr") => malformed(&text),
             // A proxy's error page, or a server of another version.
             ServerFnErrorErr::Deserialization(_) => Problem::new(
                 ProblemKind::Unavailable,
@@ -82,9 +80,19 @@ impl FromServerFnError for UiError {
     }
 }
 
+/// A request whose body is not what the function takes. Of serde's text only the name of a missing field is passed on, and
+/// where it was noticed.
+fn malformed(text: &str) -> Problem {
+    let place = text.rsplit_once(" at line ").map(|(_, place)| format!(" (line {place})")).unwrap_or_default();
+    let message = format!("The request could not be read{place}: a field is missing or has another type.");
+    let mut problem = Problem::new(ProblemKind::Invalid, "malformed_request", &message);
+    problem.field = text.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')).map(|(field, _)| field.to_owned());
+    problem
+}
+
 #[cfg(test)]
 mod tests {
-    use super::UiError;
+    use super::{UiError, malformed};
     use contract::problem::{Problem, ProblemKind};
     use server_fn::error::{FromServerFnError, ServerFnErrorErr};
 
@@ -95,6 +103,15 @@ mod tests {
         let error = UiError(problem);
         assert_eq!(UiError::de(error.ser()), error);
         assert!(error.is_at("password") && !error.is_at("email"));
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_read_says_what_is_missing_and_where() {
+        let problem = malformed("missing field `turn` at line 1 column 2");
+        assert_eq!((problem.kind, problem.field.as_deref()), (ProblemKind::Invalid, Some("turn")));
+        assert!(problem.message.contains("(line 1 column 2)"), "{problem}");
+        let other = malformed("invalid type: string \"secret\", expected a boolean at line 1 column 20");
+        assert!(other.field.is_none() && !other.message.contains("secret"), "{other}");
     }
 
     #[test]

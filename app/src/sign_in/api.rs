@@ -8,12 +8,13 @@ use server_fn::codec::Json;
 ///
 /// # Errors
 /// `Unauthenticated` for an unknown e-mail or a wrong password (indistinguishable),
-/// `QuotaExceeded` after too many attempts.
+/// `QuotaExceeded` after too many attempts; `Forbidden` with a key.
 #[server(prefix = "/ui", endpoint = "sign_in", input = Json, output = Json)]
 pub async fn sign_in(email: String, password: String) -> Result<(), UiError> {
     use crate::edge;
     use axum::http::header::USER_AGENT;
     use domain::secret::Secret;
+    edge::refuse_programs()?;
     let request = identity::SignIn {
         email,
         password: Secret::new(password),
@@ -29,7 +30,7 @@ pub async fn sign_in(email: String, password: String) -> Result<(), UiError> {
 /// Ends this browser's session. Does nothing without one.
 ///
 /// # Errors
-/// `Internal` if the session could not be ended.
+/// `Internal` if the session could not be ended; `Forbidden` with a key.
 #[server(prefix = "/ui", endpoint = "sign_out", input = Json, output = Json)]
 pub async fn sign_out() -> Result<(), UiError> {
     use crate::edge;

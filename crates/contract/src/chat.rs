@@ -21,11 +21,13 @@ pub const MESSAGES_PER_PAGE: u32 = 40;
 
 /// A row of the side bar.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ConversationSummary {
     pub id: ConversationId,
     pub title: String,
     pub pinned: bool,
     pub archived: bool,
+    #[cfg_attr(feature = "openapi", schema(value_type = i64))]
     pub updated_at: Millis,
     /// An answer is being made right now.
     pub running: bool,
@@ -33,6 +35,7 @@ pub struct ConversationSummary {
 
 /// A conversation's settings, without its messages.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Conversation {
     pub id: ConversationId,
     pub title: String,
@@ -42,12 +45,15 @@ pub struct Conversation {
     pub model: Option<String>,
     pub system_prompt: String,
     pub sampling: Sampling,
+    #[cfg_attr(feature = "openapi", schema(value_type = i64))]
     pub created_at: Millis,
+    #[cfg_attr(feature = "openapi", schema(value_type = i64))]
     pub updated_at: Millis,
 }
 
 /// The chat page: the conversation and the newest page of its active path.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ConversationView {
     pub conversation: Conversation,
     pub messages: MessagePage,
@@ -57,6 +63,7 @@ pub struct ConversationView {
 
 /// Part of the active path, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MessagePage {
     pub messages: Vec<Message>,
     /// Messages of the path before the first one here; 0 at the start of the conversation.
@@ -64,6 +71,7 @@ pub struct MessagePage {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum MessageRole {
     User,
@@ -72,6 +80,7 @@ pub enum MessageRole {
 
 /// How far an answer came. Questions are always `Complete`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum MessageStatus {
     /// The turn has not ended.
@@ -85,6 +94,7 @@ pub enum MessageStatus {
 
 /// One question or answer on the active path.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Message {
     pub id: MessageId,
     pub parent: Option<MessageId>,
@@ -101,6 +111,7 @@ pub struct Message {
     /// Rules that let what was sent for this answer pass, and warn of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    #[cfg_attr(feature = "openapi", schema(value_type = i64))]
     pub created_at: Millis,
 }
 
@@ -113,6 +124,7 @@ pub fn is_refused(error: Option<&str>, content: &str) -> bool {
 
 /// Tokens and speed of one answer, from the worker's own counters.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AnswerStats {
     pub model: String,
     pub prompt_tokens: u32,
@@ -129,6 +141,7 @@ pub struct AnswerStats {
 
 /// A text that came with a question. The content is fetched by its own route.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Attachment {
     pub id: AttachmentId,
     pub name: String,
@@ -137,12 +150,14 @@ pub struct Attachment {
 
 /// An attachment on its way to the server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct NewAttachment {
     pub name: String,
     pub content: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Rating {
     pub value: RatingValue,
     #[serde(default)]
@@ -150,6 +165,7 @@ pub struct Rating {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RatingValue {
     Up,
@@ -158,6 +174,7 @@ pub enum RatingValue {
 
 /// Ask a question. Sends only the new turn, never the history.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StartTurn {
     /// `None` starts a new conversation.
     pub conversation: Option<ConversationId>,
@@ -173,6 +190,7 @@ pub struct StartTurn {
 
 /// Ask in a temporary chat: nothing of it is stored, so the caller sends what came before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StartTemporaryTurn {
     /// Oldest first; the last one is the question.
     pub messages: Vec<TemporaryMessage>,
@@ -181,6 +199,7 @@ pub struct StartTemporaryTurn {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TemporaryMessage {
     pub role: MessageRole,
     pub content: String,
@@ -193,6 +212,7 @@ pub struct TemporaryMessage {
 
 /// Model, system prompt and sampling of a chat.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct ConversationSettings {
     pub model: Option<String>,
@@ -202,6 +222,7 @@ pub struct ConversationSettings {
 
 /// A turn that runs on the server now; follow it at `/ui/turns/{turn}/events`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StartedTurn {
     pub turn: TurnId,
     pub conversation: ConversationId,
@@ -215,6 +236,7 @@ pub struct StartedTurn {
 ///
 /// Applying an event twice does no harm: `at` says where in the answer the text belongs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum TurnEvent {
     /// Waiting for a slot; `place` 0 means next. `wait_ms`: about how long, once the worker knows.
@@ -240,6 +262,7 @@ pub enum TurnEvent {
 
 /// Changes to a conversation; `None` leaves a field as it is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct ConversationChange {
     pub title: Option<String>,
@@ -250,6 +273,7 @@ pub struct ConversationChange {
 
 /// A hit of the full-text search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SearchHit {
     pub conversation: ConversationId,
     pub message: MessageId,
@@ -257,10 +281,12 @@ pub struct SearchHit {
     pub role: MessageRole,
     /// Text around the hit, cut into plain and matching pieces.
     pub snippet: Vec<SnippetPart>,
+    #[cfg_attr(feature = "openapi", schema(value_type = i64))]
     pub created_at: Millis,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SnippetPart {
     pub text: String,
     pub hit: bool,
@@ -268,27 +294,33 @@ pub struct SnippetPart {
 
 /// A row of the prompt history: a question the user once asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PromptEntry {
     pub message: MessageId,
     pub conversation: ConversationId,
     pub title: String,
     pub content: String,
+    #[cfg_attr(feature = "openapi", schema(value_type = i64))]
     pub created_at: Millis,
 }
 
 /// Filter of the prompt history; empty matches all.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct PromptFilter {
     /// Words that must occur.
     pub query: String,
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<i64>))]
     pub from: Option<Millis>,
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<i64>))]
     pub to: Option<Millis>,
     pub conversation: Option<ConversationId>,
 }
 
 /// What an import did.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Imported {
     pub conversations: u32,
     pub messages: u32,

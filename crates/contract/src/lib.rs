@@ -1,6 +1,6 @@
 //! Words shared by server and browser: ids, data transfer objects, turn events, problems.
 //!
-//! Rules of this crate: serde only, no I/O, fixed-width integers (`usize` differs between wasm32
+//! Rules of this crate: serde only (and behind the feature `openapi` the types' schemas), no I/O, fixed-width integers (`usize` differs between wasm32
 //! and the server), instants as Unix milliseconds in UTC ([`Millis`]), so that neither side needs
 //! a calendar to read the other.
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A model that the caller may use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ModelInfo {
     /// The name used in requests and in the ledger, e.g. `qwen2.5-coder-1.5b-instruct`.
     pub id: String,
@@ -21,6 +22,7 @@ pub struct ModelInfo {
 
 /// Sampling parameters; `None` means the model's default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Sampling {
     /// 0.0–2.0; 0 is greedy.

@@ -16,6 +16,7 @@ pub fn is_refusal(code: &str) -> bool {
 
 /// The meaning of a failure, one for each variant of `domain::Error`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemKind {
     /// Not signed in, or the session ended.
@@ -57,6 +58,7 @@ impl ProblemKind {
 
 /// A failure as the client sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
     pub kind: ProblemKind,
     /// A stable, machine-readable reason within the kind, e.g. `password_too_short`.

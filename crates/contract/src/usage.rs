@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// Why a model was used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Purpose {
     /// An answer in a chat.
@@ -41,6 +42,7 @@ impl Purpose {
 
 /// Days are calendar days in UTC, both ends included, `YYYY-MM-DD`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct UsageRange {
     pub from: String,
     pub to: String,
@@ -48,6 +50,7 @@ pub struct UsageRange {
 
 /// A sum of money.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Money {
     /// ISO 4217.
     pub currency: String,
@@ -57,6 +60,7 @@ pub struct Money {
 
 /// One day × model × purpose × currency.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct UsageRow {
     /// `YYYY-MM-DD`, UTC.
     pub day: String,
@@ -73,11 +77,13 @@ pub struct UsageRow {
 
 /// A budget of a person, a service account or a key alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OwnBudget {
     pub amount: Money,
     /// In the same currency; a second or two old.
     pub spent: Money,
     /// When it begins anew; `None`: never.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<i64>))]
     pub ends_at: Option<Millis>,
     /// What it does not cover is refused.
     pub hard: bool,
@@ -85,11 +91,13 @@ pub struct OwnBudget {
 
 /// The usage tab.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct UsageReport {
     pub range: UsageRange,
     pub rows: Vec<UsageRow>,
     /// Those of now, whatever the range.
     pub budgets: Vec<OwnBudget>,
     /// When the newest figure was settled; `None` without any.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<i64>))]
     pub as_of: Option<Millis>,
 }

@@ -30,8 +30,9 @@ impl FromRequestParts<Gateway> for Caller {
     }
 }
 
-/// OpenAI's clients send a bearer token, Anthropic's `x-api-key`.
-fn key(headers: &HeaderMap) -> Option<&str> {
+/// The key that a request comes with: OpenAI's clients send a bearer token, Anthropic's `x-api-key`. It may be none of ours.
+#[must_use]
+pub fn key(headers: &HeaderMap) -> Option<&str> {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
         let (scheme, key) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())

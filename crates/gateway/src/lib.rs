@@ -30,6 +30,7 @@ mod sse;
 mod usage;
 
 pub use batches::BatchLines;
+pub use caller::key;
 
 use axum::{
     Router,
@@ -38,7 +39,7 @@ use axum::{
     routing::{MethodRouter, delete, get, post},
 };
 use identity::Identity;
-pub use openapi::document;
+pub use openapi::{FUNCTIONS_VERSION, PEOPLE_ONLY, document, is_function};
 use services::Services;
 
 /// Largest body of a request, in bytes. A conversation of 100,000 tokens has about half a megabyte; images are larger.

@@ -2,11 +2,15 @@
 //!
 //! Each route's module says what its operation is ([`Described`]); a test compares [`OPERATIONS`] with the router.
 
+mod arguments;
 mod described;
+mod functions;
 
 use crate::{anthropic, batches, chat, completions, embeddings, files, models, moderations, rerank, responses};
+use contract::key::Scope;
 pub use described::Described;
 use described::Schemas;
+pub use functions::{FUNCTIONS_VERSION, PEOPLE_ONLY, is_function};
 use std::sync::LazyLock;
 use utoipa::{
     ToSchema,
@@ -27,19 +31,23 @@ const X_API_KEY: &str = "x-api-key";
 enum Face {
     OpenAi,
     Anthropic,
+    /// The interface's own server functions.
+    Function,
 }
 
 /// Method, path as the document writes it, tag, and what the route's module says.
 type Operation = (HttpMethod, &'static str, &'static str, fn(Described) -> Described);
 
 /// Tags in their order, with what they stand for.
-const TAGS: [(&str, &str); 6] = [
+const TAGS: [(&str, &str); 8] = [
     ("Chat", "Answers in conversations, in OpenAI's form."),
     ("Responses", "Answers that are kept and can be asked for again, in OpenAI's form."),
     ("Messages", "Answers in Anthropic's form."),
     ("Vectors", "Embeddings and rerankers."),
     ("Batches", "Many requests in a file, answered when there is room, and the files themselves."),
     ("Models", "What there is, and what the guardrails say."),
+    (functions::CHATS, functions::ABOUT_CHATS),
+    (functions::USAGE, "What all keys of the service account used and what it cost, in the interface's form."),
 ];
 
 /// Every operation below `/v1`.
@@ -71,7 +79,8 @@ const OPERATIONS: &[Operation] = &[
 
 const ABOUT: &str = "Programs that speak OpenAI's API, or Anthropic's, work by changing base URL and key. Keys (`sk-kontor-…`) belong to \
                      service accounts. Fields that nobody knows are ignored and named in the header `x-kontor-ignored-fields`; with the \
-                     request header `x-kontor-strict: true` they are refused.";
+                     request header `x-kontor-strict: true` they are refused. What the interface itself calls, below `/ui`, takes keys \
+                     as well, and has names, bodies and errors of its own.";
 
 static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(|| made().0);
 
@@ -86,7 +95,11 @@ fn made() -> (OpenApi, Schemas) {
     let (mut paths, mut schemas) = (Paths::new(), Schemas::new());
     for (method, path, tag, describe) in OPERATIONS {
         let face = if path.starts_with("/v1/messages") { Face::Anthropic } else { Face::OpenAi };
-        let operation = describe(Described::new(face, tag)).finish(&mut schemas);
+        let operation = describe(Described::new(face, tag, Scope::Inference)).finish(&mut schemas);
+        paths.add_path_operation(path, vec![method.clone()], operation);
+    }
+    for (method, path, scope, describe) in functions::OPERATIONS {
+        let operation = describe(Described::new(Face::Function, functions::tag(*scope), *scope)).finish(&mut schemas);
         paths.add_path_operation(path, vec![method.clone()], operation);
     }
     let mut components = Components::new();
@@ -133,6 +146,7 @@ pub fn list_of<T: ToSchema>() -> Array {
 mod tests {
     use super::made;
     use crate::ROUTES;
+    use contract::key::Scope;
     use serde_json::Value;
     use std::collections::{BTreeMap, BTreeSet};
 
@@ -159,6 +173,7 @@ mod tests {
             .as_object()
             .unwrap()
             .iter()
+            .filter(|(path, _)| !super::is_function(path))
             .flat_map(|(path, item)| item.as_object().unwrap().keys().map(move |method| (method.clone(), path.clone())))
             .collect();
         assert_eq!(
@@ -209,9 +224,13 @@ mod tests {
                     assert!(operation[field].as_str().is_some_and(|text| !text.is_empty()), "{at} has no {field}");
                 }
                 assert!(operation["tags"].as_array().unwrap().iter().all(|tag| tags.contains(tag.as_str().unwrap())), "{at}");
-                assert!(!operation["security"].as_array().unwrap().is_empty(), "{at} needs no key");
+                let keys = operation["security"].as_array().unwrap();
+                assert_eq!(keys.len(), 2, "{at} takes a key in two ways");
+                for scopes in keys.iter().flat_map(|key| key.as_object().unwrap().values()) {
+                    assert!(Scope::named(scopes[0].as_str().unwrap()).is_some(), "{at}: {scopes}");
+                }
                 let answer = &operation["responses"]["200"]["content"];
-                let is_file = answer["application/octet-stream"].is_object();
+                let is_file = ["application/octet-stream", "text/event-stream", "text/csv"].iter().any(|kind| answer[*kind].is_object());
                 assert!(answer["application/json"]["schema"].is_object() || is_file, "{at}");
                 for status in ["401", "403", "429", "500"] {
                     assert!(operation["responses"][status]["content"]["application/json"]["schema"].is_object(), "{at}: {status}");

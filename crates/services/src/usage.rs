@@ -32,8 +32,8 @@ impl UsageReports {
         actor.may(Action::SeeOwnUsage)?;
         let (whose, budgeted) = match actor.as_program() {
             Some(program) => {
-                let of = [(Level::ServiceAccount, program.account.to_string()), (Level::Key, program.key.to_string())];
-                (Whose::Program(program.account), of.to_vec())
+                let subjects = vec![(Level::ServiceAccount, program.account.to_string()), (Level::Key, program.key.to_string())];
+                (Whose::Program(program.account), subjects)
             }
             None => {
                 let user = actor.user()?;

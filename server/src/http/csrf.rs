@@ -2,7 +2,8 @@
 //!
 //! Server functions check neither origin nor content type, so a foreign form could reach them with the
 //! visitor's cookie. Here a write needs a same-origin mark that scripts cannot forge (`Sec-Fetch-Site`, or
-//! `Origin` from older browsers) and a content type that no form can send.
+//! `Origin` from older browsers) and a content type that no form can send. A program that was let in by its key needs no mark:
+//! no browser adds a key by itself, and its cookie was not looked at.
 
 use super::{problem, request_id};
 use axum::{
@@ -12,6 +13,7 @@ use axum::{
     response::Response,
 };
 use contract::problem::ProblemKind;
+use domain::Actor;
 use std::sync::Arc;
 
 /// The host of the public address, for installations whose proxy rewrites `Host`.
@@ -33,7 +35,8 @@ pub async fn protect(State(public): State<PublicHost>, request: Request, next: N
         return next.run(request).await;
     }
     let id = request_id::of(request.extensions());
-    if !same_origin(request.headers(), request.uri(), &public) {
+    let by_key = request.extensions().get::<Option<Actor>>().and_then(Option::as_ref).is_some_and(|actor| actor.as_program().is_some());
+    if !by_key && !same_origin(request.headers(), request.uri(), &public) {
         let message = "This call did not come from a page of this site.";
         return problem::refuse(StatusCode::FORBIDDEN, ProblemKind::Forbidden, "cross_site", message, id);
     }

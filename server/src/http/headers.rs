@@ -7,8 +7,11 @@ use axum::{
     middleware::Next,
     response::Response,
 };
+use gateway::{FUNCTIONS_VERSION, is_function};
 use leptos::{nonce::use_nonce, prelude::use_context};
 use leptos_axum::ResponseOptions;
+
+const X_KONTOR_VERSION: HeaderName = HeaderName::from_static("x-kontor-version");
 
 /// For everything that is not a page: such a response has nothing to load.
 const BARE_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
@@ -29,6 +32,16 @@ pub async fn secure(request: Request, next: Next) -> Response {
         headers.insert(name, HeaderValue::from_static(value));
     }
     headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(BARE_POLICY));
+    response
+}
+
+/// Tells below `/ui/` which version of names, bodies and results this is, whatever the answer.
+pub async fn version(request: Request, next: Next) -> Response {
+    let function = is_function(request.uri().path());
+    let mut response = next.run(request).await;
+    if function {
+        response.headers_mut().insert(X_KONTOR_VERSION, HeaderValue::from_static(FUNCTIONS_VERSION));
+    }
     response
 }
 

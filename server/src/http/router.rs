@@ -41,7 +41,7 @@ pub const PLAIN_ROUTES: &[PlainRoute] = &[
 /// Builds the whole router.
 ///
 /// Order of the layers, outermost first: request id and metrics, panics, security headers, compression;
-/// then for everything but static files and health: proxy address, session, CSRF, size, sign-in.
+/// then for everything but static files and health: proxy address, version, session or key, CSRF, size, sign-in.
 ///
 /// # Errors
 /// The site's folder cannot be listed.
@@ -57,7 +57,8 @@ pub fn router(site: &Site, state: &AppState) -> std::io::Result<Router> {
         // Ours is by route; axum's own would cut every body at 2 MB.
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(state.public_host.clone(), csrf::protect))
-        .layer(from_fn_with_state(state.identity.clone(), authenticate));
+        .layer(from_fn_with_state(state.identity.clone(), authenticate))
+        .layer(from_fn(headers::version));
     if state.trust_proxy {
         behind_session = behind_session.layer(from_fn(believe_proxy));
     }

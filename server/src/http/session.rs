@@ -1,30 +1,53 @@
-//! From cookie to `Actor`, and the way to the sign-in page for those without one.
+//! From cookie or key to `Actor`, and the way to the sign-in page for those without one.
 
 use super::{problem::Failure, request_id};
 use app::edge::SESSION_COOKIE;
 use axum::{
     extract::{ConnectInfo, Request, State},
-    http::{HeaderMap, Method, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Redirect, Response},
 };
 use domain::Actor;
-use identity::Identity;
+use gateway::is_function;
+use identity::{Identity, KEY_PREFIX};
 use std::net::{IpAddr, SocketAddr};
 
-/// Puts `Option<Actor>` into the request's extensions. A database that does not answer is an error, not a
-/// sign-out.
+/// Puts `Option<Actor>` into the request's extensions: the person of the cookie or, below `/ui/`, the program of the key. Who
+/// sends a key is that program and nobody else, whatever cookie comes along; a wrong key is refused here. A database that does
+/// not answer is an error, not a sign-out.
 pub async fn authenticate(State(identity): State<Identity>, mut request: Request, next: Next) -> Response {
     let id = request_id::of(request.extensions());
-    let actor = match cookie(request.headers()) {
-        None => None,
-        Some(token) => match identity.authenticate(token, id).await {
-            Ok(actor) => actor,
-            Err(error) => return Failure::new(error, id).into_response(),
-        },
+    let (key, token) = (key(&request), cookie(request.headers()));
+    let by_key = key.is_some();
+    let actor = match (key, token) {
+        (Some(key), _) => {
+            let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip());
+            identity.authenticate_key(key, address, id).await.map(Some)
+        }
+        (None, Some(token)) => identity.authenticate(token, id).await,
+        (None, None) => Ok(None),
     };
-    request.extensions_mut().insert::<Option<Actor>>(actor);
-    next.run(request).await
+    match actor {
+        Ok(actor) => {
+            request.extensions_mut().insert::<Option<Actor>>(actor);
+            next.run(request).await
+        }
+        Err(error) => {
+            let mut response = Failure::new(error, id).into_response();
+            if by_key && response.status() == StatusCode::UNAUTHORIZED {
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            response
+        }
+    }
+}
+
+/// The key of a call to what the interface itself calls; pages are for people. A token that some proxy adds to what browsers
+/// send is no key of ours: there the cookie counts.
+fn key(request: &Request) -> Option<&str> {
+    let key = gateway::key(request.headers()).filter(|_| is_function(request.uri().path()))?;
+    (key.starts_with(KEY_PREFIX) || cookie(request.headers()).is_none()).then_some(key)
 }
 
 /// Pages are for people who signed in; others go to the sign-in page and come back afterwards. Who is signed in
@@ -32,7 +55,7 @@ pub async fn authenticate(State(identity): State<Identity>, mut request: Request
 pub async fn require_sign_in(request: Request, next: Next) -> Response {
     let signed_in = request.extensions().get::<Option<Actor>>().is_some_and(Option::is_some);
     let path = request.uri().path();
-    let page = matches!(*request.method(), Method::GET | Method::HEAD) && !path.starts_with("/ui/");
+    let page = matches!(*request.method(), Method::GET | Method::HEAD) && !is_function(path);
     if page && signed_in && path == "/sign-in" {
         return Redirect::to("/").into_response();
     }

@@ -1,7 +1,8 @@
 //! One operation, while its module says what it is.
 
-use super::{BEARER, Face, X_API_KEY};
+use super::{BEARER, FUNCTIONS_VERSION, Face, X_API_KEY, list_of};
 use crate::{anthropic, failure, paging::List};
+use contract::{key::Scope, page::Page, problem::Problem};
 use serde_json::Value;
 use utoipa::{
     PartialSchema, ToSchema,
@@ -14,6 +15,7 @@ use utoipa::{
 };
 
 const JSON: &str = "application/json";
+const PROBLEM: &str = "application/problem+json";
 const FORM: &str = "multipart/form-data";
 const BYTES: &str = "application/octet-stream";
 const EVENT_STREAM: &str = "text/event-stream";
@@ -29,12 +31,15 @@ const ALWAYS: &[(u16, &str)] = &[
     (500, "It is our fault. The log has more under the request's id."),
     (503, "What is needed is not ready; `retry-after` says when to try again."),
 ];
+/// What 429 means where it is a server function that says so.
+const FUNCTION_LIMIT: &str = "A limit is reached; `retry-after` says when to try again, if waiting helps.";
 /// The same for some.
 const SOMETIMES: &[(u16, &str)] = &[
     (400, "The request makes no sense, or a guardrail refuses it. The field at fault is named."),
     (404, "There is no such thing, or this key may not use it."),
     (409, "It is in a state that does not allow this."),
     (413, "The request is too large."),
+    (415, "The content type is not `application/json`."),
     (529, "What is needed is not ready; `retry-after` says when to try again."),
 ];
 
@@ -49,18 +54,23 @@ pub struct Described {
 }
 
 impl Described {
-    pub(super) fn new(face: Face, tag: &str) -> Self {
-        let key = |name: &str| SecurityRequirement::new(name, Vec::<String>::new());
+    pub(super) fn new(face: Face, tag: &str, scope: Scope) -> Self {
+        let key = |name: &str| SecurityRequirement::new(name, [scope.name()]);
         // Each is taken by every route; the first is what the face's clients send.
         let keys = match face {
-            Face::OpenAi => [key(BEARER), key(X_API_KEY)],
+            Face::OpenAi | Face::Function => [key(BEARER), key(X_API_KEY)],
             Face::Anthropic => [key(X_API_KEY), key(BEARER)],
         };
         let id = HeaderBuilder::new().description(Some("Under it the log has the request.")).build();
+        let mut answer = ResponseBuilder::new().header("x-request-id", id);
+        if face == Face::Function {
+            let text = format!("The version of the server functions, `{FUNCTIONS_VERSION}`.");
+            answer = answer.header("x-kontor-version", HeaderBuilder::new().description(Some(text)).build());
+        }
         Self {
             face,
             operation: OperationBuilder::new().tag(tag).securities(Some(keys)),
-            answer: ResponseBuilder::new().header("x-request-id", id),
+            answer,
             fails: Vec::new(),
             schemas: Schemas::new(),
         }
@@ -73,13 +83,23 @@ impl Described {
     }
 
     /// A body, with an example.
-    pub fn reads<T: ToSchema>(mut self, example: Value) -> Self {
+    pub fn reads<T: ToSchema>(self, example: Value) -> Self {
+        self.body::<T>(example)
+            .parameter(ParameterIn::Header, "x-kontor-strict", Object::with_type(Type::Boolean), "Refuse fields that nobody knows.")
+            .fails(&[400, 404, 413])
+    }
+
+    /// The arguments of a server function by their names, with an example.
+    pub fn takes<T: ToSchema>(self, example: Value) -> Self {
+        self.body::<T>(example).fails(&[400, 413, 415])
+    }
+
+    fn body<T: ToSchema>(mut self, example: Value) -> Self {
         let schema = self.refer::<T>();
         let content = ContentBuilder::new().schema(Some(schema)).example(Some(example)).build();
         let body = RequestBodyBuilder::new().content(JSON, content).required(Some(Required::True)).build();
         self.operation = self.operation.request_body(Some(body));
-        self.parameter(ParameterIn::Header, "x-kontor-strict", Object::with_type(Type::Boolean), "Refuse fields that nobody knows.")
-            .fails(&[400, 404, 413])
+        self
     }
 
     /// A form with a file.
@@ -121,6 +141,40 @@ impl Described {
         self.schemas.push((name.clone(), List::<T>::schema()));
         self.answer = self.answer.description(text).content(JSON, Content::new(Some(Ref::from_schema_name(name))));
         self
+    }
+
+    /// A list of these, with status 200.
+    pub fn answers_list<T: ToSchema>(mut self, text: &str) -> Self {
+        self.refer::<T>();
+        self.answer = self.answer.description(text).content(JSON, Content::new(Some(list_of::<T>())));
+        self
+    }
+
+    /// JSON's `null`, with status 200.
+    pub fn answers_nothing(mut self) -> Self {
+        self.answer = self.answer.description("It is done.").content(JSON, Content::new(Some(Object::with_type(Type::Null))));
+        self
+    }
+
+    /// A page of a list that goes on behind its `next`, with status 200.
+    pub fn answers_cursor_page<T: ToSchema>(mut self, text: &str) -> Self {
+        self.refer::<T>();
+        let name = format!("{}Page", T::name());
+        self.schemas.push((name.clone(), Page::<T>::schema()));
+        self.answer = self.answer.description(text).content(JSON, Content::new(Some(Ref::from_schema_name(name))));
+        self
+    }
+
+    /// A text of this kind, with status 200.
+    pub fn answers_text(mut self, kind: &str, text: &str) -> Self {
+        self.answer = self.answer.description(text).content(kind, Content::new(Some(Object::with_type(Type::String))));
+        self
+    }
+
+    /// Events that hold these, with status 200.
+    pub fn follows<T: ToSchema>(mut self, text: &str) -> Self {
+        self.answer = self.answer.description(text);
+        self.streams::<T>()
     }
 
     /// A file as it is, with status 200.
@@ -195,12 +249,16 @@ impl Described {
         let error = match self.face {
             Face::OpenAi => self.refer::<failure::Envelope<'_>>(),
             Face::Anthropic => self.refer::<anthropic::Told>(),
+            Face::Function => self.refer::<Problem>(),
         };
         // Anthropic has a status of its own for this.
         let fails = if self.face == Face::Anthropic { [self.fails.as_slice(), &[529]].concat() } else { self.fails };
-        let always = ALWAYS.iter().filter(|(status, _)| self.face == Face::OpenAi || *status != 503);
+        let always = ALWAYS.iter().filter(|(status, _)| self.face != Face::Anthropic || *status != 503);
         let sometimes = SOMETIMES.iter().filter(|(status, _)| fails.contains(status));
-        let failure = |(status, text): &(u16, &str)| (status.to_string(), refusal(text, &error));
+        let failure = |(status, text): &(u16, &str)| {
+            let text = if self.face == Face::Function && *status == 429 { FUNCTION_LIMIT } else { text };
+            (status.to_string(), refusal(text, &error, self.face))
+        };
         let mut operation = self.operation.response("200", self.answer);
         for (status, response) in always.chain(sometimes).map(failure) {
             operation = operation.response(status, response);
@@ -210,6 +268,11 @@ impl Described {
     }
 }
 
-fn refusal(text: &str, error: &Ref) -> Response {
-    ResponseBuilder::new().description(text).content(JSON, Content::new(Some(error.clone()))).build()
+fn refusal(text: &str, error: &Ref, face: Face) -> Response {
+    let response = ResponseBuilder::new().description(text).content(JSON, Content::new(Some(error.clone())));
+    match face {
+        Face::OpenAi | Face::Anthropic => response.build(),
+        // What is refused before the function is asked comes with this content type.
+        Face::Function => response.content(PROBLEM, Content::new(Some(error.clone()))).build(),
+    }
 }
