@@ -75,7 +75,10 @@ impl FromServerFnError for UiError {
             _ => Problem::new(ProblemKind::Internal, "internal", "Something went wrong on our side."),
         };
         #[cfg(feature = "ssr")]
-        crate::edge::set_status(problem.kind.status());
+        let problem = {
+            crate::edge::set_status(problem.kind.status());
+            Problem { request_id: Some(crate::edge::request_id().to_string()), ..problem }
+        };
         Self(problem)
     }
 }

@@ -8,6 +8,7 @@ pub mod money;
 use audit::ExportAuditArgs;
 use cache::CacheCommand;
 use clap::{Args, Parser, Subcommand};
+use contract::key::Scope;
 use guardrails::GuardrailsCommand;
 use money::MoneyCommand;
 use std::path::PathBuf;
@@ -255,6 +256,10 @@ pub enum AdminCommand {
         /// What the key is called, to tell it from others.
         #[arg(long, default_value = "")]
         name: String,
+        /// What it opens; may be given more than once: inference (everything under /v1), chat (chats that the service account
+        /// owns, under /ui) or usage (what the account used, under /ui).
+        #[arg(long = "scope", value_parser = scope, default_value = "inference")]
+        scopes: Vec<Scope>,
         /// Only this model; may be given more than once.
         #[arg(long = "model")]
         models: Vec<String>,
@@ -326,4 +331,8 @@ impl From<RoleArg> for contract::account::Role {
             RoleArg::SystemAdmin => Self::SystemAdmin,
         }
     }
+}
+
+fn scope(text: &str) -> Result<Scope, String> {
+    money::named(Scope::ALL, Scope::name, text)
 }

@@ -118,7 +118,7 @@ fn period(text: &str) -> Result<Period, String> {
 }
 
 /// The one of this name, written with hyphens as everything on the command line.
-fn named<T: Copy>(all: impl IntoIterator<Item = T>, name: impl Fn(T) -> &'static str, text: &str) -> Result<T, String> {
+pub(super) fn named<T: Copy>(all: impl IntoIterator<Item = T>, name: impl Fn(T) -> &'static str, text: &str) -> Result<T, String> {
     let names: Vec<(String, T)> = all.into_iter().map(|one| (name(one).replace('_', "-"), one)).collect();
     let known = names.iter().find(|(name, _)| name == text).map(|(_, one)| *one);
     known.ok_or_else(|| format!("possible values: {}", names.into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ")))

@@ -11,8 +11,6 @@ use gateway::{FUNCTIONS_VERSION, is_function};
 use leptos::{nonce::use_nonce, prelude::use_context};
 use leptos_axum::ResponseOptions;
 
-const X_KONTOR_VERSION: HeaderName = HeaderName::from_static("x-kontor-version");
-
 /// For everything that is not a page: such a response has nothing to load.
 const BARE_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 
@@ -40,7 +38,7 @@ pub async fn version(request: Request, next: Next) -> Response {
     let function = is_function(request.uri().path());
     let mut response = next.run(request).await;
     if function {
-        response.headers_mut().insert(X_KONTOR_VERSION, HeaderValue::from_static(FUNCTIONS_VERSION));
+        response.headers_mut().insert("x-kontor-version", HeaderValue::from_static(FUNCTIONS_VERSION));
     }
     response
 }

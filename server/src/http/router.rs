@@ -46,7 +46,7 @@ pub const PLAIN_ROUTES: &[PlainRoute] = &[
 /// # Errors
 /// The site's folder cannot be listed.
 pub fn router(site: &Site, state: &AppState) -> std::io::Result<Router> {
-    let (open, personal): (Vec<_>, Vec<_>) = PLAIN_ROUTES.iter().partition(|(_, path, _)| !path.starts_with("/ui/"));
+    let (open, personal): (Vec<_>, Vec<_>) = PLAIN_ROUTES.iter().partition(|(_, path, _)| !gateway::is_function(path));
     let mount = |routes: Vec<&PlainRoute>| {
         routes.into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler())).with_state(state.clone())
     };

@@ -57,7 +57,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("opentelemetry_sdk", &["telemetry"]),
     ("argon2", &["identity"]),
     ("figment", &["server"]),
-    ("utoipa", &["gateway"]),
+    ("utoipa", &["contract", "gateway"]),
     ("clap", &["server", "bench"]),
 ];
 

@@ -2,7 +2,7 @@
 
 use super::{BY, output::Output};
 use crate::{AnyError, cli::AdminCommand};
-use contract::{Millis, key::Scope};
+use contract::Millis;
 use domain::{Clock, SystemClock};
 use identity::{Identity, MadeKey, NewAccount, NewKey};
 use serde_json::{Value, json};
@@ -41,10 +41,10 @@ pub async fn execute(identity: &Identity, command: AdminCommand) -> Result<Outpu
             identity.disable_service_account(BY, tenant, account.id, !undo).await?;
             Ok(Output::new(format!("{} {name}.", done(undo)), json!({ "id": account.id, "disabled": !undo })))
         }
-        AdminCommand::CreateKey { tenant, account, name, models, networks, days } => {
+        AdminCommand::CreateKey { tenant, account, name, scopes, models, networks, days } => {
             let tenant = identity.tenant_by_slug(BY, &tenant).await?;
             let account = identity.service_account(BY, tenant, &account).await?;
-            let new = NewKey { name, scopes: vec![Scope::Inference], models: some(models), networks, expires_at: days.map(end_of) };
+            let new = NewKey { name, scopes, models: some(models), networks, expires_at: days.map(end_of) };
             Ok(show(&identity.create_key(BY, tenant, account.id, new).await?, ""))
         }
         AdminCommand::DisableKey { id, undo } => {
@@ -71,7 +71,11 @@ async fn list(identity: &Identity, tenant: &str) -> Result<Output, AnyError> {
     for account in identity.service_accounts(BY, tenant).await? {
         let keys = identity.keys(BY, tenant, account.id).await?;
         lines.push(format!("{}{}  {}", account.name, state(account.disabled_at, account.expires_at), account.purpose));
-        lines.extend(keys.iter().map(|key| format!("  {}  …{}{}  {}", key.id, key.hint, state(key.disabled_at, key.expires_at), key.name)));
+        let line = |key: &ApiKey| {
+            let scopes = key.scopes.iter().map(|scope| scope.name()).collect::<Vec<_>>().join(", ");
+            format!("  {}  …{}{}  {scopes}  {}", key.id, key.hint, state(key.disabled_at, key.expires_at), key.name)
+        };
+        lines.extend(keys.iter().map(line));
         values.push(value(&account, &keys));
     }
     let text = if lines.is_empty() { "There is no service account yet.".into() } else { lines.join("\n") };

@@ -11,6 +11,7 @@ mod limits;
 mod metrics;
 mod pages;
 mod sign_in;
+mod ui_keys;
 mod v1;
 mod v1_batches;
 mod v1_cache;
