@@ -131,7 +131,7 @@ pub const OPERATIONS: &[Function] = &[
             .fails(&[404])
     }),
     (HttpMethod::Post, "/ui/change_conversation", Scope::Chat, |it| {
-        it.named("change_conversation", "Change a chat", "Its name, whether it is pinned or archived, its settings; what is not named stays.")
+        it.named("change_conversation", "Change a chat", "Name, pin, archive or settings; what is not named stays.")
             .takes::<args::ChangeConversation>(json!({ "conversation": ID, "change": { "title": "Letters" } }))
             .answers::<Conversation>("The chat as it is now.")
             .fails(&[404])

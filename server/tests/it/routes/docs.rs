@@ -43,7 +43,8 @@ fn word(schema: &Value) -> String {
         return values.iter().map(Value::to_string).collect::<Vec<_>>().join(" | ");
     }
     if let Some(fields) = schema["properties"].as_object() {
-        let fields: BTreeSet<String> = fields.iter().map(|(name, field)| format!("{name}{}: {}", mark(schema, name), word(field))).collect();
+        let fields: BTreeSet<String> =
+            fields.iter().map(|(name, field)| format!("{name}{}: {}", mark(schema, name), word(field))).collect();
         return format!("{{ {} }}", fields.into_iter().collect::<Vec<_>>().join(", "));
     }
     match &schema["type"] {
@@ -90,7 +91,8 @@ fn surface(document: &Value) -> String {
         for (method, operation) in document["paths"][path].as_object().expect("operations") {
             gather(operation, document, &mut names);
             let body = &operation["requestBody"]["content"]["application/json"]["schema"];
-            let asked: BTreeSet<&str> = operation["parameters"].as_array().into_iter().flatten().filter_map(|one| one["name"].as_str()).collect();
+            let asked: BTreeSet<&str> =
+                operation["parameters"].as_array().into_iter().flatten().filter_map(|one| one["name"].as_str()).collect();
             let taken = if body.is_null() { format!("{asked:?}") } else { word(body) };
             let answers = operation["responses"]["200"]["content"].as_object().expect("contents").iter();
             let answers: BTreeSet<String> = answers.map(|(kind, content)| format!("{} ({kind})", word(&content["schema"]))).collect();

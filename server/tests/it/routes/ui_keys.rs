@@ -49,7 +49,8 @@ impl<'a> Program<'a> {
     }
 
     async fn send(&self, request: axum::http::request::Builder, body: Body) -> Answer {
-        let request = request.header(header::AUTHORIZATION, format!("Bearer {}", self.key)).header(header::CONTENT_TYPE, "application/json");
+        let request =
+            request.header(header::AUTHORIZATION, format!("Bearer {}", self.key)).header(header::CONTENT_TYPE, "application/json");
         self.app.send(None, request.body(body).expect("a request")).await
     }
 
