@@ -25,6 +25,12 @@ def key():
 
 
 @pytest.fixture
+def functions_key():
+    """That of an account that may call what the interface itself calls."""
+    return os.environ["KONTOR_FUNCTIONS_KEY"]
+
+
+@pytest.fixture
 def poor_key():
     """That of an account with next to no money."""
     return os.environ["KONTOR_POOR_KEY"]

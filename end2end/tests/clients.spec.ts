@@ -20,11 +20,14 @@ let key: string;
 let poor: string;
 /** Of one that may ask one thing at a time. */
 let narrow: string;
+/** Of one that may call what the interface itself calls. */
+let functions: string;
 
-/** A key of a new service account. */
-async function account(name: string, purpose: string): Promise<string> {
+/** A key of a new service account; without scopes, of the usual one. */
+async function account(name: string, purpose: string, ...scopes: string[]): Promise<string> {
     await product.admin(["create-service-account", "--tenant", "demo", "--name", name, "--purpose", purpose]);
-    return (await product.admin<{ key: string }>(["create-key", "--tenant", "demo", "--account", name])).key;
+    const wanted = scopes.flatMap((scope) => ["--scope", scope]);
+    return (await product.admin<{ key: string }>(["create-key", "--tenant", "demo", "--account", name, ...wanted])).key;
 }
 
 const whose = (name: string) => ["--tenant", "demo", "--level", "service-account", "--of", name];
@@ -41,6 +44,7 @@ test.beforeAll(async () => {
     key = await account("Contract tests", "Proves that clients work");
     poor = await account("Poor", "Has little");
     narrow = await account("Narrow", "Has one place");
+    functions = await account("Functions", "Calls what the interface calls", "chat", "usage");
     await product.admin(["set-price", "--model", CHAT, "--currency", "EUR", "--input", "0.15", "--output", "0.60"]);
     await product.admin(["add-budget", ...whose("Poor"), "--amount", "0.000001", "--currency", "EUR"]);
     await product.admin(["add-limit", ...whose("Narrow"), "--at-a-time", "1"]);
@@ -183,6 +187,7 @@ async function pytest(venv: string, ...args: string[]): Promise<void> {
         KONTOR_KEY: key,
         KONTOR_POOR_KEY: poor,
         KONTOR_NARROW_KEY: narrow,
+        KONTOR_FUNCTIONS_KEY: functions,
         KONTOR_CHAT: CHAT,
         KONTOR_EMBEDDING: EMBEDDING,
         PYTHONDONTWRITEBYTECODE: "1",
@@ -205,6 +210,23 @@ test("Python: OpenAI's own client, Anthropic's, LangChain's and LiteLLM's", asyn
 test("Python: LlamaIndex", async () => {
     test.setTimeout(180_000);
     await pytest("clients-llamaindex", "llamaindex");
+});
+
+test("a chat by key, without a browser", async () => {
+    const headers = { Authorization: `Bearer ${functions}`, "Content-Type": "application/json" };
+    const call = async <T>(name: string, body: object): Promise<T> => {
+        const answer = await fetch(`${product.origin}/ui/${name}`, { method: "POST", headers, body: JSON.stringify(body) });
+        expect(answer.status, `${name}: ${answer.headers.get("content-type")}`).toBe(200);
+        expect(answer.headers.get("x-kontor-version")).toBeTruthy();
+        return (await answer.json()) as T;
+    };
+    const turn = { content: "Say hello in one word.", settings: { model: CHAT, sampling: { max_tokens: 8, temperature: 0 } } };
+    const started = await call<{ turn: string; conversation: string }>("start_turn", { turn });
+    const events = await (await fetch(`${product.origin}/ui/turns/${started.turn}/events`, { headers })).text();
+    expect(events).toContain('"type":"end"');
+    const view = await call<{ messages: { messages: { content: string }[] } }>("open_conversation", { conversation: started.conversation });
+    expect(view.messages.messages[1]!.content).toBeTruthy();
+    expect(await call("delete_conversation", { conversation: started.conversation })).toBeNull();
 });
 
 test("requests made up from the OpenAPI document: no answer is a 5xx", async () => {

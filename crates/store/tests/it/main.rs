@@ -14,6 +14,7 @@ mod listening;
 mod people;
 mod responses;
 mod schema;
+mod service_accounts;
 mod tenancy;
 mod upgrade;
 

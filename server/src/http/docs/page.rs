@@ -114,7 +114,10 @@ impl<'a> Operation<'a> {
     fn keys(&self) -> String {
         let schemes = self.says["security"].as_array().into_iter().flatten().flat_map(fields);
         let names: Vec<String> = schemes.map(|(name, _)| code(if name == "bearer" { "Authorization: Bearer" } else { name })).collect();
-        format!("<p>Key: {}</p>", names.join(" or "))
+        // Each way to send the key has the same scopes.
+        let scopes = self.says["security"][0].as_object().and_then(|key| key.values().next());
+        let scope = scopes.and_then(|scopes| scopes[0].as_str()).map(|scope| format!(", scope {}", code(scope))).unwrap_or_default();
+        format!("<p>Key: {}{scope}</p>", names.join(" or "))
     }
 
     fn parameters(&self) -> String {

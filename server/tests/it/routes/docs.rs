@@ -146,6 +146,9 @@ async fn the_page_shows_every_operation_and_loads_nothing_from_elsewhere() {
         for operation in item.as_object().expect("operations").values() {
             let id = operation["operationId"].as_str().expect("an id");
             assert!(html.contains(&format!("<article id=\"{id}\">")) && html.contains(&format!("href=\"#{id}\"")), "{id}");
+            let scope = operation["security"][0].as_object().and_then(|key| key.values().next()).expect("a way to send the key");
+            let scope = scope[0].as_str().expect("a scope");
+            assert!(html.contains(&format!(", scope <code>{scope}</code>")), "{id} says which scope it needs");
         }
     }
     for name in document["components"]["schemas"].as_object().expect("schemas").keys() {
