@@ -336,3 +336,27 @@ impl From<RoleArg> for contract::account::Role {
 fn scope(text: &str) -> Result<Scope, String> {
     money::named(Scope::ALL, Scope::name, text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{AdminCommand, Cli, Command};
+    use clap::Parser;
+    use contract::key::Scope;
+
+    fn scopes(more: &[&str]) -> Result<Vec<Scope>, String> {
+        let line = ["kontor", "admin", "create-key", "--tenant", "a", "--account", "b"];
+        let parsed = Cli::try_parse_from(line.iter().chain(more)).map_err(|error| error.to_string())?;
+        match parsed.command {
+            Some(Command::Admin { command: AdminCommand::CreateKey { scopes, .. }, .. }) => Ok(scopes),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_key_opens_the_models_unless_something_else_is_said() {
+        assert_eq!(scopes(&[]), Ok(vec![Scope::Inference]));
+        assert_eq!(scopes(&["--scope", "chat", "--scope", "usage"]), Ok(vec![Scope::Chat, Scope::Usage]));
+        let wrong = scopes(&["--scope", "everything"]).expect_err("no scope");
+        assert!(wrong.contains("possible values: inference, chat, usage"), "{wrong}");
+    }
+}

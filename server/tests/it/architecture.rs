@@ -123,6 +123,21 @@ fn libraries_stay_in_their_home() {
     );
 }
 
+#[test]
+fn the_browser_carries_no_schemas() {
+    let described = |package: &cargo_metadata::Package| {
+        let contract = package.dependencies.iter().find(|dependency| dependency.name == "contract");
+        contract.is_some_and(|contract| contract.features.iter().any(|feature| feature == "openapi"))
+    };
+    let with: Vec<String> =
+        metadata().workspace_packages().into_iter().filter(|package| described(package)).map(|package| package.name.to_string()).collect();
+    assert_eq!(
+        with,
+        ["gateway"],
+        "If you are here because this failed: the browser's bundle would carry what only the API's description needs."
+    );
+}
+
 /// A word that may occur in production sources only in some places.
 struct Rule {
     word: &'static str,

@@ -256,7 +256,7 @@ impl Described {
         let always = ALWAYS.iter().filter(|(status, _)| self.face != Face::Anthropic || *status != 503);
         let sometimes = SOMETIMES.iter().filter(|(status, _)| fails.contains(status));
         let failure = |(status, text): &(u16, &str)| {
-            let text = if self.face == Face::Function && *status == 429 { FUNCTION_LIMIT } else { text };
+            let text = if self.face == Face::Function && *status == 429 { FUNCTION_LIMIT } else { *text };
             (status.to_string(), refusal(text, &error, self.face))
         };
         let mut operation = self.operation.response("200", self.answer);

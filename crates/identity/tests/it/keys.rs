@@ -2,6 +2,7 @@
 
 use crate::{House, request};
 use contract::key::Scope;
+use domain::Action;
 use identity::{NewAccount, NewKey};
 use std::time::Duration;
 
@@ -57,4 +58,29 @@ async fn the_last_use_is_noted() {
     house.identity.tend_keys(stop).await;
     let keys = house.identity.keys("test", house.tenant, account).await.unwrap();
     assert!(keys[0].last_used_at.is_some() && keys[0].hint.len() == 4);
+}
+
+#[tokio::test]
+async fn an_account_owns_chats_once_a_key_of_it_may_chat() {
+    let house = House::build().await;
+    let account = house.identity.create_service_account("test", account(&house)).await.unwrap();
+    let actor = async |scopes: &[Scope]| {
+        let new = NewKey { scopes: scopes.to_vec(), ..NewKey::default() };
+        let key = house.identity.create_key("test", house.tenant, account, new).await.unwrap();
+        house.identity.authenticate_key(key.key.reveal(), None, request()).await.unwrap()
+    };
+    assert!(actor(&[Scope::Inference]).await.user().is_err());
+    let chatting = actor(&[Scope::Chat, Scope::Chat]).await;
+    assert_eq!(chatting.user().unwrap().0, account.0, "the owner of the chats has the account's id");
+    assert_eq!(chatting.as_program().unwrap().scopes, [Scope::Chat], "once is enough");
+    assert!(chatting.may(Action::Chat).is_ok() && chatting.may(Action::ManageOwnAccount).is_err() && chatting.session().is_none());
+    assert!(
+        actor(&[Scope::Usage]).await.may(Action::Chat).is_err(),
+        "If you are here because this failed: any key of the account may chat."
+    );
+    assert!(house.identity.sign_out(&chatting).await.is_err());
+    let people = house.identity.people("test", None).await.unwrap();
+    assert_eq!(people.iter().map(|person| person.user).collect::<Vec<_>>(), [house.anna], "it is no person");
+    let payer = domain::Payer::of(&chatting);
+    assert_eq!((payer.program.map(|(account, _)| account), payer.user), (Some(account), None), "the account pays");
 }

@@ -306,7 +306,8 @@ async fn beside_a_key_no_cookie_counts() {
     app.ask(&kim, "A person's question").await;
     let own = [("sec-fetch-site", "same-origin")];
 
-    for marks in [&own[..], &[("sec-fetch-site", "cross-site")], &[]] {
+    let marks: [&[(&str, &str)]; 3] = [&own, &[("sec-fetch-site", "cross-site")], &[]];
+    for marks in marks {
         let answer = with_both(app, &program.key, &kim, marks).await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
         assert_eq!(answer.json::<Value>()["items"], json!([]), "If you are here because this failed: a key acts in a person's name.");
