@@ -11,10 +11,10 @@ use super::{
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    http::StatusCode,
+    http::{Extensions, StatusCode},
     middleware::{from_fn, from_fn_with_state},
     response::Response,
-    routing::{MethodRouter, get},
+    routing::{MethodRouter, any, get},
 };
 use contract::{ids::RequestId, problem::ProblemKind};
 use gateway::Gateway;
@@ -52,6 +52,7 @@ pub fn router(site: &Site, state: &AppState) -> std::io::Result<Router> {
     };
     let mut behind_session = mount(personal)
         .merge(pages::routes(site, state))
+        .route("/ui/{*unknown}", any(no_such_function))
         .layer(from_fn(require_sign_in))
         .layer(from_fn(limits::bound))
         // Ours is by route; axum's own would cut every body at 2 MB.
@@ -76,6 +77,11 @@ pub fn router(site: &Site, state: &AppState) -> std::io::Result<Router> {
         .layer(from_fn(headers::secure))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state((state.metrics.clone(), state.tracer.clone()), request_id::identify)))
+}
+
+/// An address under `/ui` that is not there: a program can do nothing with a page that says so.
+async fn no_such_function(extensions: Extensions) -> problem::Failure {
+    problem::Failure::new(domain::Error::not_found("function"), request_id::of(&extensions))
 }
 
 /// A handler panicked: the visitor gets a plain problem, the log has the text.

@@ -64,18 +64,18 @@ async fn the_last_use_is_noted() {
 async fn an_account_owns_chats_once_a_key_of_it_may_chat() {
     let house = House::build().await;
     let account = house.identity.create_service_account("test", account(&house)).await.unwrap();
-    let actor = async |scopes: &[Scope]| {
-        let new = NewKey { scopes: scopes.to_vec(), ..NewKey::default() };
+    let actor = async |scopes: Vec<Scope>| {
+        let new = NewKey { scopes, ..NewKey::default() };
         let key = house.identity.create_key("test", house.tenant, account, new).await.unwrap();
         house.identity.authenticate_key(key.key.reveal(), None, request()).await.unwrap()
     };
-    assert!(actor(&[Scope::Inference]).await.user().is_err());
-    let chatting = actor(&[Scope::Chat, Scope::Chat]).await;
+    assert!(actor(vec![Scope::Inference]).await.user().is_err());
+    let chatting = actor(vec![Scope::Chat, Scope::Chat]).await;
     assert_eq!(chatting.user().unwrap().0, account.0, "the owner of the chats has the account's id");
     assert_eq!(chatting.as_program().unwrap().scopes, [Scope::Chat], "once is enough");
     assert!(chatting.may(Action::Chat).is_ok() && chatting.may(Action::ManageOwnAccount).is_err() && chatting.session().is_none());
     assert!(
-        actor(&[Scope::Usage]).await.may(Action::Chat).is_err(),
+        actor(vec![Scope::Usage]).await.may(Action::Chat).is_err(),
         "If you are here because this failed: any key of the account may chat."
     );
     assert!(house.identity.sign_out(&chatting).await.is_err());

@@ -12,7 +12,8 @@ pub fn examples(method: &str, path: &str, operation: &Value) -> String {
     let plain = operation["security"][0].get("x-api-key").is_some();
     let shown = |name: &str, text: &str| format!("<h4>{name}</h4><pre tabindex=\"0\"><code>{}</code></pre>", escape(text));
     let curl = curl(&method.to_uppercase(), path, body.as_deref(), plain);
-    let python = python(&method.to_uppercase(), path, body.as_deref(), plain);
+    let is_json = operation["responses"]["200"]["content"]["application/json"].is_object();
+    let python = python(&method.to_uppercase(), path, body.as_deref(), plain, is_json);
     format!("<details><summary>Examples</summary>{}{}</details>", shown("curl", &curl), shown("Python", &python))
 }
 
@@ -28,13 +29,14 @@ fn curl(method: &str, path: &str, body: Option<&str>, plain: bool) -> String {
     text
 }
 
-fn python(method: &str, path: &str, body: Option<&str>, plain: bool) -> String {
+fn python(method: &str, path: &str, body: Option<&str>, plain: bool, is_json: bool) -> String {
+    let (modules, answer) = if is_json { ("json, os", "json.load(answer)") } else { ("os", "answer.read().decode()") };
     let key = if plain { r#""x-api-key": os.environ["KONTOR_KEY"]"# } else { r#""Authorization": "Bearer " + os.environ["KONTOR_KEY"]"# };
     let data = body.map(|body| format!("    data=r'''{body}'''.encode(),\n")).unwrap_or_default();
     format!(
-        "import json, os, urllib.request\n\nrequest = urllib.request.Request(\n    \"{BASE}{path}\",\n    method=\"{method}\",\n    \
+        "import {modules}, urllib.request\n\nrequest = urllib.request.Request(\n    \"{BASE}{path}\",\n    method=\"{method}\",\n    \
          headers={{{key}, \"Content-Type\": \"application/json\"}},\n{data})\nwith urllib.request.urlopen(request) as answer:\n    \
-         print(json.load(answer))"
+         print({answer})"
     )
 }
 
@@ -50,6 +52,10 @@ mod tests {
         let bearer = with("bearer");
         assert!(bearer.contains("Authorization: Bearer $KONTOR_KEY") && bearer.contains("it&#39;\\&#39;&#39;s"), "{bearer}");
         assert!(with("x-api-key").contains("x-api-key: $KONTOR_KEY"));
+        assert!(bearer.contains("print(answer.read().decode())"), "what is no JSON is shown as it is");
+        let json = json!({ "200": { "content": { "application/json": {} } } });
+        let told = examples("get", "/v1/x", &json!({ "security": [{ "bearer": [] }], "responses": json }));
+        assert!(told.contains("import json, os") && told.contains("print(json.load(answer))"), "{told}");
         let deleted = examples("delete", "/v1/x/{id}", &json!({ "security": [{ "bearer": [] }] }));
         assert!(deleted.contains("curl -X DELETE") && !deleted.contains(" -d "), "{deleted}");
     }

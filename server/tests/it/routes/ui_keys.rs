@@ -242,6 +242,8 @@ async fn what_is_required_is_missed_by_name() {
     }
     assert!(missed > 15, "{missed}");
 
+    let unknown = program.call("start_everything", &json!({})).await;
+    assert_eq!(refused(&unknown, 404, ProblemKind::NotFound).code, "function_not_found");
     let empty = program.call("start_turn", &json!({ "turn": { "content": " " } })).await;
     assert_eq!(refused(&empty, 400, ProblemKind::Invalid).field.as_deref(), Some("content"));
     let day = program.call("usage_report", &json!({ "range": { "from": "yesterday", "to": "2026-01-31" } })).await;
