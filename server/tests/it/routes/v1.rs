@@ -303,7 +303,8 @@ async fn a_session_is_no_key_and_a_key_no_session() {
         .header("sec-fetch-site", "same-origin")
         .body(Body::from(json!({ "archived": false, "cursor": null }).to_string()))
         .expect("a request");
-    assert_eq!(house.app.send(None, request).await.status.as_u16(), 401);
+    let answer = house.app.send(None, request).await;
+    assert_eq!(answer.status.as_u16(), 403, "the scope of `/v1` opens nothing else: {}", answer.text());
 }
 
 #[tokio::test]
