@@ -230,6 +230,6 @@ test("a chat by key, without a browser", async () => {
 });
 
 test("requests made up from the OpenAPI document: no answer is a 5xx", async () => {
-    test.setTimeout(180_000);
+    test.setTimeout(300_000);
     await pytest("clients", "test_openapi.py");
 });
