@@ -67,6 +67,9 @@ fn the_usual_variables_of_opentelemetry_are_honoured_and_ours_come_first() {
     let ratio = |env: &[(&str, &str)]| load(None, env).expect("valid").traces.ratio();
     assert_eq!(ratio(&[("KONTOR__TRACES__RATIO", "0.25")]), Some(0.25));
     assert_eq!(ratio(&[("OTEL_TRACES_SAMPLER", "always_off")]), None);
+    let accept = |env: &[(&str, &str)]| load(None, env).expect("valid").traces.accept;
+    assert!(!accept(&[]), "If you are here because this failed: strangers decide what is recorded.");
+    assert!(accept(&[("KONTOR__TRACES__ACCEPT", "true")]));
 }
 
 #[test]
