@@ -16,6 +16,7 @@ use contract::{
 use domain::Result;
 use sea_orm::FromQueryResult;
 use serde_json::Value;
+use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -43,6 +44,29 @@ pub struct BatchLine {
     pub custom_id: String,
     /// JSON.
     pub body: String,
+}
+
+/// A request that has no answer yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitingLine {
+    /// Of the line in the input, counted from 1.
+    pub number: u32,
+    /// JSON.
+    pub body: String,
+    pub vain: InVain,
+    /// It is asked again only after so long.
+    pub wait: Duration,
+}
+
+/// How often a request was asked in vain, on whichever node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InVain {
+    /// Whoever computed it died, be it a worker or a whole node.
+    pub breaks: u32,
+    /// The model could not be had.
+    pub absences: u32,
+    /// A budget refused it.
+    pub refusals: u32,
 }
 
 /// What became of a request.
@@ -111,8 +135,19 @@ struct TotalRow {
 #[derive(FromQueryResult)]
 struct LineRow {
     number: i32,
-    custom_id: String,
     body: String,
+    breaks: i32,
+    absences: i32,
+    refusals: i32,
+    wait_ms: i64,
+}
+
+impl From<LineRow> for WaitingLine {
+    fn from(row: LineRow) -> Self {
+        let vain = InVain { breaks: number(row.breaks), absences: number(row.absences), refusals: number(row.refusals) };
+        let wait = Duration::from_millis(u64::try_from(row.wait_ms).unwrap_or(0));
+        Self { number: number(row.number), body: row.body, vain, wait }
+    }
 }
 
 #[derive(FromQueryResult)]
@@ -141,19 +176,22 @@ impl<'a> BatchRuns<'a> {
         Self { tx }
     }
 
-    /// Takes a batch that nobody is at, or whose node has given no sign of life for `seconds`. `None` if somebody else
-    /// was quicker.
+    /// Takes a batch that nobody is at and whose time has come, or whose node has given no sign of life for `seconds`. What
+    /// was being asked then was asked in vain. `None` if somebody else was quicker.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn take(&self, id: BatchId, lease: Uuid, seconds: u32) -> Result<Option<TakenBatch>> {
         let statement = sql(
-            "UPDATE batch SET lease = $2, heartbeat_at = now()
-             WHERE id = $1 AND ended_at IS NULL AND (lease IS NULL OR heartbeat_at < now() - make_interval(secs => $3))
+            "UPDATE batch SET lease = $2, heartbeat_at = now(), waits_until = NULL
+             WHERE id = $1 AND ended_at IS NULL AND (waits_until IS NULL OR waits_until <= now())
+               AND (lease IS NULL OR heartbeat_at < now() - make_interval(secs => $3))
              RETURNING account_id, key_id, endpoint, input_file_id, status, in_progress_at, expires_at",
             [id.0.into(), lease.into(), f64::from(seconds).into()],
         );
         let Some(row) = one::<TakenRow>(self.tx.conn(), statement).await? else { return Ok(None) };
+        let broken = sql("UPDATE batch_line SET breaks = breaks + 1, asked = false WHERE batch_id = $1 AND asked", [id.0.into()]);
+        run(self.tx.conn(), broken).await?;
         Ok(Some(TakenBatch {
             account: row.account_id.into(),
             key: row.key_id.into(),
@@ -178,13 +216,22 @@ impl<'a> BatchRuns<'a> {
         Ok(one::<CancelRow>(self.tx.conn(), statement).await?.map(|row| row.cancelled))
     }
 
-    /// Leaves the batch to whoever comes next.
+    /// Leaves the batch to whoever comes next, but not before `wait` is over, or its window. What is being asked is given up,
+    /// and was not asked in vain.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn release(&self, id: BatchId, lease: Uuid) -> Result<()> {
-        let statement = sql("UPDATE batch SET lease = NULL WHERE id = $1 AND lease = $2 AND ended_at IS NULL", [id.0.into(), lease.into()]);
-        run(self.tx.conn(), statement).await.map(drop)
+    pub async fn release(&self, id: BatchId, lease: Uuid, wait: Duration) -> Result<()> {
+        let left = sql(
+            "UPDATE batch SET lease = NULL,
+               waits_until = CASE WHEN status <> 'cancelling' AND $3 > 0 THEN least(now() + make_interval(secs => $3), expires_at) END
+             WHERE id = $1 AND lease = $2 AND ended_at IS NULL",
+            [id.0.into(), lease.into(), wait.as_secs_f64().into()],
+        );
+        if run(self.tx.conn(), left).await? > 0 {
+            run(self.tx.conn(), sql("UPDATE batch_line SET asked = false WHERE batch_id = $1 AND asked", [id.0.into()])).await?;
+        }
+        Ok(())
     }
 
     /// Forgets the lines that a validation found which did not come to its end. `false` if the batch is no longer the
@@ -253,13 +300,53 @@ impl<'a> BatchRuns<'a> {
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn waiting(&self, id: BatchId, after: u32, limit: u32) -> Result<Vec<BatchLine>> {
+    pub async fn waiting(&self, id: BatchId, after: u32, limit: u32) -> Result<Vec<WaitingLine>> {
         let statement = sql(
-            "SELECT number, custom_id, body FROM batch_line WHERE batch_id = $1 AND status IS NULL AND number > $2 ORDER BY number LIMIT $3",
+            "SELECT number, body, breaks, absences, refusals,
+               greatest(0, ceil(extract(epoch FROM coalesce(waits_until - now(), interval '0')) * 1000))::bigint AS wait_ms
+             FROM batch_line WHERE batch_id = $1 AND status IS NULL AND number > $2 ORDER BY number LIMIT $3",
             [id.0.into(), int(after).into(), i64::from(limit).into()],
         );
         let rows = all::<LineRow>(self.tx.conn(), statement).await?;
-        Ok(rows.into_iter().map(|row| BatchLine { number: number(row.number), custom_id: row.custom_id, body: row.body }).collect())
+        Ok(rows.into_iter().map(WaitingLine::from).collect())
+    }
+
+    /// A line is asked now: if the node dies over it, the next one knows. `false` if it has an end, or the batch is no longer
+    /// the caller's.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn ask_line(&self, id: BatchId, lease: Uuid, line: u32) -> Result<bool> {
+        let statement = sql(
+            "UPDATE batch_line SET asked = true, waits_until = NULL WHERE batch_id = $1 AND number = $2 AND status IS NULL
+               AND EXISTS (SELECT FROM batch WHERE batch.id = $1 AND batch.lease = $3 AND batch.ended_at IS NULL)
+             RETURNING true AS own, set_config('synchronous_commit', 'off', true)",
+            [id.0.into(), int(line).into(), lease.into()],
+        );
+        Ok(one::<OwnRow>(self.tx.conn(), statement).await?.is_some_and(|row| row.own))
+    }
+
+    /// A line was asked in vain, and is asked again after `wait`. `false` if it has an end, or the batch is no longer the
+    /// caller's.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn put_off_line(&self, id: BatchId, lease: Uuid, line: u32, vain: InVain, wait: Duration) -> Result<bool> {
+        let statement = sql(
+            "UPDATE batch_line SET asked = false, breaks = $4, absences = $5, refusals = $6, waits_until = now() + make_interval(secs => $7)
+             WHERE batch_id = $1 AND number = $2 AND status IS NULL
+               AND EXISTS (SELECT FROM batch WHERE batch.id = $1 AND batch.lease = $3 AND batch.ended_at IS NULL)",
+            [
+                id.0.into(),
+                int(line).into(),
+                lease.into(),
+                int(vain.breaks).into(),
+                int(vain.absences).into(),
+                int(vain.refusals).into(),
+                wait.as_secs_f64().into(),
+            ],
+        );
+        Ok(run(self.tx.conn(), statement).await? > 0)
     }
 
     /// Stores a line's end and counts it. `false` if it has one already, or the batch is no longer the caller's: then
@@ -277,7 +364,8 @@ impl<'a> BatchRuns<'a> {
             return Ok(false);
         }
         let stored = sql(
-            "UPDATE batch_line SET request_id = $3, status = $4, response = $5 WHERE batch_id = $1 AND number = $2 AND status IS NULL",
+            "UPDATE batch_line SET request_id = $3, status = $4, response = $5, asked = false
+             WHERE batch_id = $1 AND number = $2 AND status IS NULL",
             [id.0.into(), int(line).into(), end.request.0.into(), i32::from(end.status).into(), end.response.as_str().into()],
         );
         Ok(run(self.tx.conn(), stored).await? > 0)
@@ -365,8 +453,8 @@ impl<'a> SystemBatches<'a> {
         Self { tx }
     }
 
-    /// Unfinished batches that nobody is at, or whose node has given no sign of life for `seconds`: of each tenant the
-    /// `each` oldest ones.
+    /// Unfinished batches that nobody is at and whose time has come, or whose node has given no sign of life for `seconds`: of
+    /// each tenant the `each` oldest ones.
     ///
     /// # Errors
     /// Those of the database.
@@ -374,7 +462,8 @@ impl<'a> SystemBatches<'a> {
         let statement = sql(
             "SELECT tenant_id, id FROM (
                SELECT tenant_id, id, created_at, row_number() OVER (PARTITION BY tenant_id ORDER BY created_at, id) AS place FROM batch
-               WHERE ended_at IS NULL AND (lease IS NULL OR heartbeat_at < now() - make_interval(secs => $1))
+               WHERE ended_at IS NULL AND (waits_until IS NULL OR waits_until <= now())
+                 AND (lease IS NULL OR heartbeat_at < now() - make_interval(secs => $1))
              ) AS idle WHERE place <= $2 ORDER BY created_at, id LIMIT 100",
             [f64::from(seconds).into(), i64::from(each).into()],
         );
