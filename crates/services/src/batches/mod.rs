@@ -198,7 +198,8 @@ impl Batches {
             return Err(Error::invalid("input_file_id", "wrong_purpose", message));
         }
         if tx.batches().open(program.account).await? >= self.most_open.into() {
-            let message = format!("A service account may have {} batches that have not ended. Wait for one, or cancel one.", self.most_open);
+            let message =
+                format!("A service account may have {} batches that have not ended. Wait for one, or cancel one.", self.most_open);
             return Err(Error::conflict("too_many_batches", message));
         }
         // What it writes nobody can know; about as much as it reads.
