@@ -1,6 +1,6 @@
 //! One answer of one member, event by event.
 
-use super::{Attempt, Driver, End, Progress, unavailable};
+use super::{Attempt, Driver, End, Progress, interrupted, unavailable};
 use crate::{
     generation::Output,
     guard::Passed,
@@ -58,11 +58,13 @@ impl Driver {
                 }
                 Some(Ok(event)) => self.output(event, progress),
                 Some(Err(error @ BackendError::Lost(_))) => {
+                    progress.broke = true;
                     dispatched.suspect();
                     self.tell_rest(progress, false).await;
                     return Attempt::Lost(None, error);
                 }
                 None => {
+                    progress.broke = true;
                     dispatched.suspect();
                     self.tell_rest(progress, false).await;
                     return Attempt::Lost(None, BackendError::Lost("the answer ended without its last event".into()));
@@ -184,7 +186,7 @@ impl Driver {
             FailCode::Invalid => Error::invalid("request", "model_refused", message),
             FailCode::Overloaded | FailCode::Engine | FailCode::Cancelled => {
                 tracing::warn!(usage = %self.ticket.id(), ?code, message, "the worker failed");
-                unavailable()
+                if code == FailCode::Engine { interrupted() } else { unavailable() }
             }
         }
     }

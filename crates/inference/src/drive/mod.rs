@@ -29,7 +29,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use worker_protocol::{FailCode, Finish, Usage};
+use worker_protocol::{FailCode, Finish, Priority, Usage};
 
 /// No completion runs longer; also what the sweeper relies on.
 pub const LONGEST_GENERATION: Duration = Duration::from_secs(60 * 60);
@@ -95,6 +95,8 @@ struct Progress {
     first_output: Option<Instant>,
     /// A part of a completion came out; from then on no other member can take over. Vectors come out the same anywhere.
     committed: bool,
+    /// A member was lost over it.
+    broke: bool,
     retries: u32,
     /// Members that were asked.
     attempts: u32,
@@ -114,6 +116,7 @@ impl Driver {
             announced: false,
             first_output: None,
             committed: false,
+            broke: false,
             retries: 0,
             attempts: 0,
             model,
@@ -227,12 +230,17 @@ impl Driver {
                 }
                 Attempt::Lost(_, error) if progress.committed => {
                     tracing::warn!(usage = %self.ticket.id(), %error, "a completion was interrupted");
-                    return Ok(Some(End::Failed(unavailable())));
+                    return Ok(Some(End::Failed(interrupted())));
+                }
+                // A batch asks again by itself, and counts: what kills workers must not kill several at each of its tries.
+                Attempt::Lost(_, error) if progress.broke && work.priority() == Priority::Batch => {
+                    tracing::warn!(usage = %self.ticket.id(), %error, "a worker was lost over a line of a batch");
+                    return Ok(Some(End::Failed(interrupted())));
                 }
                 Attempt::Lost(member, error) => {
                     if progress.retries == MOST_RETRIES || !self.pool.may_retry() {
                         tracing::warn!(usage = %self.ticket.id(), %error, "a completion failed and is not tried again");
-                        return Err(unavailable());
+                        return Err(if progress.broke { interrupted() } else { unavailable() });
                     }
                     tracing::warn!(usage = %self.ticket.id(), %error, "a completion failed before its first output; trying again");
                     progress.retries += 1;
@@ -291,6 +299,11 @@ impl Driver {
         let (attempts, limits) = (progress.attempts, self.ticket.limits());
         *route = Some(Route { served_by, model, attempts, overhead, limits, warnings, cost: None, cached: Cached::default() });
     }
+}
+
+/// Whoever was computing it stopped.
+fn interrupted() -> Error {
+    Error::unavailable("worker", Some(RETRY_AFTER_S))
 }
 
 fn unavailable() -> Error {
