@@ -123,6 +123,7 @@ fn values_that_cannot_work_are_refused() {
         ("[files]\nfile_mib = 0\n", "files.file_mib"),
         ("[files]\ntenant_mib = 50\n", "files.tenant_mib"),
         ("[batches]\nparallel = 257\n", "batches.parallel"),
+        ("[batches]\nopen = 0\n", "batches.open"),
         ("[ledger]\nretention_days = 366\n", "ledger.retention_days"),
         ("[traces]\nendpoint = \"collector:4318\"\n", "traces.endpoint"),
         ("[traces]\nendpoint = \"http://kim:secret@collector:4318\"\n", "OTEL_EXPORTER_OTLP_HEADERS"),

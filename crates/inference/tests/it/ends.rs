@@ -4,7 +4,7 @@ use crate::setup::{eventually, first_text, read, request, setup};
 use async_trait::async_trait;
 use domain::{Error, SystemClock};
 use inference::{
-    Catalogue, Inference, Outcome, Output, Work,
+    Catalogue, Inference, Options, Outcome, Output, Priority, Request, Work,
     meter::Ticket,
     pool::{Backend, BackendError, EventStream},
 };
