@@ -12,7 +12,7 @@ use futures::StreamExt;
 use std::{
     future::pending,
     pin::pin,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
 use tokio::time::{Instant, timeout};
@@ -107,11 +107,22 @@ impl Driver {
 
     /// Tells the consumer, as long as it wants to hear; one that is gone wants the end.
     async fn tell(&self, output: Output) {
+        self.record(&output);
         tokio::select! {
             biased;
             () = self.stopping.cancelled() => self.cut.store(true, Ordering::Relaxed),
             sent = self.outputs.send(output) => if sent.is_err() {
                 self.stopping.cancel();
+            }
+        }
+    }
+
+    /// Lets the response cache hear it. Whoever waits for the same answer does not wait for this one's reader.
+    fn record(&self, output: &Output) {
+        if let Some(recording) = self.recording.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            recording.take(output);
+            if self.outputs.capacity() == 0 {
+                recording.let_go();
             }
         }
     }

@@ -7,6 +7,7 @@
 mod follow;
 
 use crate::{
+    cache::Recording,
     generation::{Cached, Ended, Outcome, Output, Route, SharedRoute},
     guard::Watch,
     meter::{Figures, RETRY_AFTER_S, Ticket},
@@ -19,7 +20,7 @@ use domain::Error;
 use std::{
     pin::pin,
     sync::{
-        OnceLock, PoisonError,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -49,6 +50,8 @@ pub(crate) struct Driver {
     /// Models to fall back to, in this order, where the requested one cannot be had.
     pub fallbacks: Vec<String>,
     pub outputs: mpsc::Sender<Output>,
+    /// Listens along for the response cache: here, because equal requests wait for the answer, and not for its reader.
+    pub recording: Mutex<Option<Recording>>,
     pub cancel: CancellationToken,
     /// An end was asked for, by whomever: nothing new is begun, nothing more is told.
     pub stopping: CancellationToken,
@@ -123,7 +126,7 @@ impl Driver {
             watch,
         };
         let end = self.until_end(&mut progress).await;
-        let Self { ticket, outputs, route, blocked, observed, .. } = self;
+        let Self { ticket, outputs, recording, route, blocked, observed, .. } = self;
         let end = blocked.into_inner().map_or(end, |rule| End::Failed(Error::GuardrailBlocked { rule }));
         let (outcome, finish_reason, error) = match end {
             End::Done(Finish::Stop) => (Outcome::Ok, "stop", None),
@@ -154,6 +157,10 @@ impl Driver {
             finish_reason: finish_reason.into(),
         };
         tracing::debug!(usage = %ticket.id(), ?figures, "completion ended");
+        let ended = Ended { outcome, stats, error };
+        if let Some(recording) = recording.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            recording.end(&ended);
+        }
         // Settling goes on in its own task, whether or not this wait sees the end of it.
         let settled = ticket.settle(figures);
         if let Some(watch) = progress.watch {
@@ -161,7 +168,7 @@ impl Driver {
         }
         let _ = timeout(SETTLE_PATIENCE, settled).await;
         // A consumer that left does not want to know.
-        let _ = outputs.send(Output::End(Ended { outcome, stats, error })).await;
+        let _ = outputs.send(Output::End(ended)).await;
     }
 
     /// Works until an end, which somebody who presses Stop or leaves asks for at any time.
@@ -181,6 +188,8 @@ impl Driver {
             }
         };
         self.stopping.cancel();
+        // Nobody else waits for what will hardly be whole.
+        self.recording.lock().unwrap_or_else(PoisonError::into_inner).take();
         match timeout(LAST_COUNTERS, attempts).await {
             // It came to its end while the end was being asked for, and all of it was told.
             Ok(Some(done @ End::Done(_))) if !self.cut.load(Ordering::Relaxed) => done,

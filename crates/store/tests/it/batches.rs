@@ -3,13 +3,13 @@
 use contract::ids::{BatchId, FileId, RequestId, ServiceAccountId};
 use domain::{Actor, Clock, SystemClock};
 use serde_json::json;
+use std::time::Duration;
 use store::{
     Reason,
     batch_runs::{BatchEnd, BatchLine, InVain, LineEnd},
     batches::{BatchStatus, NewBatch},
     files::Slice,
 };
-use std::time::Duration;
 use testkit::{TestDb, ledger::execute_as_owner};
 use uuid::Uuid;
 
