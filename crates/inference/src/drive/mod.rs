@@ -12,7 +12,7 @@ use crate::{
     guard::Watch,
     meter::{Figures, RETRY_AFTER_S, Ticket},
     observe::{Observed, Seen},
-    pool::{BackendError, DispatchError, Dispatched, MemberId, Pool},
+    pool::{BackendError, DispatchError, Dispatched, MOST_RETRIES, MemberId, Pool},
     work::Work,
 };
 use contract::chat::AnswerStats;
@@ -39,8 +39,6 @@ const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a worker that was told to end is heard.
 const LAST_COUNTERS: Duration = Duration::from_secs(2);
-/// Second tries of one request.
-const MOST_RETRIES: u32 = 2;
 
 /// See the module.
 pub(crate) struct Driver {
