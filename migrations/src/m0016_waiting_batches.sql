@@ -3,7 +3,7 @@ ALTER TABLE batch
   ADD COLUMN waits_until timestamptz,
   ADD COLUMN reserved_bytes bigint NOT NULL DEFAULT 0 CHECK (reserved_bytes >= 0);
 CREATE INDEX batch_open ON batch (tenant_id, account_id) WHERE ended_at IS NULL;
-GRANT SELECT (waits_until, reserved_bytes) ON batch TO kontor_system;
+GRANT SELECT (waits_until) ON batch TO kontor_system;
 
 -- How often a request was asked in vain goes with it from node to node.
 ALTER TABLE batch_line
@@ -27,7 +27,8 @@ CREATE TABLE file_total (
 INSERT INTO file_total (tenant_id, bytes) SELECT tenant_id, sum(bytes) FROM file GROUP BY tenant_id;
 ALTER TABLE file FORCE ROW LEVEL SECURITY;
 CALL enforce_tenancy('file_total');
-GRANT SELECT, INSERT, UPDATE ON file_total TO kontor_tenant, kontor_system;
+GRANT SELECT, INSERT, UPDATE ON file_total TO kontor_tenant;
+GRANT SELECT, UPDATE ON file_total TO kontor_system;
 
 CREATE FUNCTION file_total_add(of_tenant uuid, more bigint) RETURNS void
   LANGUAGE plpgsql
