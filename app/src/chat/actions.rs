@@ -12,6 +12,7 @@ use crate::{UiError, ui::live::Announcer, ui::time::now};
 use contract::{
     chat::{ConversationView, MessageStatus, NewAttachment, Rating, StartTurn, StartedTurn, TurnEvent},
     ids::{MessageId, TurnId},
+    title::first_words,
 };
 use leptos::{prelude::*, task::spawn_local};
 use std::{cell::RefCell, time::Duration};
@@ -126,7 +127,7 @@ impl Actions {
         let chat = self.chat;
         let StartedTurn { turn, conversation, question, answer } = started;
         let is_new = chat.id.get_untracked().is_none();
-        let title: String = question.content.lines().next().unwrap_or_default().chars().take(60).collect();
+        let title = first_words(&question.content, question.attachments.first().map(|file| file.name.as_str()));
         chat.id.set(Some(conversation));
         let keep = at.unwrap_or_else(|| chat.rows.with_untracked(Vec::len));
         let present = chat.rows.get_untracked();

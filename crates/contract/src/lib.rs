@@ -12,6 +12,7 @@ pub mod key;
 pub mod model;
 pub mod page;
 pub mod problem;
+pub mod title;
 pub mod usage;
 
 pub use chain::chain;

@@ -47,6 +47,8 @@ pub struct Envelope<'a> {
 }
 
 const INVALID: &str = "invalid_request_error";
+/// The code of what was lost with whoever was computing it.
+pub const INTERRUPTED: &str = "model_interrupted";
 
 impl Failure {
     fn new(status: StatusCode, kind: &'static str, code: impl Into<Option<&'static str>>, message: impl Into<String>) -> Self {
@@ -94,7 +96,11 @@ impl Failure {
                 Self::new(StatusCode::BAD_REQUEST, INVALID, "content_filter", message)
             }
             Error::Unavailable { what, retry_after } => {
-                let code = if what == "model" { "model_loading" } else { "unavailable" };
+                let code = match what {
+                    "model" => "model_loading",
+                    "worker" => INTERRUPTED,
+                    _ => "unavailable",
+                };
                 let message = format!("The {what} is not available at the moment. Try again shortly.");
                 let mut failure = Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", code, message);
                 failure.retry_after_ms = retry_after.map(|seconds| seconds.saturating_mul(1000));
@@ -226,6 +232,7 @@ mod tests {
                 r#""type":"insufficient_quota","param":null,"code":"insufficient_quota""#,
             ),
             (Error::GuardrailBlocked { rule: "x".into() }, 400, r#""type":"invalid_request_error","param":null,"code":"content_filter""#),
+            (Error::unavailable("worker", Some(5)), 503, r#""type":"server_error","param":null,"code":"model_interrupted""#),
             (Error::unavailable("model", Some(5)), 503, r#""type":"server_error","param":null,"code":"model_loading""#),
             (Error::internal("secret"), 500, r#""type":"server_error","param":null,"code":"internal_error""#),
         ];

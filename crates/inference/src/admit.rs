@@ -2,7 +2,7 @@
 
 use crate::{
     Inference,
-    cache::{self, CacheUse, Look},
+    cache::{self, CacheUse, Look, Making},
     catalogue::ModelConfig,
     drive::Driver,
     generation::{Generation, SharedRoute},
@@ -15,7 +15,8 @@ use contract::{model::Sampling, usage::Purpose};
 use domain::{Actor, Error, Result};
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::{OnceLock, atomic::AtomicBool},
+    ops::ControlFlow,
+    sync::{Mutex, OnceLock, atomic::AtomicBool},
 };
 use telemetry::carried;
 use tokio::{sync::oneshot, time::Instant};
@@ -79,6 +80,22 @@ pub struct Options {
     pub cache: CacheUse,
 }
 
+/// What the stages before the meter found.
+pub(crate) struct Found {
+    pub model: ModelConfig,
+    /// What a guardrail has to see.
+    pub watch: Option<Watch>,
+    pub look: Look,
+}
+
+/// What may be asked of a model now.
+pub(crate) struct Admitted {
+    pub model: ModelConfig,
+    watch: Option<Watch>,
+    making: Making,
+    observed: Observed,
+}
+
 impl Inference {
     /// Runs the stages and starts the completion. Returns once the use is written into the ledger; waiting
     /// for a worker is part of the [`Generation`], whose end says so if none came.
@@ -91,28 +108,43 @@ impl Inference {
     /// sense, [`Error::GuardrailBlocked`] for one that the organisation does not allow, [`Error::Unavailable`] if the use cannot be metered or the process is shutting down.
     pub async fn admit(&self, actor: &Actor, mut request: Request) -> Result<Generation> {
         let observed = Observed::begin(self.inner.metrics.clone(), request.purpose, actor.tenant());
-        let (model, watch, look) = match self.look_at(actor, &mut request, &observed).await {
-            Ok(seen) => seen,
-            Err(error) => {
-                observed.refused(&error);
-                return Err(error);
-            }
+        let found = self.look_at(actor, &mut request, &observed).await;
+        let admitted = match self.way(actor, request.purpose, found, observed).await? {
+            ControlFlow::Continue(admitted) => admitted,
+            ControlFlow::Break(generation) => return Ok(generation),
         };
-        let making = match look {
-            Look::Make(making) => making,
+        let context = self.inner.catalogue.largest_context(actor, &admitted.model, request.purpose);
+        let reservation = Reservation::of(&admitted.model, context, &request);
+        let work = |ticket: &Ticket, model| Work::Completion(Box::new(generate(ticket, model, request)));
+        self.begin(actor, admitted, reservation, work).await
+    }
+
+    /// Goes on behind the stages before the meter: notes a refusal, or breaks off with an answer that is there and told again.
+    ///
+    /// # Errors
+    /// The refusal; as [`Inference::again`].
+    pub(crate) async fn way(
+        &self,
+        actor: &Actor,
+        purpose: Purpose,
+        found: Result<Found>,
+        observed: Observed,
+    ) -> Result<ControlFlow<Generation, Admitted>> {
+        let Found { model, watch, look } = match found {
+            Ok(found) => found,
+            Err(error) => return Err(observed.refused(error)),
+        };
+        match look {
+            Look::Make(making) => Ok(ControlFlow::Continue(Admitted { model, watch, making, observed })),
             Look::Hit(hit) => {
                 let warnings = watch.map_or_else(Vec::new, |watch| watch.warnings().to_vec());
-                return self.again(actor, Reservation::free(&model.id, request.purpose), hit, warnings, observed).await;
+                self.again(actor, Reservation::free(&model.id, purpose), hit, warnings, observed).await.map(ControlFlow::Break)
             }
-        };
-        let context = self.inner.catalogue.largest_context(actor, &model, request.purpose);
-        let reservation = Reservation::of(&model, context, &request);
-        let work = |ticket: &Ticket, model| Work::Completion(Box::new(generate(ticket, model, request)));
-        Ok(self.begin(actor, model, reservation, watch, observed, work).await?.made(making))
+        }
     }
 
     /// The stages before the meter: may it be asked, and does it make sense?
-    async fn look_at(&self, actor: &Actor, request: &mut Request, observed: &Observed) -> Result<(ModelConfig, Option<Watch>, Look)> {
+    async fn look_at(&self, actor: &Actor, request: &mut Request, observed: &Observed) -> Result<Found> {
         let model = self.inner.catalogue.grant(actor, request.model.as_deref(), request.purpose)?.clone();
         observed.granted(&model.id);
         observed.asked(request);
@@ -125,20 +157,23 @@ impl Inference {
         // By what was asked, before anything of it is masked: what goes out has it again.
         let asked = self.asked(actor, &model, request.options.cache, rules.as_ref(), || cache::of_completion(request)).await;
         let watch = self.guards().completion(actor, rules, request).await?;
-        Ok((model, watch, asked.look().await))
+        Ok(Found { model, watch, look: asked.look().await })
     }
 
     /// Opens the use and starts its driver.
     pub(crate) async fn begin(
         &self,
         actor: &Actor,
-        model: ModelConfig,
+        admitted: Admitted,
         reservation: Reservation,
-        watch: Option<Watch>,
-        observed: Observed,
         work: impl FnOnce(&Ticket, String) -> Work + Send + 'static,
     ) -> Result<Generation> {
-        self.apart(observed, |observed, tell| self.clone().start(actor.clone(), model, reservation, watch, observed, work, tell)).await
+        let Admitted { model, watch, making, observed } = admitted;
+        let start = |observed, tell| {
+            let admitted = Admitted { model, watch, making, observed };
+            self.clone().start(actor.clone(), admitted, reservation, work, tell)
+        };
+        self.apart(observed, start).await
     }
 
     /// Runs a task that tells a generation. Spawned before the ledger is touched: a caller that goes away between the two must
@@ -152,41 +187,38 @@ impl Inference {
         F: Future<Output = ()> + Send + 'static,
     {
         if self.inner.tracker.is_closed() {
-            let error = Error::unavailable("model", Some(meter::RETRY_AFTER_S));
-            observed.refused(&error);
-            return Err(error);
+            return Err(observed.refused(Error::unavailable("model", Some(meter::RETRY_AFTER_S))));
         }
         let (tell, told) = oneshot::channel();
         self.inner.tracker.spawn(carried(task(observed, tell)));
         told.await.unwrap_or_else(|_| Err(Error::internal("the admission task ended without a result")))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the one call of the task that owns all of it")]
     async fn start(
         self,
         actor: Actor,
-        model: ModelConfig,
+        admitted: Admitted,
         reservation: Reservation,
-        watch: Option<Watch>,
-        observed: Observed,
         work: impl FnOnce(&Ticket, String) -> Work,
         tell: oneshot::Sender<Result<Generation>>,
     ) {
+        let Admitted { model, watch, making, observed } = admitted;
         let admitted = Instant::now();
         let fallbacks = self.inner.catalogue.fallbacks(&actor, &model, reservation.purpose);
         let ticket = match self.inner.meter.open(actor, reservation, fallbacks).await {
             Ok(ticket) => ticket,
             Err(error) => {
-                observed.refused(&error);
                 // The caller may be gone, and then nobody wants to know.
-                let _ = tell.send(Err(error));
+                let _ = tell.send(Err(observed.refused(error)));
                 return;
             }
         };
         observed.opened(ticket.id());
+        // A budget that covers no longer answer than this one may become: another one would be longer.
+        let recording = making.recording.filter(|_| ticket.longest_answer().is_none());
         let (cancel, route) = (CancellationToken::new(), SharedRoute::default());
-        let (generation, outputs) = Generation::new(ticket.id(), model.id.clone(), cancel.clone(), route.clone());
-        let generation = generation.shortened(ticket.longest_answer().is_some());
+        let shared = recording.is_some();
+        let (generation, outputs) = Generation::new(ticket.id(), model.id.clone(), cancel.clone(), route.clone(), making.cached, shared);
         let fallbacks = ticket.fallbacks();
         let work = work(&ticket, model.id);
         // If the caller is gone, the generation is dropped here and the driver sees that at once.
@@ -197,6 +229,7 @@ impl Inference {
             work,
             fallbacks,
             outputs,
+            recording: Mutex::new(recording),
             cancel,
             stopping: CancellationToken::new(),
             cut: AtomicBool::new(false),

@@ -1,9 +1,6 @@
 //! What the caller of the funnel holds while a model answers.
 
-use crate::{
-    cache::{Answer, Making, Recording},
-    meter::Limits,
-};
+use crate::{cache::Answer, meter::Limits};
 use contract::{chat::AnswerStats, ids::UsageId};
 use domain::{Amount, Currency, Error, Result};
 use std::{
@@ -15,7 +12,10 @@ use tokio_util::sync::CancellationToken;
 use worker_protocol::{Finish, TokenLogprob, ToolCall};
 
 /// Outputs that may wait for a slow consumer before the worker is slowed down in turn.
-pub(crate) const CHANNEL: usize = 64;
+const CHANNEL: usize = 64;
+/// The same of an answer that others may be waiting for: it does not become slower with its reader, as far as that is worth
+/// its memory.
+const SHARED_CHANNEL: usize = 4096;
 
 /// The way that a use took and what it came to, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,11 +65,7 @@ pub struct Generation {
     heard: Option<Output>,
     cancel: CancellationToken,
     route: SharedRoute,
-    /// Its budget covers no longer answer than this one may become.
-    shortened: bool,
     cached: Cached,
-    /// Listens along for the response cache.
-    recording: Option<Recording>,
     ended: bool,
 }
 
@@ -132,21 +128,17 @@ impl From<Outcome> for store::usage::Outcome {
 }
 
 impl Generation {
-    pub(crate) fn new(usage: UsageId, model: String, cancel: CancellationToken, route: SharedRoute) -> (Self, mpsc::Sender<Output>) {
-        let (sender, outputs) = mpsc::channel(CHANNEL);
-        let generation = Self {
-            usage,
-            model,
-            outputs,
-            heard: None,
-            cancel,
-            route,
-            shortened: false,
-            cached: Cached::default(),
-            recording: None,
-            ended: false,
-        };
-        (generation, sender)
+    /// `shared`: others may be waiting for the same answer.
+    pub(crate) fn new(
+        usage: UsageId,
+        model: String,
+        cancel: CancellationToken,
+        route: SharedRoute,
+        cached: Cached,
+        shared: bool,
+    ) -> (Self, mpsc::Sender<Output>) {
+        let (sender, outputs) = mpsc::channel(if shared { SHARED_CHANNEL } else { CHANNEL });
+        (Self { usage, model, outputs, heard: None, cancel, route, cached, ended: false }, sender)
     }
 
     /// An answer that is there already: all of it can be heard at once.
@@ -154,26 +146,12 @@ impl Generation {
         let said = answer.outputs();
         let (sender, outputs) = mpsc::channel(said.len());
         let (model, cached) = (route.model.clone(), route.cached);
-        let (mut generation, _) = Self::new(usage, model, CancellationToken::new(), Arc::new(Mutex::new(Some(route))));
-        (generation.outputs, generation.cached) = (outputs, cached);
         for output in said {
             // There is room for all of them, and the receiver is in hand.
             let _ = sender.try_send(output);
         }
-        generation
-    }
-
-    /// Its budget covers no longer answer than this one may become: another one would be longer.
-    pub(crate) fn shortened(mut self, shortened: bool) -> Self {
-        self.shortened = shortened;
-        self
-    }
-
-    /// What the response cache has to do with it.
-    pub(crate) fn made(mut self, making: Making) -> Self {
-        self.cached = making.cached;
-        self.recording = making.recording.filter(|_| !self.shortened);
-        self
+        let (cancel, route) = (CancellationToken::new(), Arc::new(Mutex::new(Some(route))));
+        Self { usage, model, outputs, heard: None, cancel, route, cached, ended: false }
     }
 
     /// Who answers; `None` until somebody took the request.
@@ -237,17 +215,7 @@ impl Generation {
 
     async fn hear(&mut self) -> Output {
         // A driver that panicked closes the channel without a word: the consumer still gets its end.
-        let output = self.outputs.recv().await.unwrap_or_else(|| Output::End(self.broken()));
-        match (&output, &mut self.recording) {
-            (_, None) => {}
-            (Output::End(ended), recording) => {
-                if let Some(recording) = recording.take() {
-                    recording.end(ended);
-                }
-            }
-            (output, Some(recording)) => recording.take(output),
-        }
-        output
+        self.outputs.recv().await.unwrap_or_else(|| Output::End(self.broken()))
     }
 
     /// Asks for an end (the user's Stop): [`Outcome::Cancelled`] follows, unless the end was already on its way.
@@ -272,14 +240,20 @@ impl Generation {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ended, Generation, Outcome, Output, SharedRoute};
+    use super::{Cached, Ended, Generation, Outcome, Output, SharedRoute};
     use contract::{chat::AnswerStats, ids::UsageId};
     use domain::Error;
     use std::time::Duration;
+    use tokio::sync::mpsc;
     use tokio_util::sync::CancellationToken;
     use uuid::Uuid;
 
     const SOON: Duration = Duration::from_secs(1);
+
+    fn generation() -> (Generation, mpsc::Sender<Output>) {
+        let (usage, cancel, route) = (UsageId(Uuid::now_v7()), CancellationToken::new(), SharedRoute::default());
+        Generation::new(usage, "m".into(), cancel, route, Cached::default(), false)
+    }
 
     fn failed() -> Output {
         Output::End(Ended { outcome: Outcome::Failed, stats: AnswerStats::default(), error: Some(Error::unavailable("model", None)) })
@@ -287,8 +261,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_before_the_beginning_is_known_and_what_was_heard_is_not_lost() {
-        let (mut generation, sender) =
-            Generation::new(UsageId(Uuid::now_v7()), "m".into(), CancellationToken::new(), SharedRoute::default());
+        let (mut generation, sender) = generation();
         generation.begun(Duration::ZERO).await.expect("nobody knows yet");
         sender.send(Output::Queued { place: 1, wait_ms: None }).await.expect("room");
         sender.send(Output::Started { prompt_tokens: 7, cached_tokens: 0 }).await.expect("room");
@@ -301,8 +274,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_end_comes_even_if_the_driver_is_gone() {
-        let (mut generation, sender) =
-            Generation::new(UsageId(Uuid::now_v7()), "m".into(), CancellationToken::new(), SharedRoute::default());
+        let (mut generation, sender) = generation();
         drop(sender);
         let Some(Output::End(ended)) = generation.next().await else { panic!("no end") };
         assert_eq!(ended.outcome, Outcome::Failed);

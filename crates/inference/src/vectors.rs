@@ -1,8 +1,9 @@
 //! Vectors of texts and scores of documents: the funnel's other product.
 
 use crate::{
-    Inference, ModelConfig,
-    cache::{self, CacheUse, Look},
+    Inference,
+    admit::Found,
+    cache::{self, CacheUse},
     generation::{Ended, Generation, Output, Route},
     meter::Reservation,
     observe::Observed,
@@ -10,6 +11,7 @@ use crate::{
 };
 use contract::{chat::AnswerStats, ids::UsageId, usage::Purpose};
 use domain::{Actor, Error, Result};
+use std::ops::ControlFlow;
 use worker_protocol::{Embed, EmbedInput, Priority};
 
 /// Inputs of one request, as OpenAI has it.
@@ -83,27 +85,19 @@ impl Inference {
 
     async fn vectors(&self, actor: &Actor, purpose: Purpose, mut inputs: Vec<EmbedInput>, request: VectorRequest) -> Result<Vectors> {
         let observed = Observed::begin(self.metrics().clone(), purpose, actor.tenant());
-        let (model, look) = match self.look_at_inputs(actor, purpose, &mut inputs, &request, &observed).await {
-            Ok(seen) => seen,
-            Err(error) => {
-                observed.refused(&error);
-                return Err(error);
-            }
+        let found = self.look_at_inputs(actor, purpose, &mut inputs, &request, &observed).await;
+        let count = inputs.len();
+        let admitted = match self.way(actor, purpose, found, observed).await? {
+            ControlFlow::Continue(admitted) => admitted,
+            ControlFlow::Break(generation) => return collect(generation, count).await,
         };
-        let making = match look {
-            Look::Make(making) => making,
-            Look::Hit(hit) => {
-                let generation = self.again(actor, Reservation::free(&model.id, purpose), hit, Vec::new(), observed).await?;
-                return collect(generation, inputs.len()).await;
-            }
-        };
-        let context = self.catalogue().largest_context(actor, &model, purpose);
-        let (count, reservation) = (inputs.len(), Reservation::of_inputs(&model, context, purpose, inputs.iter().map(bytes)));
+        let context = self.catalogue().largest_context(actor, &admitted.model, purpose);
+        let reservation = Reservation::of_inputs(&admitted.model, context, purpose, inputs.iter().map(bytes));
         let VectorRequest { truncate, priority, .. } = request;
         let work = move |ticket: &crate::meter::Ticket, model| {
             Work::Vectors(Embed { id: ticket.id().0, model, tenant: ticket.tenant(), weight: 1, priority, inputs, truncate })
         };
-        collect(self.begin(actor, model, reservation, None, observed, work).await?.made(making), count).await
+        collect(self.begin(actor, admitted, reservation, work).await?, count).await
     }
 
     /// The stages before the meter.
@@ -114,7 +108,7 @@ impl Inference {
         inputs: &mut Vec<EmbedInput>,
         request: &VectorRequest,
         observed: &Observed,
-    ) -> Result<(ModelConfig, Look)> {
+    ) -> Result<Found> {
         let model = self.catalogue().grant(actor, request.model.as_deref(), purpose)?.clone();
         observed.granted(&model.id);
         counted(inputs.len())?;
@@ -128,7 +122,7 @@ impl Inference {
         let content = || cache::of_inputs(purpose, inputs, request.truncate);
         let asked = self.asked(actor, &model, request.cache, rules.as_ref(), content).await;
         self.guards().inputs(actor, rules, inputs).await?;
-        Ok((model, asked.look().await))
+        Ok(Found { model, watch: None, look: asked.look().await })
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a backend is asked to do.
 
-use worker_protocol::{Embed, Generate};
+use worker_protocol::{Embed, Generate, Priority};
 
 /// One use of a model.
 #[derive(Clone, Debug)]
@@ -18,6 +18,15 @@ impl Work {
         match self {
             Self::Completion(generate) => &generate.model,
             Self::Vectors(embed) => &embed.model,
+        }
+    }
+
+    /// How long it may wait for others.
+    #[must_use]
+    pub fn priority(&self) -> Priority {
+        match self {
+            Self::Completion(generate) => generate.priority,
+            Self::Vectors(embed) => embed.priority,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Input rules that more than one service needs. Field names are the caller's own.
 
+pub(crate) use contract::title::one_line;
+
 use contract::{
     chat::{ATTACHMENT_MAX_BYTES, ATTACHMENTS_MAX, ConversationSettings, MESSAGE_MAX_BYTES, NewAttachment},
     model::Sampling,
@@ -106,11 +108,6 @@ pub(crate) fn title(title: &str) -> Result<String> {
     Ok(title)
 }
 
-/// Text with every run of white space and control characters as one blank.
-pub(crate) fn one_line(text: &str) -> String {
-    text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
-}
-
 /// Model, system prompt and sampling of a chat. The model must be granted to the actor.
 pub(crate) fn settings(inference: &Inference, actor: &Actor, settings: ConversationSettings) -> Result<ConversationSettings> {
     if let Some(wanted) = &settings.model {
@@ -173,7 +170,7 @@ pub(crate) fn query(query: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{attachments, clean_json, one_line, question, sampling, title};
+    use super::{attachments, clean_json, question, sampling, title};
     use contract::{chat::NewAttachment, model::Sampling};
     use domain::{Error, Result};
 
@@ -208,7 +205,6 @@ mod tests {
     #[test]
     fn input_is_cleaned() {
         assert_eq!(question("a\0b".into(), &[]).expect("valid"), "ab");
-        assert_eq!(one_line(" a\r\n\tb  c\u{7}"), "a b c");
         let file = NewAttachment { name: "a\nb.txt".into(), content: "\0".into() };
         let cleaned = attachments(vec![file]).expect("valid");
         assert_eq!(cleaned[0], NewAttachment { name: "ab.txt".into(), content: String::new() });

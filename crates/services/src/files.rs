@@ -34,7 +34,8 @@ const NAME_MAX_CHARS: usize = 255;
 pub struct FileLimits {
     /// Bytes of one file.
     pub file: u64,
-    /// Bytes of all files of a tenant together. What batches make counts, and is never refused.
+    /// Bytes of all files of a tenant together. What a batch writes counts, and is never refused, because it is paid for: so
+    /// as much as its input has is set aside when it is made.
     pub tenant: u64,
 }
 
@@ -197,7 +198,7 @@ impl Upload {
         let (id, created_at) = (FileId(Uuid::now_v7()), shared.now());
         let tx = shared.db.begin(&actor).await?;
         if let Some(limits) = limits {
-            room(&tx, limits, 1).await?;
+            room(&tx, limits, 1, "file").await?;
         }
         tx.files().begin(&NewFile { id, account, filename: filename.clone(), created_at }).await?;
         tx.commit().await?;
@@ -230,10 +231,11 @@ impl Upload {
 
     async fn store(&mut self, tx: &TenantTx) -> Result<()> {
         let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK_BYTES));
-        if let Some(limits) = self.limits {
-            room(tx, limits, piece.len()).await?;
-        }
         tx.files().append(self.id, self.number, piece).await?;
+        if let Some(limits) = self.limits {
+            // Behind the piece: until this transaction ends nobody else's counts.
+            room(tx, limits, 0, "file").await?;
+        }
         self.number += 1;
         Ok(())
     }
@@ -286,13 +288,11 @@ impl Drop for Upload {
     }
 }
 
-/// Refuses what the tenant has no room for. Uploads at the same time do not see each other's piece that is just being
-/// stored, so each of them may end one piece above the limit.
-async fn room(tx: &TenantTx, limits: FileLimits, more: usize) -> Result<()> {
-    let wanted = tx.files().total().await?.saturating_add(u64::try_from(more).unwrap_or(u64::MAX));
-    if wanted > limits.tenant {
+/// Refuses what the tenant has no room for; `field` is what asks for it.
+pub(crate) async fn room(tx: &TenantTx, limits: FileLimits, more: u64, field: &'static str) -> Result<()> {
+    if tx.files().total().await?.saturating_add(more) > limits.tenant {
         let message = format!("The files of your organisation may have {} MiB together. Delete some.", limits.tenant >> 20);
-        return Err(Error::invalid("file", "storage_full", message));
+        return Err(Error::invalid(field, "storage_full", message));
     }
     Ok(())
 }

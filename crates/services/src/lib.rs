@@ -110,10 +110,18 @@ impl Services {
         }
     }
 
-    /// The same with other limits for files.
+    /// The same with other limits for files, those of batches among them.
     #[must_use]
     pub fn with_file_limits(mut self, limits: FileLimits) -> Self {
         self.files = self.files.within(limits);
+        self.batches = self.batches.within(limits);
+        self
+    }
+
+    /// The same with at most so many batches of an account that have not ended.
+    #[must_use]
+    pub fn with_open_batches(mut self, most: u32) -> Self {
+        self.batches = self.batches.open_at_most(most);
         self
     }
 

@@ -4,6 +4,8 @@
 //! node that was slow, and whose batch another one took, changes nothing any more. Signs of life are stamped with the
 //! database's clock, because several nodes compare them.
 
+pub use crate::batch_lines::{BatchLine, InVain, LineEnd, LineResult, WaitingLine};
+
 use crate::{
     batches::{BatchStatus, status},
     chat_sql::{all, instant, int, millis, one, run, sql},
@@ -11,11 +13,12 @@ use crate::{
 };
 use contract::{
     Millis,
-    ids::{ApiKeyId, BatchId, FileId, RequestId, ServiceAccountId, TenantId},
+    ids::{ApiKeyId, BatchId, FileId, ServiceAccountId, TenantId},
 };
 use domain::Result;
 use sea_orm::FromQueryResult;
 use serde_json::Value;
+use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -35,34 +38,6 @@ pub struct TakenBatch {
     pub expires_at: Millis,
 }
 
-/// A request of a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BatchLine {
-    /// Of the line in the input, counted from 1.
-    pub number: u32,
-    pub custom_id: String,
-    /// JSON.
-    pub body: String,
-}
-
-/// What became of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LineEnd {
-    pub request: RequestId,
-    /// Of HTTP.
-    pub status: u16,
-    /// JSON.
-    pub response: String,
-}
-
-/// A line with its end, if it has one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LineResult {
-    pub number: u32,
-    pub custom_id: String,
-    pub end: Option<LineEnd>,
-}
-
 /// How a batch ended.
 #[derive(Clone, Debug)]
 pub struct BatchEnd {
@@ -79,7 +54,7 @@ pub struct BatchEnd {
 /// Repository of batches that are worked off. The caller is the node that is at it.
 #[derive(Debug)]
 pub struct BatchRuns<'a> {
-    tx: &'a TenantTx,
+    pub(crate) tx: &'a TenantTx,
 }
 
 #[derive(FromQueryResult)]
@@ -94,8 +69,8 @@ struct TakenRow {
 }
 
 #[derive(FromQueryResult)]
-struct OwnRow {
-    own: bool,
+pub(crate) struct OwnRow {
+    pub(crate) own: bool,
 }
 
 #[derive(FromQueryResult)]
@@ -108,52 +83,27 @@ struct TotalRow {
     total: i32,
 }
 
-#[derive(FromQueryResult)]
-struct LineRow {
-    number: i32,
-    custom_id: String,
-    body: String,
-}
-
-#[derive(FromQueryResult)]
-struct ResultRow {
-    number: i32,
-    custom_id: String,
-    request_id: Option<Uuid>,
-    status: Option<i32>,
-    response: Option<String>,
-}
-
-impl From<ResultRow> for LineResult {
-    fn from(row: ResultRow) -> Self {
-        let end = match (row.request_id, row.status, row.response) {
-            (Some(request), Some(status), Some(response)) => {
-                Some(LineEnd { request: request.into(), status: u16::try_from(status).unwrap_or(500), response })
-            }
-            _ => None,
-        };
-        Self { number: number(row.number), custom_id: row.custom_id, end }
-    }
-}
-
 impl<'a> BatchRuns<'a> {
     pub(crate) fn new(tx: &'a TenantTx) -> Self {
         Self { tx }
     }
 
-    /// Takes a batch that nobody is at, or whose node has given no sign of life for `seconds`. `None` if somebody else
-    /// was quicker.
+    /// Takes a batch that nobody is at and whose time has come, or whose node has given no sign of life for `seconds`. What
+    /// was being asked then was asked in vain. `None` if somebody else was quicker.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn take(&self, id: BatchId, lease: Uuid, seconds: u32) -> Result<Option<TakenBatch>> {
         let statement = sql(
-            "UPDATE batch SET lease = $2, heartbeat_at = now()
-             WHERE id = $1 AND ended_at IS NULL AND (lease IS NULL OR heartbeat_at < now() - make_interval(secs => $3))
+            "UPDATE batch SET lease = $2, heartbeat_at = now(), waits_until = NULL
+             WHERE id = $1 AND ended_at IS NULL AND (waits_until IS NULL OR waits_until <= now())
+               AND (lease IS NULL OR heartbeat_at < now() - make_interval(secs => $3))
              RETURNING account_id, key_id, endpoint, input_file_id, status, in_progress_at, expires_at",
             [id.0.into(), lease.into(), f64::from(seconds).into()],
         );
         let Some(row) = one::<TakenRow>(self.tx.conn(), statement).await? else { return Ok(None) };
+        let broken = sql("UPDATE batch_line SET breaks = breaks + 1, asked = false WHERE batch_id = $1 AND asked", [id.0.into()]);
+        run(self.tx.conn(), broken).await?;
         Ok(Some(TakenBatch {
             account: row.account_id.into(),
             key: row.key_id.into(),
@@ -178,13 +128,22 @@ impl<'a> BatchRuns<'a> {
         Ok(one::<CancelRow>(self.tx.conn(), statement).await?.map(|row| row.cancelled))
     }
 
-    /// Leaves the batch to whoever comes next.
+    /// Leaves the batch to whoever comes next, but not before `wait` is over, or its window. What is being asked is given up,
+    /// and was not asked in vain.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn release(&self, id: BatchId, lease: Uuid) -> Result<()> {
-        let statement = sql("UPDATE batch SET lease = NULL WHERE id = $1 AND lease = $2 AND ended_at IS NULL", [id.0.into(), lease.into()]);
-        run(self.tx.conn(), statement).await.map(drop)
+    pub async fn release(&self, id: BatchId, lease: Uuid, wait: Duration) -> Result<()> {
+        let left = sql(
+            "UPDATE batch SET lease = NULL,
+               waits_until = CASE WHEN status <> 'cancelling' AND $3 > 0 THEN least(now() + make_interval(secs => $3), expires_at) END
+             WHERE id = $1 AND lease = $2 AND ended_at IS NULL",
+            [id.0.into(), lease.into(), wait.as_secs_f64().into()],
+        );
+        if run(self.tx.conn(), left).await? > 0 {
+            run(self.tx.conn(), sql("UPDATE batch_line SET asked = false WHERE batch_id = $1 AND asked", [id.0.into()])).await?;
+        }
+        Ok(())
     }
 
     /// Forgets the lines that a validation found which did not come to its end. `false` if the batch is no longer the
@@ -201,7 +160,7 @@ impl<'a> BatchRuns<'a> {
     }
 
     /// Whether the batch is the caller's, and stays so until the transaction's end.
-    async fn own(&self, id: BatchId, lease: Uuid) -> Result<bool> {
+    pub(crate) async fn own(&self, id: BatchId, lease: Uuid) -> Result<bool> {
         let statement =
             sql("SELECT true AS own FROM batch WHERE id = $1 AND lease = $2 AND ended_at IS NULL FOR UPDATE", [id.0.into(), lease.into()]);
         Ok(one::<OwnRow>(self.tx.conn(), statement).await?.is_some_and(|row| row.own))
@@ -209,30 +168,6 @@ impl<'a> BatchRuns<'a> {
 
     async fn delete_lines(&self, id: BatchId) -> Result<()> {
         run(self.tx.conn(), sql("DELETE FROM batch_line WHERE batch_id = $1", [id.0.into()])).await.map(drop)
-    }
-
-    /// Adds lines; `false` if the batch is no longer the caller's.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub async fn add_lines(&self, id: BatchId, lease: Uuid, lines: Vec<BatchLine>) -> Result<bool> {
-        if !self.own(id, lease).await? {
-            return Ok(false);
-        }
-        let wanted = u64::try_from(lines.len()).unwrap_or(u64::MAX);
-        let (mut numbers, mut custom_ids, mut bodies) = (Vec::new(), Vec::new(), Vec::new());
-        for line in lines {
-            numbers.push(int(line.number));
-            custom_ids.push(line.custom_id);
-            bodies.push(line.body);
-        }
-        let statement = sql(
-            "INSERT INTO batch_line (tenant_id, batch_id, number, custom_id, body)
-             SELECT app_tenant(), b.id, l.number, l.custom_id, l.body
-             FROM batch b, unnest($3::int[], $4::text[], $5::text[]) AS l (number, custom_id, body) WHERE b.id = $1 AND b.lease = $2",
-            [id.0.into(), lease.into(), numbers.into(), custom_ids.into(), bodies.into()],
-        );
-        Ok(run(self.tx.conn(), statement).await? == wanted)
     }
 
     /// Its lines are valid: they can run, unless an end was asked for. `false` if the batch is no longer the caller's.
@@ -249,40 +184,6 @@ impl<'a> BatchRuns<'a> {
         Ok(run(self.tx.conn(), statement).await? > 0)
     }
 
-    /// Lines after number `after` that have no end yet, at most `limit`, in order.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub async fn waiting(&self, id: BatchId, after: u32, limit: u32) -> Result<Vec<BatchLine>> {
-        let statement = sql(
-            "SELECT number, custom_id, body FROM batch_line WHERE batch_id = $1 AND status IS NULL AND number > $2 ORDER BY number LIMIT $3",
-            [id.0.into(), int(after).into(), i64::from(limit).into()],
-        );
-        let rows = all::<LineRow>(self.tx.conn(), statement).await?;
-        Ok(rows.into_iter().map(|row| BatchLine { number: number(row.number), custom_id: row.custom_id, body: row.body }).collect())
-    }
-
-    /// Stores a line's end and counts it. `false` if it has one already, or the batch is no longer the caller's: then
-    /// the transaction must not be kept.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub async fn end_line(&self, id: BatchId, lease: Uuid, line: u32, end: &LineEnd) -> Result<bool> {
-        let completed = i32::from((200..300).contains(&end.status));
-        let counted = sql(
-            "UPDATE batch SET completed = completed + $3, failed = failed + $4 WHERE id = $1 AND lease = $2 AND ended_at IS NULL",
-            [id.0.into(), lease.into(), completed.into(), (1 - completed).into()],
-        );
-        if run(self.tx.conn(), counted).await? == 0 {
-            return Ok(false);
-        }
-        let stored = sql(
-            "UPDATE batch_line SET request_id = $3, status = $4, response = $5 WHERE batch_id = $1 AND number = $2 AND status IS NULL",
-            [id.0.into(), int(line).into(), end.request.0.into(), i32::from(end.status).into(), end.response.as_str().into()],
-        );
-        Ok(run(self.tx.conn(), stored).await? > 0)
-    }
-
     /// The results are being written; a batch whose end was asked for keeps saying so. How many lines it has, which is 0
     /// before its input was checked; `None` if the batch is no longer the caller's.
     ///
@@ -295,24 +196,6 @@ impl<'a> BatchRuns<'a> {
             [id.0.into(), lease.into(), instant(at)?.into()],
         );
         Ok(one::<TotalRow>(self.tx.conn(), statement).await?.map(|row| number(row.total)))
-    }
-
-    /// Lines after number `after`, in order; with `all_lines` also those without an end. At most `limit`, and none behind
-    /// those whose answers have `bytes` together.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub async fn results(&self, id: BatchId, after: u32, limit: u32, bytes: i64, all_lines: bool) -> Result<Vec<LineResult>> {
-        let statement = sql(
-            "SELECT number, custom_id, request_id, status, response FROM (
-               SELECT number, custom_id, request_id, status, response, coalesce(octet_length(response), 0) AS own,
-                      sum(coalesce(octet_length(response), 0)) OVER (ORDER BY number) AS together
-               FROM batch_line WHERE batch_id = $1 AND number > $2 AND ($4 OR status IS NOT NULL) ORDER BY number LIMIT $3
-             ) AS result WHERE together - own < $5 ORDER BY number",
-            [id.0.into(), int(after).into(), i64::from(limit).into(), all_lines.into(), bytes.into()],
-        );
-        let rows = all::<ResultRow>(self.tx.conn(), statement).await?;
-        Ok(rows.into_iter().map(LineResult::from).collect())
     }
 
     /// Ends a batch; its lines go, because the files have what became of them. `false` if the batch is no longer the
@@ -344,7 +227,7 @@ impl<'a> BatchRuns<'a> {
 }
 
 /// Line numbers are never negative.
-fn number(value: i32) -> u32 {
+pub(crate) fn number(value: i32) -> u32 {
     u32::try_from(value).unwrap_or(0)
 }
 
@@ -365,8 +248,8 @@ impl<'a> SystemBatches<'a> {
         Self { tx }
     }
 
-    /// Unfinished batches that nobody is at, or whose node has given no sign of life for `seconds`: of each tenant the
-    /// `each` oldest ones.
+    /// Unfinished batches that nobody is at and whose time has come, or whose node has given no sign of life for `seconds`: of
+    /// each tenant the `each` oldest ones.
     ///
     /// # Errors
     /// Those of the database.
@@ -374,7 +257,8 @@ impl<'a> SystemBatches<'a> {
         let statement = sql(
             "SELECT tenant_id, id FROM (
                SELECT tenant_id, id, created_at, row_number() OVER (PARTITION BY tenant_id ORDER BY created_at, id) AS place FROM batch
-               WHERE ended_at IS NULL AND (lease IS NULL OR heartbeat_at < now() - make_interval(secs => $1))
+               WHERE ended_at IS NULL AND (waits_until IS NULL OR waits_until <= now())
+                 AND (lease IS NULL OR heartbeat_at < now() - make_interval(secs => $1))
              ) AS idle WHERE place <= $2 ORDER BY created_at, id LIMIT 100",
             [f64::from(seconds).into(), i64::from(each).into()],
         );

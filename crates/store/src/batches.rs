@@ -75,6 +75,8 @@ pub struct NewBatch {
     pub endpoint: String,
     pub input: FileId,
     pub metadata: Value,
+    /// Bytes that are set aside for what it writes, until it ends.
+    pub reserved: u64,
     pub created_at: Millis,
     pub expires_at: Millis,
 }
@@ -135,6 +137,11 @@ struct Row {
     expires_at: OffsetDateTime,
 }
 
+#[derive(FromQueryResult)]
+struct OpenRow {
+    open: i64,
+}
+
 impl TryFrom<Row> for StoredBatch {
     type Error = Error;
 
@@ -172,8 +179,9 @@ impl<'a> Batches<'a> {
     /// Those of the database.
     pub async fn insert(&self, new: &NewBatch) -> Result<()> {
         let statement = sql(
-            "INSERT INTO batch (tenant_id, id, account_id, key_id, endpoint, input_file_id, status, metadata, created_at, expires_at)
-             VALUES (app_tenant(), $1, $2, $3, $4, $5, 'validating', $6, $7, $8)",
+            "INSERT INTO batch (tenant_id, id, account_id, key_id, endpoint, input_file_id, status, metadata, created_at, expires_at,
+               reserved_bytes)
+             VALUES (app_tenant(), $1, $2, $3, $4, $5, 'validating', $6, $7, $8, $9)",
             [
                 new.id.0.into(),
                 new.account.0.into(),
@@ -183,9 +191,23 @@ impl<'a> Batches<'a> {
                 new.metadata.clone().into(),
                 instant(new.created_at)?.into(),
                 instant(new.expires_at)?.into(),
+                i64::try_from(new.reserved).unwrap_or(i64::MAX).into(),
             ],
         );
         run(self.tx.conn(), statement).await.map(drop)
+    }
+
+    /// How many batches of the account have not ended. Until the transaction's end nobody else is told: so who adds one then
+    /// adds no more than there may be.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn open(&self, account: ServiceAccountId) -> Result<u64> {
+        let alone = sql("SELECT pg_advisory_xact_lock(hashtextextended('batches of ' || $1::text, 0))", [account.0.into()]);
+        run(self.tx.conn(), alone).await?;
+        let statement = sql("SELECT count(*) AS open FROM batch WHERE account_id = $1 AND ended_at IS NULL", [account.0.into()]);
+        let row: Option<OpenRow> = one(self.tx.conn(), statement).await?;
+        Ok(row.map_or(0, |row| u64::try_from(row.open).unwrap_or(0)))
     }
 
     /// One batch of the account.
@@ -219,7 +241,7 @@ impl<'a> Batches<'a> {
     /// Those of the database.
     pub async fn request_cancel(&self, account: ServiceAccountId, id: BatchId, at: Millis) -> Result<bool> {
         let statement = sql(
-            "UPDATE batch SET status = 'cancelling', cancelling_at = $3
+            "UPDATE batch SET status = 'cancelling', cancelling_at = $3, waits_until = NULL
              WHERE id = $1 AND account_id = $2 AND status IN ('validating', 'in_progress')",
             [id.0.into(), account.0.into(), instant(at)?.into()],
         );

@@ -197,12 +197,17 @@ impl<'a> Files<'a> {
         run(self.tx.conn(), statement).await.map(drop)
     }
 
-    /// Bytes of all files and uploads of the tenant.
+    /// Bytes of all files and uploads of the tenant, and of what is set aside for its batches. Whoever has changed a file in
+    /// this transaction keeps others from doing so until its end.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn total(&self) -> Result<u64> {
-        let statement = sql("SELECT coalesce(sum(bytes), 0)::bigint AS bytes FROM file", []);
+        let statement = sql(
+            "SELECT (coalesce((SELECT bytes FROM file_total WHERE tenant_id = app_tenant()), 0)
+               + coalesce((SELECT sum(reserved_bytes) FROM batch WHERE ended_at IS NULL), 0))::bigint AS bytes",
+            [],
+        );
         let row: Option<BytesRow> = one(self.tx.conn(), statement).await?;
         Ok(row.map_or(0, |row| u64::try_from(row.bytes).unwrap_or(0)))
     }

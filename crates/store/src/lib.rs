@@ -43,6 +43,7 @@ pub mod response_runs;
 pub mod responses;
 
 // Files and batches of programs.
+mod batch_lines;
 pub mod batch_runs;
 pub mod batches;
 pub mod files;

@@ -10,7 +10,7 @@ use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response, Respon
 use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::{
     Resource,
-    trace::{Sampler, SdkTracerProvider},
+    trace::{Config, Sampler, SdkTracerProvider, ShouldSample},
 };
 use reqwest::{Client, redirect::Policy};
 use std::{mem::take, sync::Arc, time::Duration};
@@ -30,9 +30,11 @@ pub struct Settings {
     pub target: String,
     /// `service.name`; `None`: what `OTEL_SERVICE_NAME` says.
     pub service: Option<&'static str>,
-    /// Part of the traces that begin here, 0 to 1; who sends a trace along decides for that. `None`: what
-    /// `OTEL_TRACES_SAMPLER` says, or all.
+    /// Part of the traces that are recorded, 0 to 1. `None`: what `OTEL_TRACES_SAMPLER` says, or all.
     pub ratio: Option<f64>,
+    /// Who sends a trace along decides whether it is recorded. Else that trace goes on here, and it is recorded as often as
+    /// one that begins here.
+    pub accept: bool,
     /// Tell upstreams which trace their work belongs to.
     pub upstreams: bool,
 }
@@ -63,12 +65,19 @@ impl Tracer {
             resource = resource.with_service_name(service);
         }
         let mut provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource.build());
-        if let Some(ratio) = settings.ratio {
-            provider = provider.with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio))));
-        }
+        let sampler: Box<dyn ShouldSample> = match settings.ratio {
+            Some(ratio) => {
+                let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio)));
+                provider = provider.with_sampler(sampler.clone());
+                Box::new(sampler)
+            }
+            // What the provider takes by itself.
+            None => Config::default().sampler,
+        };
         let provider = provider.build();
         let tracer = provider.tracer("kontor");
-        Ok(Self(Some(Arc::new(Inner { provider, tracer, upstreams: settings.upstreams }))))
+        let sampler = (!settings.accept).then_some(sampler);
+        Ok(Self(Some(Arc::new(Inner { provider, tracer, sampler, upstreams: settings.upstreams }))))
     }
 }
 

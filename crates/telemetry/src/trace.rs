@@ -4,7 +4,7 @@ use opentelemetry::{
     Array, Context, KeyValue, StringValue, Value,
     trace::{SpanBuilder, SpanKind, Status, TraceContextExt, Tracer as _},
 };
-use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
+use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, ShouldSample};
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 use tokio::task::{futures::TaskLocalFuture, spawn_blocking};
 use tracing::{Instrument, instrument::Instrumented};
@@ -20,6 +20,8 @@ pub struct Tracer(pub(crate) Option<Arc<Inner>>);
 pub(crate) struct Inner {
     pub(crate) provider: SdkTracerProvider,
     pub(crate) tracer: SdkTracer,
+    /// Decides about traces that callers send along; `None`: they do.
+    pub(crate) sampler: Option<Box<dyn ShouldSample>>,
     /// Upstreams are told which trace their work belongs to.
     pub(crate) upstreams: bool,
 }

@@ -130,4 +130,19 @@ mod tests {
         ];
         assert_eq!(told, expected);
     }
+
+    #[test]
+    fn a_failure_tells_what_it_came_to_and_no_empty_text() {
+        let mut choices = Choices::new(2);
+        let failed = |completion_tokens| {
+            let usage = Usage { prompt_tokens: 9, cached_tokens: 2, completion_tokens };
+            Event::Failed { code: FailCode::Engine, message: "x".into(), usage }
+        };
+        let counted = Event::Text { choice: 1, text: String::new(), completion_tokens: 3, logprobs: Vec::new() };
+        let told: Vec<Event> = [Event::Started { prompt_tokens: 9, cached_tokens: 2 }, text(0, 1), counted, failed(3)]
+            .into_iter()
+            .filter_map(|event| choices.tell(event))
+            .collect();
+        assert_eq!(told, [Event::Started { prompt_tokens: 9, cached_tokens: 2 }, text(0, 1), failed(4)]);
+    }
 }

@@ -14,8 +14,10 @@ const PATH: &str = "/v1/traces";
 pub struct Traces {
     /// A collector that takes OTLP over HTTP; `None`: what `OTEL_EXPORTER_OTLP_ENDPOINT` says, or no traces.
     pub endpoint: Option<String>,
-    /// Part of the traces that begin here, 0 to 1.
+    /// Part of the traces that are recorded, 0 to 1.
     pub ratio: f64,
+    /// Who sends a trace along decides whether it is recorded.
+    pub accept: bool,
     /// Tell upstreams which trace a request belongs to.
     pub upstreams: bool,
     /// The whole address; found by [`Traces::complete`].

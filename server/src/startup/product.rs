@@ -44,6 +44,7 @@ impl Product {
         let identity = identity(config, db.clone(), clock.clone());
         let services = Services::new(db.clone(), inference.clone(), identity.clone(), clock)
             .with_file_limits(config.files.limits())
+            .with_open_batches(config.batches.open)
             .keeping_ledger(config.ledger.kept_days());
         Self { db, identity, inference, services }
     }

@@ -30,7 +30,13 @@ const PASSED_ON: [&str; 8] = [
 pub fn of_server(config: &Traces) -> Result<Tracer, AnyError> {
     let Some(target) = config.target() else { return Ok(Tracer::default()) };
     tracing::info!(collector = target, "traces are exported");
-    let settings = Settings { target: target.into(), service: service("kontor"), ratio: config.ratio(), upstreams: config.upstreams };
+    let settings = Settings {
+        target: target.into(),
+        service: service("kontor"),
+        ratio: config.ratio(),
+        accept: config.accept,
+        upstreams: config.upstreams,
+    };
     Ok(Tracer::export(&settings)?)
 }
 
@@ -44,7 +50,7 @@ pub fn of_worker(given: Option<String>) -> Result<Tracer, AnyError> {
     if let Some(problem) = traces::problem(&target) {
         return Err(format!("--traces: {problem}").into());
     }
-    Ok(Tracer::export(&Settings { target, service: service("kontor-worker"), ratio: None, upstreams: false })?)
+    Ok(Tracer::export(&Settings { target, service: service("kontor-worker"), ratio: None, accept: true, upstreams: false })?)
 }
 
 /// Variables for worker processes of our own.

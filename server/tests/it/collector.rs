@@ -57,7 +57,12 @@ impl Collector {
 
     /// A tracer that sends here.
     pub fn tracer(&self) -> Tracer {
-        let settings = Settings { target: self.target(), service: Some("kontor"), ratio: None, upstreams: false };
+        self.tracer_that(false)
+    }
+
+    /// The same; `accept`: callers decide whether their traces are recorded.
+    pub fn tracer_that(&self, accept: bool) -> Tracer {
+        let settings = Settings { target: self.target(), service: Some("kontor"), ratio: None, accept, upstreams: false };
         Tracer::export(&settings).expect("an exporter")
     }
 

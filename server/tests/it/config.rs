@@ -67,6 +67,9 @@ fn the_usual_variables_of_opentelemetry_are_honoured_and_ours_come_first() {
     let ratio = |env: &[(&str, &str)]| load(None, env).expect("valid").traces.ratio();
     assert_eq!(ratio(&[("KONTOR__TRACES__RATIO", "0.25")]), Some(0.25));
     assert_eq!(ratio(&[("OTEL_TRACES_SAMPLER", "always_off")]), None);
+    let accept = |env: &[(&str, &str)]| load(None, env).expect("valid").traces.accept;
+    assert!(!accept(&[]), "If you are here because this failed: strangers decide what is recorded.");
+    assert!(accept(&[("KONTOR__TRACES__ACCEPT", "true")]));
 }
 
 #[test]
@@ -120,6 +123,7 @@ fn values_that_cannot_work_are_refused() {
         ("[files]\nfile_mib = 0\n", "files.file_mib"),
         ("[files]\ntenant_mib = 50\n", "files.tenant_mib"),
         ("[batches]\nparallel = 257\n", "batches.parallel"),
+        ("[batches]\nopen = 0\n", "batches.open"),
         ("[ledger]\nretention_days = 366\n", "ledger.retention_days"),
         ("[traces]\nendpoint = \"collector:4318\"\n", "traces.endpoint"),
         ("[traces]\nendpoint = \"http://kim:secret@collector:4318\"\n", "OTEL_EXPORTER_OTLP_HEADERS"),

@@ -34,7 +34,7 @@ async fn a_worker_killed_under_32_streams_loses_only_what_had_begun() {
             Outcome::Failed => {
                 interrupted += 1;
                 assert!(!text.is_empty() && ended.stats.completion_tokens > 0, "one without any text is tried again: {ended:?}");
-                assert!(matches!(ended.error, Some(Error::Unavailable { what: "model", retry_after: Some(_) })), "{ended:?}");
+                assert!(matches!(ended.error, Some(Error::Unavailable { what: "worker", retry_after: Some(_) })), "{ended:?}");
             }
             other => panic!("{other:?}"),
         }

@@ -11,7 +11,11 @@ pub fn create(operation: Described) -> Described {
     let text = "The file has one request in each line: `custom_id`, `method`, `url` and `body`. Each is answered as on its route, with low \
                 priority, and counts for budgets and limits alike.";
     let example = json!({ "input_file_id": "file-0198c1d2", "endpoint": "/v1/chat/completions", "completion_window": "24h" });
-    operation.named("createBatch", "Answer all requests of a file", text).reads::<BatchRequest>(example).answers::<BatchBody>("The batch.")
+    operation
+        .named("createBatch", "Answer all requests of a file", text)
+        .reads::<BatchRequest>(example)
+        .answers::<BatchBody>("The batch.")
+        .fails(&[409])
 }
 
 pub fn list(operation: Described) -> Described {

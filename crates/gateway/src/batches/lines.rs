@@ -4,7 +4,7 @@ use crate::{
     Gateway,
     body::{Call, parse},
     chat, completions, embeddings,
-    failure::Failure,
+    failure::{Failure, INTERRUPTED},
     headers::Ignored,
     responses,
 };
@@ -45,20 +45,21 @@ impl BatchLines {
             Endpoint::Embeddings => self.handle(actor, body, embeddings::create).await,
             Endpoint::Responses => self.handle(actor, body, responses::create).await,
         };
-        let (response, retry_after) = match answered {
-            Ok(response) => (response, None),
+        let (response, retry_after, broke) = match answered {
+            Ok(response) => (response, None, false),
             Err(failure) => {
                 let retry_after = failure.retry_after_ms().map(|ms| Duration::from_millis(ms.into()));
-                (failure.into_response(), retry_after)
+                let broke = failure.body.code.as_deref() == Some(INTERRUPTED);
+                (failure.into_response(), retry_after, broke)
             }
         };
         let status = response.status().as_u16();
         // Answers in one piece are in memory already.
         match to_bytes(response.into_body(), usize::MAX).await.map(|bytes| String::from_utf8(bytes.into())) {
-            Ok(Ok(body)) => LineAnswer { status, body, retry_after },
+            Ok(Ok(body)) => LineAnswer { status, body, retry_after, broke },
             Ok(Err(_)) | Err(_) => {
                 tracing::error!(endpoint = endpoint.path(), "an answer to a batch's line is not text");
-                LineAnswer { status: 500, body: "null".into(), retry_after: None }
+                LineAnswer { status: 500, body: "null".into(), retry_after: None, broke: false }
             }
         }
     }

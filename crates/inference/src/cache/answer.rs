@@ -87,6 +87,11 @@ impl Recording {
         self.parts.extend(rest);
     }
 
+    /// Whoever asked for it takes it more slowly than it is made: those that wait for the same answer go on without it.
+    pub(crate) fn let_go(&mut self) {
+        self.flight = None;
+    }
+
     /// The answer is over. It is kept if it came to its end, and the model that was asked for made it.
     pub(crate) fn end(self, ended: &Ended) {
         let whole = matches!(ended.stats.finish_reason.as_str(), "stop" | "length" | "tool_calls");

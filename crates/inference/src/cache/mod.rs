@@ -336,9 +336,8 @@ impl Inference {
         let ticket = match self.inner.meter.open(actor, reservation, Vec::new()).await {
             Ok(ticket) => ticket,
             Err(error) => {
-                observed.refused(&error);
                 // The caller may be gone, and then nobody wants to know.
-                let _ = tell.send(Err(error));
+                let _ = tell.send(Err(observed.refused(error)));
                 return;
             }
         };

@@ -1,6 +1,6 @@
 //! One answer of one member, event by event.
 
-use super::{Attempt, Driver, End, Progress, unavailable};
+use super::{Attempt, Driver, End, Progress, interrupted, unavailable};
 use crate::{
     generation::Output,
     guard::Passed,
@@ -12,7 +12,7 @@ use futures::StreamExt;
 use std::{
     future::pending,
     pin::pin,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
 use tokio::time::{Instant, timeout};
@@ -58,11 +58,13 @@ impl Driver {
                 }
                 Some(Ok(event)) => self.output(event, progress),
                 Some(Err(error @ BackendError::Lost(_))) => {
+                    progress.broke = true;
                     dispatched.suspect();
                     self.tell_rest(progress, false).await;
                     return Attempt::Lost(None, error);
                 }
                 None => {
+                    progress.broke = true;
                     dispatched.suspect();
                     self.tell_rest(progress, false).await;
                     return Attempt::Lost(None, BackendError::Lost("the answer ended without its last event".into()));
@@ -105,11 +107,22 @@ impl Driver {
 
     /// Tells the consumer, as long as it wants to hear; one that is gone wants the end.
     async fn tell(&self, output: Output) {
+        self.record(&output);
         tokio::select! {
             biased;
             () = self.stopping.cancelled() => self.cut.store(true, Ordering::Relaxed),
             sent = self.outputs.send(output) => if sent.is_err() {
                 self.stopping.cancel();
+            }
+        }
+    }
+
+    /// Lets the response cache hear it. Whoever waits for the same answer does not wait for this one's reader.
+    fn record(&self, output: &Output) {
+        if let Some(recording) = self.recording.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            recording.take(output);
+            if self.outputs.capacity() == 0 {
+                recording.let_go();
             }
         }
     }
@@ -184,7 +197,7 @@ impl Driver {
             FailCode::Invalid => Error::invalid("request", "model_refused", message),
             FailCode::Overloaded | FailCode::Engine | FailCode::Cancelled => {
                 tracing::warn!(usage = %self.ticket.id(), ?code, message, "the worker failed");
-                unavailable()
+                if code == FailCode::Engine { interrupted() } else { unavailable() }
             }
         }
     }

@@ -7,11 +7,12 @@
 mod follow;
 
 use crate::{
+    cache::Recording,
     generation::{Cached, Ended, Outcome, Output, Route, SharedRoute},
     guard::Watch,
     meter::{Figures, RETRY_AFTER_S, Ticket},
     observe::{Observed, Seen},
-    pool::{BackendError, DispatchError, Dispatched, MemberId, Pool},
+    pool::{BackendError, DispatchError, Dispatched, MOST_RETRIES, MemberId, Pool},
     work::Work,
 };
 use contract::chat::AnswerStats;
@@ -19,7 +20,7 @@ use domain::Error;
 use std::{
     pin::pin,
     sync::{
-        OnceLock, PoisonError,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -29,7 +30,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use worker_protocol::{FailCode, Finish, Usage};
+use worker_protocol::{FailCode, Finish, Priority, Usage};
 
 /// No completion runs longer; also what the sweeper relies on.
 pub const LONGEST_GENERATION: Duration = Duration::from_secs(60 * 60);
@@ -38,8 +39,6 @@ const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a worker that was told to end is heard.
 const LAST_COUNTERS: Duration = Duration::from_secs(2);
-/// Second tries of one request.
-const MOST_RETRIES: u32 = 2;
 
 /// See the module.
 pub(crate) struct Driver {
@@ -49,6 +48,8 @@ pub(crate) struct Driver {
     /// Models to fall back to, in this order, where the requested one cannot be had.
     pub fallbacks: Vec<String>,
     pub outputs: mpsc::Sender<Output>,
+    /// Listens along for the response cache: here, because equal requests wait for the answer, and not for its reader.
+    pub recording: Mutex<Option<Recording>>,
     pub cancel: CancellationToken,
     /// An end was asked for, by whomever: nothing new is begun, nothing more is told.
     pub stopping: CancellationToken,
@@ -95,6 +96,8 @@ struct Progress {
     first_output: Option<Instant>,
     /// A part of a completion came out; from then on no other member can take over. Vectors come out the same anywhere.
     committed: bool,
+    /// A member was lost over it.
+    broke: bool,
     retries: u32,
     /// Members that were asked.
     attempts: u32,
@@ -114,13 +117,14 @@ impl Driver {
             announced: false,
             first_output: None,
             committed: false,
+            broke: false,
             retries: 0,
             attempts: 0,
             model,
             watch,
         };
         let end = self.until_end(&mut progress).await;
-        let Self { ticket, outputs, route, blocked, observed, .. } = self;
+        let Self { ticket, outputs, recording, route, blocked, observed, .. } = self;
         let end = blocked.into_inner().map_or(end, |rule| End::Failed(Error::GuardrailBlocked { rule }));
         let (outcome, finish_reason, error) = match end {
             End::Done(Finish::Stop) => (Outcome::Ok, "stop", None),
@@ -151,6 +155,10 @@ impl Driver {
             finish_reason: finish_reason.into(),
         };
         tracing::debug!(usage = %ticket.id(), ?figures, "completion ended");
+        let ended = Ended { outcome, stats, error };
+        if let Some(recording) = recording.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            recording.end(&ended);
+        }
         // Settling goes on in its own task, whether or not this wait sees the end of it.
         let settled = ticket.settle(figures);
         if let Some(watch) = progress.watch {
@@ -158,7 +166,7 @@ impl Driver {
         }
         let _ = timeout(SETTLE_PATIENCE, settled).await;
         // A consumer that left does not want to know.
-        let _ = outputs.send(Output::End(Ended { outcome, stats, error })).await;
+        let _ = outputs.send(Output::End(ended)).await;
     }
 
     /// Works until an end, which somebody who presses Stop or leaves asks for at any time.
@@ -178,6 +186,8 @@ impl Driver {
             }
         };
         self.stopping.cancel();
+        // Nobody else waits for what will hardly be whole.
+        self.recording.lock().unwrap_or_else(PoisonError::into_inner).take();
         match timeout(LAST_COUNTERS, attempts).await {
             // It came to its end while the end was being asked for, and all of it was told.
             Ok(Some(done @ End::Done(_))) if !self.cut.load(Ordering::Relaxed) => done,
@@ -227,12 +237,17 @@ impl Driver {
                 }
                 Attempt::Lost(_, error) if progress.committed => {
                     tracing::warn!(usage = %self.ticket.id(), %error, "a completion was interrupted");
-                    return Ok(Some(End::Failed(unavailable())));
+                    return Ok(Some(End::Failed(interrupted())));
+                }
+                // A batch asks again by itself, and counts: what kills workers must not kill several at each of its tries.
+                Attempt::Lost(_, error) if progress.broke && work.priority() == Priority::Batch => {
+                    tracing::warn!(usage = %self.ticket.id(), %error, "a worker was lost over a line of a batch");
+                    return Ok(Some(End::Failed(interrupted())));
                 }
                 Attempt::Lost(member, error) => {
                     if progress.retries == MOST_RETRIES || !self.pool.may_retry() {
                         tracing::warn!(usage = %self.ticket.id(), %error, "a completion failed and is not tried again");
-                        return Err(unavailable());
+                        return Err(if progress.broke { interrupted() } else { unavailable() });
                     }
                     tracing::warn!(usage = %self.ticket.id(), %error, "a completion failed before its first output; trying again");
                     progress.retries += 1;
@@ -291,6 +306,11 @@ impl Driver {
         let (attempts, limits) = (progress.attempts, self.ticket.limits());
         *route = Some(Route { served_by, model, attempts, overhead, limits, warnings, cost: None, cached: Cached::default() });
     }
+}
+
+/// Whoever was computing it stopped.
+fn interrupted() -> Error {
+    Error::unavailable("worker", Some(RETRY_AFTER_S))
 }
 
 fn unavailable() -> Error {

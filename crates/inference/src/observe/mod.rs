@@ -81,11 +81,12 @@ impl Observed {
         span
     }
 
-    /// It did not reach a model.
-    pub(crate) fn refused(self, error: &Error) {
-        let reason = reason(error);
+    /// It did not reach a model; gives back why.
+    pub(crate) fn refused(self, error: Error) -> Error {
+        let reason = reason(&error);
         self.metrics.refused(reason);
         self.span.fail(reason);
+        error
     }
 
     /// It ended.

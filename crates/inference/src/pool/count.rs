@@ -1,24 +1,49 @@
 //! Asking a member how long a prompt is.
 
-use super::{Pool, affinity::Beginnings, backend::BackendError};
+use super::{MOST_RETRIES, Pool, affinity::Beginnings, backend::BackendError};
 use crate::meter::RETRY_AFTER_S;
 use domain::Error;
-use worker_protocol::{Counted, Generate};
+use worker_protocol::{Counted, FailCode, Generate};
 
 impl Pool {
-    /// Any member that has the model tells the same.
+    /// Any member that has the model tells the same. Like with a completion, another one is asked if one is full, has no word
+    /// for it, cannot or is lost.
     pub(crate) async fn count(&self, prompt: &Generate) -> Result<Counted, Error> {
-        let lease = self.lease(&prompt.model, &Beginnings::default(), &[]).await?;
-        match lease.backend.count(prompt).await {
-            Ok(counted) => Ok(counted),
-            Err(error @ (BackendError::Lost(_) | BackendError::Failing(_))) => {
-                tracing::warn!(worker = lease.member.name, %error, "a prompt could not be counted");
-                if matches!(error, BackendError::Lost(_)) {
-                    lease.suspect();
+        self.count_request();
+        let (mut avoid, mut refused, mut retries) = (Vec::new(), None, 0);
+        loop {
+            let mut lease = match self.lease(&prompt.model, &Beginnings::default(), &avoid).await {
+                Ok(lease) => lease,
+                // What one of them said says more.
+                Err(error) => return refused.map_or(Err(error), Ok),
+            };
+            let member = lease.member.id;
+            let error = match lease.backend.count(prompt).await {
+                Ok(full @ Counted::Refused { code: FailCode::Overloaded, .. }) => {
+                    refused.get_or_insert(full);
+                    avoid.push(member);
+                    continue;
                 }
-                Err(Error::unavailable("model", Some(RETRY_AFTER_S)))
+                Ok(counted) => return Ok(counted),
+                Err(BackendError::Unfit(message)) => {
+                    refused = Some(Counted::Refused { code: FailCode::Invalid, message });
+                    avoid.push(member);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            lease.judge(false);
+            tracing::warn!(worker = lease.member.name, %error, "a prompt could not be counted");
+            match error {
+                // A worker that died comes back, and is not asked before.
+                BackendError::Lost(_) => lease.suspect(),
+                BackendError::Failing(_) => avoid.push(member),
+                error => return Err(Error::internal(error)),
             }
-            Err(error) => Err(Error::internal(error)),
+            if retries == MOST_RETRIES || !self.may_retry() {
+                return Err(Error::unavailable("model", Some(RETRY_AFTER_S)));
+            }
+            retries += 1;
         }
     }
 }

@@ -66,6 +66,8 @@ use worker_protocol::{Event, FailCode};
 const RETRY_WINDOW: Duration = Duration::from_secs(10);
 const RETRIES_PER_SECOND: u32 = 10;
 const RETRY_PART: f32 = 0.2;
+/// Second tries of one request.
+pub(crate) const MOST_RETRIES: u32 = 2;
 
 /// How patient the pool is.
 #[derive(Clone, Copy, Debug)]

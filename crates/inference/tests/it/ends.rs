@@ -4,7 +4,7 @@ use crate::setup::{eventually, first_text, read, request, setup};
 use async_trait::async_trait;
 use domain::{Error, SystemClock};
 use inference::{
-    Catalogue, Inference, Outcome, Output, Work,
+    Catalogue, Inference, Options, Outcome, Output, Priority, Request, Work,
     meter::Ticket,
     pool::{Backend, BackendError, EventStream},
 };
@@ -72,7 +72,7 @@ async fn worker_error() {
     let (text, ended) = read(&mut s.ask().await).await;
     assert_eq!(text, "one two ");
     assert_eq!(ended.outcome, Outcome::Failed);
-    assert!(matches!(ended.error, Some(Error::Unavailable { what: "model", .. })));
+    assert!(matches!(ended.error, Some(Error::Unavailable { what: "worker", .. })));
     assert_settled(&s.only_use().await, "failed", (12, 4, 2));
 }
 
@@ -104,9 +104,20 @@ async fn connection_lost_again_and_again_fails() {
     s.worker.otherwise(Script::answer("never").drops_after(0));
     let (text, ended) = read(&mut s.ask().await).await;
     assert_eq!((text.as_str(), ended.outcome), ("", Outcome::Failed));
-    assert!(matches!(ended.error, Some(Error::Unavailable { what: "model", .. })));
+    assert!(matches!(ended.error, Some(Error::Unavailable { what: "worker", .. })));
     assert_eq!(s.worker.requests().len(), 3, "two second tries");
     assert_settled(&s.only_use().await, "failed", (12, 4, 0));
+}
+
+#[tokio::test]
+async fn a_line_of_a_batch_that_loses_its_worker_is_not_tried_again_here() {
+    let s = setup().await;
+    s.worker.otherwise(Script::answer("never").drops_after(0));
+    let options = Options { priority: Priority::Batch, ..Options::default() };
+    let mut generation = s.inference.admit(&s.actor, Request { options, ..request() }).await.expect("admitted");
+    let (_, ended) = read(&mut generation).await;
+    assert!(matches!(ended.error, Some(Error::Unavailable { what: "worker", .. })), "{ended:?}");
+    assert_eq!(s.worker.requests().len(), 1, "If you are here because this failed: each try of a batch kills three workers.");
 }
 
 #[tokio::test]
@@ -116,7 +127,7 @@ async fn connection_lost_after_the_first_token_keeps_and_bills_what_came() {
     let (text, ended) = read(&mut s.ask().await).await;
     assert_eq!(text, "one two three ");
     assert_eq!((ended.outcome, ended.stats.completion_tokens), (Outcome::Failed, 3));
-    assert!(matches!(ended.error, Some(Error::Unavailable { what: "model", .. })));
+    assert!(matches!(ended.error, Some(Error::Unavailable { what: "worker", .. })));
     assert_eq!(s.worker.requests().len(), 1, "half an answer must not be made twice");
     assert_settled(&s.only_use().await, "failed", (12, 4, 3));
 }

@@ -4,6 +4,7 @@
 //! So models, budgets, limits, guardrails and ledger are those of every other request. Who works a batch off holds a
 //! lease; what became of a line is kept at once, so that another node goes on where one died.
 
+mod answering;
 mod desk;
 mod input;
 mod output;
@@ -14,7 +15,7 @@ pub use store::batches::BatchStatus;
 
 use crate::{
     check,
-    files::{FilePurpose, Slice, account},
+    files::{FileLimits, FilePurpose, Slice, account, room},
     shared::Shared,
 };
 use contract::{
@@ -36,6 +37,8 @@ use uuid::Uuid;
 /// The only window that there is, in OpenAI's words and ours.
 pub const WINDOW: &str = "24h";
 const WINDOW_MS: Millis = 24 * 60 * 60 * 1000;
+/// Batches of an account that have not ended, if nobody says how many.
+const MOST_OPEN: u32 = 100;
 
 /// What the lines of a batch ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +79,8 @@ pub struct LineAnswer {
     pub body: String,
     /// When it may be asked again, if that is what it takes.
     pub retry_after: Option<Duration>,
+    /// Whoever was computing it died.
+    pub broke: bool,
 }
 
 /// The routes, for lines of batches: whoever owns them answers a line just as a request.
@@ -155,17 +160,28 @@ impl TryFrom<StoredBatch> for Batch {
 #[derive(Clone)]
 pub struct Batches {
     shared: Arc<Shared>,
+    limits: FileLimits,
+    most_open: u32,
 }
 
 impl Batches {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self { shared, limits: FileLimits::default(), most_open: MOST_OPEN }
+    }
+
+    pub(crate) fn within(self, limits: FileLimits) -> Self {
+        Self { limits, ..self }
+    }
+
+    pub(crate) fn open_at_most(self, most_open: u32) -> Self {
+        Self { most_open, ..self }
     }
 
     /// Queues a batch. Its lines are checked later: what is wrong with them is in its `errors`.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if the account has no such file; [`Error::Invalid`] for `input_file_id` or `metadata`.
+    /// [`Error::NotFound`] if the account has no such file; [`Error::Invalid`] for `input_file_id`, also if the tenant has no
+    /// room for what the batch will write, or for `metadata`; [`Error::Conflict`] (`too_many_batches`).
     pub async fn create(&self, actor: &Actor, create: CreateBatch) -> Result<Batch> {
         actor.may(Action::UseModels)?;
         self.shared.refuse_while_ending()?;
@@ -181,6 +197,13 @@ impl Batches {
             let message = format!("The file's purpose is {}. Bring it with the purpose batch.", file.purpose.name());
             return Err(Error::invalid("input_file_id", "wrong_purpose", message));
         }
+        if tx.batches().open(program.account).await? >= self.most_open.into() {
+            let message =
+                format!("A service account may have {} batches that have not ended. Wait for one, or cancel one.", self.most_open);
+            return Err(Error::conflict("too_many_batches", message));
+        }
+        // What it writes nobody can know; about as much as it reads.
+        room(&tx, self.limits, file.bytes, "input_file_id").await?;
         let new = NewBatch {
             id,
             account: program.account,
@@ -188,6 +211,7 @@ impl Batches {
             endpoint: endpoint.path().into(),
             input,
             metadata,
+            reserved: file.bytes,
             created_at,
             expires_at: created_at + WINDOW_MS,
         };

@@ -4,11 +4,14 @@ use crate::{
     files::{FilePurpose, Upload},
     shared::Shared,
 };
-use contract::ids::{BatchId, FileId, ServiceAccountId};
+use contract::ids::{BatchId, FileId, RequestId, ServiceAccountId};
 use domain::{Actor, Error, Result};
 use serde_json::json;
 use std::sync::Arc;
-use store::{TenantTx, batch_runs::LineResult};
+use store::{
+    TenantTx,
+    batch_runs::{LineEnd, LineResult},
+};
 
 /// One of the two files. It begins with its first line: a file without any is none.
 pub(super) struct Output {
@@ -67,6 +70,13 @@ pub(super) fn line(batch: BatchId, result: &LineResult) -> Result<String> {
             format!(r#"{{"id":"{id}","custom_id":{custom_id},"response":null,"error":{error}}}"#)
         }
     })
+}
+
+/// The end of a line that is not asked any more: whoever computed it died each time.
+pub(super) fn given_up(request: RequestId) -> LineEnd {
+    let message = "Whoever computed this request stopped working each time. It is not tried again.";
+    let error = json!({ "message": message, "type": "server_error", "param": null, "code": "model_interrupted" });
+    LineEnd { request, status: 500, response: json!({ "error": error }).to_string() }
 }
 
 #[cfg(test)]

@@ -3,38 +3,50 @@
 use super::LineAnswer;
 use domain::Result;
 use std::{future::Future, time::Duration};
+use store::batch_runs::InVain;
 use tokio::time::sleep;
 
 /// Pauses before a line is asked again whose model could not be had. After the last one it fails.
 const PAUSES_S: [u64; 5] = [1, 10, 60, 300, 900];
 /// Pauses before a line is asked again that a budget refused: what others have reserved comes back in part.
 const BUDGET_PAUSES_S: [u64; 4] = [1, 5, 15, 60];
+/// Times that whoever computes a line may die, a worker or a whole node. One may have died of something else, or of another
+/// line at the same time; and what was answered by then is paid for each time.
+const MOST_BREAKS: u32 = 3;
 /// Pauses between tries of a step without which the lines that run, and are paid for, would be lost.
 const STEP_PAUSES_MS: [u64; 4] = [100, 500, 2_000, 5_000];
 /// The least pause before a line is asked again that a limit refused.
 const LIMIT_PAUSE: Duration = Duration::from_millis(500);
 
-/// How often a line is asked again.
-pub(super) struct Patience {
-    absences: std::array::IntoIter<u64, 5>,
-    budgets: std::array::IntoIter<u64, 4>,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self { absences: PAUSES_S.into_iter(), budgets: BUDGET_PAUSES_S.into_iter() }
-    }
-}
+/// How long a line is tried. What it was tried goes with it from node to node.
+pub(super) struct Patience(InVain);
 
 impl Patience {
+    pub(super) fn new(vain: InVain) -> Self {
+        Self(vain)
+    }
+
+    /// It kills whoever computes it, as far as anybody can tell.
+    pub(super) fn is_over(vain: InVain) -> bool {
+        vain.breaks >= MOST_BREAKS
+    }
+
+    /// What it was asked in vain, with the last time.
+    pub(super) fn vain(&self) -> InVain {
+        self.0
+    }
+
     /// The pause before the line is asked again, if it is. `alone` is whether no other line is being computed here.
     pub(super) fn pause(&mut self, said: &LineAnswer, alone: bool) -> Option<Duration> {
         match (said.status, said.retry_after) {
             (429, Some(after)) => Some(after.max(LIMIT_PAUSE)),
             (429, None) => self.budget(alone),
             (503, after) => {
-                let pause = Duration::from_secs(self.absences.next()?);
-                Some(after.map_or(pause, |after| after.max(pause)))
+                if said.broke {
+                    self.0.breaks += 1;
+                }
+                let pause = Duration::from_secs(next(&PAUSES_S, &mut self.0.absences)?);
+                (!Self::is_over(self.0)).then(|| after.map_or(pause, |after| after.max(pause)))
             }
             _ => None,
         }
@@ -42,12 +54,18 @@ impl Patience {
 
     /// A budget refuses without a time to come back. It may be used up, or reserved by what runs at the same time.
     fn budget(&mut self, alone: bool) -> Option<Duration> {
-        let first = self.budgets.len() == BUDGET_PAUSES_S.len();
-        if alone && !first {
+        if alone && self.0.refusals > 0 {
             return None;
         }
-        self.budgets.next().map(Duration::from_secs)
+        next(&BUDGET_PAUSES_S, &mut self.0.refusals).map(Duration::from_secs)
     }
+}
+
+/// The pause after so many tries, and one try more.
+fn next(pauses: &[u64], tries: &mut u32) -> Option<u64> {
+    let pause = usize::try_from(*tries).ok().and_then(|at| pauses.get(at).copied());
+    *tries = tries.saturating_add(1);
+    pause
 }
 
 /// Tries a step again, some times, before its error ends the run.
@@ -66,17 +84,18 @@ pub(super) async fn persist<T, F: Future<Output = Result<T>>>(step: impl Fn() ->
 
 #[cfg(test)]
 mod tests {
-    use super::{super::LineAnswer, Patience, persist};
+    use super::{super::LineAnswer, MOST_BREAKS, Patience, persist};
     use domain::Error;
     use std::{cell::Cell, time::Duration};
+    use store::batch_runs::InVain;
 
     fn said(status: u16, retry_after: Option<Duration>) -> LineAnswer {
-        LineAnswer { status, body: String::new(), retry_after }
+        LineAnswer { status, body: String::new(), retry_after, broke: false }
     }
 
     /// Seconds of the pauses until it fails.
     fn pauses(said: &LineAnswer, alone: bool) -> Vec<u64> {
-        let mut patience = Patience::default();
+        let mut patience = Patience::new(InVain::default());
         std::iter::from_fn(|| patience.pause(said, alone)).map(|pause| pause.as_secs()).collect()
     }
 
@@ -91,9 +110,31 @@ mod tests {
         let long = Some(Duration::from_secs(100));
         assert_eq!(pauses(&said(503, None), true), [1, 10, 60, 300, 900]);
         assert_eq!(pauses(&said(503, long), false), [100, 100, 100, 300, 900]);
-        let mut patience = Patience::default();
+        let mut patience = Patience::new(InVain::default());
         assert!((0..1_000).all(|_| patience.pause(&said(429, long), true) == long));
         assert!(pauses(&said(200, None), false).is_empty() && pauses(&said(400, None), false).is_empty());
+    }
+
+    #[test]
+    fn what_kills_workers_is_given_up_wherever_that_happened() {
+        let broke = LineAnswer { broke: true, ..said(503, None) };
+        let mut patience = Patience::new(InVain::default());
+        let asked = 1 + std::iter::from_fn(|| patience.pause(&broke, true)).count();
+        assert_eq!(asked, 3, "If you are here because this failed: a line kills a worker, and is paid for, again and again.");
+        assert!(Patience::is_over(patience.vain()));
+        let elsewhere = InVain { breaks: MOST_BREAKS - 1, ..InVain::default() };
+        assert!(!Patience::is_over(elsewhere));
+        assert_eq!(Patience::new(elsewhere).pause(&broke, true), None);
+    }
+
+    #[test]
+    fn another_node_goes_on_counting() {
+        let mut first = Patience::new(InVain::default());
+        assert_eq!(first.pause(&said(503, None), true), Some(Duration::from_secs(1)));
+        assert_eq!(first.pause(&said(429, None), false), Some(Duration::from_secs(1)));
+        let mut second = Patience::new(first.vain());
+        assert_eq!(second.pause(&said(503, None), true), Some(Duration::from_secs(10)));
+        assert_eq!(second.pause(&said(429, None), false), Some(Duration::from_secs(5)));
     }
 
     #[tokio::test]

@@ -1,18 +1,18 @@
-//! One batch, from the moment that this node takes it: its lines are checked, answered, and written into files.
+//! One batch, from the moment that this node takes it: its lines are checked, answered (see [`super::answering`]), and written
+//! into files.
 
 use super::{
     BatchError, Endpoint, Lines,
     input::{MOST_ERRORS, MOST_LINES, Reader, Rules},
     output::{Output, line},
-    patience::{Patience, persist},
+    patience::persist,
 };
 use crate::{running::DEAD_AFTER_SECONDS, shared::Shared};
 use contract::ids::{BatchId, RequestId, TenantId};
 use domain::{Actor, Error, Result};
-use futures::{StreamExt, stream::FuturesUnordered};
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use store::{
-    batch_runs::{BatchEnd, BatchLine, LineEnd, TakenBatch},
+    batch_runs::{BatchEnd, BatchLine, TakenBatch},
     batches::BatchStatus,
 };
 use tokio::{
@@ -27,26 +27,27 @@ const BEAT: Duration = Duration::from_secs(1);
 /// Lines that are stored or read at a time, and the bytes after which it is fewer.
 const LINES_STORED: usize = 200;
 const BYTES_STORED: usize = 4 * 1024 * 1024;
-const LINES_READ: u32 = 8;
 const RESULTS_READ: u32 = 200;
 const RESULT_BYTES_READ: i64 = 4 * 1024 * 1024;
 
 /// See the module.
 pub(super) struct Run {
-    shared: Arc<Shared>,
-    lines: Arc<dyn Lines>,
-    parallel: usize,
-    places: Arc<Semaphore>,
-    actor: Actor,
-    id: BatchId,
-    lease: Uuid,
+    pub(super) shared: Arc<Shared>,
+    pub(super) lines: Arc<dyn Lines>,
+    pub(super) parallel: usize,
+    pub(super) places: Arc<Semaphore>,
+    pub(super) actor: Actor,
+    pub(super) id: BatchId,
+    pub(super) lease: Uuid,
 }
 
 /// Why a batch is not gone on with.
 #[derive(Debug)]
-enum Outcome {
+pub(super) enum Outcome {
     /// All lines have their end.
     Through,
+    /// Those that have none are asked again only after so long.
+    Waits(Duration),
     Cancelled,
     Expired,
     /// Its input, or its key, does not allow it.
@@ -72,7 +73,7 @@ impl Run {
     pub(super) async fn run(&self, stop: CancellationToken) {
         let outcome = tokio::select! {
             outcome = self.work() => outcome,
-            () = stop.cancelled() => self.release().await,
+            () = stop.cancelled() => self.release(Duration::ZERO).await,
         };
         if let Err(error) = outcome {
             tracing::warn!(%error, batch = %self.id, "a batch could not be gone on with; it will be tried again");
@@ -88,8 +89,10 @@ impl Run {
             outcome = self.make(&taken) => outcome?,
             outcome = self.watch(&taken) => outcome,
         };
-        if matches!(outcome, Outcome::Lost) {
-            return Ok(());
+        match outcome {
+            Outcome::Lost => return Ok(()),
+            Outcome::Waits(wait) => return persist(|| self.release(wait)).await,
+            _ => {}
         }
         tokio::select! {
             closed = self.close(&taken, outcome) => closed,
@@ -97,9 +100,10 @@ impl Run {
         }
     }
 
-    async fn release(&self) -> Result<()> {
+    /// Leaves the batch to whoever comes next, but not before `wait` is over.
+    async fn release(&self, wait: Duration) -> Result<()> {
         let tx = self.shared.db.begin(&self.actor).await?;
-        tx.batch_runs().release(self.id, self.lease).await?;
+        tx.batch_runs().release(self.id, self.lease, wait).await?;
         tx.commit().await
     }
 
@@ -164,7 +168,7 @@ impl Run {
     }
 
     /// In whose name lines run, if the key is still good.
-    async fn program(&self, taken: &TakenBatch, request: RequestId) -> Result<Result<Actor, BatchError>> {
+    pub(super) async fn program(&self, taken: &TakenBatch, request: RequestId) -> Result<Result<Actor, BatchError>> {
         match self.shared.identity.authenticate_later(self.actor.tenant(), taken.key, request).await {
             Ok(actor) => Ok(Ok(actor)),
             Err(Error::Unauthenticated { code, message }) => {
@@ -251,75 +255,6 @@ impl Run {
         Ok(started)
     }
 
-    /// Answers all lines that have no end yet, some at a time.
-    async fn answer_all(&self, taken: &TakenBatch, endpoint: Endpoint) -> Result<Outcome> {
-        let (mut running, mut ready, mut after) = (FuturesUnordered::new(), VecDeque::new(), 0);
-        loop {
-            while running.len() < self.parallel {
-                if ready.is_empty() {
-                    ready = persist(|| self.waiting(after)).await?;
-                }
-                let Some(line) = ready.pop_front() else { break };
-                after = line.number;
-                running.push(self.answer(taken, endpoint, line));
-            }
-            match running.next().await {
-                None => return Ok(Outcome::Through),
-                Some(answered) => {
-                    if let Some(outcome) = answered? {
-                        return Ok(outcome);
-                    }
-                }
-            }
-        }
-    }
-
-    async fn waiting(&self, after: u32) -> Result<VecDeque<BatchLine>> {
-        let tx = self.shared.db.begin(&self.actor).await?;
-        let lines = tx.batch_runs().waiting(self.id, after, LINES_READ).await?;
-        tx.commit().await?;
-        Ok(lines.into())
-    }
-
-    /// Answers one line, as often as it takes, and keeps the answer. `Some` if the batch must not be gone on with.
-    async fn answer(&self, taken: &TakenBatch, endpoint: Endpoint, line: BatchLine) -> Result<Option<Outcome>> {
-        let mut patience = Patience::default();
-        loop {
-            let request = RequestId(Uuid::now_v7());
-            let place = self.places.acquire().await.map_err(Error::internal)?;
-            let program = match persist(|| self.program(taken, request)).await? {
-                Ok(program) => program,
-                Err(error) => return Ok(Some(Outcome::Failed(vec![error]))),
-            };
-            let said = self.lines.answer(program, endpoint, &line.body).await;
-            // Whoever waits must not keep others from being computed.
-            drop(place);
-            let alone = self.places.available_permits() == self.parallel;
-            if let Some(pause) = patience.pause(&said, alone) {
-                sleep(pause).await;
-                continue;
-            }
-            let end = LineEnd { request, status: said.status, response: said.body };
-            let kept = persist(|| self.keep(line.number, &end)).await?;
-            return Ok((!kept).then_some(Outcome::Lost));
-        }
-    }
-
-    /// Keeps what became of a line; `false` if the batch is lost.
-    async fn keep(&self, line: u32, end: &LineEnd) -> Result<bool> {
-        let tx = self.shared.db.begin(&self.actor).await?;
-        if tx.batch_runs().end_line(self.id, self.lease, line, end).await? {
-            tx.commit().await?;
-            return Ok(true);
-        }
-        drop(tx);
-        // A try whose end was not heard of may have kept it.
-        let tx = self.shared.db.begin(&self.actor).await?;
-        let own = tx.batch_runs().heartbeat(self.id, self.lease).await?.is_some();
-        tx.commit().await?;
-        Ok(own)
-    }
-
     /// Writes what became of the lines, and ends the batch.
     async fn close(&self, taken: &TakenBatch, outcome: Outcome) -> Result<()> {
         let tx = self.shared.db.begin(&self.actor).await?;
@@ -334,7 +269,7 @@ impl Run {
             Outcome::Failed(errors) => (BatchStatus::Failed, errors),
             Outcome::Expired if total == 0 || never_run > 0 => (BatchStatus::Expired, Vec::new()),
             // Its window closed when the last line had been answered.
-            Outcome::Through | Outcome::Expired | Outcome::Lost => (BatchStatus::Completed, Vec::new()),
+            Outcome::Through | Outcome::Expired | Outcome::Waits(_) | Outcome::Lost => (BatchStatus::Completed, Vec::new()),
         };
         let tx = self.shared.db.begin(&self.actor).await?;
         let (output, error) = (answers.complete(&tx).await?, failures.complete(&tx).await?);

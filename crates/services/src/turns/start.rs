@@ -1,10 +1,11 @@
 //! Storing a turn so that it can run: question, empty answer and turn in one transaction.
 
-use super::{stored::StoredTurn, title};
+use super::stored::StoredTurn;
 use crate::shared::Shared;
 use contract::{
     chat::{ConversationSettings, MessageRole, MessageStatus, StartTurn, StartedTurn, TurnEvent},
     ids::{AttachmentId, ConversationId, MessageId, TurnId, UserId},
+    title::first_words,
 };
 use domain::{Actor, Error, Result};
 use std::sync::Arc;
@@ -51,7 +52,7 @@ pub(crate) async fn store(shared: &Arc<Shared>, actor: &Actor, what: What) -> Re
     let answer = tx.messages().get(user, pair.answer).await?.ok_or(Error::not_found("message"))?;
     let mut first = Vec::new();
     if pair.untitled {
-        let title = title::first_words(&question.content, question.attachments.first().map(|file| file.name.as_str()));
+        let title = first_words(&question.content, question.attachments.first().map(|file| file.name.as_str()));
         tx.conversations().entitle(user, pair.conversation, &title).await?;
         first.push(TurnEvent::Title { title });
     }

@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use identity::{NewAccount, NewKey};
 use serde_json::{Value, json};
 use services::{
-    Services,
+    FileLimits, Services,
     batches::{Batch, BatchStatus, CreateBatch, Endpoint, LineAnswer, Lines},
     files::{FilePurpose, Slice},
 };
@@ -64,10 +64,12 @@ impl Lines for Stub {
                 "limited" if before < 2 => (429, Some(Duration::from_millis(10))),
                 "busy" if before == 0 => (503, None),
                 "poor" => (429, None),
+                later if later.starts_with("later") && before == 0 => (429, Some(Duration::from_secs(600))),
+                "kills" => (503, None),
                 "wrong" => (400, None),
                 _ => (200, None),
             };
-            LineAnswer { status, body: json!({ "said": said }).to_string(), retry_after }
+            LineAnswer { status, body: json!({ "said": said }).to_string(), retry_after, broke: said == "kills" }
         })
     }
 }
@@ -270,6 +272,119 @@ async fn a_node_that_is_stopped_leaves_its_batches_to_the_next() {
     assert_eq!(house.world.db.count_as_owner(left).await, 1);
     let batch = beside(&house.world.another_node(), second.clone(), house.over(id)).await;
     assert_eq!((batch.status, second.asked()), (BatchStatus::Completed, vec!["hang".to_owned()]));
+}
+
+#[tokio::test]
+async fn batches_that_wait_keep_nobody_waiting_and_go_on_when_their_time_has_come() {
+    let house = House::build().await;
+    let (stub, services) = (Stub::new(false), house.world.services.clone());
+    let mut waiting = Vec::new();
+    for say in ["later 1", "later 2", "later 3", "later 4"] {
+        waiting.push(house.batch(&[say]).await);
+    }
+    beside(&services, stub.clone(), async {
+        let fine = house.batch(&["fine"]).await;
+        let fine = tokio::time::timeout(Duration::from_secs(20), house.over(fine)).await;
+        let fine = fine.expect("If you are here because this failed: batches that wait for a limit keep the others from being worked off.");
+        assert_eq!((fine.status, fine.completed), (BatchStatus::Completed, 1));
+        let all_wait = "SELECT count(*) AS value FROM batch WHERE lease IS NULL AND waits_until > now() + interval '9 minutes'";
+        until("all four wait", || async { house.world.db.count_as_owner(all_wait).await == 4 }).await;
+        assert_eq!(stub.asked().iter().filter(|said| said.starts_with("later")).count(), 4, "nobody asks before the time has come");
+        execute_as_owner(
+            &house.world.db,
+            "UPDATE batch_line SET waits_until = now(); UPDATE batch SET waits_until = now() WHERE ended_at IS NULL",
+        )
+        .await;
+        for id in waiting {
+            assert_eq!(house.over(id).await.completed, 1);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_batch_that_waits_hears_that_its_end_is_asked_for() {
+    let house = House::build().await;
+    let (stub, services) = (Stub::new(false), house.world.services.clone());
+    let id = house.batch(&["later"]).await;
+    let batch = beside(&services, stub, async {
+        let waits = "SELECT count(*) AS value FROM batch WHERE waits_until IS NOT NULL";
+        until("it waits", || async { house.world.db.count_as_owner(waits).await == 1 }).await;
+        services.batches.cancel(&house.program, id).await.expect("cancelled");
+        tokio::time::timeout(Duration::from_secs(8), house.over(id)).await.expect("it ends in seconds")
+    })
+    .await;
+    assert_eq!((batch.status, batch.completed), (BatchStatus::Cancelled, 0));
+}
+
+#[tokio::test]
+async fn a_line_that_kills_whoever_computes_it_is_given_up_on_whichever_node() {
+    let house = House::build().await;
+    let (stub, services) = (Stub::new(false), house.world.services.clone());
+    let id = house.batch(&["kills", "fine"]).await;
+    let batch = beside(&services, stub.clone(), async {
+        // Its pauses are not for a test to wait for.
+        until("it is over", || async {
+            let due = "UPDATE batch_line SET waits_until = now(); UPDATE batch SET waits_until = now() WHERE waits_until IS NOT NULL";
+            execute_as_owner(&house.world.db, due).await;
+            house.get(id).await.status.is_over()
+        })
+        .await;
+        house.get(id).await
+    })
+    .await;
+    assert_eq!((batch.status, batch.completed, batch.failed), (BatchStatus::Completed, 1, 1));
+    let kills = stub.asked().iter().filter(|said| *said == "kills").count();
+    assert_eq!(kills, 3, "If you are here because this failed: a line that kills workers is tried, and paid for, again and again.");
+
+    // Nodes may die over it as well, and then nobody hears an answer.
+    let id = house.batch(&["hang"]).await;
+    let nobody = CancellationToken::new();
+    let dying = Stub::new(true);
+    for died in 1..=3 {
+        let node = house.world.another_node();
+        tokio::select! {
+            () = node.batches.work(dying.clone(), 2, nobody.clone()) => panic!("it works until it is told to stop"),
+            () = until("it is asked", || async { dying.asked().len() == died }) => {}
+        }
+        let dead = "UPDATE batch SET lease = gen_random_uuid(), heartbeat_at = now() - interval '1 minute' WHERE ended_at IS NULL";
+        execute_as_owner(&house.world.db, dead).await;
+    }
+    let batch = beside(&services, stub.clone(), house.over(id)).await;
+    assert_eq!((batch.status, batch.failed, dying.asked().len()), (BatchStatus::Completed, 1, 3));
+    assert!(!stub.asked().contains(&"hang".to_owned()));
+    let failures = house.lines(batch.error).await;
+    let told = &failures[0].1["response"];
+    assert_eq!((&told["status_code"], &told["body"]["error"]["code"]), (&json!(500), &json!("model_interrupted")));
+}
+
+#[tokio::test]
+async fn open_batches_and_the_room_for_what_they_write_are_limited() {
+    let house = House::build().await;
+    let services = house.world.services.clone().with_open_batches(2);
+    let file = bring(&services, &house.program, line("a", "fine").as_bytes(), FilePurpose::Batch).await.expect("a file");
+    let create = || CreateBatch { input: file.id, endpoint: Endpoint::ChatCompletions, metadata: BTreeMap::new() };
+    let first = services.batches.create(&house.program, create()).await.expect("a batch");
+    services.batches.create(&house.program, create()).await.expect("a batch");
+    let refused = services.batches.create(&house.program, create()).await;
+    assert!(matches!(refused, Err(Error::Conflict { code: "too_many_batches", .. })), "{refused:?}");
+    services.batches.cancel(&house.program, first.id).await.expect("cancelled");
+    beside(&services, Stub::new(false), house.over(first.id)).await;
+    services.batches.create(&house.program, create()).await.expect("one has ended");
+
+    // A file, and as much again for each open batch.
+    let tight = house.world.services.clone().with_file_limits(FileLimits { file: file.bytes, tenant: 3 * file.bytes });
+    until("all have ended", || async {
+        beside(&services, Stub::new(false), async { tokio::time::sleep(Duration::from_millis(1500)).await }).await;
+        house.world.db.count_as_owner("SELECT count(*) AS value FROM batch WHERE ended_at IS NULL").await == 0
+    })
+    .await;
+    execute_as_owner(&house.world.db, "DELETE FROM file WHERE purpose = 'batch_output'").await;
+    for _ in 0..2 {
+        tight.batches.create(&house.program, create()).await.expect("there is room");
+    }
+    let refused = tight.batches.create(&house.program, create()).await;
+    assert!(matches!(refused, Err(Error::Invalid { field: "input_file_id", code: "storage_full", .. })), "{refused:?}");
 }
 
 #[tokio::test]

@@ -125,7 +125,7 @@ async fn an_interrupted_answer_goes_on_in_the_same_message() {
     let world = World::new().await;
     world.worker.script(Script::answer(ANSWER).fails_after(4, FailCode::Engine));
     let (started, broken) = world.ask_and_wait("Break?").await;
-    assert_eq!((broken.status, broken.error.as_deref()), (MessageStatus::Interrupted, Some("model_unavailable")));
+    assert_eq!((broken.status, broken.error.as_deref()), (MessageStatus::Interrupted, Some("worker_unavailable")));
     assert_eq!(broken.content, "Größe ist relativ. 🙂 ");
 
     world.worker.script(Script::answer("and so on.").prompt(20, 15));

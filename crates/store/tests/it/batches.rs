@@ -3,9 +3,10 @@
 use contract::ids::{BatchId, FileId, RequestId, ServiceAccountId};
 use domain::{Actor, Clock, SystemClock};
 use serde_json::json;
+use std::time::Duration;
 use store::{
     Reason,
-    batch_runs::{BatchEnd, BatchLine, LineEnd},
+    batch_runs::{BatchEnd, BatchLine, InVain, LineEnd},
     batches::{BatchStatus, NewBatch},
     files::Slice,
 };
@@ -66,6 +67,7 @@ async fn add(test: &TestDb, actor: &Actor) -> BatchId {
         endpoint: "/v1/chat/completions".into(),
         input: FileId(Uuid::now_v7()),
         metadata: json!({ "a": "b" }),
+        reserved: 5,
         created_at: SystemClock.now(),
         expires_at: SystemClock.now() + 60_000,
     };
@@ -132,9 +134,90 @@ async fn one_node_is_at_a_batch_and_a_dead_one_loses_it() {
     let waiting = runs.waiting(house.id, 0, 10).await.unwrap();
     assert_eq!(waiting.iter().map(|line| line.number).collect::<Vec<_>>(), [2, 3], "what was answered is not asked again");
     assert_eq!(waiting[0].body, r#"{"a": "\u0000"}"#, "as the client wrote it");
-    runs.release(house.id, second).await.unwrap();
+    runs.release(house.id, second, Duration::ZERO).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(idle().await, 1);
+}
+
+#[tokio::test]
+async fn a_batch_that_waits_is_left_alone_until_its_time_has_come_or_its_end_is_asked_for() {
+    let house = House::build().await;
+    let lease = Uuid::now_v7();
+    let idle = async || {
+        let tx = house.test.db.begin_system("test", Reason::Sweep).await.unwrap();
+        tx.batches().idle(DEAD, 4).await.unwrap().len()
+    };
+    let wait = async |lease| {
+        let tx = house.test.db.begin(&house.actor).await.unwrap();
+        tx.batch_runs().release(house.id, lease, Duration::from_secs(600)).await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    assert!(house.take(lease).await);
+    wait(lease).await;
+    assert_eq!(idle().await, 0);
+    assert!(!house.take(lease).await, "If you are here because this failed: batches that wait keep others from being worked off.");
+    let late = "SELECT count(*) AS value FROM batch WHERE waits_until > expires_at";
+    assert_eq!(house.test.count_as_owner(late).await, 0, "nobody waits longer than its window");
+    execute_as_owner(&house.test, "UPDATE batch SET waits_until = now()").await;
+    assert_eq!(idle().await, 1);
+    assert!(house.take(lease).await);
+    wait(lease).await;
+    let tx = house.test.db.begin(&house.actor).await.unwrap();
+    assert!(tx.batches().request_cancel(account(&house.actor), house.id, SystemClock.now()).await.unwrap());
+    tx.commit().await.unwrap();
+    assert_eq!(idle().await, 1, "who asks for an end does not wait");
+}
+
+#[tokio::test]
+async fn what_was_asked_in_vain_is_known_to_the_next_node() {
+    let house = House::build().await;
+    let (first, second, third) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
+    assert!(house.take(first).await);
+    house.start(first, 3).await;
+    let vain = InVain { breaks: 0, absences: 2, refusals: 1 };
+    let tx = house.test.db.begin(&house.actor).await.unwrap();
+    let runs = tx.batch_runs();
+    assert!(runs.ask_line(house.id, first, 1).await.unwrap() && runs.ask_line(house.id, first, 2).await.unwrap());
+    assert!(!runs.ask_line(house.id, second, 3).await.unwrap() && !runs.ask_line(house.id, first, 4).await.unwrap());
+    assert!(runs.put_off_line(house.id, first, 2, vain, Duration::from_secs(60)).await.unwrap());
+    assert!(!runs.put_off_line(house.id, second, 3, vain, Duration::from_secs(60)).await.unwrap());
+    tx.commit().await.unwrap();
+    execute_as_owner(&house.test, "UPDATE batch SET heartbeat_at = now() - interval '1 minute'").await;
+    assert!(house.take(second).await);
+    let tx = house.test.db.begin(&house.actor).await.unwrap();
+    let runs = tx.batch_runs();
+    let lines = runs.waiting(house.id, 0, 10).await.unwrap();
+    let known: Vec<_> = lines.iter().map(|line| (line.vain, line.wait > Duration::from_secs(50))).collect();
+    let broken = InVain { breaks: 1, ..InVain::default() };
+    assert_eq!(
+        known,
+        [(broken, false), (vain, true), (InVain::default(), false)],
+        "If you are here because this failed: a request that kills its node is asked, and paid for, again and again."
+    );
+    // Who leaves has not died.
+    assert!(runs.ask_line(house.id, second, 3).await.unwrap());
+    runs.release(house.id, second, Duration::ZERO).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(house.take(third).await);
+    let tx = house.test.db.begin(&house.actor).await.unwrap();
+    assert_eq!(tx.batch_runs().waiting(house.id, 2, 10).await.unwrap()[0].vain, InVain::default());
+}
+
+#[tokio::test]
+async fn what_a_batch_will_write_is_set_aside_until_it_ends_and_open_ones_are_counted() {
+    let house = House::build().await;
+    let lease = Uuid::now_v7();
+    let figures = async || {
+        let tx = house.test.db.begin(&house.actor).await.unwrap();
+        (tx.batches().open(account(&house.actor)).await.unwrap(), tx.files().total().await.unwrap())
+    };
+    assert_eq!(figures().await, (1, 5));
+    assert!(house.take(lease).await);
+    let end = BatchEnd { status: BatchStatus::Failed, output: None, error: None, errors: json!([]), never_run: 0, at: SystemClock.now() };
+    let tx = house.test.db.begin(&house.actor).await.unwrap();
+    assert!(tx.batch_runs().end(house.id, lease, &end).await.unwrap());
+    tx.commit().await.unwrap();
+    assert_eq!(figures().await, (0, 0));
 }
 
 #[tokio::test]

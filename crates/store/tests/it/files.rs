@@ -148,3 +148,29 @@ async fn a_purge_takes_no_more_than_one_transaction_can() {
     execute_as_owner(&house.test, "UPDATE file SET bytes = 900 * 1024 * 1024").await;
     assert_eq!((purge().await, purge().await), (1, 0), "If you are here because this failed: a large file stays for ever.");
 }
+
+#[tokio::test]
+async fn the_total_follows_whatever_becomes_of_files() {
+    let house = House::build().await;
+    let total = async || house.test.db.begin(&house.actor).await.unwrap().files().total().await.unwrap();
+    assert_eq!(total().await, 0);
+    let (first, _) = (house.add(FilePurpose::Batch).await, house.add(FilePurpose::UserData).await);
+    assert_eq!(total().await, 14);
+    let tx = house.test.db.begin(&house.actor).await.unwrap();
+    tx.files().append(house.begin().await, 2, b"!!!".to_vec()).await.unwrap();
+    assert_eq!(tx.files().total().await.unwrap(), 24, "what this transaction brought counts already");
+    drop(tx);
+    assert_eq!(total().await, 21, "and what was taken back does not");
+    let tx = house.test.db.begin(&house.actor).await.unwrap();
+    assert!(tx.files().delete(account(&house.actor), first).await.unwrap());
+    tx.commit().await.unwrap();
+    assert_eq!(total().await, 14);
+    let tx = house.test.db.begin_system("test", Reason::Purge).await.unwrap();
+    let later = SystemClock.now() + 120_000;
+    assert_eq!(tx.files().purge(later, later).await.unwrap(), 2);
+    tx.commit().await.unwrap();
+    assert_eq!(total().await, 0, "If you are here because this failed: organisations lose the room of what was purged.");
+    house.add(FilePurpose::Batch).await;
+    execute_as_owner(&house.test, "DELETE FROM service_account").await;
+    assert_eq!(total().await, 0, "an account takes its files along");
+}

@@ -60,6 +60,7 @@ async fn furnish(test: &TestDb, tenant: &TestTenant, actor: &Actor) {
              INSERT INTO response_event (tenant_id, response_id, seq, payload) VALUES ('{tenant}', '{turn}', 1, '{{}}');
              INSERT INTO file (tenant_id, id, account_id, filename, created_at) VALUES ('{tenant}', '{turn}', '{turn}', 'secret.txt', now());
              INSERT INTO file_chunk (tenant_id, file_id, number, bytes) VALUES ('{tenant}', '{turn}', 0, sha256('secret'));
+             INSERT INTO file_total (tenant_id, bytes) VALUES ('{tenant}', 6);
              INSERT INTO batch (tenant_id, id, account_id, key_id, endpoint, input_file_id, status, metadata, created_at, expires_at)
                VALUES ('{tenant}', '{turn}', '{turn}', '{turn}', '/v1/x', '{turn}', 'validating', '{{\"a\": \"secret\"}}', now(), now());
              INSERT INTO batch_line (tenant_id, batch_id, number, custom_id, body) VALUES ('{tenant}', '{turn}', 1, 'secret', '{{}}');
@@ -151,6 +152,7 @@ async fn a_tenant_changes_and_removes_nobody_elses_rows() {
         "DELETE FROM response_event WHERE tenant_id = ",
         "UPDATE file SET bytes = 0 WHERE tenant_id = ",
         "DELETE FROM file WHERE tenant_id = ",
+        "UPDATE file_total SET bytes = 0 WHERE tenant_id = ",
         "DELETE FROM file_chunk WHERE tenant_id = ",
         "UPDATE batch SET lease = NULL WHERE tenant_id = ",
         "DELETE FROM batch WHERE tenant_id = ",

@@ -36,3 +36,25 @@ async fn the_ledger_of_an_earlier_version_is_there_to_the_last_digit_and_lies_by
     let tx = test.db.begin_system("upkeep", store::Reason::Sweep).await.unwrap();
     assert_eq!(tx.ledger_days().prepare().await.unwrap(), 0, "the days to come are there already");
 }
+
+/// Before totals of files were counted along with them.
+const UNCOUNTED: u32 = 13;
+
+/// A program with two files.
+const FILES: &str = "
+  INSERT INTO tenant (id, slug, name) VALUES ('00000000-0000-7000-8000-00000000000a', 'a', 'A');
+  INSERT INTO service_account (tenant_id, id, name, purpose)
+  VALUES ('00000000-0000-7000-8000-00000000000a', '00000000-0000-7000-8000-00000000000b', 'a', 'a');
+  INSERT INTO file (tenant_id, id, account_id, filename, bytes, created_at)
+  SELECT '00000000-0000-7000-8000-00000000000a', gen_random_uuid(), '00000000-0000-7000-8000-00000000000b', 'a', n, now()
+  FROM generate_series(3, 4) AS n;";
+
+#[tokio::test]
+async fn files_of_an_earlier_version_count() {
+    let test = TestDb::of_earlier_version(UNCOUNTED).await;
+    execute_as_owner(&test, FILES).await;
+    test.upgrade().await;
+    assert_eq!(test.count_as_owner("SELECT bytes AS value FROM file_total").await, 7);
+    execute_as_owner(&test, "DELETE FROM file WHERE bytes = 3").await;
+    assert_eq!(test.count_as_owner("SELECT bytes AS value FROM file_total").await, 4);
+}

@@ -1,7 +1,7 @@
 //! Batches, as a client of OpenAI's API sees them: each line is answered as its route would.
 
 use super::{v1::House, v1_quotas};
-use crate::app::Answer;
+use crate::app::{Answer, TestApp};
 use axum::{
     body::Body,
     http::{Method, StatusCode},
@@ -80,6 +80,18 @@ impl House {
 
 fn id(value: &Value) -> String {
     value["id"].as_str().expect("an id").to_owned()
+}
+
+#[tokio::test]
+async fn too_many_open_batches_are_refused_by_code() {
+    let app = TestApp::with(|state| state.services = state.services.clone().with_open_batches(1)).await;
+    let house = House::of(app).await;
+    let first = house.create_batch(CHAT, &[line("a", CHAT, &chat(&json!({})))]).await;
+    let body = json!({ "input_file_id": first["input_file_id"], "endpoint": CHAT, "completion_window": "24h" });
+    let refused = house.post("/v1/batches", &body).await;
+    assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.text());
+    let error = refused.json::<Value>()["error"].clone();
+    assert_eq!((&error["code"], &error["type"]), (&json!("too_many_batches"), &json!("invalid_request_error")));
 }
 
 #[tokio::test]

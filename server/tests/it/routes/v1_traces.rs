@@ -126,9 +126,15 @@ async fn a_refusal_says_why() {
 }
 
 #[tokio::test]
-async fn the_callers_sampling_decides_and_without_a_collector_nobody_is_told() {
+async fn a_callers_sampling_decides_where_it_is_accepted_and_without_a_collector_nobody_is_told() {
     let collector = Collector::start().await;
-    let tracer = collector.tracer();
+    let ours = collector.tracer();
+    assert_eq!(ask(&house(ours.clone()).await, "00", false).await.status, StatusCode::OK);
+    ours.shutdown(Duration::from_secs(5)).await;
+    assert!(!collector.trace(TRACE).is_empty(), "If you are here because this failed: callers hide what they do from our traces.");
+
+    let collector = Collector::start().await;
+    let tracer = collector.tracer_that(true);
     let unsampled = house(tracer.clone()).await;
     assert_eq!(ask(&unsampled, "00", false).await.status, StatusCode::OK);
     let told = unsampled.app.worker.traceparents();

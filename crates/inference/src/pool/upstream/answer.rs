@@ -4,6 +4,7 @@ use super::{
     super::backend::BackendError,
     errors::{self, Refusal},
     sse::{Held, Pace, Reader},
+    wire::BYTES_PER_TOKEN,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -170,7 +171,7 @@ impl Answer {
         }
         let text = delta.content.or(raw).filter(|text| !text.is_empty());
         let reasoning = delta.reasoning_content.filter(|text| !text.is_empty()).or(delta.reasoning).filter(|text| !text.is_empty());
-        if text.is_some() || reasoning.is_some() || delta.tool_calls.is_some() {
+        if text.is_some() || reasoning.is_some() {
             self.pace.output();
             // Servers send a token at a time; how many there were they tell at the end.
             self.usage.completion_tokens += 1;
@@ -184,22 +185,37 @@ impl Answer {
             let logprobs = logprobs.into_iter().map(TokenLogprob::from).collect();
             events.push(Event::Text { choice: index, text, completion_tokens, logprobs });
         }
+        let mut called = 0;
         for part in delta.tool_calls.into_iter().flatten() {
             if part.index >= MOST_PARTS {
                 return Err(BackendError::Protocol(format!("a call has the number {}", part.index)));
             }
             let call = self.calls.entry((index, part.index)).or_default();
             let function = part.function.unwrap_or(FunctionDelta { name: None, arguments: None });
+            called += [&function.name, &function.arguments].into_iter().flatten().map(String::len).sum::<usize>();
             for (known, more) in [(&mut call.id, part.id), (&mut call.name, function.name), (&mut call.arguments, function.arguments)] {
                 let more = more.unwrap_or_default();
                 self.held.take(&more)?;
                 known.push_str(&more);
             }
         }
+        if called > 0 {
+            self.count_call(index, called, events);
+        }
         if let Some(reason) = finish_reason {
             self.end(index, &reason, events);
         }
         Ok(())
+    }
+
+    /// A call goes on by so many bytes. It is told when it is complete; what it costs up to here is told now. Some servers send
+    /// a token at a time, others all arguments at once.
+    fn count_call(&mut self, choice: u32, bytes: usize, events: &mut Vec<Event>) {
+        self.pace.output();
+        let tokens = u32::try_from((bytes / BYTES_PER_TOKEN).max(1)).unwrap_or(u32::MAX);
+        self.usage.completion_tokens = self.usage.completion_tokens.saturating_add(tokens);
+        let completion_tokens = self.usage.completion_tokens;
+        events.push(Event::Text { choice, text: String::new(), completion_tokens, logprobs: Vec::new() });
     }
 
     /// One completion ended; its calls are complete.
@@ -280,9 +296,26 @@ mod tests {
             r#"{"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}"#,
         ])
         .unwrap();
-        let Event::ToolCall { call, .. } = &events[1] else { panic!("{events:?}") };
+        let counted = |completion_tokens| Event::Text { choice: 0, text: String::new(), completion_tokens, logprobs: vec![] };
+        assert_eq!(
+            events[1..4],
+            [counted(1), counted(2), counted(3)],
+            "If you are here because this failed: whoever leaves while a call is being made does not pay for it."
+        );
+        let Event::ToolCall { call, completion_tokens: 3, .. } = &events[4] else { panic!("{events:?}") };
         assert_eq!((call.id.as_str(), call.name.as_str(), call.arguments.as_str()), ("c1", "add", "{\"a\":1}"));
-        assert!(matches!(events[2], Event::Done { finish: Finish::ToolCalls, .. }));
+        assert!(matches!(events[5], Event::Done { finish: Finish::ToolCalls, .. }));
+    }
+
+    #[test]
+    fn a_call_that_comes_at_once_counts_by_its_length_and_no_call_not_at_all() {
+        let arguments = "x".repeat(400);
+        let whole = format!(r#"{{"choices":[{{"index":1,"delta":{{"tool_calls":[{{"function":{{"arguments":"{arguments}"}}}}]}}}}]}}"#);
+        let mut answer = Answer::new(9);
+        let none = answer.take(r#"{"choices":[{"index":0,"delta":{"role":"assistant","tool_calls":[]}}]}"#).unwrap();
+        assert_eq!(none, [Event::Started { prompt_tokens: 9, cached_tokens: 0 }]);
+        let some = answer.take(&whole).unwrap();
+        assert_eq!(some, [Event::Text { choice: 1, text: String::new(), completion_tokens: 100, logprobs: vec![] }]);
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! What an upstream's error means, whether it came as an HTTP status or within a stream.
 
 use super::super::backend::BackendError;
+use serde_json::Value;
 use worker_protocol::{Event, FailCode, Usage};
+
+/// What OpenAI and Anthropic document as `code` or `type` of an account that is empty or beyond its bound.
+const UNPAID: [&str; 3] = ["insufficient_quota", "billing_hard_limit_reached", "billing_error"];
 
 /// It does not take this request; the words are for the caller.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,13 +37,14 @@ impl Refusal {
 pub(super) fn meaning(status: u16, text: &str) -> Result<Refusal, BackendError> {
     let refused = |code, message: &str| Ok(Refusal { code, message: message.into() });
     match status {
+        // The installation's account, not the request: another server may take it.
+        400 | 429 if is_unpaid(text) => Err(BackendError::Failing(format!("status {status}, its account is empty"))),
         429 | 503 | 529 => refused(FailCode::Overloaded, "the upstream has no room"),
         // 424 is what TGI says of a failed generation.
         408 | 424 | 500..=599 => Err(BackendError::Failing(format!("status {status}"))),
         400 | 413 | 422 if is_too_long(text) => refused(FailCode::ContextLengthExceeded, "the prompt is too long"),
         400 if text.contains("content_filter") => Ok(Refusal::filtered()),
-        // The installation's key, account or address, not the request: another server may take it.
-        400 if is_unpaid(text) => Err(BackendError::Failing("status 400, its account is empty".into())),
+        // The same of its key, account or address.
         401..=404 => Err(BackendError::Failing(format!("status {status}"))),
         400 | 413 | 422 => refused(FailCode::Invalid, "The server that runs the model refused the request."),
         other => Err(BackendError::Refused(other)),
@@ -58,15 +63,24 @@ fn is_too_long(text: &str) -> bool {
             && ["must be <=", "must have less than"].iter().any(|word| text.contains(word)))
 }
 
-/// An error answer complains of the operator's account; Anthropic has no status of its own for that.
+/// An error answer, or an error within an answer, complains of the operator's account. Words anywhere in it would not do: some
+/// servers repeat the request, and then anybody could have an upstream taken for failing.
 fn is_unpaid(text: &str) -> bool {
-    let text = text.to_ascii_lowercase();
-    text.contains("credit balance") || text.contains("billing")
+    let whole: Value = serde_json::from_str(text).unwrap_or_default();
+    let error = whole.get("error").filter(|error| error.is_object()).unwrap_or(&whole);
+    let field = |name: &str| error.get(name).and_then(Value::as_str);
+    if ["code", "type"].into_iter().filter_map(field).any(|word| UNPAID.contains(&word)) {
+        return true;
+    }
+    // Anthropic documents `billing_error`, and tells an empty account as an `invalid_request_error` of status 400 like any
+    // other. Nothing but how its message begins tells them apart; within a stream the message comes alone.
+    let message = if whole.is_null() { Some(text) } else { field("message") };
+    message.is_some_and(|message| message.starts_with("Your credit balance is too low"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{BackendError, FailCode, is_too_long, meaning};
+    use super::{BackendError, FailCode, is_too_long, is_unpaid, meaning};
 
     #[test]
     fn too_long_is_recognised_in_each_server_s_words() {
@@ -77,6 +91,25 @@ mod tests {
         assert!(is_too_long("Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000"));
         assert!(is_too_long("Input validation error: `inputs` must have less than 1024 tokens. Given: 2000"));
         assert!(!is_too_long(r#"{"error":{"message":"unknown field"}}"#));
+    }
+
+    #[test]
+    fn an_empty_account_is_told_by_its_fields() {
+        assert!(is_unpaid(r#"{"error":{"message":"x","type":"insufficient_quota","param":null,"code":"insufficient_quota"}}"#));
+        assert!(is_unpaid(r#"{"error":{"message":"x","type":"invalid_request_error","code":"billing_hard_limit_reached"}}"#));
+        assert!(is_unpaid(r#"{"message":"within a stream","type":"insufficient_quota"}"#));
+        assert!(is_unpaid(r#"{"type":"error","error":{"type":"billing_error","message":"x"}}"#));
+        let anthropic = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade.";
+        assert!(is_unpaid(&format!(r#"{{"type":"error","error":{{"type":"invalid_request_error","message":"{anthropic}"}}}}"#)));
+        assert!(is_unpaid(anthropic));
+        let echoes =
+            r#"{"error":{"message":"unknown field in: my billing says 'Your credit balance is too low'","type":"invalid_request_error"}}"#;
+        assert!(!is_unpaid(echoes), "If you are here because this failed: whoever writes certain words has an upstream left alone.");
+        assert!(!is_unpaid("no JSON about billing"));
+        let quota = r#"{"error":{"code":"insufficient_quota"}}"#;
+        assert!(matches!(meaning(429, quota), Err(BackendError::Failing(_))), "waiting does not help");
+        assert_eq!(meaning(429, r#"{"error":{"code":"rate_limit_exceeded"}}"#).unwrap().code, FailCode::Overloaded);
+        assert_eq!(meaning(400, echoes).unwrap().code, FailCode::Invalid);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use worker_protocol::{ChatMessage, ChatRole, Format, Generate, ToolChoice};
 
 /// Bytes that a token has at least on average, for estimates.
-const BYTES_PER_TOKEN: usize = 4;
+pub(super) const BYTES_PER_TOKEN: usize = 4;
 
 /// The call that it is.
 pub(super) fn call(request: &Generate) -> &'static str {
