@@ -24,13 +24,16 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 CACHE = pathlib.Path(os.environ["KONTOR_CACHE"])
 
 
-def trial(report, folder):
+def program_to_try():
     program = shutil.which(os.environ["KONTOR_BINARY"])
     if program is None:
         raise Failure(f"there is no program {os.environ['KONTOR_BINARY']}: run scripts/build, or set KONTOR_BINARY")
     if not (CACHE / "models" / FILE).exists():
         raise Failure(f"{FILE} is not in the cache: run scripts/fetch --only ci")
-    program = os.path.abspath(program)
+    return os.path.abspath(program)
+
+
+def trial(report, program, folder):
     with (
         Backend() as backend,
         Collector(os.environ["OTELCOL"], REPOSITORY, folder, backend) as collector,
@@ -66,9 +69,13 @@ def interrupted(*_):
 
 def main():
     signal.signal(signal.SIGTERM, interrupted)  # so that what was started ends as well
+    try:
+        program = program_to_try()
+    except Failure as failure:
+        sys.exit(f"try-telemetry: {failure}")
     report, folder = Report(), pathlib.Path(tempfile.mkdtemp(prefix="kontor-telemetry-"))
     try:
-        trial(report, folder)
+        trial(report, program, folder)
     except Failure as failure:
         sys.exit(f"\ntry-telemetry: {failure}\n  The logs, traces and figures are in {folder}")
     except KeyboardInterrupt:
