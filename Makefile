@@ -1,5 +1,5 @@
 # Each target is one line into scripts/, where the work and the explanations are.
-.PHONY: run setup test check fmt e2e bench bench-inference bench-gateway screenshots
+.PHONY: run setup test check fmt e2e bench bench-inference bench-gateway screenshots try-telemetry
 
 run:         ; @scripts/run
 setup:       ; @scripts/setup test
@@ -11,3 +11,4 @@ bench:       ; @scripts/bench
 bench-inference: ; @scripts/bench-inference
 bench-gateway: ; @scripts/bench-gateway
 screenshots: ; @scripts/screenshots
+try-telemetry: ; @scripts/try-telemetry

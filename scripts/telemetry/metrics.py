@@ -1,0 +1,83 @@
+"""What Prometheus must have after the requests of the trial."""
+
+import re
+
+from kontor import MODEL, usage_of_stream
+from processes import until
+from prometheus import MAY_BE_EMPTY, promtool
+
+SEE = "server/src/http/metrics.rs and crates/inference/src/observe/metrics.rs export; deploy/ asks"
+
+
+def shipped(report, prometheus):
+    """Before anything runs."""
+    for words, file in ((("check", "config"), "prometheus.yaml"), (("test", "rules"), "alerts.test.yaml")):
+        complaint = promtool(*words, prometheus.shipped / file)
+        report.check(f"promtool {' '.join(words)} deploy/prometheus/{file}", not complaint, complaint)
+
+
+def scraped(report, prometheus, kontor):
+    report.equal("up", prometheus.becomes('up{job="kontor"}', 1.0), 1.0, "does metrics.addr listen, and is what it says in order?")
+    targets, _ = prometheus.get("targets")
+    target = targets["activeTargets"][0]
+    report.equal("the last scrape failed with", target["lastError"], "", SEE)
+    metadata, _ = prometheus.get("targets/metadata")
+    plain = [one["metric"] for one in metadata if one["type"] == "unknown" or not one["help"]]
+    report.check(f"{len(metadata)} metrics have a type and a description", len(metadata) > 30 and not plain, ", ".join(plain), SEE)
+    odd = sorted({line.split("{")[0] for line in kontor.figures().splitlines() if re.match(r"kontor_\S+ (NaN|\+Inf|-)", line)})
+    report.check("no figure is negative or no number", not odd, ", ".join(odd), SEE)
+
+
+def counted(report, prometheus, sent):
+    """The figures are those of what was asked."""
+    answered = [name for name in sent if name != "refused"]
+    usages = [usage_of_stream(answer) if name == "stream" else answer.json()["usage"] for name, (_, answer) in sent.items() if name != "refused"]
+    route = 'route="/v1/chat/completions",method="POST"'
+    total = {kind: sum(usage[key] for usage in usages) for kind, key in (("input", "prompt_tokens"), ("output", "completion_tokens"))}
+    total["cached_input"] = sum(usage["prompt_tokens_details"]["cached_tokens"] for usage in usages)
+    expected = {
+        f'kontor_http_requests_total{{{route},status="200"}}': len(answered),
+        f'kontor_http_requests_total{{{route},status="404"}}': 1,
+        f'kontor_model_requests_total{{model="{MODEL}",purpose="api",outcome="ok"}}': len(answered),
+        f'kontor_model_request_duration_seconds_count{{model="{MODEL}",purpose="api"}}': len(answered),
+        f'kontor_model_time_to_first_token_seconds_count{{model="{MODEL}",purpose="api"}}': len(answered),
+        'kontor_refusals_total{reason="model_not_found"}': 1,
+        "sum(kontor_worker_completion_tokens_total)": total["output"],
+        "sum(kontor_worker_prompt_tokens_total)": total["input"],
+        "sum(kontor_worker_answers_total)": len(answered),
+        "sum(kontor_worker_failures_total)": 0,
+        "sum(kontor_ledger_drift_tokens)": 0,
+        'sum(kontor_guardrail_decisions_total{rule="trial",action="log"})': len(answered),
+        **{f'kontor_model_tokens_total{{model="{MODEL}",type="{kind}"}}': tokens for kind, tokens in total.items()},
+    }
+    for expression, wanted in expected.items():
+        report.equal(expression, prometheus.becomes(expression, float(wanted)), float(wanted), SEE)
+
+
+def alerts(report, prometheus):
+    """Each one is evaluated by Prometheus itself; while all is well none is about to fire."""
+    written = (prometheus.shipped / "alerts.yaml").read_text().count("- alert:")
+    rules = until("all alerts have been evaluated", 20, lambda: all(rule["health"] != "unknown" for rule in prometheus.alerts()) and prometheus.alerts())
+    report.equal("alerts", len(rules), written, "deploy/prometheus/alerts.yaml")
+    for rule in rules:
+        report.check(f"{rule['name']} is evaluated", rule["health"] == "ok", rule.get("lastError", ""), "deploy/prometheus/alerts.yaml")
+        prometheus.query(rule["query"])
+    stirred = [rule["name"] for rule in rules if rule["state"] != "inactive" and rule["name"] != "KontorSlowFirstToken"]
+    report.check("no alert stirs while all is well", not stirred, ", ".join(stirred), "deploy/prometheus/alerts.yaml")
+
+
+def dashboards(report, prometheus):
+    """What Grafana would ask gets an answer with series in it."""
+    for place, expression in prometheus.panels():
+        free = any(metric in expression for metric in MAY_BE_EMPTY)
+        report.check(f"{place} ← {expression}", free or prometheus.query(expression), "no series", SEE)
+    for place, values in prometheus.choices():
+        report.check(f"{place} offers {', '.join(values)}", values, "nothing to choose from", SEE)
+
+
+def down(report, prometheus):
+    """Kontor has ended, and that is noticed."""
+    report.equal("up, after the end", prometheus.becomes('up{job="kontor"}', 0.0), 0.0)
+    state = lambda: next(rule["state"] for rule in prometheus.alerts() if rule["name"] == "KontorDown")
+    until("KontorDown stirs", 10, lambda: state() in ("pending", "firing"))
+    report.check("KontorDown stirs", True)
