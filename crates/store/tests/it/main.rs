@@ -16,6 +16,7 @@ mod responses;
 mod schema;
 mod tenancy;
 mod upgrade;
+mod upstream_credentials;
 
 /// A statement with bound values.
 fn statement<const N: usize>(sql: &str, values: [Value; N]) -> Statement {
