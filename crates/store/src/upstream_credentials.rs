@@ -56,6 +56,14 @@ impl<'a> SystemUpstreamCredentials<'a> {
     /// [`Error::Unavailable`] if somebody else does not come to an end; else as for any statement.
     pub async fn locked(&self) -> Result<Vec<UpstreamCredential>> {
         run(self.tx.conn(), sql("LOCK TABLE upstream_credentials IN SHARE ROW EXCLUSIVE MODE", [])).await?;
+        self.list().await
+    }
+
+    /// All keys, by the upstreams' names.
+    ///
+    /// # Errors
+    /// As for any statement.
+    pub async fn list(&self) -> Result<Vec<UpstreamCredential>> {
         let rows: Vec<Row> = all(self.tx.conn(), sql(ALL, [])).await?;
         Ok(rows.into_iter().map(UpstreamCredential::from).collect())
     }
