@@ -4,6 +4,7 @@ pub mod audit;
 pub mod cache;
 pub mod guardrails;
 pub mod money;
+pub mod upstreams;
 
 use audit::ExportAuditArgs;
 use cache::CacheCommand;
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use guardrails::GuardrailsCommand;
 use money::MoneyCommand;
 use std::path::PathBuf;
+use upstreams::UpstreamsCommand;
 
 /// Self-hosted, multi-tenant generative AI: chat with your own models.
 #[derive(Debug, Parser)]
@@ -287,6 +289,8 @@ pub enum AdminCommand {
     Guardrails(GuardrailsCommand),
     #[command(flatten)]
     Cache(CacheCommand),
+    #[command(flatten)]
+    Upstreams(UpstreamsCommand),
     /// Prove that nobody changed the audit trail.
     VerifyAudit {
         /// A seal that was kept elsewhere, as NUMBER:HASH; it must be in the chain.

@@ -61,6 +61,8 @@ pub async fn run(config: Config, jobs: bool) -> Result<(), AnyError> {
         let db = server.connect(&config).await?;
         let product = Product::with_journal(&config, db, catalogue, pool.clone())?;
         product.inference.adopt_journals().await;
+        // Before anybody asks: a request must not go out with a key that is replaced.
+        product.upstream_credentials.apply().await?;
         // With a database of our own and no other server on it, whatever is still open was left by a process that
         // was killed. Elsewhere another node may be at it, and the sweeper waits until none can be.
         let sole = if server.is_embedded() { SoleServer::claim(&config.data_dir)? } else { None };
@@ -132,6 +134,8 @@ async fn serve(
     if let Some((listener, identity)) = listeners.workers {
         tasks.spawn(http::registry::serve(listener, identity, pool.clone(), stop.clone())?);
     }
+    let (credentials, stopping) = (product.upstream_credentials.clone(), stop.clone());
+    tasks.spawn(async move { credentials.tend(stopping).await });
     let (identity, stopping) = (product.identity.clone(), stop.clone());
     tasks.spawn(async move { identity.tend_keys(stopping).await });
     let (inference, stopping) = (product.inference.clone(), stop.clone());

@@ -43,7 +43,9 @@ pub fn write_bytes(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&new, path)
+        fs::rename(&new, path)?;
+        // What comes after this may rely on the file, so its name must survive a power cut as well.
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
     };
     attempt().map_err(|error: io::Error| io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display())))
 }

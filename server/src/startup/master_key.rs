@@ -32,15 +32,18 @@ impl MasterKeyFile {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    fn fault(&self, kind: ErrorKind, what: &str) -> io::Error {
+        io::Error::new(kind, format!("the master key file {}: {what}", self.path.display()))
+    }
 }
 
 impl KeyKeeper for MasterKeyFile {
     fn read(&self) -> io::Result<Option<MasterKeys>> {
-        let told = |kind, what: &dyn std::fmt::Display| io::Error::new(kind, format!("the master key file {}: {what}", self.path.display()));
         match fs::read_to_string(&self.path).map(Secret::new) {
-            Ok(text) => MasterKeys::parse(text.reveal()).map(Some).map_err(|what| told(ErrorKind::InvalidData, &what)),
+            Ok(text) => MasterKeys::parse(text.reveal()).map(Some).map_err(|what| self.fault(ErrorKind::InvalidData, &what)),
             Err(error) if error.kind() == ErrorKind::NotFound && !self.given => Ok(None),
-            Err(error) => Err(told(error.kind(), &error)),
+            Err(error) => Err(self.fault(error.kind(), &error.to_string())),
         }
     }
 
