@@ -77,7 +77,8 @@ async fn the_web_s_login_sees_none_of_it() {
 
 #[tokio::test]
 async fn whoever_seals_waits_for_whoever_seals_anew() {
-    let test = TestDb::new().await;
+    // Two transactions and a reader at the same time, on a quarter of these.
+    let test = TestDb::with_connections(16).await;
     let tx = begin(&test).await;
     assert!(tx.upstream_credentials().locked().await.unwrap().is_empty());
     let second = set(&test, "vllm", b"one", "a");
