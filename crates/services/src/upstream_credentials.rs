@@ -226,7 +226,7 @@ impl UpstreamCredentials {
                 continue;
             }
             match credential {
-                Credential::Configured => tracing::info!(upstream, "is asked as configured, since no key of it is kept any more"),
+                Credential::Configured => tracing::info!(upstream, "is asked as configured, since no key is kept for it"),
                 Credential::Key(_) => tracing::info!(upstream, "is asked with the key that is kept for it"),
                 Credential::Unusable(why) => tracing::error!(upstream, why, "is out of service"),
             }
