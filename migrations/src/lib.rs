@@ -14,7 +14,7 @@ mod step;
 use step::Step;
 
 /// All steps, oldest first. What is released is never changed, see `README.md`.
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 16] = [
     // Tenants, people, chats, ledger, audit.
     Step { name: "m0001_ground_floor", sql: include_str!("m0001_ground_floor.sql") },
     Step { name: "m0002_served_model", sql: include_str!("m0002_served_model.sql") },
@@ -30,6 +30,7 @@ const STEPS: [Step; 15] = [
     Step { name: "m0012_language_and_warnings", sql: include_str!("m0012_language_and_warnings.sql") },
     Step { name: "m0013_journal", sql: include_str!("m0013_journal.sql") },
     Step { name: "m0014_chats_of_programs", sql: include_str!("m0014_chats_of_programs.sql") },
+    Step { name: "m0015_upstream_credentials", sql: include_str!("m0015_upstream_credentials.sql") },
     Step { name: "m0016_waiting_batches", sql: include_str!("m0016_waiting_batches.sql") },
 ];
 

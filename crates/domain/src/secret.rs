@@ -1,8 +1,9 @@
 //! Text that must not end up in a log.
 
 use std::fmt;
+use zeroize::Zeroize;
 
-/// A secret string: `Debug` and `Display` show nothing of it.
+/// A secret string: `Debug` shows nothing of it, and its memory is overwritten when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -23,6 +24,12 @@ impl Secret {
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 

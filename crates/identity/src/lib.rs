@@ -1,7 +1,8 @@
 //! From a secret to an [`Actor`](domain::Actor): local accounts, sign-in, sessions; service accounts and their keys.
 //!
 //! Every way of signing in ends in a session, and a session is the only thing a person's request is authenticated by.
-//! A further way (OpenID Connect) therefore only adds another caller of `start_session`. Programs have keys.
+//! A further way (OpenID Connect) therefore only adds another caller of `start_session`. Programs have keys. What the
+//! database keeps of secrets that must be read again is [`sealed`](sealing).
 
 #[cfg(target_family = "wasm")]
 compile_error!("`identity` is server-only");
@@ -11,6 +12,7 @@ mod administration;
 mod keys;
 mod password;
 mod people;
+pub mod sealing;
 mod service_accounts;
 mod session;
 mod sign_in;

@@ -29,6 +29,7 @@ mod running;
 mod shared;
 pub mod transfer;
 pub mod turns;
+pub mod upstream_credentials;
 pub mod usage;
 
 pub use account::Account;
@@ -46,6 +47,7 @@ pub use response_caches::ResponseCaches;
 pub use responses::Responses;
 pub use transfer::{File, Transfer};
 pub use turns::{Events, Turns};
+pub use upstream_credentials::UpstreamCredentials;
 pub use usage::UsageReports;
 
 use domain::{Clock, Result};

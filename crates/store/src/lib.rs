@@ -29,6 +29,9 @@ pub mod tenants;
 pub mod throttle;
 pub mod users;
 
+// What the installation itself is shown as by others.
+pub mod upstream_credentials;
+
 // Chats.
 pub mod attachments;
 pub mod conversations;

@@ -29,6 +29,7 @@ use crate::{
     tenants::{SystemTenants, Tenants},
     throttle::Throttle,
     turns::{SystemTurns, Turns},
+    upstream_credentials::SystemUpstreamCredentials,
     usage::{SystemUsage, Usage},
     users::{SystemUsers, Users},
 };
@@ -297,6 +298,12 @@ impl SystemTx {
     #[must_use]
     pub fn response_caches(&self) -> SystemResponseCaches<'_> {
         SystemResponseCaches::new(self)
+    }
+
+    /// Keys of upstreams, sealed.
+    #[must_use]
+    pub fn upstream_credentials(&self) -> SystemUpstreamCredentials<'_> {
+        SystemUpstreamCredentials::new(self)
     }
 
     #[must_use]

@@ -36,6 +36,8 @@ pub enum Topic {
     Guardrails,
     /// Which tenants have answers kept.
     ResponseCache,
+    /// Keys of upstreams.
+    UpstreamCredentials,
 }
 
 impl Topic {
@@ -45,6 +47,7 @@ impl Topic {
             Self::Quotas => "quotas",
             Self::Guardrails => "guardrails",
             Self::ResponseCache => "response_cache",
+            Self::UpstreamCredentials => "upstream_credentials",
         }
     }
 }

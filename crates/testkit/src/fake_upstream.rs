@@ -4,7 +4,7 @@ use axum::{
     Json, Router,
     body::{Body, Bytes},
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -52,6 +52,17 @@ struct Inner {
     mood: Mood,
     requests: Vec<Value>,
     keys: Vec<String>,
+    polled_with: Vec<String>,
+    takes: Option<String>,
+}
+
+impl Inner {
+    /// Whether the call bears the key that is wanted, and what it bears as `Authorization`.
+    fn admits(&self, headers: &HeaderMap) -> (bool, String) {
+        let shown = headers.get(header::AUTHORIZATION).map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned());
+        let shown = shown.unwrap_or_default();
+        (self.takes.as_ref().is_none_or(|wanted| shown == format!("Bearer {wanted}")), shown)
+    }
 }
 
 impl FakeUpstream {
@@ -59,7 +70,13 @@ impl FakeUpstream {
     pub async fn start() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let addr = listener.local_addr().expect("bound");
-        let inner = Arc::new(Mutex::new(Inner { mood: Mood::Answers, requests: Vec::new(), keys: Vec::new() }));
+        let inner = Arc::new(Mutex::new(Inner {
+            mood: Mood::Answers,
+            requests: Vec::new(),
+            keys: Vec::new(),
+            polled_with: Vec::new(),
+            takes: None,
+        }));
         let routes = Router::new()
             .route("/v1/models", get(models))
             .route("/v1/chat/completions", post(complete))
@@ -94,6 +111,17 @@ impl FakeUpstream {
         self.inner().keys.clone()
     }
 
+    /// The `Authorization` headers of the polls, oldest first.
+    #[must_use]
+    pub fn polled_with(&self) -> Vec<String> {
+        self.inner().polled_with.clone()
+    }
+
+    /// Refuses with 401 from now on whoever does not show this key.
+    pub fn take_only(&self, key: &str) {
+        self.inner().takes = Some(key.to_owned());
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -119,8 +147,18 @@ pub(crate) fn upstream_at(base_url: String, name: &str, model: &str) -> Upstream
     }
 }
 
-async fn models() -> Json<Value> {
-    Json(json!({"object": "list", "data": [{"id": "their-model", "object": "model"}]}))
+async fn models(State(inner): State<Arc<Mutex<Inner>>>, headers: HeaderMap) -> Response {
+    let mut inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
+    let (admitted, shown) = inner.admits(&headers);
+    inner.polled_with.push(shown);
+    if !admitted {
+        return unknown_key();
+    }
+    Json(json!({"object": "list", "data": [{"id": "their-model", "object": "model"}]})).into_response()
+}
+
+fn unknown_key() -> Response {
+    (StatusCode::UNAUTHORIZED, Json(json!({"error": {"message": "as the test wants it", "code": "invalid_api_key"}}))).into_response()
 }
 
 /// Vectors of length 2, last input first.
@@ -139,12 +177,15 @@ async fn rerank(State(inner): State<Arc<Mutex<Inner>>>, Json(body): Json<Value>)
     Json(json!({"results": results, "usage": {"total_tokens": 9}}))
 }
 
-async fn complete(State(inner): State<Arc<Mutex<Inner>>>, headers: axum::http::HeaderMap, Json(body): Json<Value>) -> Response {
+async fn complete(State(inner): State<Arc<Mutex<Inner>>>, headers: HeaderMap, Json(body): Json<Value>) -> Response {
     let mood = {
         let mut inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.requests.push(body);
-        let key = headers.get(header::AUTHORIZATION).map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned());
-        inner.keys.push(key.unwrap_or_default());
+        let (admitted, shown) = inner.admits(&headers);
+        inner.keys.push(shown);
+        if !admitted {
+            return unknown_key();
+        }
         inner.mood
     };
     if let Mood::AnswersLate(ms) = mood {

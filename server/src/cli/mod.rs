@@ -4,6 +4,7 @@ pub mod audit;
 pub mod cache;
 pub mod guardrails;
 pub mod money;
+pub mod upstreams;
 
 use audit::ExportAuditArgs;
 use cache::CacheCommand;
@@ -12,6 +13,7 @@ use contract::key::Scope;
 use guardrails::GuardrailsCommand;
 use money::MoneyCommand;
 use std::path::PathBuf;
+use upstreams::UpstreamsCommand;
 
 /// Self-hosted, multi-tenant generative AI: chat with your own models.
 #[derive(Debug, Parser)]
@@ -292,6 +294,8 @@ pub enum AdminCommand {
     Guardrails(GuardrailsCommand),
     #[command(flatten)]
     Cache(CacheCommand),
+    #[command(flatten)]
+    Upstreams(UpstreamsCommand),
     /// Prove that nobody changed the audit trail.
     VerifyAudit {
         /// A seal that was kept elsewhere, as NUMBER:HASH; it must be in the chain.

@@ -16,7 +16,7 @@ use crate::{
 use app::edge::CookiePolicy;
 use axum::Router;
 use gateway::{BatchLines, Gateway};
-use inference::Pool;
+use inference::{Credential, Pool};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use telemetry::Tracer;
 use tokio::{net::TcpListener, signal::unix::Signal};
@@ -48,6 +48,10 @@ pub async fn run(config: Config, jobs: bool) -> Result<(), AnyError> {
     // The workers load their models while Postgres starts.
     let pool = Pool::default();
     models::add_upstreams(&config, &pool)?;
+    // Nobody is asked with a configured key that the database may replace.
+    for upstream in pool.upstreams() {
+        pool.show_credential(&upstream, &Credential::Unusable("waits for the database to tell its key".into()));
+    }
     models::start_workers(&config, &pool)?;
     let server = match database::Server::start(&config).await {
         Ok(server) => server,
@@ -61,6 +65,7 @@ pub async fn run(config: Config, jobs: bool) -> Result<(), AnyError> {
         let db = server.connect(&config).await?;
         let product = Product::with_journal(&config, db, catalogue, pool.clone())?;
         product.inference.adopt_journals().await;
+        product.upstream_credentials.apply().await?;
         // With a database of our own and no other server on it, whatever is still open was left by a process that
         // was killed. Elsewhere another node may be at it, and the sweeper waits until none can be.
         let sole = if server.is_embedded() { SoleServer::claim(&config.data_dir)? } else { None };
@@ -132,6 +137,8 @@ async fn serve(
     if let Some((listener, identity)) = listeners.workers {
         tasks.spawn(http::registry::serve(listener, identity, pool.clone(), stop.clone())?);
     }
+    let (credentials, stopping) = (product.upstream_credentials.clone(), stop.clone());
+    tasks.spawn(async move { credentials.tend(stopping).await });
     let (identity, stopping) = (product.identity.clone(), stop.clone());
     tasks.spawn(async move { identity.tend_keys(stopping).await });
     let (inference, stopping) = (product.inference.clone(), stop.clone());

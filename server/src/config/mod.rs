@@ -17,6 +17,7 @@ mod metrics;
 mod models;
 mod pool;
 mod response_cache;
+mod secrets;
 mod server;
 mod sources;
 pub(crate) mod traces;
@@ -34,6 +35,7 @@ pub use metrics::Metrics;
 pub use models::{Model, Models};
 pub use pool::{Pool, PoolPort};
 pub use response_cache::ResponseCache;
+pub use secrets::Secrets;
 pub use server::Server;
 pub use sources::{Sources, foreign_variable};
 pub use traces::Traces;
@@ -68,8 +70,12 @@ pub struct Config {
     pub batches: Batches,
     pub models: Models,
     pub response_cache: ResponseCache,
+    pub secrets: Secrets,
     #[serde(default)]
     pub upstreams: Vec<Upstream>,
+    /// Where this came from, beside defaults and environment.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
 }
 
 impl Config {
@@ -79,6 +85,7 @@ impl Config {
     /// [`ConfigErrors`] with one line for each thing that is wrong.
     pub fn load(sources: &Sources) -> Result<Self, ConfigErrors> {
         let mut config: Self = layers::extract(sources)?;
+        config.file.clone_from(&sources.file);
         let mut wrong = Vec::new();
         config.database.check(&mut wrong);
         config.server.check(&mut wrong);

@@ -42,7 +42,8 @@ pub struct Upstream {
     pub base_url: String,
     /// Azure's `api-version`, e.g. `2024-10-21`.
     pub api_version: Option<String>,
-    /// Sent as `Authorization: Bearer …`, as `api-key` to Azure, as `x-api-key` to Anthropic.
+    /// Sent as `Authorization: Bearer …`, as `api-key` to Azure, as `x-api-key` to Anthropic, unless the database keeps another
+    /// one.
     #[serde(default, deserialize_with = "secret")]
     pub key: Option<Secret>,
     /// A file with the key, in place of `key`.
@@ -110,6 +111,12 @@ impl fmt::Debug for Upstream {
 }
 
 impl Upstream {
+    /// The key stands in the configuration file itself.
+    #[must_use]
+    pub fn has_plain_key(&self) -> bool {
+        self.key.is_some() && self.key_file.is_none()
+    }
+
     /// The kind with what belongs to it.
     #[must_use]
     pub fn kind(&self) -> UpstreamKind {

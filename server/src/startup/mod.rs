@@ -3,6 +3,7 @@
 pub mod bootstrap;
 pub mod database;
 pub mod files;
+pub mod master_key;
 pub mod models;
 pub mod product;
 pub mod sharing;

@@ -1,10 +1,11 @@
 //! The services on top of an opened database.
 
+use super::master_key::MasterKeyFile;
 use crate::config::Config;
 use domain::{Clock, SystemClock};
 use identity::{Identity, IdentityConfig};
 use inference::{Catalogue, Inference, Pool};
-use services::Services;
+use services::{Services, UpstreamCredentials};
 use std::{io, sync::Arc};
 use store::Db;
 
@@ -18,6 +19,8 @@ pub struct Product {
     pub identity: Identity,
     pub inference: Inference,
     pub services: Services,
+    /// Keys of upstreams that the database keeps.
+    pub upstream_credentials: UpstreamCredentials,
 }
 
 impl Product {
@@ -46,7 +49,9 @@ impl Product {
             .with_file_limits(config.files.limits())
             .with_open_batches(config.batches.open)
             .keeping_ledger(config.ledger.kept_days());
-        Self { db, identity, inference, services }
+        let master_keys = Arc::new(MasterKeyFile::of(config));
+        let upstream_credentials = UpstreamCredentials::new(db.clone(), inference.pool().clone(), master_keys);
+        Self { db, identity, inference, services, upstream_credentials }
     }
 }
 

@@ -51,6 +51,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("sqlx", &["store", "testkit"]),
     ("llama-cpp-2", &["worker"]),
     ("llama-cpp-sys-2", &["worker"]),
+    ("ring", &["identity"]),
     ("reqwest", &["inference", "bench", "telemetry", "worker", "worker-protocol"]),
     ("opentelemetry", &["telemetry"]),
     ("opentelemetry-otlp", &["telemetry"]),

@@ -30,6 +30,15 @@ fn nothing_configured_is_enough() {
 }
 
 #[test]
+fn the_master_key_lies_in_the_data_folder_unless_another_file_is_named() {
+    let named = |env: &[(&str, &str)]| load(None, env).expect("valid").secrets.master_key_file;
+    assert_eq!(named(&[]), None);
+    assert_eq!(named(&[("KONTOR__SECRETS__MASTER_KEY_FILE", "/run/secrets/master")]), Some(PathBuf::from("/run/secrets/master")));
+    let wrong = load(Some("[secrets]\nmaster_key = \"0123\"\n"), &[]).expect_err("no such key").to_string();
+    assert!(wrong.contains("secrets.master_key") && !wrong.contains("0123"), "{wrong}");
+}
+
+#[test]
 fn the_printed_defaults_are_a_valid_file() {
     load(Some(DEFAULT_TOML), &[]).expect("the printed defaults");
 }

@@ -3,7 +3,7 @@
 
 use crate::{
     app::TestApp,
-    world::{PROGRAM, Running, eventually, free_port, signal},
+    world::{PROGRAM, Running, eventually, free_port, settings, signal},
 };
 use contract::{ids::TenantId, key::Scope};
 use domain::quota::Level;
@@ -89,28 +89,6 @@ impl Node {
         let status = answer.status().as_u16();
         answer.bytes().await.ok().map(|_| status)
     }
-}
-
-fn settings(db: &TestDb, upstream: &FakeUpstream, addr: SocketAddr, folder: &std::path::Path) -> String {
-    let (logins, site) = (db.config(), folder.join("site"));
-    let base_url = upstream.config("upstream", FAKE_MODEL).base_url;
-    // Rust's notation of text is TOML's, as long as there is nothing but printable ASCII in it.
-    format!(
-        "data_dir = {:?}\ncache_dir = {:?}\n\
-         [log]\nlevel = \"error\"\n\
-         [server]\naddr = \"{addr}\"\nsite_root = {site:?}\n\
-         [metrics]\nenabled = false\n\
-         [bootstrap]\nenabled = false\n\
-         [database]\nurl = {:?}\ntenant_url = {:?}\nsystem_url = {:?}\nmax_connections = {}\n\
-         [[models.offered]]\nid = \"{FAKE_MODEL}\"\ncontext_length = 1000000\n\
-         [[upstreams]]\nname = \"upstream\"\nbase_url = {base_url:?}\nmodels = {{ {FAKE_MODEL} = \"their-model\" }}\n",
-        folder.join("data"),
-        folder.join("cache"),
-        db.owner_url,
-        logins.tenant_url,
-        logins.system_url,
-        logins.max_connections,
-    )
 }
 
 /// What the budget and the ledger say, in 10⁻¹² €.

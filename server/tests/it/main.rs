@@ -13,4 +13,5 @@ mod remote;
 mod residence;
 mod routes;
 mod traces;
+mod upstream_keys;
 mod world;

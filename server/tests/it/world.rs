@@ -10,14 +10,15 @@ use inference::{
 };
 use std::{
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command},
     sync::Arc,
     time::Duration,
 };
 use testkit::{
     TestDb,
-    fake_worker::fake_model,
+    fake_upstream::FakeUpstream,
+    fake_worker::{FAKE_MODEL, fake_model},
     ledger::{LedgerRow, ledger},
 };
 pub use testkit::{eventually, generation::first_text};
@@ -137,6 +138,29 @@ impl World {
         eventually("everything is settled", 20, || async { ledger(&self.db).await.iter().all(|row| row.state == "settled") }).await;
         ledger(&self.db).await
     }
+}
+
+/// The configuration of a process of its own, with one upstream that is called so, and all else in this folder.
+pub fn settings(db: &TestDb, upstream: &FakeUpstream, addr: SocketAddr, folder: &Path) -> String {
+    let (logins, site) = (db.config(), folder.join("site"));
+    let base_url = upstream.config("upstream", FAKE_MODEL).base_url;
+    // Rust's notation of text is TOML's, as long as there is nothing but printable ASCII in it.
+    format!(
+        "data_dir = {:?}\ncache_dir = {:?}\n\
+         [log]\nlevel = \"error\"\n\
+         [server]\naddr = \"{addr}\"\nsite_root = {site:?}\n\
+         [metrics]\nenabled = false\n\
+         [bootstrap]\nenabled = false\n\
+         [database]\nurl = {:?}\ntenant_url = {:?}\nsystem_url = {:?}\nmax_connections = {}\n\
+         [[models.offered]]\nid = \"{FAKE_MODEL}\"\ncontext_length = 1000000\n\
+         [[upstreams]]\nname = \"upstream\"\nbase_url = {base_url:?}\nmodels = {{ {FAKE_MODEL} = \"their-model\" }}\n",
+        folder.join("data"),
+        folder.join("cache"),
+        db.owner_url,
+        logins.tenant_url,
+        logins.system_url,
+        logins.max_connections,
+    )
 }
 
 /// A process of its own, killed when dropped.

@@ -107,6 +107,20 @@ impl Member {
         });
     }
 
+    /// It is asked with another credential from now on, or, if that is `unusable`, not at all. Failures that the one before may
+    /// have caused count no more.
+    pub(super) fn recredentialed(&self, unusable: Option<&str>) {
+        self.update(|seat| {
+            seat.breaker = Breaker::default();
+            match unusable {
+                Some(why) => seat.health.set(Phase::Down, why),
+                None if seat.health.phase() == Phase::Down => seat.health.set(Phase::Starting, "has another key"),
+                None => {}
+            }
+        });
+        self.poll.notify_one();
+    }
+
     /// A completion lost the connection to this very backend.
     fn suspect(&self, backend: &Arc<dyn Backend>) {
         self.update(|seat| {

@@ -5,6 +5,7 @@ mod backend;
 mod breaker;
 mod choice;
 mod count;
+mod credential;
 mod health;
 mod http;
 mod latency;
@@ -21,6 +22,7 @@ mod worker;
 
 pub use backend::{Backend, BackendError, EventStream};
 pub use choice::Prefer;
+pub use credential::Credential;
 pub use load::WorkerLoad;
 pub(crate) use member::MemberId;
 pub use process::WorkerProcess;
@@ -37,6 +39,7 @@ use crate::{
 };
 use affinity::{Affinity, Beginnings};
 use choice::Terms;
+use credential::Placed;
 use domain::Error;
 use futures::StreamExt;
 use health::Phase;
@@ -101,6 +104,8 @@ struct Inner {
     /// What decides between members, by model, where it is not the load.
     preferences: RwLock<HashMap<String, Prefer>>,
     registry: Registry,
+    /// Those of the members that are upstreams.
+    upstreams: Mutex<Vec<Placed>>,
     /// Of processes of our own.
     restarts: Mutex<Vec<Arc<Restart>>>,
     next: AtomicUsize,
@@ -129,6 +134,7 @@ impl Pool {
             affinity: Affinity::default(),
             preferences: RwLock::default(),
             registry: Registry::default(),
+            upstreams: Mutex::default(),
             restarts: Mutex::default(),
             next: AtomicUsize::new(0),
             retries: TpsBudget::new(RETRY_WINDOW, RETRIES_PER_SECOND, RETRY_PART),
@@ -158,7 +164,9 @@ impl Pool {
         let terms = Terms { order: upstream.order, weight: upstream.weight, costs, breaks: true, expects: Vec::new() };
         let name = upstream.name.clone();
         let backend = Arc::new(upstream::UpstreamBackend::new(upstream)?);
-        self.join(&name, terms).attach(backend);
+        let member = self.join(&name, terms);
+        member.attach(backend.clone());
+        self.placed().push(Placed { member, backend });
         Ok(())
     }
 

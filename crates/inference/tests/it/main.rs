@@ -4,6 +4,7 @@ mod admission;
 mod cache;
 mod compile_fail;
 mod count;
+mod credentials;
 mod dialects;
 mod ends;
 mod guard;

@@ -16,5 +16,6 @@ mod search;
 mod temporary;
 mod transfer;
 mod turns;
+mod upstream_credentials;
 mod usage;
 mod world;

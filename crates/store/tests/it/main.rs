@@ -17,6 +17,7 @@ mod schema;
 mod service_accounts;
 mod tenancy;
 mod upgrade;
+mod upstream_credentials;
 
 /// A statement with bound values.
 fn statement<const N: usize>(sql: &str, values: [Value; N]) -> Statement {

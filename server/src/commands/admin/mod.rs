@@ -10,6 +10,7 @@ mod money;
 mod output;
 mod password;
 mod syslog;
+mod upstreams;
 
 use crate::{
     AnyError,
@@ -43,7 +44,7 @@ pub async fn run(config: &Config, command: AdminCommand, json: bool) -> Result<(
         let db = server.connect(config).await?;
         // No worker is started: these commands infer nothing.
         let product = Product::new(config, db.clone(), models::catalogue(config)?, Pool::default());
-        let output = execute(&product, command).await;
+        let output = execute(config, &product, command).await;
         db.close().await?;
         output
     }
@@ -57,7 +58,7 @@ pub async fn run(config: &Config, command: AdminCommand, json: bool) -> Result<(
     Ok(())
 }
 
-async fn execute(product: &Product, command: AdminCommand) -> Result<Output, AnyError> {
+async fn execute(config: &Config, product: &Product, command: AdminCommand) -> Result<Output, AnyError> {
     let identity = &product.identity;
     match command {
         AdminCommand::CreateTenant { slug, name } => {
@@ -110,6 +111,7 @@ async fn execute(product: &Product, command: AdminCommand) -> Result<Output, Any
         }
         AdminCommand::Guardrails(command) => guardrails::execute(product, command).await,
         AdminCommand::Cache(command) => cache::execute(product, command).await,
+        AdminCommand::Upstreams(command) => upstreams::execute(config, product, command).await,
         AdminCommand::Money(command) => money::execute(product, command).await,
         command => keys::execute(identity, command).await,
     }

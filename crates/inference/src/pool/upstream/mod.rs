@@ -18,6 +18,7 @@ pub use dialect::UpstreamKind;
 
 use super::{
     backend::{Backend, BackendError, EventStream},
+    credential::{Credential, Shown},
     http::{self, lost},
 };
 use crate::{meter::Ticket, work::Work};
@@ -51,7 +52,8 @@ pub struct Upstream {
     pub kind: UpstreamKind,
     /// Up to and including the version, e.g. `https://llm.example.org/v1`; of Azure without a path.
     pub base_url: String,
-    /// Sent in the header that the kind wants; `None` sends none.
+    /// Sent in the header that the kind wants, unless [`Pool::show_credential`](super::Pool::show_credential) says otherwise;
+    /// `None` sends none.
     pub key: Option<Secret>,
     /// Certificate authorities to trust beside the system's, as PEM.
     pub ca_pem: Option<Vec<u8>>,
@@ -122,6 +124,7 @@ pub(super) struct UpstreamBackend {
     client: Client,
     dialect: Box<dyn Dialect>,
     config: Upstream,
+    shown: Shown,
     polled: Arc<Polled>,
 }
 
@@ -154,7 +157,7 @@ impl UpstreamBackend {
             client = client.tls_certs_merge(Certificate::from_pem_bundle(pem).map_err(wrong)?);
         }
         let dialect = config.kind.dialect(config.length);
-        Ok(Self { client: client.build().map_err(wrong)?, dialect, config, polled: Arc::default() })
+        Ok(Self { client: client.build().map_err(wrong)?, dialect, config, shown: Shown::default(), polled: Arc::default() })
     }
 
     fn model(&self, id: &str) -> Option<&UpstreamModel> {
@@ -163,6 +166,27 @@ impl UpstreamBackend {
 
     fn model_of(&self, id: &str) -> Result<&UpstreamModel, BackendError> {
         self.model(id).ok_or_else(|| BackendError::Protocol(format!("{id} is not a model of {}", self.config.name)))
+    }
+
+    /// See [`Pool::show_credential`](super::Pool::show_credential).
+    pub(super) fn show(&self, credential: &Credential) -> bool {
+        let other = self.shown.set(credential);
+        if other {
+            self.polled.forget();
+        }
+        other
+    }
+
+    /// The key to ask with.
+    ///
+    /// # Errors
+    /// [`BackendError::Failing`] if there is one that cannot be used.
+    fn key<'a>(&'a self, shown: &'a Credential) -> Result<Option<&'a Secret>, BackendError> {
+        match shown {
+            Credential::Configured => Ok(self.config.key.as_ref()),
+            Credential::Key(key) => Ok(Some(key)),
+            Credential::Unusable(why) => Err(BackendError::Failing(why.clone())),
+        }
     }
 
     fn url(&self, path: &str) -> String {
@@ -188,10 +212,12 @@ struct CountAnswer {
 #[async_trait]
 impl Backend for UpstreamBackend {
     async fn status(&self) -> Result<Status, BackendError> {
+        let shown = self.shown.now();
+        let key = self.key(&shown)?;
         if let Some(status) = self.polled.recent(self.config.believed) {
             return Ok(status);
         }
-        let call = self.dialect.sign(self.client.get(self.url(&self.dialect.list())), self.config.key.as_ref());
+        let call = self.dialect.sign(self.client.get(self.url(&self.dialect.list())), key);
         let response = call.send().await.map_err(lost)?;
         if !response.status().is_success() {
             return Err(BackendError::Refused(response.status().as_u16()));
@@ -210,7 +236,10 @@ impl Backend for UpstreamBackend {
         let models: Vec<LoadedModel> = models.collect();
         let state = if models.is_empty() { State::Loading } else { State::Ready };
         let status = Status { protocol: PROTOCOL, state, models, busy: 0, queued: 0, totals: Totals::default(), devices: Vec::new() };
-        self.polled.keep(status.clone());
+        // What was answered to another key says nothing about the one of now.
+        if Arc::ptr_eq(&shown, &self.shown.now()) {
+            self.polled.keep(status.clone());
+        }
         Ok(status)
     }
 
@@ -260,7 +289,8 @@ impl Backend for UpstreamBackend {
 impl UpstreamBackend {
     /// Makes a call; the inner error is a refusal of the request.
     async fn post(&self, call: &Call) -> Result<Result<Response, Refusal>, BackendError> {
-        let request = self.dialect.sign(self.client.post(self.url(&call.path)), self.config.key.as_ref());
+        let shown = self.shown.now();
+        let request = self.dialect.sign(self.client.post(self.url(&call.path)), self.key(&shown)?);
         let sent = request.headers(Trace::here().headers_for_upstream()).json(&call.body).send();
         let response = match timeout(self.config.first, sent).await {
             Ok(Ok(response)) => response,
