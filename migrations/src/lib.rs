@@ -14,7 +14,7 @@ mod step;
 use step::Step;
 
 /// All steps, oldest first. What is released is never changed, see `README.md`.
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     // Tenants, people, chats, ledger, audit.
     Step { name: "m0001_ground_floor", sql: include_str!("m0001_ground_floor.sql") },
     Step { name: "m0002_served_model", sql: include_str!("m0002_served_model.sql") },
@@ -29,6 +29,7 @@ const STEPS: [Step; 13] = [
     Step { name: "m0011_response_cache", sql: include_str!("m0011_response_cache.sql") },
     Step { name: "m0012_language_and_warnings", sql: include_str!("m0012_language_and_warnings.sql") },
     Step { name: "m0013_journal", sql: include_str!("m0013_journal.sql") },
+    Step { name: "m0017_people_of_the_ledger", sql: include_str!("m0017_people_of_the_ledger.sql") },
 ];
 
 /// Key of the advisory lock: the bytes of `kontor_m`. Never change it, or two versions could migrate at once.

@@ -151,12 +151,14 @@ impl Driver {
             finish_reason: finish_reason.into(),
         };
         tracing::debug!(usage = %ticket.id(), ?figures, "completion ended");
-        // Settling goes on in its own task, whether or not this wait sees the end of it.
         let settled = ticket.settle(figures);
         if let Some(watch) = progress.watch {
             watch.write_down().await;
         }
-        let _ = timeout(SETTLE_PATIENCE, settled).await;
+        if let Some(settled) = settled {
+            // It goes on, whether or not this wait sees the end of it.
+            let _ = timeout(SETTLE_PATIENCE, settled).await;
+        }
         // A consumer that left does not want to know.
         let _ = outputs.send(Output::End(Ended { outcome, stats, error })).await;
     }

@@ -100,7 +100,7 @@ async fn killed(s: &Setup, folder: &Path) {
     ready.await.expect("it was killed");
     // Postgres goes on with what it was told by a process that is gone.
     let told = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                WHERE datname = current_database() AND query LIKE 'WITH wanted%' AND pid <> pg_backend_pid()";
+                WHERE datname = current_database() AND query LIKE 'INSERT INTO usage_event%' AND pid <> pg_backend_pid()";
     execute_as_owner(&s.db, told).await;
     held.let_go().await;
     assert_eq!(ledger(&s.db).await.len(), 0, "the database has heard of nothing");
