@@ -9,7 +9,7 @@ use crate::{
 };
 use contract::{Millis, ids::UsageId};
 use domain::{Amount, Error, Result};
-use sea_orm::{FromQueryResult, Statement};
+use sea_orm::{DbErr, FromQueryResult};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet, hash_map};
 use time::{OffsetDateTime, serde::rfc3339};
@@ -194,8 +194,7 @@ impl Db {
         let (new, mut left) = paired(entries);
         let mut told = HashMap::new();
         if !new.is_empty() {
-            let inserted: Vec<Inserted> = self.written(|| insert(&new)).await?;
-            let inserted: HashSet<Uuid> = inserted.into_iter().map(|row| row.id).collect();
+            let inserted: HashSet<Uuid> = self.open_events(&new).await?.into_iter().map(|row| row.id).collect();
             for (row, end) in new.iter().filter_map(|new| Some((new.row, new.end?))) {
                 if inserted.contains(&row.id) {
                     told.insert(UsageId(row.id), Settling::Done);
@@ -206,27 +205,36 @@ impl Db {
         }
         let opened_at = || left.iter().map(|end| end.opened_at);
         if let Some((first, last)) = opened_at().min().zip(opened_at().max()) {
-            let written: Vec<Written> = self.written(|| update(&left, first, last)).await?;
             let opened: HashSet<Uuid> = new.iter().map(|new| new.row.id).collect();
-            for row in written {
+            for row in self.settle_events(&left, first, last).await? {
                 told.entry(UsageId(row.id)).or_insert_with(|| row.settling(opened.contains(&row.id)));
             }
         }
         Ok(told)
     }
 
-    /// What a statement returns. Something was on its way into the rest of the ledger while a partition was made for its day: it
-    /// has a place the next time.
-    async fn written<T: FromQueryResult>(&self, statement: impl Fn() -> Statement) -> Result<Vec<T>, WriteError> {
-        let mut written = T::find_by_statement(statement()).all(self.system()).await;
+    async fn open_events(&self, new: &[New<'_>]) -> Result<Vec<Inserted>, WriteError> {
+        let mut inserted = Inserted::find_by_statement(insert(new)).all(self.system()).await;
+        // Something was on its way into the rest of the ledger while a partition was made for its day: it has a place now.
         for _ in 0..MISPLACED_TRIES {
-            if !written.as_ref().is_err_and(is_misplaced) {
+            if !inserted.as_ref().is_err_and(is_misplaced) {
                 break;
             }
-            written = T::find_by_statement(statement()).all(self.system()).await;
+            inserted = Inserted::find_by_statement(insert(new)).all(self.system()).await;
         }
-        written.map_err(|error| if is_rejection(&error) { WriteError::Rejected(map(error)) } else { WriteError::Failed(map(error)) })
+        inserted.map_err(not_written)
     }
+
+    async fn settle_events(&self, ends: &[&Ending], first: OffsetDateTime, last: OffsetDateTime) -> Result<Vec<Written>, WriteError> {
+        let tx = self.begin_planned_anew().await.map_err(WriteError::Failed)?;
+        let written = Written::find_by_statement(update(ends, first, last)).all(&tx).await.map_err(not_written)?;
+        tx.commit().await.map_err(not_written)?;
+        Ok(written)
+    }
+}
+
+fn not_written(error: DbErr) -> WriteError {
+    if is_rejection(&error) { WriteError::Rejected(map(error)) } else { WriteError::Failed(map(error)) }
 }
 
 /// What is to be opened, with its end where that is among the entries, and the other ends.
