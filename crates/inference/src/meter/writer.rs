@@ -249,9 +249,10 @@ impl Writer {
     async fn write_some(&self) {
         let batch: Vec<Waiting> = {
             let mut waiting = self.waiting();
-            self.inner.metrics.wait_for_ledger(waiting.len());
             let most = waiting.len().min(MOST);
-            waiting.drain(..most).collect()
+            let batch = waiting.drain(..most).collect();
+            self.inner.metrics.wait_for_ledger(waiting.len());
+            batch
         };
         match self.write_batch(&batch).await {
             Ok(settled) => self.tell_all(batch, &settled),
@@ -352,9 +353,10 @@ impl Writer {
                 Whose::Journal(place) => waiting.push_back(Waiting { entry, whose: Whose::Journal(place) }),
             }
         }
-        let left = !waiting.is_empty();
+        let left = waiting.len();
         drop(waiting);
-        if left {
+        self.inner.metrics.wait_for_ledger(left);
+        if left > 0 {
             self.flush();
         }
     }
