@@ -239,7 +239,7 @@ fn not_written(error: DbErr) -> WriteError {
 
 /// What is to be opened, with its end where that is among the entries, and the other ends.
 fn paired<'a>(entries: &[&'a Entry]) -> (Vec<New<'a>>, Vec<&'a Ending>) {
-    let (mut new, mut left, mut places) = (Vec::<New<'a>>::new(), Vec::new(), HashMap::new());
+    let (mut new, mut left, mut places) = (Vec::<New<'a>>::new(), Vec::new(), HashMap::<_, usize>::new());
     for entry in entries {
         if let (Row::Open(row), hash_map::Entry::Vacant(place)) = (&entry.row, places.entry(entry.key())) {
             place.insert(new.len());
@@ -248,8 +248,8 @@ fn paired<'a>(entries: &[&'a Entry]) -> (Vec<New<'a>>, Vec<&'a Ending>) {
     }
     for entry in entries {
         let Row::Settle(end) = &entry.row else { continue };
-        match places.get(&entry.key()).and_then(|place| new.get_mut(*place)) {
-            Some(New { end: none @ None, .. }) => *none = Some(end),
+        match places.get(&entry.key()) {
+            Some(&place) if new[place].end.is_none() => new[place].end = Some(end),
             _ => left.push(end),
         }
     }
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn times_at_the_border_are_kept_and_those_beyond_it_refused() {
         // 0000-01-01T00:00:00Z and 9999-12-31T23:59:59.999Z
-        let (first, last) = (-62_167_219_200_000, 253_402_300_799_999);
+        let (first, last): (i64, i64) = (-62_167_219_200_000, 253_402_300_799_999);
         for at in [first, 0, last] {
             let line = SETTLE.replace("1750000000123", &at.to_string());
             let mut entry: Value = serde_json::from_str(&line).expect("JSON");

@@ -225,7 +225,7 @@ impl Meter {
 
     /// The one way a use is settled, by compare-and-set. With a journal it is settled once it is in there, which is at once;
     /// otherwise, or where that cannot be written, the rest is returned: see [`Unsettled::write`]. Budgets follow the ledger:
-    /// what is not written is not spent. Within a runtime.
+    /// what is not written is not spent, and what it has no room for is the sweeper's. Within a runtime.
     fn settle(&self, of: (UsageId, Millis), actor: &Actor, figures: Figures, cost: Amount, hold: Hold) -> Option<Unsettled> {
         let (id, _) = of;
         let request = actor.request();
@@ -377,8 +377,8 @@ impl Ticket {
         *self.reported.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Settles it. `None`: it is in the journal already. Otherwise it goes on in a task of its own, so that neither a slow
-    /// database nor a dropped caller loses it: wait for the handle to know that it is done.
+    /// Settles it. `None`: it is in the journal already, and there is nothing to wait for. Otherwise it goes on in a task of its
+    /// own, so that neither a slow database nor a dropped caller loses it: wait for the handle to know that it is done.
     pub(crate) fn settle(mut self, figures: Figures) -> Option<JoinHandle<()>> {
         let hold = self.hold.take().unwrap_or_default();
         self.settle_with(figures, hold)
