@@ -214,6 +214,37 @@ async fn one_call_settles_what_it_opens_and_what_others_opened_on_either_day() {
     }
 }
 
+/// Connections keep plans from when the day had a few rows, which fit into a page or two.
+#[tokio::test]
+async fn a_use_is_looked_up_by_its_key_however_much_the_day_has_grown() {
+    let test = TestDb::new().await;
+    let tenant = testkit::tenant(&test, "a").await;
+    let actor = testkit::user(&test, &tenant, &[Role::User]).await;
+    assert_eq!(test.count_as_owner("SELECT count(*) FILTER (WHERE ledger_add_day('2026-03-01')) AS value").await, 1);
+    let filled_with = |uses: u32| {
+        format!(
+            "INSERT INTO usage_event (tenant_id, id, model, purpose, reserved_tokens, request_id, created_at)
+             SELECT '{}', gen_random_uuid(), 'm', 'api', 1, gen_random_uuid(), '2026-03-01T12:00:00Z' FROM generate_series(1, {uses});",
+            actor.tenant()
+        )
+    };
+    execute_as_owner(&test, &format!("{} ANALYZE usage_event_20260301;", filled_with(60))).await;
+    let unknown: Vec<Settlement> = (0..200).map(|_| settlement(&usage(&actor, LATE), Outcome::Ok, LATE + 1_000)).collect();
+    let settle: Vec<&Settlement> = unknown.iter().collect();
+    let write = || async { test.db.write_ledger(&[], &settle).await.unwrap() };
+    for _ in 0..20 {
+        assert!(write().await.values().all(|settling| *settling == Settling::Missing));
+    }
+    execute_as_owner(&test, &filled_with(20_000)).await;
+    let lookups = "SELECT coalesce(sum(idx_scan), 0)::bigint AS value FROM pg_stat_user_indexes WHERE relname = 'usage_event_20260301'";
+    testkit::eventually("each is looked up by its key", 20, || async {
+        // A connection tells its statistics with a statement, not more often than once a second.
+        assert_eq!(write().await.len(), 200);
+        test.count_as_owner(lookups).await >= 200
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_person_who_is_gone_is_not_named_and_a_program_is() {
     let test = TestDb::new().await;
