@@ -29,5 +29,5 @@ test(`${CHATS} concurrent chats finish`, async ({ signedIn: page, product, perso
     // Nothing is left running or unsettled.
     await expect.poll(() => product.gauge("kontor_worker_busy"), { timeout: 120_000 }).toBe(0);
     await expect.poll(async () => (await product.ledger(person.email)).open, { timeout: 30_000 }).toBe(0);
-    expect((await product.ledger(person.email)).settled).toBeGreaterThanOrEqual(CHATS);
+    await expect.poll(async () => (await product.ledger(person.email)).settled, { timeout: 30_000 }).toBeGreaterThanOrEqual(CHATS);
 });

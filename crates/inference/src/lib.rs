@@ -179,6 +179,7 @@ impl Inference {
     /// still run go on until they end or their [`Generation`] is dropped.
     pub async fn drain(&self) {
         self.inner.tracker.close();
+        self.inner.meter.hurry();
         self.inner.tracker.wait().await;
         self.inner.meter.quotas().give_back().await;
     }

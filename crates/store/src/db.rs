@@ -129,6 +129,17 @@ impl Db {
         Ok(SystemTx::new(tx, by, reason))
     }
 
+    /// Opens a transaction on the system login whose statements are planned for the tables as they are now. The plan that a
+    /// connection keeps of a statement reads all of a table that was small when it was made, such as the ledger of a day that
+    /// has just begun.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when no connection can be had.
+    pub(crate) async fn begin_planned_anew(&self) -> Result<DatabaseTransaction> {
+        let anew = Statement::from_string(DbBackend::Postgres, "SELECT set_config('plan_cache_mode', 'force_custom_plan', true)");
+        open(self.inner.system.clone(), Some(anew)).await
+    }
+
     /// Both logins answer.
     ///
     /// # Errors

@@ -232,8 +232,10 @@ impl Tools {
     }
 
     async fn start_on(&self, port: u16, options: EmbeddedOptions) -> Result<bool> {
+        // To compile a statement takes longer than any of ours.
         let mut settings = format!(
-            "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c max_connections={} -c max_locks_per_transaction={LOCKS}",
+            "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c max_connections={} \
+             -c max_locks_per_transaction={LOCKS} -c jit=off",
             options.max_connections
         );
         if !options.durable {

@@ -13,6 +13,7 @@ compile_error!("`store` is server-only");
 mod chat_sql;
 mod db;
 mod error;
+mod ledger_sql;
 mod tx;
 mod watched;
 

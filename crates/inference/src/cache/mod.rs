@@ -358,8 +358,10 @@ impl Inference {
             cached: Cached::Hit { age: hit.age },
         };
         let generation = Generation::again(ticket.id(), route, &hit.answer);
-        // Settling goes on in its own task, whether or not this wait sees the end of it.
-        let _ = timeout(SETTLE_PATIENCE, ticket.settle(figures)).await;
+        if let Some(settled) = ticket.settle(figures) {
+            // It goes on, whether or not this wait sees the end of it.
+            let _ = timeout(SETTLE_PATIENCE, settled).await;
+        }
         let _ = tell.send(Ok(generation));
     }
 }

@@ -159,12 +159,14 @@ impl Driver {
         if let Some(recording) = recording.into_inner().unwrap_or_else(PoisonError::into_inner) {
             recording.end(&ended);
         }
-        // Settling goes on in its own task, whether or not this wait sees the end of it.
         let settled = ticket.settle(figures);
         if let Some(watch) = progress.watch {
             watch.write_down().await;
         }
-        let _ = timeout(SETTLE_PATIENCE, settled).await;
+        if let Some(settled) = settled {
+            // It goes on, whether or not this wait sees the end of it.
+            let _ = timeout(SETTLE_PATIENCE, settled).await;
+        }
         // A consumer that left does not want to know.
         let _ = outputs.send(Output::End(ended)).await;
     }

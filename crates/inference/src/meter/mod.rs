@@ -8,12 +8,13 @@ mod policy;
 mod purse;
 mod quotas;
 mod reservation;
+mod unsettled;
 mod writer;
 
 use crate::observe::Metrics;
 use contract::{
     Millis,
-    ids::{NodeId, UsageId},
+    ids::{NodeId, RequestId, UsageId},
     usage::Purpose,
 };
 use domain::{Actor, Amount, Clock, Currency, Error, Payer, Quota, Result};
@@ -31,25 +32,19 @@ use std::{
 };
 use store::{
     Db, Reason,
-    ledger::{Entry, Settling, WriteError},
+    ledger::Entry,
     usage::{NewUsage, Outcome, Settlement},
 };
 use telemetry::carried;
-use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
+use tokio::{runtime::Handle, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use unsettled::Unsettled;
 use uuid::Uuid;
 use worker_protocol::Usage;
 use writer::Writer;
 
 /// Seconds after which a caller that was refused for lack of something may try again.
 pub(crate) const RETRY_AFTER_S: u32 = 5;
-/// So long it is tried to settle one use before it is left to the sweeper, which knows no figures. Less than the sweeper
-/// waits.
-const SETTLED_WITHIN: Duration = Duration::from_secs(55 * 60);
-/// Pause after the first failed attempt; doubles each time, up to the longest.
-const SETTLE_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_SETTLE_PAUSE: Duration = Duration::from_secs(10);
-
 /// Journals of processes that are gone are looked for this often.
 const ADOPT: Duration = Duration::from_secs(20);
 
@@ -64,6 +59,13 @@ pub(crate) struct Figures {
     pub ttft_ms: Option<u32>,
     /// From dispatch to the end; `None` if its driver did not come to tell.
     pub duration_ms: Option<u32>,
+}
+
+impl Figures {
+    /// Of prompt and answer.
+    fn tokens(&self) -> u64 {
+        u64::from(self.usage.prompt_tokens) + u64::from(self.usage.completion_tokens)
+    }
 }
 
 /// Writes reservations and settlements.
@@ -221,47 +223,31 @@ impl Meter {
         }
     }
 
-    /// The one way a use is settled, by compare-and-set. With a journal it is settled once it is in there; otherwise, or where
-    /// that cannot be written, it is tried again while the database does not answer, and what still fails is the sweeper's.
-    /// Budgets follow the ledger: what is not written is not spent.
-    async fn settle(self, of: (UsageId, Millis), actor: Actor, figures: Figures, cost: Amount, hold: Hold) {
+    /// The one way a use is settled, by compare-and-set. With a journal it is settled once it is in there, which is at once;
+    /// otherwise, or where that cannot be written, the rest is returned: see [`Unsettled::write`]. Budgets follow the ledger:
+    /// what is not written is not spent, and what it has no room for is the sweeper's. Within a runtime.
+    fn settle(&self, of: (UsageId, Millis), actor: &Actor, figures: Figures, cost: Amount, hold: Hold) -> Option<Unsettled> {
         let (id, _) = of;
-        let tokens = u64::from(figures.usage.prompt_tokens) + u64::from(figures.usage.completion_tokens);
-        let (began, mut pause, mut failed) = (Instant::now(), SETTLE_PAUSE, false);
-        let entry = match Entry::settle(&self.settlement(of, &actor, &figures, cost)) {
+        let request = actor.request();
+        let entry = match Entry::settle(&self.settlement(of, actor, &figures, cost)) {
             Ok(entry) => entry,
             Err(error) => {
-                tracing::error!(usage = %id, request = %actor.request(), ?figures, %error, "a use has figures that the ledger has no room for");
-                return;
+                tracing::error!(usage = %id, %request, ?figures, %error, "a use has figures that the ledger has no room for");
+                return None;
             }
         };
-        let Some(entry) = self.writer.keep(entry) else { return hold.settle(cost, tokens) };
-        loop {
-            match self.writer.write(entry.clone()).await {
-                Ok(Settling::Done) => return hold.settle(cost, tokens),
-                // An earlier attempt may have come through and only its answer got lost.
-                Ok(_) if failed => return hold.settle(cost, tokens),
-                Ok(_) => {
-                    tracing::warn!(usage = %id, ?figures, "a use was settled by somebody else first");
-                    return;
-                }
-                Err(WriteError::Rejected(error)) => {
-                    tracing::error!(usage = %id, request = %actor.request(), ?figures, %error, "a use cannot be settled; the sweeper will");
-                    return;
-                }
-                Err(WriteError::Failed(error)) if began.elapsed() > SETTLED_WITHIN => {
-                    tracing::error!(usage = %id, request = %actor.request(), ?figures, %error, "a use could not be settled; the sweeper will");
-                    return;
-                }
-                Err(WriteError::Failed(error)) => {
-                    if !std::mem::replace(&mut failed, true) {
-                        tracing::warn!(usage = %id, request = %actor.request(), ?figures, %error, "a use could not be settled; trying again");
-                    }
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_SETTLE_PAUSE);
-                }
+        match self.writer.keep(entry) {
+            Some(entry) => Some(Unsettled { writer: self.writer.clone(), entry, request, figures, cost, hold }),
+            None => {
+                hold.settle(cost, figures.tokens());
+                None
             }
         }
+    }
+
+    /// See [`Writer::hurry`].
+    pub(crate) fn hurry(&self) {
+        self.writer.hurry();
     }
 
     /// See [`crate::Inference::adopt_journals`].
@@ -391,16 +377,18 @@ impl Ticket {
         *self.reported.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Settles in a task of its own, so that neither a slow database nor a dropped caller loses it. Wait for
-    /// the handle to know that it is done.
-    pub(crate) fn settle(mut self, figures: Figures) -> JoinHandle<()> {
+    /// Settles it. `None`: it is in the journal already, and there is nothing to wait for. Otherwise it goes on in a task of its
+    /// own, so that neither a slow database nor a dropped caller loses it: wait for the handle to know that it is done.
+    pub(crate) fn settle(mut self, figures: Figures) -> Option<JoinHandle<()>> {
         let hold = self.hold.take().unwrap_or_default();
-        self.meter.tracker.spawn(carried(self.settling(figures, hold)))
+        self.settle_with(figures, hold)
     }
 
-    fn settling(&self, figures: Figures, hold: Hold) -> impl Future<Output = ()> + Send + use<> {
+    /// Within a runtime.
+    fn settle_with(&self, figures: Figures, hold: Hold) -> Option<JoinHandle<()>> {
         let cost = self.cost(&figures).map_or(Amount::ZERO, |(_, cost)| cost);
-        self.meter.clone().settle((self.id, self.account.opened_at), self.actor.clone(), figures, cost, hold)
+        let unsettled = self.meter.settle((self.id, self.account.opened_at), &self.actor, figures, cost, hold)?;
+        Some(self.meter.tracker.spawn(carried(unsettled.write())))
     }
 }
 
@@ -410,8 +398,9 @@ impl Drop for Ticket {
         tracing::error!(usage = %self.id, request = %self.actor.request(), "a ticket was dropped without being settled");
         let figures = Figures { outcome: Outcome::Failed, usage: self.reported(), model: None, ttft_ms: None, duration_ms: None };
         // Without a runtime the process is ending: the sweeper of the next one finds the open use.
-        if let Ok(runtime) = Handle::try_current() {
-            self.meter.tracker.spawn_on(self.settling(figures, hold), &runtime);
+        if Handle::try_current().is_ok() {
+            // Nobody is left who could wait for it.
+            drop(self.settle_with(figures, hold));
         }
     }
 }

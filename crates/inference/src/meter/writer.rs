@@ -27,19 +27,22 @@ use store::{
 };
 use tokio::{
     sync::{
-        Mutex as Turn,
+        Mutex as Turn, Notify,
         oneshot::{self, error::TryRecvError},
     },
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::task::TaskTracker;
 
-/// Uses in one statement.
-const MOST: usize = 500;
+/// Entries in one statement.
+const MOST: usize = 2000;
 /// Entries that may wait for the database before whoever comes waits with them.
-const BEHIND: usize = 10_000;
-/// What comes within this time after a first entry is written together with it.
-const GATHER: Duration = Duration::from_millis(20);
+const BEHIND: usize = 50_000;
+/// What comes within this time after a first entry is written together with it: the longer, the more uses are opened and settled
+/// by one statement, which costs half.
+const GATHER: Duration = Duration::from_millis(200);
+/// So many entries are not kept waiting.
+const ENOUGH: usize = 2 * MOST;
 /// Pause after the database did not take what was in the journal; doubles each time, up to the longest.
 const PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -60,6 +63,8 @@ struct Inner {
     metrics: Metrics,
     /// A task is about to write what is in the journal.
     flushing: AtomicBool,
+    /// That task is not to wait for more.
+    hurry: Notify,
     /// The database did not take the last entries.
     failing: AtomicBool,
 }
@@ -85,6 +90,7 @@ impl Writer {
             turn: Turn::new(()),
             metrics,
             flushing: AtomicBool::new(false),
+            hurry: Notify::new(),
             failing: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
@@ -115,8 +121,13 @@ impl Writer {
                 return Some(entry);
             }
         }
+        // By one of them alone: those that follow come with it or are not enough.
+        let enough = waiting.len() == ENOUGH;
         drop(waiting);
         self.flush();
+        if enough {
+            self.hurry();
+        }
         None
     }
 
@@ -187,6 +198,11 @@ impl Writer {
         orphan.written().map_err(Error::internal)
     }
 
+    /// What is in the journal is written now, unless the database does not take it.
+    pub(super) fn hurry(&self) {
+        self.inner.hurry.notify_one();
+    }
+
     /// Sees to it that what is in the journal is written.
     fn flush(&self) {
         if !self.inner.flushing.swap(true, Ordering::SeqCst) {
@@ -198,7 +214,12 @@ impl Writer {
     async fn flush_all(&self) {
         let mut pause = PAUSE;
         loop {
-            sleep(if self.is_failing() { pause } else { GATHER }).await;
+            if self.is_failing() {
+                sleep(pause).await;
+            } else {
+                // Whether the time has come or enough entries, they are written.
+                let _ = timeout(GATHER, self.inner.hurry.notified()).await;
+            }
             {
                 let _turn = self.inner.turn.lock().await;
                 let batches = self.waiting().len().div_ceil(MOST);
@@ -228,9 +249,10 @@ impl Writer {
     async fn write_some(&self) {
         let batch: Vec<Waiting> = {
             let mut waiting = self.waiting();
-            self.inner.metrics.wait_for_ledger(waiting.len());
             let most = waiting.len().min(MOST);
-            waiting.drain(..most).collect()
+            let batch = waiting.drain(..most).collect();
+            self.inner.metrics.wait_for_ledger(waiting.len());
+            batch
         };
         match self.write_batch(&batch).await {
             Ok(settled) => self.tell_all(batch, &settled),
@@ -331,9 +353,10 @@ impl Writer {
                 Whose::Journal(place) => waiting.push_back(Waiting { entry, whose: Whose::Journal(place) }),
             }
         }
-        let left = !waiting.is_empty();
+        let left = waiting.len();
         drop(waiting);
-        if left {
+        self.inner.metrics.wait_for_ledger(left);
+        if left > 0 {
             self.flush();
         }
     }

@@ -153,7 +153,7 @@ impl Metrics {
         }
     }
 
-    /// So many entries wait for the ledger.
+    /// So many entries wait for the ledger, but for those that are being written.
     pub(crate) fn wait_for_ledger(&self, entries: usize) {
         self.inner.backlog.set(i64::try_from(entries).unwrap_or(i64::MAX));
     }

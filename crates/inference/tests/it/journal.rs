@@ -68,6 +68,8 @@ async fn many_at_once_are_all_in_the_ledger_with_their_figures() {
     let ask = || async { read(&mut node.admit(&s.actor, short()).await.expect("admitted")).await };
     join_all((0..200).map(|_| ask())).await;
     node.drain().await;
+    let statements = s.db.count_as_owner("SELECT count(DISTINCT xmin::text) AS value FROM usage_event").await;
+    assert!(statements < 100, "uses that come together are written together: {statements} statements");
     let rows = ledger(&s.db).await;
     assert_eq!(rows.len(), 200);
     assert!(rows.iter().all(|row| row.outcome.as_deref() == Some("ok") && row.completion_tokens == 5));
@@ -100,7 +102,7 @@ async fn killed(s: &Setup, folder: &Path) {
     ready.await.expect("it was killed");
     // Postgres goes on with what it was told by a process that is gone.
     let told = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                WHERE datname = current_database() AND query LIKE 'WITH wanted%' AND pid <> pg_backend_pid()";
+                WHERE datname = current_database() AND query LIKE 'INSERT INTO usage_event%' AND pid <> pg_backend_pid()";
     execute_as_owner(&s.db, told).await;
     held.let_go().await;
     assert_eq!(ledger(&s.db).await.len(), 0, "the database has heard of nothing");

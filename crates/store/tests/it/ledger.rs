@@ -2,7 +2,7 @@
 
 use contract::{
     account::Role,
-    ids::{NodeId, RequestId, TenantId, UsageId},
+    ids::{ApiKeyId, NodeId, RequestId, ServiceAccountId, TenantId, UsageId, UserId},
     usage::Purpose,
 };
 use domain::{Actor, Amount, Clock, SystemClock};
@@ -157,7 +157,7 @@ async fn a_use_is_opened_and_settled_by_the_same_call() {
 
 #[tokio::test]
 #[expect(clippy::disallowed_methods, reason = "the test is the one who has not finished")]
-async fn a_use_that_another_statement_is_opening_is_busy() {
+async fn a_use_that_another_statement_is_opening_is_settled_after_that() {
     let test = TestDb::new().await;
     let tenant = testkit::tenant(&test, "a").await;
     let actor = testkit::user(&test, &tenant, &[Role::User]).await;
@@ -177,9 +177,132 @@ async fn a_use_that_another_statement_is_opening_is_busy() {
         testkit::eventually("the second one waits for the first", 20, || async { test.count_as_owner(waits).await > 0 }).await;
         opening.commit().await.unwrap();
     });
-    assert_eq!(told.unwrap()[&new.id], Settling::Busy, "it cannot be seen yet whether it is settled");
+    assert_eq!(told.unwrap()[&new.id], Settling::Done, "once the other one has opened it");
     let told = test.db.write_ledger(&[&new], &[&with]).await.unwrap();
-    assert_eq!(told[&new.id], Settling::Done);
+    assert_eq!(told[&new.id], Settling::Before);
+}
+
+/// What a batch may have of everything, on both sides of midnight.
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the test is what holds the row")]
+async fn one_call_settles_what_it_opens_and_what_others_opened_on_either_day() {
+    let test = TestDb::new().await;
+    let tenant = testkit::tenant(&test, "a").await;
+    let actor = testkit::user(&test, &tenant, &[Role::User]).await;
+    let days = "SELECT count(*) FILTER (WHERE ledger_add_day(day)) AS value FROM unnest('{2026-03-01,2026-03-02}'::date[]) AS day";
+    assert_eq!(test.count_as_owner(days).await, 2);
+    let at = [LATE, LATE + 499, LATE + 500, LATE + 1_000];
+    let [evening, held, midnight, both] = at.map(|created_at| usage(&actor, created_at));
+    let (conflict, missing) = (usage(&actor, LATE + 600), usage(&actor, LATE + 600));
+    test.db.write_ledger(&[&evening, &held, &midnight, &conflict], &[]).await.unwrap();
+    let owner = sea_orm::Database::connect(&test.owner_url).await.unwrap();
+    let holding = sea_orm::TransactionTrait::begin(&owner).await.unwrap();
+    let hold = format!("SELECT FROM usage_event WHERE id = '{}' FOR UPDATE", held.id);
+    sea_orm::ConnectionTrait::execute_unprepared(&holding, &hold).await.unwrap();
+    let settlements = [&evening, &held, &midnight, &both, &conflict, &missing].map(|new| settlement(new, Outcome::Ok, LATE + 2_000));
+    let open = [&both, &conflict];
+    let told = test.db.write_ledger(&open, &settlements.each_ref()).await.unwrap();
+    let of = |new: &NewUsage| told[&new.id];
+    assert_eq!([&evening, &midnight, &both, &conflict].map(of), [Settling::Done; 4]);
+    assert_eq!((of(&held), of(&missing)), (Settling::Busy, Settling::Missing));
+    holding.rollback().await.unwrap();
+    let told = test.db.write_ledger(&open, &settlements.each_ref()).await.unwrap();
+    assert_eq!((told[&held.id], told[&both.id], told[&missing.id]), (Settling::Done, Settling::Before, Settling::Missing));
+    for (day, uses) in [("20260301", 2), ("20260302", 3)] {
+        let settled = format!("SELECT count(*) AS value FROM usage_event_{day} WHERE state = 'settled' AND completion_tokens = 7");
+        assert_eq!(test.count_as_owner(&settled).await, uses, "{day}");
+    }
+}
+
+/// Connections keep plans from when the day had a few rows, which fit into a page or two.
+#[tokio::test]
+async fn a_use_is_looked_up_by_its_key_however_much_the_day_has_grown() {
+    let test = TestDb::new().await;
+    let tenant = testkit::tenant(&test, "a").await;
+    let actor = testkit::user(&test, &tenant, &[Role::User]).await;
+    assert_eq!(test.count_as_owner("SELECT count(*) FILTER (WHERE ledger_add_day('2026-03-01')) AS value").await, 1);
+    let filled_with = |uses: u32| {
+        format!(
+            "INSERT INTO usage_event (tenant_id, id, model, purpose, reserved_tokens, request_id, created_at)
+             SELECT '{}', gen_random_uuid(), 'm', 'api', 1, gen_random_uuid(), '2026-03-01T12:00:00Z' FROM generate_series(1, {uses});",
+            actor.tenant()
+        )
+    };
+    execute_as_owner(&test, &format!("{} ANALYZE usage_event_20260301;", filled_with(60))).await;
+    let unknown: Vec<Settlement> = (0..200).map(|_| settlement(&usage(&actor, LATE), Outcome::Ok, LATE + 1_000)).collect();
+    let settle: Vec<&Settlement> = unknown.iter().collect();
+    let write = || async { test.db.write_ledger(&[], &settle).await.unwrap() };
+    for _ in 0..20 {
+        assert!(write().await.values().all(|settling| *settling == Settling::Missing));
+    }
+    execute_as_owner(&test, &filled_with(20_000)).await;
+    let lookups = "SELECT coalesce(sum(idx_scan), 0)::bigint AS value FROM pg_stat_user_indexes WHERE relname = 'usage_event_20260301'";
+    testkit::eventually("each is looked up by its key", 20, || async {
+        // A connection tells its statistics with a statement, not more often than once a second.
+        assert_eq!(write().await.len(), 200);
+        test.count_as_owner(lookups).await >= 200
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_person_who_is_gone_is_not_named_and_a_program_is() {
+    let test = TestDb::new().await;
+    let tenant = testkit::tenant(&test, "a").await;
+    let actor = testkit::user(&test, &tenant, &[Role::User]).await;
+    let named = usage(&actor, SystemClock.now());
+    let gone = NewUsage { id: UsageId(Uuid::now_v7()), user: Some(UserId(Uuid::now_v7())), ..named.clone() };
+    let program = Some((ServiceAccountId(Uuid::now_v7()), ApiKeyId(Uuid::now_v7())));
+    let euro = Some(("EUR".parse().unwrap(), Amount::ZERO));
+    let programs = NewUsage { id: UsageId(Uuid::now_v7()), user: None, program, reserved: euro, ..named.clone() };
+    test.db.write_ledger(&[&named, &gone, &programs], &[]).await.unwrap();
+    for (what, uses) in [
+        ("user_id IS NOT NULL AND account_id IS NULL AND key_id IS NULL AND currency IS NULL", 1),
+        ("user_id IS NULL AND account_id IS NULL AND key_id IS NULL", 1),
+        ("user_id IS NULL AND account_id IS NOT NULL AND key_id IS NOT NULL AND currency = 'EUR'", 1),
+        ("outcome IS NULL AND settled_at IS NULL AND ttft_ms IS NULL AND duration_ms IS NULL", 3),
+    ] {
+        let count = format!("SELECT count(*) AS value FROM usage_event WHERE {what}");
+        assert_eq!(test.count_as_owner(&count).await, uses, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn figures_at_the_border_are_kept_and_those_beyond_it_refused() {
+    let test = TestDb::new().await;
+    let tenant = testkit::tenant(&test, "a").await;
+    let actor = testkit::user(&test, &tenant, &[Role::User]).await;
+    let most = Amount::new("cost", "999999999999.999999999999".parse().unwrap()).unwrap();
+    let euro = "EUR".parse().unwrap();
+    // The same figures where a use is opened and settled at once, and where it is opened first.
+    let uses = [0, 253_402_300_799_999].map(|created_at| NewUsage {
+        reserved_tokens: u32::MAX,
+        reserved: Some((euro, most)),
+        ..usage(&actor, created_at)
+    });
+    let settlements = uses.each_ref().map(|new| Settlement {
+        model: Some("another".into()),
+        prompt_tokens: u32::MAX,
+        cached_tokens: u32::MAX,
+        completion_tokens: u32::MAX,
+        cost: most,
+        ttft_ms: Some(0),
+        duration_ms: None,
+        ..settlement(new, Outcome::Ok, 253_402_300_799_999)
+    });
+    open(&test, &uses[0]).await;
+    let told = test.db.write_ledger(&[&uses[1]], &settlements.each_ref()).await.unwrap();
+    assert!(told.len() == 2 && told.values().all(|settling| *settling == Settling::Done), "{told:?}");
+    let kept = "SELECT count(*) AS value FROM usage_event
+                WHERE reserved_tokens = 2147483647 AND prompt_tokens = 2147483647 AND cached_tokens = 2147483647
+                  AND completion_tokens = 2147483647 AND cost = 999999999999.999999999999 AND reserved_cost = cost AND currency = 'EUR'
+                  AND model = 'another' AND ttft_ms = 0 AND duration_ms IS NULL AND settled_at = '9999-12-31T23:59:59.999Z'
+                  AND created_at IN ('1970-01-01T00:00:00Z', '9999-12-31T23:59:59.999Z')";
+    assert_eq!(test.count_as_owner(kept).await, 2);
+    let beyond = usage(&actor, 253_402_300_800_000);
+    assert!(test.db.write_ledger(&[&beyond], &[]).await.is_err(), "there is no such year");
+    let too_much = NewUsage { reserved: Some((euro, most.times(1_000))), ..usage(&actor, SystemClock.now()) };
+    assert!(test.db.write_ledger(&[&too_much], &[]).await.is_err(), "there is no room for that much");
 }
 
 #[tokio::test]
