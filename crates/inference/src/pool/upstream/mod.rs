@@ -7,9 +7,11 @@
 mod answer;
 mod anthropic;
 mod azure;
+mod calls;
 mod dialect;
 mod errors;
 mod openai;
+mod splitter;
 mod sse;
 mod vectors;
 mod wire;
@@ -22,12 +24,16 @@ use super::{
 };
 use crate::{meter::Ticket, work::Work};
 use async_trait::async_trait;
+use calls::{Addresses, Signed};
 use contract::chain;
 use dialect::{Call, Dialect};
 use domain::secret::Secret;
 use errors::Refusal;
 use futures::{StreamExt, stream};
-use reqwest::{Certificate, Client, Response, StatusCode};
+use reqwest::{
+    Certificate, Client, Response, StatusCode, Url,
+    header::{CONTENT_TYPE, HeaderMap, HeaderValue},
+};
 use serde::{Deserialize, de::DeserializeOwned};
 use std::{
     fmt,
@@ -107,21 +113,14 @@ pub enum LengthField {
     MaxCompletionTokens,
 }
 
-impl LengthField {
-    fn name(self) -> &'static str {
-        match self {
-            Self::MaxTokens => "max_tokens",
-            Self::MaxCompletionTokens => "max_completion_tokens",
-        }
-    }
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(super) struct UpstreamBackend {
     client: Client,
     dialect: Box<dyn Dialect>,
     config: Upstream,
+    addresses: Addresses,
+    signed: Signed,
     polled: Arc<Polled>,
 }
 
@@ -154,7 +153,8 @@ impl UpstreamBackend {
             client = client.tls_certs_merge(Certificate::from_pem_bundle(pem).map_err(wrong)?);
         }
         let dialect = config.kind.dialect(config.length);
-        Ok(Self { client: client.build().map_err(wrong)?, dialect, config, polled: Arc::default() })
+        let client = client.build().map_err(wrong)?;
+        Ok(Self { client, dialect, config, addresses: Addresses::default(), signed: Signed::default(), polled: Arc::default() })
     }
 
     fn model(&self, id: &str) -> Option<&UpstreamModel> {
@@ -165,8 +165,13 @@ impl UpstreamBackend {
         self.model(id).ok_or_else(|| BackendError::Protocol(format!("{id} is not a model of {}", self.config.name)))
     }
 
-    fn url(&self, path: &str) -> String {
-        format!("{}/{path}", self.config.base_url)
+    fn url(&self, path: &str) -> Result<Url, BackendError> {
+        self.addresses.of(&self.config.base_url, path)
+    }
+
+    /// What every call carries that is made with this key.
+    fn signed(&self, key: Option<&Secret>) -> Result<HeaderMap, BackendError> {
+        self.signed.with(key, |key| self.dialect.headers(key))
     }
 }
 
@@ -191,8 +196,8 @@ impl Backend for UpstreamBackend {
         if let Some(status) = self.polled.recent(self.config.believed) {
             return Ok(status);
         }
-        let call = self.dialect.sign(self.client.get(self.url(&self.dialect.list())), self.config.key.as_ref());
-        let response = call.send().await.map_err(lost)?;
+        let signed = self.signed(self.config.key.as_ref())?;
+        let response = self.client.get(self.url(&self.dialect.list())?).headers(signed).send().await.map_err(lost)?;
         if !response.status().is_success() {
             return Err(BackendError::Refused(response.status().as_u16()));
         }
@@ -260,8 +265,10 @@ impl Backend for UpstreamBackend {
 impl UpstreamBackend {
     /// Makes a call; the inner error is a refusal of the request.
     async fn post(&self, call: &Call) -> Result<Result<Response, Refusal>, BackendError> {
-        let request = self.dialect.sign(self.client.post(self.url(&call.path)), self.config.key.as_ref());
-        let sent = request.headers(Trace::here().headers_for_upstream()).json(&call.body).send();
+        let mut headers = self.signed(self.config.key.as_ref())?;
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.extend(Trace::here().headers_for_upstream());
+        let sent = self.client.post(self.url(&call.path)?).headers(headers).body(call.body.clone()).send();
         let response = match timeout(self.config.first, sent).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
