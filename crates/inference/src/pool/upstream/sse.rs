@@ -44,7 +44,7 @@ fn follow(
 ) -> impl Stream<Item = Result<Event, BackendError>> + Send {
     let reading = Reading { splitter: Splitter::default(), reader, ready: VecDeque::new(), over: false };
     stream::unfold((Box::pin(chunks), reading, first), move |(mut chunks, mut reading, patience)| async move {
-        let mut deadline = Instant::now() + patience;
+        let mut deadline = None;
         loop {
             if let Some(event) = reading.ready.pop_front() {
                 return Some((event, (chunks, reading, idle)));
@@ -52,12 +52,13 @@ fn follow(
             if reading.over {
                 return None;
             }
-            match timeout_at(deadline, chunks.next()).await {
+            let until = *deadline.get_or_insert_with(|| Instant::now() + patience);
+            match timeout_at(until, chunks.next()).await {
                 Err(_) => reading.fail(BackendError::Failing(format!("nothing came for {patience:?}"))),
                 Ok(Some(Ok(chunk))) => {
-                    // Comments are a sign of life of some proxy, not of the server.
+                    // Comments alone are the signs of life of a proxy, not of the model.
                     if reading.take(&chunk) {
-                        deadline = Instant::now() + patience;
+                        deadline = None;
                     }
                 }
                 Ok(Some(Err(error))) => reading.fail(error),
