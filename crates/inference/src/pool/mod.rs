@@ -288,6 +288,7 @@ impl Pool {
 
     /// The best ready backend; waits for one that is on its way.
     async fn lease(&self, model: &str, beginnings: &Beginnings, avoid: &[MemberId]) -> Result<Lease, Error> {
+        // Who need not wait need not listen for changes either.
         if let Some(lease) = self.pick(model, beginnings, avoid) {
             return Ok(lease);
         }
