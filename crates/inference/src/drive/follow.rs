@@ -15,7 +15,10 @@ use std::{
     sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::mpsc::error::TrySendError,
+    time::{Instant, timeout},
+};
 use worker_protocol::{Event, FailCode, Usage};
 
 /// How long it may take to tell a worker to end. Then its stream is closed, which frees its slot as well.
@@ -108,6 +111,14 @@ impl Driver {
     /// Tells the consumer, as long as it wants to hear; one that is gone wants the end.
     async fn tell(&self, output: Output) {
         self.record(&output);
+        if self.stopping.is_cancelled() {
+            return self.cut.store(true, Ordering::Relaxed);
+        }
+        let output = match self.outputs.try_send(output) {
+            Ok(()) => return,
+            Err(TrySendError::Closed(_)) => return self.stopping.cancel(),
+            Err(TrySendError::Full(output)) => output,
+        };
         tokio::select! {
             biased;
             () = self.stopping.cancelled() => self.cut.store(true, Ordering::Relaxed),

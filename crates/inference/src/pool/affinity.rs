@@ -82,7 +82,10 @@ impl Affinity {
 
 #[cfg(test)]
 mod tests {
-    use super::{Affinity, Knows, Work};
+    use super::{
+        super::{Pool, choice::Terms},
+        Affinity, Knows, Work,
+    };
     use worker_protocol::{ChatMessage, ChatRole, Generate};
 
     fn request(partition: &str, texts: &[&str]) -> Work {
@@ -122,5 +125,20 @@ mod tests {
             None,
             "If you are here because this failed: where a request goes tells one tenant what another one asked."
         );
+    }
+
+    #[tokio::test]
+    async fn nothing_is_remembered_where_there_is_nobody_to_choose_between() {
+        let (pool, work) = (Pool::default(), request("t", &["system", "a"]));
+        let affinity = &pool.inner.affinity;
+        let remembered = || {
+            affinity.remember(&pool.beginnings(&work), 7);
+            affinity.best(&affinity.beginnings(&work)).map(|knows| knows.member)
+        };
+        pool.join("one", Terms::worker(vec!["m".into()]));
+        pool.join("of another model", Terms::worker(vec!["n".into()]));
+        assert_eq!(remembered(), None);
+        pool.join("two", Terms::worker(vec!["m".into()]));
+        assert_eq!(remembered(), Some(7));
     }
 }

@@ -236,13 +236,21 @@ impl Member {
     /// It may have the model soon.
     pub(super) fn is_hopeful(&self, model: &str) -> bool {
         let seat = self.seat();
+        self.may_have(&seat, model) && matches!(seat.health.phase(), Phase::Starting | Phase::Suspect)
+    }
+
+    /// It has the model, or may have it, now or later.
+    pub(super) fn carries(&self, model: &str) -> bool {
+        self.may_have(&self.seat(), model)
+    }
+
+    fn may_have(&self, seat: &Seat, model: &str) -> bool {
         let known = seat.health.status().map_or(&[][..], |status| &status.models);
-        let may_have = if known.is_empty() {
+        if known.is_empty() {
             self.terms.expects.is_empty() || self.terms.expects.iter().any(|expected| expected == model)
         } else {
             known.iter().any(|known| known.id == model)
-        };
-        may_have && matches!(seat.health.phase(), Phase::Starting | Phase::Suspect)
+        }
     }
 
     /// Which version of the model it has, as it says; `None` if it does not have the model.

@@ -261,7 +261,7 @@ impl Pool {
         avoid: &[MemberId],
         stopping: &CancellationToken,
     ) -> Result<Dispatched, DispatchError> {
-        let beginnings = self.inner.affinity.beginnings(work);
+        let beginnings = self.beginnings(work);
         let leased = stopping.run_until_cancelled(self.lease(work.model(), &beginnings, avoid)).await;
         let mut lease = leased.ok_or(DispatchError::Stopped)?.map_err(DispatchError::NoWorker)?;
         let (member, began) = (lease.member.id, Instant::now());
@@ -290,8 +290,18 @@ impl Pool {
         }
     }
 
+    /// What there is to remember of a request; nothing where there is nobody to choose between.
+    fn beginnings(&self, work: &Work) -> Beginnings {
+        let choice = self.members().iter().filter(|member| member.carries(work.model())).nth(1).is_some();
+        if choice { self.inner.affinity.beginnings(work) } else { Beginnings::default() }
+    }
+
     /// The best ready backend; waits for one that is on its way.
     async fn lease(&self, model: &str, beginnings: &Beginnings, avoid: &[MemberId]) -> Result<Lease, Error> {
+        // Who need not wait need not listen for changes either.
+        if let Some(lease) = self.pick(model, beginnings, avoid) {
+            return Ok(lease);
+        }
         let deadline = Instant::now() + self.inner.timing.wait;
         let mut changed = self.inner.changed.subscribe();
         loop {

@@ -3,7 +3,7 @@
 use crate::setup::{asker, eventually, read, request};
 use contract::model::Sampling;
 use domain::{Actor, Error, SystemClock};
-use inference::{Catalogue, ChatMessage, ChatRole, Ended, Inference, Options, Outcome, Request, Tool, Upstream, UpstreamKind};
+use inference::{Catalogue, ChatMessage, ChatRole, Ended, Inference, Options, Outcome, Output, Request, Tool, Upstream, UpstreamKind};
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
 use testkit::{
@@ -71,6 +71,23 @@ async fn anthropic_is_asked_in_its_words_and_its_figures_are_the_ledger_s() {
     world.inference.drain().await;
     let rows = ledger(&world.db).await;
     assert_eq!((rows[0].prompt_tokens, rows[0].cached_tokens, rows[0].completion_tokens), (25, 8, 17));
+}
+
+#[tokio::test]
+async fn pieces_of_a_text_that_come_together_go_out_together() {
+    let provider = FakeProvider::start().await;
+    let world = world(vec![anthropic(&provider)]).await;
+    provider.streams(&[HEAD, TEXT, TEXT, TEXT, END, STOP]);
+    let mut generation = world.inference.admit(&world.actor, request()).await.expect("admitted");
+    let mut told = Vec::new();
+    while let Some(output) = generation.next().await {
+        match output {
+            Output::Text { text, .. } => told.push(text),
+            Output::End(ended) => assert_eq!((ended.outcome, ended.stats.completion_tokens), (Outcome::Ok, 17)),
+            _ => {}
+        }
+    }
+    assert_eq!(told, ["A trading house.".repeat(3)]);
 }
 
 #[tokio::test]

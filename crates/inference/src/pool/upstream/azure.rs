@@ -4,15 +4,17 @@
 //! this.
 
 use super::{
+    super::backend::BackendError,
     LengthField,
     answer::Answer,
-    dialect::{Call, Dialect, with_key},
+    calls::secret,
+    dialect::{Call, Dialect},
     sse::Reader,
     vectors, wire,
 };
 use domain::secret::Secret;
-use reqwest::RequestBuilder;
-use serde_json::Value;
+use reqwest::header::HeaderMap;
+use serde::Serialize;
 use worker_protocol::{Embed, Generate};
 
 /// See the module.
@@ -23,8 +25,8 @@ pub(super) struct Azure {
 }
 
 impl Azure {
-    fn call(&self, deployment: &str, call: &str, body: Value) -> Call {
-        Call { path: format!("openai/deployments/{deployment}/{call}?api-version={}", self.api_version), body }
+    fn call(&self, deployment: &str, call: &str, body: &impl Serialize) -> Result<Call, String> {
+        Call::new(format!("openai/deployments/{deployment}/{call}?api-version={}", self.api_version), body)
     }
 }
 
@@ -38,20 +40,21 @@ impl Dialect for Azure {
         false
     }
 
-    fn sign(&self, call: RequestBuilder, key: Option<&Secret>) -> RequestBuilder {
-        match key {
-            Some(key) => with_key(call, "api-key", key),
-            None => call,
+    fn headers(&self, key: Option<&Secret>) -> Result<HeaderMap, BackendError> {
+        let mut headers = HeaderMap::new();
+        if let Some(key) = key {
+            headers.insert("api-key", secret(key.reveal())?);
         }
+        Ok(headers)
     }
 
     fn completion(&self, request: &Generate, model: &str) -> Result<Call, String> {
-        Ok(self.call(model, wire::call(request), wire::body(request, model, self.length)?))
+        self.call(model, wire::call(request), &wire::body(request, model, self.length)?)
     }
 
     fn vectors(&self, request: &Embed, model: &str) -> Result<Call, String> {
         match vectors::body(request, model) {
-            ("embeddings", body) => Ok(self.call(model, "embeddings", body)),
+            ("embeddings", body) => self.call(model, "embeddings", &body),
             _ => Err("documents: this model's server does not rerank".into()),
         }
     }
@@ -78,7 +81,8 @@ mod tests {
         };
         let call = azure.completion(&request, "gpt-4o-eu").unwrap();
         assert_eq!(call.path, "openai/deployments/gpt-4o-eu/chat/completions?api-version=2024-10-21");
-        assert_eq!((&call.body["max_completion_tokens"], call.body.get("max_tokens")), (&json!(7), None));
+        let body = call.json();
+        assert_eq!((&body["max_completion_tokens"], body.get("max_tokens")), (&json!(7), None));
         let embed = Embed { inputs: vec![EmbedInput::Text("salt".into())], ..Embed::default() };
         assert_eq!(azure.vectors(&embed, "e").unwrap().path, "openai/deployments/e/embeddings?api-version=2024-10-21");
         let pair = EmbedInput::Pair { query: "q".into(), document: "d".into() };

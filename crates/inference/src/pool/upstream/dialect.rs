@@ -1,10 +1,11 @@
 //! What tells servers of one kind from those of another: words, addresses, credentials. One file for each kind.
 
-use super::{LengthField, anthropic::Anthropic, azure::Azure, openai::OpenAi, sse::Reader};
+use super::{super::backend::BackendError, LengthField, anthropic::Anthropic, azure::Azure, openai::OpenAi, sse::Reader};
+use bytes::Bytes;
 use domain::secret::Secret;
-use reqwest::{RequestBuilder, header::HeaderValue};
-use serde_json::Value;
-use std::fmt::Debug;
+use reqwest::header::HeaderMap;
+use serde::Serialize;
+use std::{borrow::Cow, fmt::Debug};
 use worker_protocol::{Embed, Generate};
 
 /// The kinds of servers.
@@ -39,8 +40,24 @@ impl UpstreamKind {
 #[derive(Debug, PartialEq)]
 pub(super) struct Call {
     /// Below the base address, with its query.
-    pub path: String,
-    pub body: Value,
+    pub path: Cow<'static, str>,
+    /// JSON.
+    pub body: Bytes,
+}
+
+impl Call {
+    /// # Errors
+    /// The body has no form in JSON.
+    pub(super) fn new(path: impl Into<Cow<'static, str>>, body: &impl Serialize) -> Result<Self, String> {
+        let body = serde_json::to_vec(body).map_err(|error| format!("request: {error}"))?;
+        Ok(Self { path: path.into(), body: body.into() })
+    }
+
+    /// What is sent.
+    #[cfg(test)]
+    pub(super) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).expect("JSON")
+    }
 }
 
 /// See the module. The errors are sentences for the caller that begin with the field's name.
@@ -51,8 +68,11 @@ pub(super) trait Dialect: Debug + Send + Sync {
     /// The list names all that can be asked for. Otherwise it only shows that the server is there and takes the key.
     fn lists_all(&self) -> bool;
 
-    /// Adds the credentials.
-    fn sign(&self, call: RequestBuilder, key: Option<&Secret>) -> RequestBuilder;
+    /// What every call carries: the credentials above all.
+    ///
+    /// # Errors
+    /// The key cannot be sent.
+    fn headers(&self, key: Option<&Secret>) -> Result<HeaderMap, BackendError>;
 
     /// # Errors
     /// What cannot be asked of such a server.
@@ -72,16 +92,4 @@ pub(super) trait Dialect: Debug + Send + Sync {
 
     /// For the answer to this completion.
     fn reader(&self, request: &Generate) -> Box<dyn Reader>;
-}
-
-/// The key in a header of its own, which no log shows.
-pub(super) fn with_key(call: RequestBuilder, name: &'static str, key: &Secret) -> RequestBuilder {
-    match HeaderValue::from_str(key.reveal()) {
-        Ok(mut value) => {
-            value.set_sensitive(true);
-            call.header(name, value)
-        }
-        // The call fails when it is sent, and its error does not repeat the value.
-        Err(_) => call.header(name, key.reveal()),
-    }
 }

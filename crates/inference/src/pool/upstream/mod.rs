@@ -7,9 +7,11 @@
 mod answer;
 mod anthropic;
 mod azure;
+mod calls;
 mod dialect;
 mod errors;
 mod openai;
+mod splitter;
 mod sse;
 mod vectors;
 mod wire;
@@ -23,12 +25,16 @@ use super::{
 };
 use crate::{meter::Ticket, work::Work};
 use async_trait::async_trait;
+use calls::{Addresses, Signed};
 use contract::chain;
 use dialect::{Call, Dialect};
 use domain::secret::Secret;
 use errors::Refusal;
 use futures::{StreamExt, stream};
-use reqwest::{Certificate, Client, Response, StatusCode};
+use reqwest::{
+    Certificate, Client, Response, StatusCode, Url,
+    header::{CONTENT_TYPE, HeaderMap, HeaderValue},
+};
 use serde::{Deserialize, de::DeserializeOwned};
 use std::{
     fmt,
@@ -109,21 +115,14 @@ pub enum LengthField {
     MaxCompletionTokens,
 }
 
-impl LengthField {
-    fn name(self) -> &'static str {
-        match self {
-            Self::MaxTokens => "max_tokens",
-            Self::MaxCompletionTokens => "max_completion_tokens",
-        }
-    }
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(super) struct UpstreamBackend {
     client: Client,
     dialect: Box<dyn Dialect>,
     config: Upstream,
+    addresses: Addresses,
+    signed: Signed,
     shown: Shown,
     polled: Arc<Polled>,
 }
@@ -157,7 +156,8 @@ impl UpstreamBackend {
             client = client.tls_certs_merge(Certificate::from_pem_bundle(pem).map_err(wrong)?);
         }
         let dialect = config.kind.dialect(config.length);
-        Ok(Self { client: client.build().map_err(wrong)?, dialect, config, shown: Shown::default(), polled: Arc::default() })
+        let client = client.build().map_err(wrong)?;
+        Ok(Self { client, dialect, config, addresses: Addresses::default(), signed: Signed::default(), shown: Shown::default(), polled: Arc::default() })
     }
 
     fn model(&self, id: &str) -> Option<&UpstreamModel> {
@@ -166,6 +166,15 @@ impl UpstreamBackend {
 
     fn model_of(&self, id: &str) -> Result<&UpstreamModel, BackendError> {
         self.model(id).ok_or_else(|| BackendError::Protocol(format!("{id} is not a model of {}", self.config.name)))
+    }
+
+    fn url(&self, path: &str) -> Result<Url, BackendError> {
+        self.addresses.of(&self.config.base_url, path)
+    }
+
+    /// What every call carries that is made with this key.
+    fn signed(&self, key: Option<&Secret>) -> Result<HeaderMap, BackendError> {
+        self.signed.with(key, |key| self.dialect.headers(key))
     }
 
     /// See [`Pool::show_credential`](super::Pool::show_credential).
@@ -187,10 +196,6 @@ impl UpstreamBackend {
             Credential::Key(key) => Ok(Some(key)),
             Credential::Unusable(why) => Err(BackendError::Failing(why.clone())),
         }
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("{}/{path}", self.config.base_url)
     }
 }
 
@@ -217,8 +222,8 @@ impl Backend for UpstreamBackend {
         if let Some(status) = self.polled.recent(self.config.believed) {
             return Ok(status);
         }
-        let call = self.dialect.sign(self.client.get(self.url(&self.dialect.list())), key);
-        let response = call.send().await.map_err(lost)?;
+        let signed = self.signed(key)?;
+        let response = self.client.get(self.url(&self.dialect.list())?).headers(signed).send().await.map_err(lost)?;
         if !response.status().is_success() {
             return Err(BackendError::Refused(response.status().as_u16()));
         }
@@ -277,7 +282,7 @@ impl Backend for UpstreamBackend {
         let refused = |Refusal { code, message }| Ok(Counted::Refused { code, message });
         match self.dialect.count(prompt, &model.upstream_id) {
             None => Ok(Counted::Tokens(wire::estimate(prompt))),
-            Some(Err(message)) => Err(BackendError::Unfit(message)),
+            Some(Err(message)) => refused(Refusal::invalid(message)),
             Some(Ok(call)) => match self.post(&call).await? {
                 Ok(answer) => Ok(Counted::Tokens(decode::<CountAnswer>(answer, LONGEST_LIST, self.config.first).await?.input_tokens)),
                 Err(refusal) => refused(refusal),
@@ -290,8 +295,10 @@ impl UpstreamBackend {
     /// Makes a call; the inner error is a refusal of the request.
     async fn post(&self, call: &Call) -> Result<Result<Response, Refusal>, BackendError> {
         let shown = self.shown.now();
-        let request = self.dialect.sign(self.client.post(self.url(&call.path)), self.key(&shown)?);
-        let sent = request.headers(Trace::here().headers_for_upstream()).json(&call.body).send();
+        let mut headers = self.signed(self.key(&shown)?)?;
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.extend(Trace::here().headers_for_upstream());
+        let sent = self.client.post(self.url(&call.path)?).headers(headers).body(call.body.clone()).send();
         let response = match timeout(self.config.first, sent).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {

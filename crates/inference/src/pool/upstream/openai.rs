@@ -1,14 +1,16 @@
 //! OpenAI's API, as many servers speak it.
 
 use super::{
+    super::backend::BackendError,
     LengthField,
     answer::Answer,
+    calls::secret,
     dialect::{Call, Dialect},
     sse::Reader,
     vectors, wire,
 };
 use domain::secret::Secret;
-use reqwest::RequestBuilder;
+use reqwest::header::{AUTHORIZATION, HeaderMap};
 use worker_protocol::{Embed, Generate};
 
 /// See the module.
@@ -26,20 +28,21 @@ impl Dialect for OpenAi {
         true
     }
 
-    fn sign(&self, call: RequestBuilder, key: Option<&Secret>) -> RequestBuilder {
-        match key {
-            Some(key) => call.bearer_auth(key.reveal()),
-            None => call,
+    fn headers(&self, key: Option<&Secret>) -> Result<HeaderMap, BackendError> {
+        let mut headers = HeaderMap::new();
+        if let Some(key) = key {
+            headers.insert(AUTHORIZATION, secret(&format!("Bearer {}", key.reveal()))?);
         }
+        Ok(headers)
     }
 
     fn completion(&self, request: &Generate, model: &str) -> Result<Call, String> {
-        Ok(Call { path: wire::call(request).into(), body: wire::body(request, model, self.length)? })
+        Call::new(wire::call(request), &wire::body(request, model, self.length)?)
     }
 
     fn vectors(&self, request: &Embed, model: &str) -> Result<Call, String> {
         let (path, body) = vectors::body(request, model);
-        Ok(Call { path: path.into(), body })
+        Call::new(path, &body)
     }
 
     fn reader(&self, request: &Generate) -> Box<dyn Reader> {

@@ -1,19 +1,19 @@
 //! An answer that comes as server-sent events, whatever dialect they are in.
 
-use super::super::{
-    backend::{BackendError, EventStream},
-    http,
+use super::{
+    super::{
+        backend::{BackendError, EventStream},
+        http,
+    },
+    splitter::Splitter,
 };
 use bytes::Bytes;
-use eventsource_stream::Eventsource;
 use futures::{Stream, StreamExt, stream};
 use reqwest::Response;
-use std::{collections::VecDeque, time::Duration};
-use tokio::time::{Instant, timeout};
+use std::{collections::VecDeque, ops::ControlFlow, time::Duration};
+use tokio::time::{Instant, timeout_at};
 use worker_protocol::{Event, Timings};
 
-/// Longest event that is read, in bytes.
-const LONGEST_EVENT: usize = 4 * 1024 * 1024;
 /// Most bytes of an answer's calls: they are held until they are complete.
 const MOST_HELD: usize = 1024 * 1024;
 
@@ -32,84 +32,116 @@ pub(super) trait Reader: Send {
 
 /// The events of an answer that has begun.
 pub(super) fn events(response: Response, reader: Box<dyn Reader>, first: Duration, idle: Duration) -> EventStream {
-    let mut unended = Unended::default();
-    let chunks = response.bytes_stream().map(move |chunk| -> Result<Bytes, BackendError> {
-        let chunk = chunk.map_err(http::lost)?;
-        unended.take(&chunk)?;
-        Ok(chunk)
-    });
-    let chunks = chunks.eventsource();
-    let data = chunks.map(|event| match event {
-        Ok(event) => Ok(event.data),
-        Err(eventsource_stream::EventStreamError::Transport(error)) => Err(error),
-        Err(error) => Err(BackendError::Protocol(error.to_string())),
-    });
-    follow(data, reader, first, idle).boxed()
+    let chunks = response.bytes_stream().map(|chunk| chunk.map_err(http::lost));
+    follow(chunks, reader, first, idle).boxed()
 }
 
 fn follow(
-    data: impl Stream<Item = Result<String, BackendError>> + Send + 'static,
+    chunks: impl Stream<Item = Result<Bytes, BackendError>> + Send + 'static,
     reader: Box<dyn Reader>,
     first: Duration,
     idle: Duration,
 ) -> impl Stream<Item = Result<Event, BackendError>> + Send {
-    let state = (Box::pin(data), reader, VecDeque::new(), first, false);
-    stream::unfold(state, move |(mut data, mut reader, mut ready, patience, mut over)| async move {
+    let reading = Reading { splitter: Splitter::default(), reader, ready: VecDeque::new(), over: false };
+    stream::unfold((Box::pin(chunks), reading, first), move |(mut chunks, mut reading, patience)| async move {
+        let mut deadline = None;
         loop {
-            if let Some(event) = ready.pop_front() {
-                return Some((event, (data, reader, ready, idle, over)));
+            if let Some(event) = reading.ready.pop_front() {
+                return Some((event, (chunks, reading, idle)));
             }
-            if over {
+            if reading.over {
                 return None;
             }
-            let outcome = match timeout(patience, data.next()).await {
-                Err(_) => Err(BackendError::Failing(format!("nothing came for {patience:?}"))),
-                Ok(Some(Ok(text))) => reader.take(&text),
-                Ok(Some(Err(error))) => Err(error),
-                Ok(None) => reader.finish(),
-            };
-            match outcome {
-                Ok(events) => {
-                    over = events.iter().any(|event| matches!(event, Event::Done { .. } | Event::Failed { .. }));
-                    ready.extend(events.into_iter().map(Ok));
+            let until = *deadline.get_or_insert_with(|| Instant::now() + patience);
+            match timeout_at(until, chunks.next()).await {
+                Err(_) => reading.fail(BackendError::Failing(format!("nothing came for {patience:?}"))),
+                Ok(Some(Ok(chunk))) => {
+                    // Comments alone are the signs of life of a proxy, not of the model.
+                    if reading.take(&chunk) {
+                        deadline = None;
+                    }
                 }
-                Err(error) => {
-                    over = true;
-                    ready.push_back(Err(error));
-                }
+                Ok(Some(Err(error))) => reading.fail(error),
+                Ok(None) => reading.finish(),
             }
         }
     })
 }
 
-/// What came since the last blank line, which ends an event: until then all of it is kept.
-#[derive(Debug, Default)]
-struct Unended {
-    bytes: usize,
-    within_line: bool,
-    after_return: bool,
+/// An answer that is being read.
+struct Reading {
+    splitter: Splitter,
+    reader: Box<dyn Reader>,
+    /// What came of it and nobody has taken.
+    ready: VecDeque<Result<Event, BackendError>>,
+    /// Nothing more is read.
+    over: bool,
 }
 
-impl Unended {
-    /// # Errors
-    /// The event is too long.
-    fn take(&mut self, chunk: &[u8]) -> Result<(), BackendError> {
-        for &byte in chunk {
-            match byte {
-                // The second half of a line's end.
-                b'\n' if self.after_return => {}
-                b'\n' | b'\r' if !self.within_line => self.bytes = 0,
-                _ => {
-                    self.within_line = !matches!(byte, b'\n' | b'\r');
-                    self.bytes += 1;
-                }
+impl Reading {
+    /// Returns whether any data came.
+    fn take(&mut self, chunk: &[u8]) -> bool {
+        let Self { splitter, reader, ready, over } = self;
+        let mut came = false;
+        let taken = splitter.take(chunk, |data| {
+            came = true;
+            for event in reader.take(data)? {
+                *over |= matches!(event, Event::Done { .. } | Event::Failed { .. });
+                join(ready, event);
             }
-            self.after_return = byte == b'\r';
-            if self.bytes > LONGEST_EVENT {
-                return Err(BackendError::Protocol(format!("an event is longer than {LONGEST_EVENT} bytes")));
-            }
+            Ok(if *over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        });
+        if let Err(error) = taken {
+            self.fail(error);
         }
-        Ok(())
+        came
+    }
+
+    /// No more comes.
+    fn finish(&mut self) {
+        match self.reader.finish() {
+            Ok(events) => self.ready.extend(events.into_iter().map(Ok)),
+            Err(error) => self.ready.push_back(Err(error)),
+        }
+        self.over = true;
+    }
+
+    fn fail(&mut self, error: BackendError) {
+        self.ready.push_back(Err(error));
+        self.over = true;
+    }
+}
+
+/// Puts an event behind those that are ready. Pieces of a text that are ready together are one: whatever is done for each of
+/// them from here to the reader is done once.
+fn join(ready: &mut VecDeque<Result<Event, BackendError>>, event: Event) {
+    let apart = match ready.back_mut() {
+        Some(Ok(last)) => append(last, event),
+        _ => Some(event),
+    };
+    ready.extend(apart.map(Ok));
+}
+
+/// Lets the text of an event go on with the next one; gives the next one back if it is something else.
+fn append(last: &mut Event, next: Event) -> Option<Event> {
+    match (last, next) {
+        (
+            Event::Text { choice, text, completion_tokens, logprobs },
+            Event::Text { choice: of, text: more, completion_tokens: newer, logprobs: mut others },
+        ) if *choice == of => {
+            text.push_str(&more);
+            *completion_tokens = newer;
+            logprobs.append(&mut others);
+            None
+        }
+        (Event::Reasoning { choice, text, completion_tokens }, Event::Reasoning { choice: of, text: more, completion_tokens: newer })
+            if *choice == of =>
+        {
+            text.push_str(&more);
+            *completion_tokens = newer;
+            None
+        }
+        (_, next) => Some(next),
     }
 }
 
@@ -159,23 +191,145 @@ fn millis(duration: Duration) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{BackendError, LONGEST_EVENT, Unended};
+    use super::{BackendError, Bytes, Duration, Event, Reader, Stream, StreamExt, follow, stream};
+    use futures::future;
+    use std::collections::VecDeque;
+    use tokio::time::sleep;
+    use worker_protocol::{FailCode, Finish, Timings, TokenLogprob, ToolCall, Usage};
+
+    /// Turns over what the data are in words of its own.
+    struct Words;
+
+    impl Reader for Words {
+        fn take(&mut self, data: &str) -> Result<Vec<Event>, BackendError> {
+            match data {
+                "ping" => Ok(Vec::new()),
+                "wrong" => Err(BackendError::Protocol(data.into())),
+                "full" => Ok(vec![Event::Failed { code: FailCode::Overloaded, message: String::new(), usage: Usage::default() }]),
+                "end" => self.finish(),
+                text => Ok(vec![said(0, text, 1, &[])]),
+            }
+        }
+
+        fn finish(&mut self) -> Result<Vec<Event>, BackendError> {
+            Ok(vec![Event::Done { finish: Finish::Stop, usage: Usage::default(), timings: Timings::default() }])
+        }
+    }
+
+    fn said(choice: u32, text: &str, completion_tokens: u32, logprobs: &[f32]) -> Event {
+        let logprobs = logprobs.iter().map(|logprob| TokenLogprob { bytes: Vec::new(), logprob: *logprob, top: Vec::new() });
+        Event::Text { choice, text: text.into(), completion_tokens, logprobs: logprobs.collect() }
+    }
+
+    fn thought(choice: u32, text: &str, completion_tokens: u32) -> Event {
+        Event::Reasoning { choice, text: text.into(), completion_tokens }
+    }
+
+    /// The unit of time here.
+    const TICK: Duration = Duration::from_millis(50);
+
+    /// What is told of chunks, each of which comes so many ticks after it is asked for. The first event may take ten, each
+    /// other one four.
+    fn told_of(chunks: Vec<(u32, &'static str)>) -> impl Stream<Item = Result<Event, BackendError>> {
+        let chunks = stream::iter(chunks).then(|(after, chunk)| async move {
+            sleep(TICK * after).await;
+            Ok(Bytes::from_static(chunk.as_bytes()))
+        });
+        follow(chunks, Box::new(Words), TICK * 10, TICK * 4)
+    }
+
+    async fn told(chunks: Vec<(u32, &'static str)>) -> Vec<String> {
+        let words = told_of(chunks).map(|event| match event {
+            Ok(Event::Text { text, .. }) => text,
+            Ok(Event::Done { .. }) => "done".into(),
+            Ok(Event::Failed { .. }) => "failed".into(),
+            Ok(other) => format!("{other:?}"),
+            Err(error) => error.to_string(),
+        });
+        words.collect().await
+    }
 
     #[test]
-    fn events_may_be_many_but_none_without_end() {
-        let half = vec![b'x'; LONGEST_EVENT / 2];
-        for end in ["\n\n", "\r\n\r\n", "\r\r"] {
-            let mut unended = Unended::default();
-            for _ in 0..5 {
-                unended.take(&half).unwrap();
-                // However the pieces are cut.
-                for byte in end.bytes() {
-                    unended.take(&[byte]).unwrap();
-                }
-            }
-            unended.take(&half).unwrap();
-            unended.take(&end.as_bytes()[..end.len() / 2]).unwrap();
-            assert!(matches!(unended.take(&half), Err(BackendError::Protocol(_))), "a line's end {end:?} is no event's");
+    fn pieces_that_come_together_are_one_and_everything_else_keeps_its_place() {
+        let call = Event::ToolCall { choice: 0, index: 0, call: ToolCall::default(), completion_tokens: 7 };
+        let began = Event::Started { prompt_tokens: 9, cached_tokens: 0 };
+        let events = [
+            began.clone(),
+            thought(0, "H", 1),
+            thought(0, "m.", 2),
+            said(0, "One ", 3, &[-0.5]),
+            said(0, "two", 4, &[]),
+            said(0, " three", 5, &[-0.25, -0.125]),
+            said(1, "Eins", 6, &[]),
+            said(0, "", 7, &[]),
+            call.clone(),
+            said(0, "four", 8, &[]),
+            thought(0, "So", 9),
+            thought(1, "Also", 10),
+        ];
+        let mut ready = VecDeque::new();
+        for event in events {
+            super::join(&mut ready, event);
         }
+        let joined: Vec<Event> = ready.into_iter().map(Result::unwrap).collect();
+        let expected = [
+            began,
+            thought(0, "Hm.", 2),
+            said(0, "One two three", 5, &[-0.5, -0.25, -0.125]),
+            said(1, "Eins", 6, &[]),
+            said(0, "", 7, &[]),
+            call,
+            said(0, "four", 8, &[]),
+            thought(0, "So", 9),
+            thought(1, "Also", 10),
+        ];
+        assert_eq!(joined, expected);
+    }
+
+    #[tokio::test]
+    async fn what_comes_together_is_told_together_up_to_the_end() {
+        let chunks = vec![(0, "data: a\n\ndata: b\n\nda"), (0, "ta: c\n\ndata: end\n\ndata: d\n\n"), (0, "data: e\n\n")];
+        assert_eq!(told(chunks).await, ["ab", "c", "done"]);
+        assert_eq!(told(vec![(0, "data: a\n\ndata: full\n\ndata: b\n\n")]).await, ["a", "failed"]);
+        assert_eq!(told(vec![(0, "data: a\n\ndata: b\n")]).await, ["a", "done"], "half an event is none");
+    }
+
+    #[tokio::test]
+    async fn what_came_before_an_error_is_told_before_it() {
+        let chunks = vec![(0, "data: a\n\ndata: b\n\ndata: wrong\n\ndata: c\n\n"), (0, "data: d\n\n")];
+        assert_eq!(told(chunks).await, ["ab", "broken protocol: wrong"]);
+    }
+
+    #[tokio::test]
+    async fn comments_alone_are_no_sign_of_life_but_events_without_text_are() {
+        let pings = vec![(6, "data: ping\n\n"), (6, "data: ping\n\n"), (6, "data: a\n\n"), (1, "data: end\n\n")];
+        assert_eq!(told(pings).await, ["a", "done"]);
+        let mut comments = vec![(0, "data: a\n\n")];
+        comments.extend([(1, ": ping\n\n")].repeat(12));
+        comments.push((0, "data: b\n\n"));
+        assert_eq!(told(comments).await, ["a", "failing: nothing came for 200ms"]);
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_does_not_count_against_the_server() {
+        let mut events = Box::pin(told_of(vec![(0, "data: a\n\n"), (1, "data: b\n\n"), (1, "data: end\n\n")]));
+        let mut count = 0;
+        while let Some(event) = events.next().await {
+            assert!(event.is_ok(), "{event:?}");
+            count += 1;
+            sleep(TICK * 8).await;
+        }
+        assert_eq!(count, 3);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_breaks_is_told_after_what_came() {
+        let chunks = stream::iter([Ok(Bytes::from_static(b"data: a\n\n")), Err(BackendError::Lost("it broke".into()))]);
+        let events = follow(chunks, Box::new(Words), TICK * 10, TICK * 4);
+        let events: Vec<_> = events.collect().await;
+        assert_eq!(events, [Ok(said(0, "a", 1, &[])), Err(BackendError::Lost("it broke".into()))]);
+        let silent = stream::once(future::pending());
+        let events: Vec<_> = follow(silent, Box::new(Words), TICK, TICK).collect().await;
+        assert_eq!(events, [Err(BackendError::Failing("nothing came for 50ms".into()))]);
     }
 }

@@ -4,8 +4,10 @@
 //! `continue_final_message` are what llama-server and vLLM add to it, and are sent only if they are asked for.
 
 use super::LengthField;
-use serde_json::{Map, Value, json};
-use worker_protocol::{ChatMessage, ChatRole, Format, Generate, ToolChoice};
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use worker_protocol::{ChatMessage, ChatRole, Format, Generate, Tool, ToolCall, ToolChoice};
 
 /// Bytes that a token has at least on average, for estimates.
 pub(super) const BYTES_PER_TOKEN: usize = 4;
@@ -15,103 +17,240 @@ pub(super) fn call(request: &Generate) -> &'static str {
     if request.raw { "completions" } else { "chat/completions" }
 }
 
-/// The request's body.
+/// A request's body.
+#[derive(Serialize)]
+pub(super) struct Body<'a> {
+    model: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    messages: Option<Vec<Message<'a>>>,
+    stream: bool,
+    stream_options: StreamOptions,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_completion_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_p: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_k: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_p: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    typical_p: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repeat_penalty: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frequency_penalty: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    presence_penalty: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stop: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    n: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logprobs: Option<Logprobs>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_logprobs: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logit_bias: Option<&'a BTreeMap<i32, f32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chat_template_kwargs: Option<TemplateArguments>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    continue_final_message: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    add_generation_prompt: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_format: Option<ResponseFormat<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tools: Option<Vec<OfFunction<'a, Function<'a>>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_choice: Option<Choice<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parallel_tool_calls: Option<bool>,
+}
+#[derive(Serialize)]
+struct StreamOptions {
+    include_usage: bool,
+}
+
+/// The older interface has a number where the newer one has two fields.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Logprobs {
+    Wanted(bool),
+    Top(u8),
+}
+
+#[derive(Serialize)]
+struct TemplateArguments {
+    enable_thinking: bool,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum ResponseFormat<'a> {
+    JsonObject,
+    JsonSchema { json_schema: NamedSchema<'a> },
+}
+
+#[derive(Serialize)]
+struct NamedSchema<'a> {
+    name: &'static str,
+    schema: &'a Value,
+    strict: bool,
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    role: &'static str,
+    content: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<OfFunction<'a, Called<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_call_id: Option<&'a str>,
+}
+
+/// A tool, a call or a choice: all of them are of functions.
+#[derive(Serialize)]
+struct OfFunction<'a, T> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    function: T,
+}
+
+#[derive(Serialize)]
+struct Function<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'a str>,
+    parameters: &'a Value,
+}
+
+#[derive(Serialize)]
+struct Called<'a> {
+    name: &'a str,
+    arguments: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Choice<'a> {
+    Word(&'static str),
+    Named(OfFunction<'a, Named<'a>>),
+}
+
+#[derive(Serialize)]
+struct Named<'a> {
+    name: &'a str,
+}
+
+/// What is asked for, and nothing else.
 ///
 /// # Errors
 /// A sentence for the caller: what cannot be asked of an upstream.
-pub(super) fn body(request: &Generate, model: &str, length: LengthField) -> Result<Value, String> {
-    let mut body = Map::new();
-    body.insert("model".into(), model.into());
-    match request.messages.as_slice() {
-        [only] if request.raw => body.insert("prompt".into(), only.content.as_str().into()),
-        messages => body.insert("messages".into(), messages.iter().map(message).collect()),
+pub(super) fn body<'a>(request: &'a Generate, model: &'a str, length: LengthField) -> Result<Body<'a>, String> {
+    let (prompt, messages) = match request.messages.as_slice() {
+        [only] if request.raw => (Some(only.content.as_str()), None),
+        messages => (None, Some(messages.iter().map(message).collect())),
     };
-    body.insert("stream".into(), true.into());
-    body.insert("stream_options".into(), json!({"include_usage": true}));
     let sampling = &request.sampling;
-    let mut put = |name: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            body.insert(name.into(), value);
-        }
-    };
-    put(length.name(), sampling.max_tokens.map(Into::into));
-    put("temperature", sampling.temperature.map(Into::into));
-    put("top_p", sampling.top_p.map(Into::into));
-    put("top_k", sampling.top_k.map(Into::into));
-    put("min_p", sampling.min_p.map(Into::into));
-    put("typical_p", sampling.typical_p.map(Into::into));
-    put("repeat_penalty", sampling.repeat_penalty.map(Into::into));
-    put("frequency_penalty", sampling.frequency_penalty.map(Into::into));
-    put("presence_penalty", sampling.presence_penalty.map(Into::into));
-    put("seed", sampling.seed.map(Into::into));
-    put("stop", (!request.stop.is_empty()).then(|| json!(request.stop)));
-    put("n", (request.n > 1).then(|| request.n.into()));
-    // The older interface has a number where the newer one has two fields.
-    put("logprobs", request.logprobs.map(|top| if request.raw { top.into() } else { true.into() }));
-    put("top_logprobs", request.logprobs.filter(|_| !request.raw).map(Into::into));
-    put("logit_bias", (!request.logit_bias.is_empty()).then(|| json!(request.logit_bias)));
-    put("chat_template_kwargs", request.think.map(|think| json!({"enable_thinking": think})));
-    put("continue_final_message", request.continue_last.then(|| true.into()));
-    put("add_generation_prompt", request.continue_last.then(|| false.into()));
-    put("response_format", request.format.as_ref().map(format).transpose()?);
-    if !request.tools.is_empty() {
-        put("tools", Some(request.tools.iter().map(tool).collect()));
-        put("tool_choice", tool_choice(&request.tool_choice));
-        put("parallel_tool_calls", request.single_tool_call.then(|| false.into()));
-    }
-    Ok(body.into())
+    let bounded = |field: LengthField| sampling.max_tokens.filter(|_| length == field);
+    let with_tools = !request.tools.is_empty();
+    Ok(Body {
+        model,
+        prompt,
+        messages,
+        stream: true,
+        stream_options: StreamOptions { include_usage: true },
+        max_tokens: bounded(LengthField::MaxTokens),
+        max_completion_tokens: bounded(LengthField::MaxCompletionTokens),
+        temperature: sampling.temperature,
+        top_p: sampling.top_p,
+        top_k: sampling.top_k,
+        min_p: sampling.min_p,
+        typical_p: sampling.typical_p,
+        repeat_penalty: sampling.repeat_penalty,
+        frequency_penalty: sampling.frequency_penalty,
+        presence_penalty: sampling.presence_penalty,
+        seed: sampling.seed,
+        stop: Some(request.stop.as_slice()).filter(|stop| !stop.is_empty()),
+        n: Some(request.n).filter(|n| *n > 1),
+        logprobs: request.logprobs.map(|top| if request.raw { Logprobs::Top(top) } else { Logprobs::Wanted(true) }),
+        top_logprobs: request.logprobs.filter(|_| !request.raw),
+        logit_bias: Some(&request.logit_bias).filter(|bias| !bias.is_empty()),
+        chat_template_kwargs: request.think.map(|enable_thinking| TemplateArguments { enable_thinking }),
+        continue_final_message: request.continue_last.then_some(true),
+        add_generation_prompt: request.continue_last.then_some(false),
+        response_format: request.format.as_ref().map(format).transpose()?,
+        tools: with_tools.then(|| request.tools.iter().map(tool).collect()),
+        tool_choice: tool_choice(&request.tool_choice).filter(|_| with_tools),
+        parallel_tool_calls: (with_tools && request.single_tool_call).then_some(false),
+    })
 }
 
-fn tool(tool: &worker_protocol::Tool) -> Value {
-    let mut function = json!({"name": tool.name, "parameters": tool.parameters});
-    if let Some(description) = &tool.description {
-        function["description"] = description.as_str().into();
-    }
-    json!({"type": "function", "function": function})
+fn of_function<T>(function: T) -> OfFunction<'static, T> {
+    OfFunction { id: None, kind: "function", function }
 }
 
-fn tool_choice(choice: &ToolChoice) -> Option<Value> {
+fn tool(tool: &Tool) -> OfFunction<'_, Function<'_>> {
+    of_function(Function { name: &tool.name, description: tool.description.as_deref(), parameters: &tool.parameters })
+}
+
+fn call_of(call: &ToolCall) -> OfFunction<'_, Called<'_>> {
+    OfFunction { id: Some(&call.id), ..of_function(Called { name: &call.name, arguments: &call.arguments }) }
+}
+
+fn tool_choice(choice: &ToolChoice) -> Option<Choice<'_>> {
     match choice {
         ToolChoice::Auto => None,
-        ToolChoice::None => Some("none".into()),
-        ToolChoice::Required => Some("required".into()),
-        ToolChoice::Named(name) => Some(json!({"type": "function", "function": {"name": name}})),
+        ToolChoice::None => Some(Choice::Word("none")),
+        ToolChoice::Required => Some(Choice::Word("required")),
+        ToolChoice::Named(name) => Some(Choice::Named(of_function(Named { name }))),
     }
 }
 
-fn format(format: &Format) -> Result<Value, String> {
+fn format(format: &Format) -> Result<ResponseFormat<'_>, String> {
     match format {
-        Format::JsonSchema(schema) if *schema == json!({"type": "object"}) => Ok(json!({"type": "json_object"})),
-        Format::JsonSchema(schema) => {
-            Ok(json!({"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": true}}))
-        }
+        Format::JsonSchema(schema) if is_any_object(schema) => Ok(ResponseFormat::JsonObject),
+        Format::JsonSchema(schema) => Ok(ResponseFormat::JsonSchema { json_schema: NamedSchema { name: "answer", schema, strict: true } }),
         Format::Regex(_) | Format::Lark(_) => Err("response_format: this model's server knows JSON schemas, but no other grammars".into()),
     }
 }
 
-fn message(message: &ChatMessage) -> Value {
+/// It asks for an object and says nothing about it.
+fn is_any_object(schema: &Value) -> bool {
+    schema.as_object().is_some_and(|fields| fields.len() == 1 && fields.get("type").is_some_and(|of| of == "object"))
+}
+
+fn message(message: &ChatMessage) -> Message<'_> {
     let role = match message.role {
         ChatRole::System => "system",
         ChatRole::User => "user",
         ChatRole::Assistant => "assistant",
         ChatRole::Tool => "tool",
     };
-    let mut value = json!({"role": role, "content": message.content});
-    if !message.tool_calls.is_empty() {
-        let call = |call: &worker_protocol::ToolCall| json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}});
-        value["tool_calls"] = message.tool_calls.iter().map(call).collect();
+    Message {
+        role,
+        content: &message.content,
+        tool_calls: message.tool_calls.iter().map(call_of).collect(),
+        tool_call_id: message.tool_call_id.as_deref(),
     }
-    if let Some(id) = &message.tool_call_id {
-        value["tool_call_id"] = id.as_str().into();
-    }
-    value
 }
 
 /// About how many tokens the prompt has, where the server does not tell, or not yet.
 pub(super) fn estimate(request: &Generate) -> u32 {
     let calls = |message: &ChatMessage| message.tool_calls.iter().map(|call| call.name.len() + call.arguments.len()).sum::<usize>();
     let messages: usize = request.messages.iter().map(|message| message.content.len() + calls(message)).sum();
-    let tools: usize = request.tools.iter().map(|described| tool(described).to_string().len()).sum();
+    let length = |of: &Tool| serde_json::to_vec(&tool(of)).map_or(0, |told| told.len());
+    let tools: usize = request.tools.iter().map(length).sum();
     u32::try_from((messages + tools).div_ceil(BYTES_PER_TOKEN)).unwrap_or(u32::MAX)
 }
 
@@ -122,13 +261,19 @@ pub(super) fn tokens_in(text: &str) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{LengthField, call};
+    use super::{LengthField, call, estimate};
     use contract::model::Sampling;
     use serde_json::{Value, json};
     use worker_protocol::{ChatMessage, ChatRole, Format, Generate, Tool, ToolCall, ToolChoice};
 
     fn body(request: &Generate, model: &str) -> Result<Value, String> {
-        super::body(request, model, LengthField::MaxTokens)
+        sent(request, model, LengthField::MaxTokens)
+    }
+
+    /// As the server reads it.
+    fn sent(request: &Generate, model: &str, length: LengthField) -> Result<Value, String> {
+        let text = serde_json::to_string(&super::body(request, model, length)?).unwrap();
+        Ok(serde_json::from_str(&text).unwrap())
     }
 
     #[test]
@@ -139,6 +284,59 @@ mod tests {
             "stream": true, "stream_options": {"include_usage": true}
         });
         assert_eq!(body(&request, "theirs").unwrap(), expected);
+    }
+
+    #[test]
+    fn all_that_can_be_asked_for_is_sent_in_its_words() {
+        let sampling = Sampling {
+            temperature: Some(0.7),
+            top_p: Some(0.95),
+            top_k: Some(40),
+            min_p: Some(0.05),
+            typical_p: Some(0.9),
+            repeat_penalty: Some(1.1),
+            frequency_penalty: Some(-0.2),
+            presence_penalty: Some(0.3),
+            seed: Some(7),
+            max_tokens: Some(100),
+        };
+        let schema = json!({"type": "object", "properties": {"a": {"type": "string"}}});
+        let request = Generate {
+            messages: vec![ChatMessage::new(ChatRole::System, "Be brief."), ChatMessage::new(ChatRole::Assistant, "One, ")],
+            sampling,
+            stop: vec!["END".into()],
+            n: 3,
+            logprobs: Some(5),
+            logit_bias: [(17, -100.0), (3, 0.1)].into(),
+            think: Some(false),
+            continue_last: true,
+            format: Some(Format::JsonSchema(schema.clone())),
+            tools: vec![Tool { name: "add".into(), description: Some("Adds.".into()), parameters: json!({"type": "object"}) }],
+            tool_choice: ToolChoice::Required,
+            single_tool_call: true,
+            ..Generate::default()
+        };
+        let mut expected = json!({
+            "model": "m", "stream": true, "stream_options": {"include_usage": true},
+            "messages": [{"role": "system", "content": "Be brief."}, {"role": "assistant", "content": "One, "}],
+            // The very numbers that were asked for, not their neighbours of twice the precision.
+            "temperature": 0.7, "top_p": 0.95, "top_k": 40, "min_p": 0.05, "typical_p": 0.9, "repeat_penalty": 1.1,
+            "frequency_penalty": -0.2, "presence_penalty": 0.3, "seed": 7, "max_completion_tokens": 100,
+            "stop": ["END"], "n": 3, "logprobs": true, "top_logprobs": 5, "logit_bias": {"3": 0.1, "17": -100.0},
+            "chat_template_kwargs": {"enable_thinking": false}, "continue_final_message": true, "add_generation_prompt": false,
+            "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": true}},
+            "tools": [{"type": "function", "function": {
+                "name": "add", "description": "Adds.", "parameters": {"type": "object"}
+            }}],
+            "tool_choice": "required", "parallel_tool_calls": false,
+        });
+        assert_eq!(sent(&request, "m", LengthField::MaxCompletionTokens).unwrap(), expected);
+        let without = Generate { tools: Vec::new(), format: Some(Format::JsonSchema(json!({"type": "object"}))), ..request };
+        for field in ["tools", "tool_choice", "parallel_tool_calls"] {
+            expected.as_object_mut().unwrap().remove(field);
+        }
+        expected["response_format"] = json!({"type": "json_object"});
+        assert_eq!(sent(&without, "m", LengthField::MaxCompletionTokens).unwrap(), expected, "choices of no tools are none");
     }
 
     #[test]
@@ -168,10 +366,20 @@ mod tests {
             ..Generate::default()
         };
         let body = body(&request, "m").unwrap();
-        assert_eq!(body["messages"][0]["tool_calls"][0]["function"], json!({"name": "add", "arguments": "{\"a\":1}"}));
+        let called = json!([{"id": "c1", "type": "function", "function": {"name": "add", "arguments": "{\"a\":1}"}}]);
+        assert_eq!(body["messages"][0], json!({"role": "assistant", "content": "", "tool_calls": called}));
+        assert_eq!(body["tools"], json!([{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]));
         assert_eq!(body["messages"][1], json!({"role": "tool", "content": "2", "tool_call_id": "c1"}));
         assert_eq!(body["tool_choice"], json!({"type": "function", "function": {"name": "add"}}));
         assert_eq!((&body["max_tokens"], &body["n"]), (&json!(5), &json!(2)));
+    }
+
+    #[test]
+    fn tools_are_part_of_the_estimate() {
+        let tool = Tool { name: "add".into(), description: None, parameters: json!({"type": "object"}) };
+        let told = r#"{"type":"function","function":{"name":"add","parameters":{"type":"object"}}}"#;
+        let request = Generate { messages: vec![ChatMessage::new(ChatRole::User, "hi")], tools: vec![tool], ..Generate::default() };
+        assert_eq!(estimate(&request) as usize, ("hi".len() + told.len()).div_ceil(4));
     }
 
     #[test]

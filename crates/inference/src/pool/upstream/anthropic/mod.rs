@@ -10,13 +10,15 @@ mod messages;
 mod wire;
 
 use super::{
-    dialect::{Call, Dialect, with_key},
+    super::backend::BackendError,
+    calls::secret,
+    dialect::{Call, Dialect},
     sse::Reader,
     wire::estimate,
 };
 use answer::Answer;
 use domain::secret::Secret;
-use reqwest::RequestBuilder;
+use reqwest::header::{HeaderMap, HeaderValue};
 use worker_protocol::{Embed, Generate};
 
 /// What every call names; the API's only version so far.
@@ -38,16 +40,17 @@ impl Dialect for Anthropic {
         false
     }
 
-    fn sign(&self, call: RequestBuilder, key: Option<&Secret>) -> RequestBuilder {
-        let call = call.header("anthropic-version", VERSION);
-        match key {
-            Some(key) => with_key(call, "x-api-key", key),
-            None => call,
+    fn headers(&self, key: Option<&Secret>) -> Result<HeaderMap, BackendError> {
+        let mut headers = HeaderMap::new();
+        headers.insert("anthropic-version", HeaderValue::from_static(VERSION));
+        if let Some(key) = key {
+            headers.insert("x-api-key", secret(key.reveal())?);
         }
+        Ok(headers)
     }
 
     fn completion(&self, request: &Generate, model: &str) -> Result<Call, String> {
-        Ok(Call { path: "messages".into(), body: wire::body(request, model, self.longest_answer)? })
+        Call::new("messages", &wire::body(request, model, self.longest_answer)?)
     }
 
     fn vectors(&self, _request: &Embed, _model: &str) -> Result<Call, String> {
@@ -55,7 +58,7 @@ impl Dialect for Anthropic {
     }
 
     fn count(&self, prompt: &Generate, model: &str) -> Option<Result<Call, String>> {
-        Some(wire::prompt(prompt, model).map(|prompt| Call { path: "messages/count_tokens".into(), body: prompt.into() }))
+        Some(wire::prompt(prompt, model).and_then(|prompt| Call::new("messages/count_tokens", &prompt)))
     }
 
     fn reader(&self, request: &Generate) -> Box<dyn Reader> {
