@@ -15,7 +15,7 @@ use contract::{model::Sampling, usage::Purpose};
 use domain::{Actor, Error, Result};
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::{OnceLock, atomic::AtomicBool},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
 };
 use telemetry::carried;
 use tokio::{sync::oneshot, time::Instant};
@@ -112,7 +112,7 @@ impl Inference {
     }
 
     /// The stages before the meter: may it be asked, and does it make sense?
-    async fn look_at(&self, actor: &Actor, request: &mut Request, observed: &Observed) -> Result<(ModelConfig, Option<Watch>, Look)> {
+    async fn look_at(&self, actor: &Actor, request: &mut Request, observed: &Observed) -> Result<(Arc<ModelConfig>, Option<Watch>, Look)> {
         let model = self.inner.catalogue.grant(actor, request.model.as_deref(), request.purpose)?.clone();
         observed.granted(&model.id);
         observed.asked(request);
@@ -132,7 +132,7 @@ impl Inference {
     pub(crate) async fn begin(
         &self,
         actor: &Actor,
-        model: ModelConfig,
+        model: Arc<ModelConfig>,
         reservation: Reservation,
         watch: Option<Watch>,
         observed: Observed,
@@ -165,7 +165,7 @@ impl Inference {
     async fn start(
         self,
         actor: Actor,
-        model: ModelConfig,
+        model: Arc<ModelConfig>,
         reservation: Reservation,
         watch: Option<Watch>,
         observed: Observed,
@@ -188,7 +188,7 @@ impl Inference {
         let (generation, outputs) = Generation::new(ticket.id(), model.id.clone(), cancel.clone(), route.clone());
         let generation = generation.shortened(ticket.longest_answer().is_some());
         let fallbacks = ticket.fallbacks();
-        let work = work(&ticket, model.id);
+        let work = work(&ticket, model.id.clone());
         // If the caller is gone, the generation is dropped here and the driver sees that at once.
         let _ = tell.send(Ok(generation));
         Driver {

@@ -10,6 +10,7 @@ use crate::{
 };
 use contract::{chat::AnswerStats, ids::UsageId, usage::Purpose};
 use domain::{Actor, Error, Result};
+use std::sync::Arc;
 use worker_protocol::{Embed, EmbedInput, Priority};
 
 /// Inputs of one request, as OpenAI has it.
@@ -114,7 +115,7 @@ impl Inference {
         inputs: &mut Vec<EmbedInput>,
         request: &VectorRequest,
         observed: &Observed,
-    ) -> Result<(ModelConfig, Look)> {
+    ) -> Result<(Arc<ModelConfig>, Look)> {
         let model = self.catalogue().grant(actor, request.model.as_deref(), purpose)?.clone();
         observed.granted(&model.id);
         counted(inputs.len())?;
