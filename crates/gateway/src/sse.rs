@@ -3,7 +3,7 @@
 
 use axum::{
     body::{Body, Bytes},
-    http::{HeaderValue, header},
+    http::{HeaderName, HeaderValue, header},
     response::Response,
 };
 use futures::{Stream, StreamExt, stream};
@@ -12,26 +12,36 @@ use std::{convert::Infallible, time::Duration};
 
 /// A comment is sent after so long a silence, so that proxies keep the connection.
 const PING: Duration = Duration::from_secs(15);
+/// nginx would collect the events otherwise.
+static ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// Bytes of an event with a word or two.
+const USUAL: usize = 320;
 /// The last event.
 pub const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
 
 /// `data: …` with a value as JSON.
 pub fn data(value: &impl Serialize) -> Bytes {
-    let mut frame = Vec::with_capacity(256);
-    frame.extend_from_slice(b"data: ");
-    // Our own types always serialise.
-    if serde_json::to_writer(&mut frame, value).is_err() {
-        return Bytes::new();
-    }
-    frame.extend_from_slice(b"\n\n");
-    frame.into()
+    ended(Vec::with_capacity(USUAL), value)
 }
 
 /// The same with a name.
 pub fn named(name: &str, value: &impl Serialize) -> Bytes {
-    let mut frame = format!("event: {name}\n").into_bytes();
-    frame.extend_from_slice(&data(value));
-    frame.into()
+    let mut begun = Vec::with_capacity(USUAL);
+    for piece in ["event: ", name, "\n"] {
+        begun.extend_from_slice(piece.as_bytes());
+    }
+    ended(begun, value)
+}
+
+/// The event with its data, which come last.
+fn ended(mut begun: Vec<u8>, value: &impl Serialize) -> Bytes {
+    begun.extend_from_slice(b"data: ");
+    // Our own types always serialise.
+    if serde_json::to_writer(&mut begun, value).is_err() {
+        return Bytes::new();
+    }
+    begun.extend_from_slice(b"\n\n");
+    begun.into()
 }
 
 /// `data: …` with JSON that is there already.
@@ -52,7 +62,6 @@ pub fn respond(frames: impl Stream<Item = Bytes> + Send + 'static) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    // nginx would collect the events otherwise.
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    headers.insert(ACCEL_BUFFERING.clone(), HeaderValue::from_static("no"));
     response
 }

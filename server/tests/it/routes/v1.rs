@@ -177,6 +177,21 @@ async fn a_failure_before_the_first_word_has_a_status_and_one_after_it_an_event(
 }
 
 #[tokio::test]
+async fn a_large_body_is_read_and_one_over_the_limit_refused() {
+    let house = House::build().await;
+    let key = house.key.key.reveal();
+    for (bytes, refusal) in [(3 << 20, (400, "context_length_exceeded")), ((64 << 20) + 1, (413, "request_too_large"))] {
+        let text = "x".repeat(bytes);
+        let body = format!(r#"{{"model":"{FAKE_MODEL}","messages":[{{"role":"user","content":"{text}"}}]}}"#);
+        let answer = house.send(key, Method::POST, "/v1/chat/completions", Body::from(body)).await;
+        let error = &answer.json::<Value>()["error"];
+        assert_eq!((answer.status.as_u16(), error["code"].as_str().unwrap_or_default()), refusal, "{bytes} bytes: {error}");
+    }
+    let answer = house.get("/v1/no-such-thing").await;
+    assert_eq!((answer.status.as_u16(), answer.header("openai-version").is_empty()), (404, false));
+}
+
+#[tokio::test]
 async fn every_route_refuses_whoever_has_no_key() {
     let house = House::build().await;
     for (method, path, _) in gateway::ROUTES {
