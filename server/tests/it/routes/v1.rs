@@ -294,6 +294,29 @@ async fn a_key_is_narrowed_to_models_and_networks() {
 }
 
 #[tokio::test]
+async fn a_network_is_the_proxys_word_where_that_is_believed() {
+    for trust_proxy in [true, false] {
+        let house = House::of(TestApp::with(|state| state.trust_proxy = trust_proxy).await).await;
+        let office = NewKey { networks: vec!["192.0.2.0/24".into()], ..NewKey::default() };
+        let office = make(&house.app, house.tenant, house.account, office).await;
+        for (forwarded, inside) in [
+            ("192.0.2.7", true),
+            ("198.51.100.1, 192.0.2.7:4711", true),
+            ("192.0.2.7, 198.51.100.1", false),
+            ("192.0.2.7, unknown", false),
+        ] {
+            let request = Request::get("/v1/models")
+                .header(header::AUTHORIZATION, format!("Bearer {}", office.key.reveal()))
+                .header("x-forwarded-for", forwarded)
+                .body(Body::empty())
+                .expect("a request");
+            let status = house.app.send(None, request).await.status.as_u16();
+            assert_eq!(status, if inside && trust_proxy { 200 } else { 403 }, "{forwarded}, believed: {trust_proxy}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_rotated_key_has_a_successor_and_an_end() {
     let house = House::build().await;
     let successor = house.app.state.identity.rotate_key("test", house.key.id, 600).await.expect("a successor");
