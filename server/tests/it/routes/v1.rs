@@ -299,12 +299,9 @@ async fn a_network_is_the_proxys_word_where_that_is_believed() {
         let house = House::of(TestApp::with(|state| state.trust_proxy = trust_proxy).await).await;
         let office = NewKey { networks: vec!["192.0.2.0/24".into()], ..NewKey::default() };
         let office = make(&house.app, house.tenant, house.account, office).await;
-        for (forwarded, inside) in [
-            ("192.0.2.7", true),
-            ("198.51.100.1, 192.0.2.7:4711", true),
-            ("192.0.2.7, 198.51.100.1", false),
-            ("192.0.2.7, unknown", false),
-        ] {
+        for (forwarded, inside) in
+            [("192.0.2.7", true), ("198.51.100.1, 192.0.2.7:4711", true), ("192.0.2.7, 198.51.100.1", false), ("192.0.2.7, unknown", false)]
+        {
             let request = Request::get("/v1/models")
                 .header(header::AUTHORIZATION, format!("Bearer {}", office.key.reveal()))
                 .header("x-forwarded-for", forwarded)
