@@ -1,19 +1,19 @@
 //! Reading a request's JSON: errors name the field, and fields that nobody knows are noted.
 
-use crate::{Gateway, caller::Caller, failure::Failure, headers::Ignored};
+use crate::{BODY_MAX_BYTES, Gateway, caller::Caller, failure::Failure, headers::Ignored};
 use axum::{
     body::Bytes,
-    extract::{FromRequest, FromRequestParts, Request},
-    http::{HeaderMap, HeaderValue},
+    extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request},
+    http::{HeaderMap, HeaderName, HeaderValue},
 };
 use domain::Actor;
 use inference::CacheUse;
 use serde::de::DeserializeOwned;
 
 /// Ask for refusal of unknown fields.
-const STRICT: &str = "x-kontor-strict";
+static STRICT: HeaderName = HeaderName::from_static("x-kontor-strict");
 /// May the answer come out of the response cache?
-const CACHE: &str = "x-kontor-cache";
+static CACHE: HeaderName = HeaderName::from_static("x-kontor-cache");
 /// As many unknown fields are named in the answer.
 const MOST_NAMED: usize = 20;
 
@@ -31,11 +31,13 @@ impl<T: DeserializeOwned> FromRequest<Gateway> for Call<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, gateway: &Gateway) -> Result<Self, Failure> {
-        let strict = request.headers().get(STRICT).is_some_and(|value| value == "true" || value == "1");
+        let strict = request.headers().get(&STRICT).is_some_and(|value| value == "true" || value == "1");
         let (mut parts, body) = request.into_parts();
         let Caller(actor) = Caller::from_request_parts(&mut parts, gateway).await?;
         let cache = cache_use(&parts.headers)?;
-        let bytes = Bytes::from_request(Request::from_parts(parts, body), gateway).await?;
+        let mut request = Request::from_parts(parts, body);
+        DefaultBodyLimit::max(BODY_MAX_BYTES).apply(&mut request);
+        let bytes = Bytes::from_request(request, gateway).await?;
         let (input, ignored) = parse(&bytes)?;
         if let Some(first) = ignored.first().filter(|_| strict) {
             return Err(Failure::invalid(first.clone(), "unknown_field", format!("The field {first} is not known here.")));
@@ -45,11 +47,11 @@ impl<T: DeserializeOwned> FromRequest<Gateway> for Call<T> {
 }
 
 fn cache_use(headers: &HeaderMap) -> Result<CacheUse, Failure> {
-    match headers.get(CACHE).map(HeaderValue::as_bytes) {
+    match headers.get(&CACHE).map(HeaderValue::as_bytes) {
         None | Some(b"off") => Ok(CacheUse::Off),
         Some(b"use") => Ok(CacheUse::Use),
         Some(b"refresh") => Ok(CacheUse::Refresh),
-        Some(_) => Err(Failure::invalid(CACHE, "unknown_value", format!("The header {CACHE} is use, refresh or off."))),
+        Some(_) => Err(Failure::invalid(CACHE.as_str(), "unknown_value", format!("The header {CACHE} is use, refresh or off."))),
     }
 }
 

@@ -1,14 +1,12 @@
 //! What every answer says about itself in headers.
 
-use axum::{
-    extract::Request,
-    http::{HeaderMap, HeaderName, HeaderValue, header},
-    middleware::Next,
-    response::Response,
+use axum::http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{self, InvalidHeaderValue},
 };
 use domain::Quota;
 use inference::{Cached, Limits, Route, Standing};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 static PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
 static VERSION: HeaderName = HeaderName::from_static("openai-version");
@@ -34,6 +32,10 @@ static IGNORED: HeaderName = HeaderName::from_static("x-kontor-ignored-fields");
 /// The version of the API that clients of OpenAI know.
 const API_VERSION: &str = "2020-10-01";
 
+/// Headers of an ordinary answer beside those that its body brings along, the server's own among them. Room is made for all of
+/// them at once.
+const USUAL: usize = 20;
+
 /// Longer names of unknown fields are not told: proxies refuse long headers.
 const LONGEST_NAME: usize = 64;
 
@@ -58,36 +60,44 @@ impl Ignored {
 
 /// The use's id in the ledger, who serves it, and what that took. `route`: as far as it is known when the head is sent.
 pub fn name_use(headers: &mut HeaderMap, wanted: &str, usage: &str, route: Option<&Route>) {
-    let mut put = |name: &HeaderName, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(name.clone(), value);
-        }
-    };
-    put(&USE, usage);
-    put(&MODEL, route.map_or(wanted, |route| &route.model));
+    headers.reserve(USUAL);
+    put(headers, &USE, HeaderValue::from_str(usage));
+    put(headers, &MODEL, HeaderValue::from_str(route.map_or(wanted, |route| &route.model)));
     let Some(route) = route else { return };
-    put(&SERVED_BY, &route.served_by);
-    put(&ATTEMPTS, &route.attempts.to_string());
-    put(&OVERHEAD, &format!("{:.3}", route.overhead.as_secs_f64() * 1000.0));
+    put(headers, &SERVED_BY, HeaderValue::from_str(&route.served_by));
+    headers.insert(ATTEMPTS.clone(), route.attempts.into());
+    put(headers, &OVERHEAD, format!("{:.3}", route.overhead.as_secs_f64() * 1000.0).try_into());
     if route.model != wanted {
-        put(&FALLBACK, wanted);
+        put(headers, &FALLBACK, HeaderValue::from_str(wanted));
     }
     if !route.warnings.is_empty() {
-        put(&WARNINGS, &route.warnings.join(", "));
+        put(headers, &WARNINGS, route.warnings.join(", ").try_into());
     }
     if let Some((currency, cost)) = route.cost {
-        put(&COST, &format!("{cost} {currency}"));
+        put(headers, &COST, format!("{cost} {currency}").try_into());
     }
-    match route.cached {
-        Cached::Unasked => {}
-        Cached::Bypass => put(&CACHE, "bypass"),
-        Cached::Miss => put(&CACHE, "miss"),
-        Cached::Hit { age } => {
-            put(&CACHE, "hit");
-            put(&AGE, &age.as_secs().to_string());
-        }
-    }
+    name_cache(headers, route.cached);
     name_limits(headers, &route.limits);
+}
+
+/// Names come from whoever configures: what cannot be in a header is left out.
+fn put(headers: &mut HeaderMap, name: &HeaderName, value: Result<HeaderValue, InvalidHeaderValue>) {
+    if let Ok(value) = value {
+        headers.insert(name.clone(), value);
+    }
+}
+
+fn name_cache(headers: &mut HeaderMap, cached: Cached) {
+    let word = match cached {
+        Cached::Unasked => return,
+        Cached::Bypass => "bypass",
+        Cached::Miss => "miss",
+        Cached::Hit { age } => {
+            headers.insert(AGE.clone(), age.as_secs().into());
+            "hit"
+        }
+    };
+    headers.insert(CACHE.clone(), HeaderValue::from_static(word));
 }
 
 /// How the limits stand.
@@ -121,9 +131,7 @@ impl RateLimit {
     fn put(&self, headers: &mut HeaderMap, standing: Standing) {
         headers.insert(self.limit.clone(), standing.limit.into());
         headers.insert(self.remaining.clone(), standing.remaining.into());
-        if let Ok(reset) = HeaderValue::from_str(&span(standing.reset)) {
-            headers.insert(self.reset.clone(), reset);
-        }
+        put(headers, &self.reset, span(standing.reset).try_into());
     }
 }
 
@@ -154,15 +162,11 @@ pub fn refused(headers: &mut HeaderMap, quota: Quota, retry_after_ms: Option<u32
     }
 }
 
-/// Adds what OpenAI's own server says: how long it took until the head of the answer, and the API's version.
-pub async fn describe(request: Request, next: Next) -> Response {
-    let began = Instant::now();
-    let mut response = next.run(request).await;
-    let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let headers = response.headers_mut();
-    headers.insert(PROCESSING_MS.clone(), HeaderValue::from(took));
+/// Adds what OpenAI's own server says with each answer: how long it `took` until its head, and the API's version.
+pub fn describe(headers: &mut HeaderMap, took: Duration) {
+    let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    headers.insert(PROCESSING_MS.clone(), HeaderValue::from(ms));
     headers.insert(VERSION.clone(), HeaderValue::from_static(API_VERSION));
-    response
 }
 
 #[cfg(test)]

@@ -35,21 +35,41 @@ pub use caller::key;
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    middleware::from_fn,
     routing::{MethodRouter, delete, get, post},
 };
+pub use headers::describe;
 use identity::Identity;
 pub use openapi::{FUNCTIONS_VERSION, PEOPLE_ONLY, document, is_function};
 use services::Services;
+use std::{ops::Deref, sync::Arc};
 
 /// Largest body of a request, in bytes. A conversation of 100,000 tokens has about half a megabyte; images are larger.
 const BODY_MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// What the routes work with. Cheap to clone.
+/// What the routes work with. Cheap to clone: a handler gets its own with each request.
 #[derive(Clone)]
-pub struct Gateway {
-    pub services: Services,
-    pub identity: Identity,
+pub struct Gateway(Arc<Parts>);
+
+/// What a [`Gateway`] shares.
+pub struct Parts {
+    services: Services,
+    identity: Identity,
+}
+
+impl Gateway {
+    /// Made once; the services decide how urgent its requests are.
+    #[must_use]
+    pub fn new(services: Services, identity: Identity) -> Self {
+        Self(Arc::new(Parts { services, identity }))
+    }
+}
+
+impl Deref for Gateway {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
 }
 
 /// Method, path, handler.
@@ -85,13 +105,12 @@ pub const ROUTES: &[Route] = &[
 ];
 
 /// The routes, ready to be merged into the server's router. Whoever mounts them puts a
-/// [`RequestId`](contract::ids::RequestId) into each request's extensions.
+/// [`RequestId`](contract::ids::RequestId) into each request's extensions and lets [`describe`] add to each answer. They have
+/// no layer of their own: axum clones and boxes all that lies within one, for each request.
 pub fn router(gateway: Gateway) -> Router {
     let routes = ROUTES.iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler()));
     routes
         .route("/v1/{*unknown}", axum::routing::any(failure::no_such_route))
         .method_not_allowed_fallback(failure::method_not_allowed)
-        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
-        .layer(from_fn(headers::describe))
         .with_state(gateway)
 }

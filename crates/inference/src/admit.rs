@@ -16,7 +16,7 @@ use domain::{Actor, Error, Result};
 use std::{
     collections::{BTreeMap, HashSet},
     ops::ControlFlow,
-    sync::{Mutex, OnceLock, atomic::AtomicBool},
+    sync::{Arc, Mutex, OnceLock, atomic::AtomicBool},
 };
 use telemetry::carried;
 use tokio::{sync::oneshot, time::Instant};
@@ -82,7 +82,7 @@ pub struct Options {
 
 /// What the stages before the meter found.
 pub(crate) struct Found {
-    pub model: ModelConfig,
+    pub model: Arc<ModelConfig>,
     /// What a guardrail has to see.
     pub watch: Option<Watch>,
     pub look: Look,
@@ -90,7 +90,7 @@ pub(crate) struct Found {
 
 /// What may be asked of a model now.
 pub(crate) struct Admitted {
-    pub model: ModelConfig,
+    pub model: Arc<ModelConfig>,
     watch: Option<Watch>,
     making: Making,
     observed: Observed,
@@ -220,7 +220,7 @@ impl Inference {
         let shared = recording.is_some();
         let (generation, outputs) = Generation::new(ticket.id(), model.id.clone(), cancel.clone(), route.clone(), making.cached, shared);
         let fallbacks = ticket.fallbacks();
-        let work = work(&ticket, model.id);
+        let work = work(&ticket, model.id.clone());
         // If the caller is gone, the generation is dropped here and the driver sees that at once.
         let _ = tell.send(Ok(generation));
         Driver {

@@ -3,7 +3,10 @@
 use contract::{ids::TenantId, model::ModelInfo, usage::Purpose};
 use domain::{Actor, Error, Result};
 use serde::Deserialize;
-use std::collections::{BTreeSet, HashSet};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 use worker_protocol::ModelKind;
 
 /// One model as the configuration describes it.
@@ -84,7 +87,8 @@ pub struct CatalogueError(pub Vec<String>);
 /// The models of this installation: at least one, distinct ids, exactly one default among those that chat.
 #[derive(Clone, Debug)]
 pub struct Catalogue {
-    models: Vec<ModelConfig>,
+    /// Shared with the requests that use them.
+    models: Vec<Arc<ModelConfig>>,
 }
 
 impl Catalogue {
@@ -136,12 +140,12 @@ impl Catalogue {
         if let Some(first) = models.iter_mut().find(|model| model.kind == ModelKind::Chat).filter(|_| defaults == 0) {
             first.default = true;
         }
-        if wrong.is_empty() { Ok(Self { models }) } else { Err(CatalogueError(wrong)) }
+        if wrong.is_empty() { Ok(Self { models: models.into_iter().map(Arc::new).collect() }) } else { Err(CatalogueError(wrong)) }
     }
 
     /// All models, granted or not, for whoever starts the workers.
     #[must_use]
-    pub fn models(&self) -> &[ModelConfig] {
+    pub fn models(&self) -> &[Arc<ModelConfig>] {
         &self.models
     }
 
@@ -151,7 +155,7 @@ impl Catalogue {
     /// # Errors
     /// [`Error::NotFound`], for an unknown model as for one that is not granted: the difference is nobody's
     /// business outside.
-    pub(crate) fn grant(&self, actor: &Actor, wanted: Option<&str>, purpose: Purpose) -> Result<&ModelConfig> {
+    pub(crate) fn grant(&self, actor: &Actor, wanted: Option<&str>, purpose: Purpose) -> Result<&Arc<ModelConfig>> {
         let mut usable = self.models.iter().filter(|model| model.granted_to(actor) && model.serves(purpose));
         let found = match wanted {
             Some(name) => usable.find(|model| model.is_called(name)),

@@ -162,7 +162,7 @@ impl Inference {
     pub fn ready(&self) -> Result<(), String> {
         let models = self.inner.catalogue.models();
         let chats = models.iter().any(|model| model.kind == ModelKind::Chat);
-        let counts = |model: &&ModelConfig| !chats || model.kind == ModelKind::Chat;
+        let counts = |model: &&Arc<ModelConfig>| !chats || model.kind == ModelKind::Chat;
         if models.iter().filter(counts).any(|model| self.inner.pool.is_ready(&model.id)) {
             Ok(())
         } else {

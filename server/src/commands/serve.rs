@@ -14,12 +14,18 @@ use crate::{
     },
 };
 use app::edge::CookiePolicy;
-use axum::Router;
+use axum::{
+    Router,
+    serve::{ListenerExt, TapIo},
+};
 use gateway::{BatchLines, Gateway};
 use inference::{Credential, Pool};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use telemetry::Tracer;
-use tokio::{net::TcpListener, signal::unix::Signal};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    signal::unix::Signal,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use worker_protocol::tls::Identity;
 
@@ -123,7 +129,7 @@ async fn serve(
         tasks.spawn(async move { services.run_jobs(stop).await });
     }
     // Beside the models, unlike the other jobs: this one uses them.
-    let gateway = Gateway { services: product.services.clone(), identity: product.identity.clone() };
+    let gateway = Gateway::new(product.services.clone(), product.identity.clone());
     let (batches, lines, parallel) = (product.services.batches.clone(), Arc::new(BatchLines::new(&gateway)), config.batches.parallel);
     let stopping = stop.clone();
     tasks.spawn(async move { batches.work(lines, parallel, stopping).await });
@@ -192,10 +198,20 @@ async fn bind(addr: SocketAddr, what: &str) -> Result<TcpListener, AnyError> {
 /// Serves until asked to stop, then until the last connection closed.
 async fn answer(listener: TcpListener, router: Router, stop: CancellationToken) {
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned()).await {
+    if let Err(error) = axum::serve(at_once(listener), service).with_graceful_shutdown(stop.clone().cancelled_owned()).await {
         tracing::error!(%error, "the web server ended");
         stop.cancel();
     }
+}
+
+/// Pieces of an answer are small and must not wait for company.
+fn at_once(listener: TcpListener) -> TapIo<TcpListener, fn(&mut TcpStream)> {
+    fn tap(stream: &mut TcpStream) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY");
+        }
+    }
+    listener.tap_io(tap as fn(&mut TcpStream))
 }
 
 /// Tells the person at the terminal where to go. This is a result, not a log line: it goes to standard output.
@@ -205,4 +221,24 @@ fn announce(config: &Config, first_login: Option<&FirstLogin>) {
         text.push_str(&login.describe(&config.data_dir));
     }
     super::print(&text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::at_once;
+    use axum::serve::Listener;
+    use tokio::net::{TcpListener, TcpStream};
+
+    #[tokio::test]
+    async fn what_is_written_is_sent_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let addr = listener.local_addr().expect("an address");
+        let mut listener = at_once(listener);
+        let (connected, (accepted, _)) = tokio::join!(TcpStream::connect(addr), listener.accept());
+        let _open = connected.expect("a connection");
+        assert!(
+            accepted.nodelay().expect("an option"),
+            "If you are here because this failed: each word of a stream waits for an acknowledgement, 40 ms as a rule."
+        );
+    }
 }

@@ -18,8 +18,9 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use std::{
+    collections::HashMap,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -31,12 +32,31 @@ type Labels = Vec<(&'static str, String)>;
 /// Bounds of the duration histogram, in seconds: pages and calls take milliseconds, event streams minutes.
 const SECONDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0];
 
+/// What an answer is counted by beside its route: method and status.
+type Kind = (&'static str, u16);
+
+/// The series that an answer counts in.
+#[derive(Debug)]
+struct Answers {
+    requests: Counter,
+    durations: Histogram,
+}
+
+impl Answers {
+    fn count(&self, took: Duration) {
+        self.requests.inc();
+        self.durations.observe(took.as_secs_f64());
+    }
+}
+
 /// The process' figures.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     requests: Family<Labels, Counter>,
     durations: Family<Labels, Histogram>,
+    /// By route: what is in the two above, found without making labels for each answer.
+    answers: RwLock<HashMap<String, HashMap<Kind, Answers>>>,
     resident: Gauge,
     ready: Family<Labels, Gauge>,
     busy: Family<Labels, Gauge>,
@@ -132,6 +152,7 @@ impl Default for Metrics {
             registry,
             requests,
             durations,
+            answers: RwLock::default(),
             resident,
             ready,
             busy,
@@ -161,9 +182,19 @@ impl Default for Metrics {
 impl Metrics {
     /// Counts one answered request; `route` is the route's pattern, never the path.
     pub fn answered(&self, method: &Method, route: &str, status: StatusCode, took: Duration) {
-        let labels = vec![("route", route.to_owned()), ("method", method.to_string()), ("status", status.as_u16().to_string())];
-        self.requests.get_or_create(&labels).inc();
-        self.durations.get_or_create(&vec![("route", route.to_owned())]).observe(took.as_secs_f64());
+        let kind = (name(method), status.as_u16());
+        if let Some(answers) = self.answers.read().unwrap_or_else(PoisonError::into_inner).get(route).and_then(|kinds| kinds.get(&kind)) {
+            return answers.count(took);
+        }
+        let mut known = self.answers.write().unwrap_or_else(PoisonError::into_inner);
+        let kinds = known.entry(route.to_owned()).or_default();
+        kinds.entry(kind).or_insert_with(|| self.answers_of(route, kind)).count(took);
+    }
+
+    fn answers_of(&self, route: &str, (method, status): Kind) -> Answers {
+        let route = ("route", route.to_owned());
+        let labels = vec![route.clone(), ("method", method.to_owned()), ("status", status.to_string())];
+        Answers { requests: self.requests.get_or_create_owned(&labels), durations: self.durations.get_or_create_owned(&vec![route]) }
     }
 
     /// The text for Prometheus: our own figures, the workers', the response cache's and the database's of this moment, and the
@@ -242,6 +273,20 @@ impl Metrics {
         self.model_ready.get_or_create(&labels).set(i64::from(model.state == ModelState::Ready));
         self.model_slots.get_or_create(&labels).set(i64::from(model.slots));
         self.model_memory.get_or_create(&labels).set(i64::try_from(model.memory).unwrap_or(i64::MAX));
+    }
+}
+
+/// The method as a label. Clients may make up others, and each would be one more series.
+fn name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod assets;
 pub mod csrf;
 pub mod docs;
+pub mod edge;
 pub mod export;
 pub mod headers;
 pub mod health;

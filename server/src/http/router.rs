@@ -3,24 +3,22 @@
 
 use super::{
     assets::Site,
-    csrf, docs, export, headers, health, limits, pages, problem, request_id,
-    session::{authenticate, believe_proxy, require_sign_in},
+    csrf, docs,
+    edge::Edge,
+    export, headers, health, limits, pages, problem, request_id,
+    session::{authenticate, require_sign_in},
     sse,
     state::AppState,
 };
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    http::{Extensions, StatusCode},
+    http::Extensions,
     middleware::{from_fn, from_fn_with_state},
-    response::Response,
     routing::{MethodRouter, any, get},
 };
-use contract::{ids::RequestId, problem::ProblemKind};
 use gateway::Gateway;
-use std::any::Any;
-use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
-use uuid::Uuid;
+use tower_http::compression::CompressionLayer;
 
 /// A route that is neither page nor server function: method, path, handler.
 type PlainRoute = (&'static str, &'static str, fn() -> MethodRouter<AppState>);
@@ -40,8 +38,8 @@ pub const PLAIN_ROUTES: &[PlainRoute] = &[
 
 /// Builds the whole router.
 ///
-/// Order of the layers, outermost first: request id and metrics, panics, security headers, compression;
-/// then for everything but static files and health: proxy address, version, session or key, CSRF, size, sign-in.
+/// Order of the layers, outermost first: the [`Edge`]; then for everything but the API for programs compression; then for
+/// everything but static files and health: version, session or key, CSRF, size, sign-in.
 ///
 /// # Errors
 /// The site's folder cannot be listed.
@@ -50,7 +48,7 @@ pub fn router(site: &Site, state: &AppState) -> std::io::Result<Router> {
     let mount = |routes: Vec<&PlainRoute>| {
         routes.into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler())).with_state(state.clone())
     };
-    let mut behind_session = mount(personal)
+    let behind_session = mount(personal)
         .merge(pages::routes(site, state))
         .route("/ui/{*unknown}", any(no_such_function))
         .layer(from_fn(require_sign_in))
@@ -60,13 +58,7 @@ pub fn router(site: &Site, state: &AppState) -> std::io::Result<Router> {
         .layer(from_fn_with_state(state.public_host.clone(), csrf::protect))
         .layer(from_fn_with_state(state.identity.clone(), authenticate))
         .layer(from_fn(headers::version));
-    if state.trust_proxy {
-        behind_session = behind_session.layer(from_fn(believe_proxy));
-    }
-    let mut api = gateway::router(Gateway { services: state.services.clone(), identity: state.identity.clone() });
-    if state.trust_proxy {
-        api = api.layer(from_fn(believe_proxy));
-    }
+    let api = gateway::router(Gateway::new(state.services.clone(), state.identity.clone()));
     Ok(behind_session
         .merge(mount(open))
         .merge(site.routes()?)
@@ -74,20 +66,10 @@ pub fn router(site: &Site, state: &AppState) -> std::io::Result<Router> {
         .layer(CompressionLayer::new())
         // Programs do not wait for compression.
         .merge(api)
-        .layer(from_fn(headers::secure))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn_with_state((state.metrics.clone(), state.tracer.clone()), request_id::identify)))
+        .layer(Edge::new(state)))
 }
 
 /// An address under `/ui` that is not there: a program can do nothing with a page that says so.
 async fn no_such_function(extensions: Extensions) -> problem::Failure {
     problem::Failure::new(domain::Error::not_found("function"), request_id::of(&extensions))
-}
-
-/// A handler panicked: the visitor gets a plain problem, the log has the text.
-fn panicked(panic: Box<dyn Any + Send>) -> Response {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
-    tracing::error!(panic = text.unwrap_or_default(), "a handler panicked");
-    let message = "Something went wrong on our side.";
-    problem::refuse(StatusCode::INTERNAL_SERVER_ERROR, ProblemKind::Internal, "internal", message, RequestId(Uuid::nil()))
 }

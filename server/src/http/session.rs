@@ -67,7 +67,7 @@ pub async fn require_sign_in(request: Request, next: Next) -> Response {
 }
 
 /// Takes the visitor's address from the last entry of `X-Forwarded-For`, the one our own proxy wrote.
-pub async fn believe_proxy(mut request: Request, next: Next) -> Response {
+pub fn believe_proxy(request: &mut Request) {
     let forwarded = request.headers().get_all("x-forwarded-for").iter().next_back().and_then(|value| value.to_str().ok());
     if let Some(entry) = forwarded.and_then(|list| list.rsplit(',').next()).map(str::trim) {
         // Some proxies add the port.
@@ -78,7 +78,6 @@ pub async fn believe_proxy(mut request: Request, next: Next) -> Response {
             Err(_) => request.extensions_mut().remove::<ConnectInfo<SocketAddr>>(),
         };
     }
-    next.run(request).await
 }
 
 fn sign_in_address(wanted: &str) -> String {

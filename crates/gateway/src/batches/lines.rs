@@ -26,7 +26,7 @@ pub struct BatchLines(Gateway);
 impl BatchLines {
     #[must_use]
     pub fn new(gateway: &Gateway) -> Self {
-        Self(Gateway { services: gateway.services.at(Priority::Batch), identity: gateway.identity.clone() })
+        Self(Gateway::new(gateway.services.at(Priority::Batch), gateway.identity.clone()))
     }
 
     async fn handle<T, F>(&self, actor: Actor, body: &str, handler: impl FnOnce(State<Gateway>, Call<T>) -> F) -> Result<Response, Failure>

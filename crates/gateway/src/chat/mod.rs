@@ -72,7 +72,8 @@ impl Named {
 
     /// The same with the model that answers, which after a fallback is another one.
     pub fn served(&self, route: Option<&Route>) -> Self {
-        Self { model: route.map_or_else(|| self.model.clone(), |route| route.model.clone()), ..self.clone() }
+        let model = route.map_or(&self.model, |route| &route.model);
+        Self { usage: self.usage.clone(), model: model.clone(), created: self.created }
     }
 
     pub fn id(&self, prefix: &str) -> String {

@@ -159,21 +159,14 @@ impl Watch {
     }
 
     fn push(&mut self, text: Text, piece: &str) -> Passed {
-        let mut guard = match self.texts.remove(&text) {
-            Some(guard) => guard,
-            None => self.guard_of(self.told.json && matches!(text, Text::Answer(_))),
-        };
+        let guard = self.texts.entry(text).or_insert_with(|| {
+            let json = self.told.json && matches!(text, Text::Answer(_));
+            self.guard.output(&self.told.system_prompt, json, self.told.pseudonyms.clone())
+        });
         let released = guard.push(piece);
         self.decisions.extend(released.decisions);
         let outputs = text.output(released.text.into_owned()).into_iter().collect();
-        let blocked = guard.blocked().map(str::to_owned);
-        self.texts.insert(text, guard);
-        Passed { outputs, blocked }
-    }
-
-    /// For one more text. `json`: it has to be JSON.
-    fn guard_of(&self, json: bool) -> OutputGuard {
-        self.guard.output(&self.told.system_prompt, json, self.told.pseudonyms.clone())
+        Passed { outputs, blocked: guard.blocked().map(str::to_owned) }
     }
 }
 

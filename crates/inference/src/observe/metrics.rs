@@ -9,9 +9,9 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     fmt,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    sync::{Arc, Mutex, PoisonError, RwLock, atomic::AtomicU64},
     time::Duration,
 };
 use worker_protocol::Usage;
@@ -29,6 +29,62 @@ const OTHER: &str = "other";
 
 type Labels<const N: usize> = [(&'static str, String); N];
 type Counters<const N: usize> = Family<Labels<N>, Counter>;
+/// Of fractions.
+type Amounts = Counter<f64, AtomicU64>;
+
+/// A use that ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Use<'a> {
+    /// The model that answered; empty if it is not known.
+    pub(super) model: &'a str,
+    pub(super) purpose: Purpose,
+    pub(super) outcome: &'static str,
+    /// From the request to the end.
+    pub(super) took: Duration,
+    /// From the request to the first output, if there was any.
+    pub(super) first: Option<Duration>,
+    pub(super) usage: Usage,
+    /// `None` without a price.
+    pub(super) cost: Option<(Currency, Amount)>,
+}
+
+/// What tells the series of one model's uses apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct UseKind {
+    purpose: Purpose,
+    outcome: &'static str,
+    /// There was output.
+    output: bool,
+    currency: Option<Currency>,
+}
+
+/// The series that a use counts in.
+#[derive(Debug)]
+struct Uses {
+    requests: Counter,
+    durations: Histogram,
+    first: Option<Histogram>,
+    /// Input, cached input, output.
+    tokens: [Counter; 3],
+    cost: Option<Amounts>,
+}
+
+impl Uses {
+    fn count(&self, ended: &Use<'_>) {
+        self.requests.inc();
+        self.durations.observe(ended.took.as_secs_f64());
+        if let (Some(series), Some(first)) = (&self.first, ended.first) {
+            series.observe(first.as_secs_f64());
+        }
+        let Usage { prompt_tokens, cached_tokens, completion_tokens } = ended.usage;
+        for (series, tokens) in self.tokens.iter().zip([prompt_tokens, cached_tokens, completion_tokens]) {
+            series.inc_by(tokens.into());
+        }
+        if let (Some(series), Some((_, amount))) = (&self.cost, ended.cost) {
+            series.inc_by(units(amount));
+        }
+    }
+}
 
 /// See the module. Clones share everything.
 #[derive(Clone, Debug)]
@@ -43,7 +99,9 @@ struct Inner {
     durations: Family<Labels<2>, Histogram>,
     first: Family<Labels<2>, Histogram>,
     tokens: Counters<2>,
-    cost: Family<Labels<2>, Counter<f64, AtomicU64>>,
+    cost: Family<Labels<2>, Amounts>,
+    /// By model: what is in the five above, found without making labels for each use.
+    uses: RwLock<HashMap<String, HashMap<UseKind, Uses>>>,
     refusals: Counters<1>,
     decisions: Counters<4>,
     rules: Mutex<BTreeSet<String>>,
@@ -64,7 +122,7 @@ impl Default for Metrics {
         let tokens = Counters::<2>::default();
         let help = "Tokens of prompts (input), of these from a cache (cached_input), of answers (output)";
         registry.register("model_tokens", help, tokens.clone());
-        let cost = Family::<Labels<2>, Counter<f64, AtomicU64>>::default();
+        let cost = Family::<Labels<2>, Amounts>::default();
         registry.register("model_cost", "What uses cost, in units of the currency; the ledger has it exactly", cost.clone());
         let refusals = Counters::<1>::default();
         registry.register("refusals", "Requests that did not reach a model, by reason", refusals.clone());
@@ -76,9 +134,9 @@ impl Default for Metrics {
         registry.register("ledger_write_failures", "Statements that should have written the ledger and failed", failed_writes.clone());
         let backlog = Gauge::default();
         registry.register("ledger_backlog", "Entries that wait to be written into the ledger", backlog.clone());
-        let rules = Mutex::default();
+        let (uses, rules) = (RwLock::default(), Mutex::default());
         let inner =
-            Inner { registry, requests, durations, first, tokens, cost, refusals, decisions, rules, writes, failed_writes, backlog };
+            Inner { registry, requests, durations, first, tokens, cost, uses, refusals, decisions, rules, writes, failed_writes, backlog };
         Self { inner: Arc::new(inner) }
     }
 }
@@ -93,29 +151,16 @@ impl Metrics {
     }
 
     /// A use has ended.
-    pub(super) fn ended(&self, model: &str, purpose: Purpose, outcome: &str, took: Duration, first: Option<Duration>) {
-        let model = ("model", model.to_owned());
-        let purpose = ("purpose", purpose.name().to_owned());
-        self.inner.requests.get_or_create(&[model.clone(), purpose.clone(), ("outcome", outcome.to_owned())]).inc();
-        let labels = [model, purpose];
-        self.inner.durations.get_or_create(&labels).observe(took.as_secs_f64());
-        if let Some(first) = first {
-            self.inner.first.get_or_create(&labels).observe(first.as_secs_f64());
+    pub(super) fn ended(&self, ended: &Use<'_>) {
+        let Use { model, purpose, outcome, first, cost, .. } = *ended;
+        let kind = UseKind { purpose, outcome, output: first.is_some(), currency: cost.map(|(currency, _)| currency) };
+        let known = &self.inner.uses;
+        if let Some(uses) = known.read().unwrap_or_else(PoisonError::into_inner).get(model).and_then(|kinds| kinds.get(&kind)) {
+            return uses.count(ended);
         }
-    }
-
-    /// What it used; `cost` is `None` without a price.
-    pub(super) fn used(&self, model: &str, usage: Usage, cost: Option<(Currency, Amount)>) {
-        let count = |kind: &str, tokens: u32| {
-            self.inner.tokens.get_or_create(&[("model", model.to_owned()), ("type", kind.to_owned())]).inc_by(tokens.into());
-        };
-        count("input", usage.prompt_tokens);
-        count("cached_input", usage.cached_tokens);
-        count("output", usage.completion_tokens);
-        if let Some((currency, amount)) = cost {
-            let labels = [("model", model.to_owned()), ("currency", currency.code().to_owned())];
-            self.inner.cost.get_or_create(&labels).inc_by(units(amount));
-        }
+        let mut known = known.write().unwrap_or_else(PoisonError::into_inner);
+        let kinds = known.entry(model.to_owned()).or_default();
+        kinds.entry(kind).or_insert_with(|| self.inner.uses_of(model, kind)).count(ended);
     }
 
     /// A request did not reach a model.
@@ -159,6 +204,23 @@ impl Metrics {
     }
 }
 
+impl Inner {
+    fn uses_of(&self, model: &str, UseKind { purpose, outcome, output, currency }: UseKind) -> Uses {
+        let model = ("model", model.to_owned());
+        let both = [model.clone(), ("purpose", purpose.name().to_owned())];
+        let [of_model, purpose] = both.clone();
+        let tokens = |kind: &str| self.tokens.get_or_create_owned(&[model.clone(), ("type", kind.to_owned())]);
+        let cost = |currency: Currency| self.cost.get_or_create_owned(&[model.clone(), ("currency", currency.code().to_owned())]);
+        Uses {
+            requests: self.requests.get_or_create_owned(&[of_model, purpose, ("outcome", outcome.to_owned())]),
+            durations: self.durations.get_or_create_owned(&both),
+            first: output.then(|| self.first.get_or_create_owned(&both)),
+            tokens: ["input", "cached_input", "output"].map(tokens),
+            cost: currency.map(cost),
+        }
+    }
+}
+
 #[expect(clippy::cast_precision_loss, reason = "a figure for graphs")]
 fn units(amount: Amount) -> f64 {
     amount.pico() as f64 / 1e12
@@ -166,8 +228,52 @@ fn units(amount: Amount) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{MOST_RULES, Metrics};
+    use super::{MOST_RULES, Metrics, Use};
+    use contract::usage::Purpose;
+    use domain::{Amount, Currency};
     use guardrails::{Action, Decision, Kind, Stage};
+    use rust_decimal::Decimal;
+    use std::time::Duration;
+    use worker_protocol::Usage;
+
+    #[test]
+    fn each_use_counts_in_the_series_of_its_labels() {
+        let metrics = Metrics::default();
+        let usage = Usage { prompt_tokens: 10, cached_tokens: 4, completion_tokens: 3 };
+        let second = Duration::from_secs(1);
+        let two = Amount::new("cost", Decimal::from(2)).expect("an amount");
+        let cost = |code: &str| Some((code.parse::<Currency>().expect("a currency"), two));
+        let done = Use { model: "a", purpose: Purpose::Api, outcome: "ok", took: second, first: Some(second), usage, cost: cost("EUR") };
+        for ended in [
+            done,
+            done,
+            Use { cost: cost("USD"), ..done },
+            Use { outcome: "failed", first: None, cost: None, ..done },
+            Use { purpose: Purpose::Embedding, first: None, cost: None, ..done },
+            Use { model: "b", ..done },
+        ] {
+            metrics.ended(&ended);
+        }
+        let mut text = String::new();
+        metrics.encode(&mut text).expect("text");
+        for line in [
+            r#"kontor_model_requests_total{model="a",purpose="api",outcome="ok"} 3"#,
+            r#"kontor_model_requests_total{model="a",purpose="api",outcome="failed"} 1"#,
+            r#"kontor_model_requests_total{model="a",purpose="embedding",outcome="ok"} 1"#,
+            r#"kontor_model_requests_total{model="b",purpose="api",outcome="ok"} 1"#,
+            r#"kontor_model_request_duration_seconds_count{model="a",purpose="api"} 4"#,
+            r#"kontor_model_time_to_first_token_seconds_count{model="a",purpose="api"} 3"#,
+            r#"kontor_model_tokens_total{model="a",type="input"} 50"#,
+            r#"kontor_model_tokens_total{model="a",type="cached_input"} 20"#,
+            r#"kontor_model_tokens_total{model="a",type="output"} 15"#,
+            r#"kontor_model_cost_total{model="a",currency="EUR"} 4.0"#,
+            r#"kontor_model_cost_total{model="a",currency="USD"} 2.0"#,
+        ] {
+            assert!(text.lines().any(|told| told == line), "{line} is missing in\n{text}");
+        }
+        let first = r#"kontor_model_time_to_first_token_seconds_count{model="a",purpose="embedding"}"#;
+        assert!(!text.contains(first), "what has no output has no time to it");
+    }
 
     #[test]
     fn the_number_of_rules_that_are_told_apart_is_bounded() {

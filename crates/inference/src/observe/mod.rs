@@ -13,6 +13,7 @@ use contract::{
     usage::Purpose,
 };
 use domain::{Amount, Currency, Error, Quota};
+use metrics::Use;
 use telemetry::{KeyValue, Kind, Span, Trace, texts};
 use tokio::time::Instant;
 
@@ -94,16 +95,15 @@ impl Observed {
         let Seen { figures, finish, error, cost, first_output, attempts } = *seen;
         let model = figures.model.as_deref().unwrap_or_default();
         let first = first_output.map(|at| at.saturating_duration_since(self.began));
-        self.metrics.ended(model, self.purpose, figures.outcome.name(), self.began.elapsed(), first);
-        self.metrics.used(model, figures.usage, cost);
+        let (outcome, usage) = (figures.outcome.name(), figures.usage);
+        self.metrics.ended(&Use { model, purpose: self.purpose, outcome, took: self.began.elapsed(), first, usage, cost });
         self.span.set(|| {
-            let usage = figures.usage;
             let mut told = vec![
                 KeyValue::new("gen_ai.response.model", model.to_owned()),
                 KeyValue::new("gen_ai.usage.input_tokens", i64::from(usage.prompt_tokens)),
                 KeyValue::new("gen_ai.usage.cache_read.input_tokens", i64::from(usage.cached_tokens)),
                 KeyValue::new("gen_ai.usage.output_tokens", i64::from(usage.completion_tokens)),
-                KeyValue::new("kontor.outcome", figures.outcome.name()),
+                KeyValue::new("kontor.outcome", outcome),
                 KeyValue::new("kontor.attempts", i64::from(attempts)),
             ];
             if !finish.is_empty() {

@@ -177,6 +177,21 @@ async fn a_failure_before_the_first_word_has_a_status_and_one_after_it_an_event(
 }
 
 #[tokio::test]
+async fn a_large_body_is_read_and_one_over_the_limit_refused() {
+    let house = House::build().await;
+    let key = house.key.key.reveal();
+    for (bytes, refusal) in [(3 << 20, (400, "context_length_exceeded")), ((64 << 20) + 1, (413, "request_too_large"))] {
+        let text = "x".repeat(bytes);
+        let body = format!(r#"{{"model":"{FAKE_MODEL}","messages":[{{"role":"user","content":"{text}"}}]}}"#);
+        let answer = house.send(key, Method::POST, "/v1/chat/completions", Body::from(body)).await;
+        let error = &answer.json::<Value>()["error"];
+        assert_eq!((answer.status.as_u16(), error["code"].as_str().unwrap_or_default()), refusal, "{bytes} bytes: {error}");
+    }
+    let answer = house.get("/v1/no-such-thing").await;
+    assert_eq!((answer.status.as_u16(), answer.header("openai-version").is_empty()), (404, false));
+}
+
+#[tokio::test]
 async fn every_route_refuses_whoever_has_no_key() {
     let house = House::build().await;
     for (method, path, _) in gateway::ROUTES {
@@ -276,6 +291,26 @@ async fn a_key_is_narrowed_to_models_and_networks() {
         );
     }
     assert!(house.app.worker.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_network_is_the_proxys_word_where_that_is_believed() {
+    for trust_proxy in [true, false] {
+        let house = House::of(TestApp::with(|state| state.trust_proxy = trust_proxy).await).await;
+        let office = NewKey { networks: vec!["192.0.2.0/24".into()], ..NewKey::default() };
+        let office = make(&house.app, house.tenant, house.account, office).await;
+        for (forwarded, inside) in
+            [("192.0.2.7", true), ("198.51.100.1, 192.0.2.7:4711", true), ("192.0.2.7, 198.51.100.1", false), ("192.0.2.7, unknown", false)]
+        {
+            let request = Request::get("/v1/models")
+                .header(header::AUTHORIZATION, format!("Bearer {}", office.key.reveal()))
+                .header("x-forwarded-for", forwarded)
+                .body(Body::empty())
+                .expect("a request");
+            let status = house.app.send(None, request).await.status.as_u16();
+            assert_eq!(status, if inside && trust_proxy { 200 } else { 403 }, "{forwarded}, believed: {trust_proxy}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ impl House {
     /// Something, while batches are worked off.
     async fn beside<T>(&self, what: impl Future<Output = T>) -> T {
         let services = self.app.state.services.clone();
-        let lines = BatchLines::new(&Gateway { services: services.clone(), identity: self.app.state.identity.clone() });
+        let lines = BatchLines::new(&Gateway::new(services.clone(), self.app.state.identity.clone()));
         let stop = CancellationToken::new();
         let what = async {
             let result = what.await;

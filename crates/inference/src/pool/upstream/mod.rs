@@ -282,7 +282,7 @@ impl Backend for UpstreamBackend {
         let refused = |Refusal { code, message }| Ok(Counted::Refused { code, message });
         match self.dialect.count(prompt, &model.upstream_id) {
             None => Ok(Counted::Tokens(wire::estimate(prompt))),
-            Some(Err(message)) => refused(Refusal::invalid(message)),
+            Some(Err(message)) => Err(BackendError::Unfit(message)),
             Some(Ok(call)) => match self.post(&call).await? {
                 Ok(answer) => Ok(Counted::Tokens(decode::<CountAnswer>(answer, LONGEST_LIST, self.config.first).await?.input_tokens)),
                 Err(refusal) => refused(refusal),

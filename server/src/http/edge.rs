@@ -1,0 +1,154 @@
+//! The layer around every route: the id, the trace, the log's span, the figures, panics and the headers of every answer.
+//!
+//! It is one layer, because axum clones and boxes all that lies within a layer, for each request.
+
+use super::{headers, metrics::Metrics, problem, request_id::X_REQUEST_ID, session::believe_proxy, state::AppState, trace};
+use axum::{
+    extract::{MatchedPath, Request},
+    http::{HeaderValue, StatusCode},
+    response::Response,
+};
+use contract::{ids::RequestId, problem::ProblemKind};
+use futures::{FutureExt, future::BoxFuture};
+use std::{
+    any::Any,
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+use telemetry::Tracer;
+use tower::{Layer, Service};
+use tracing::Instrument;
+use uuid::Uuid;
+
+/// See the module. Cheap to clone.
+///
+/// A client's own id is not taken over: the ledger refers to ours.
+#[derive(Clone)]
+pub struct Edge {
+    metrics: Arc<Metrics>,
+    tracer: Tracer,
+    trust_proxy: bool,
+}
+
+impl Edge {
+    #[must_use]
+    pub fn new(state: &AppState) -> Self {
+        Self { metrics: state.metrics.clone(), tracer: state.tracer.clone(), trust_proxy: state.trust_proxy }
+    }
+}
+
+impl<S> Layer<S> for Edge {
+    type Service = Behind<S>;
+
+    fn layer(&self, inner: S) -> Behind<S> {
+        Behind { edge: self.clone(), inner }
+    }
+}
+
+/// A route behind the [`Edge`].
+#[derive(Clone)]
+pub struct Behind<S> {
+    edge: Edge,
+    inner: S,
+}
+
+impl<S> Service<Request> for Behind<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let started = Instant::now();
+        let id = RequestId(Uuid::now_v7());
+        request.extensions_mut().insert(id);
+        if self.edge.trust_proxy {
+            believe_proxy(&mut request);
+        }
+        let path = request.extensions().get::<MatchedPath>().cloned();
+        let method = request.method().clone();
+        let traced = trace::begin(&self.edge.tracer, &request, pattern(path.as_ref()), id);
+        let span = tracing::info_span!("request", id = %id, %method, route = pattern(path.as_ref()), trace_id = tracing::field::Empty);
+        if let Some(trace_id) = traced.trace().id() {
+            span.record("trace_id", trace_id.as_str());
+        }
+        let metrics = self.edge.metrics.clone();
+        // A route does nothing before it is polled, so all of its work is within trace and span.
+        let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+        Box::pin(async move {
+            let answered = traced.trace().scope(answer).instrument(span.clone()).await;
+            let mut response = match answered {
+                Ok(answered) => answered.unwrap_or_else(|never| match never {}),
+                Err(panic) => span.in_scope(|| panicked(&*panic, id)),
+            };
+            let (route, status, took) = (pattern(path.as_ref()), response.status(), started.elapsed());
+            metrics.answered(&method, route, status, took);
+            span.in_scope(|| tracing::debug!(status = status.as_u16(), ms = took.as_millis(), "answered"));
+            let headers = response.headers_mut();
+            headers::secure(headers);
+            if route.starts_with("/v1/") {
+                gateway::describe(headers, took);
+            }
+            if let Ok(value) = HeaderValue::from_str(id.0.hyphenated().encode_lower(&mut Uuid::encode_buffer())) {
+                headers.insert(X_REQUEST_ID.clone(), value);
+            }
+            Ok(trace::end(traced, response))
+        })
+    }
+}
+
+/// The route's pattern, of which there are few.
+fn pattern(path: Option<&MatchedPath>) -> &str {
+    path.map_or("other", MatchedPath::as_str)
+}
+
+/// A handler panicked: the visitor gets a plain problem, the log has the text.
+fn panicked(panic: &(dyn Any + Send), id: RequestId) -> Response {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(panic = text.unwrap_or_default(), "a handler panicked");
+    let message = "Something went wrong on our side.";
+    problem::refuse(StatusCode::INTERNAL_SERVER_ERROR, ProblemKind::Internal, "internal", message, id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Edge;
+    use crate::http::metrics::Metrics;
+    use axum::{Router, body::Body, extract::Request, http::StatusCode, routing::get};
+    use contract::ids::RequestId;
+    use http_body_util::BodyExt;
+    use std::sync::Arc;
+    use telemetry::Tracer;
+    use tower::ServiceExt;
+
+    fn panics() -> StatusCode {
+        panic!("a secret of the handler's")
+    }
+
+    #[tokio::test]
+    async fn who_runs_into_a_panic_gets_a_problem_with_the_id_and_every_header() {
+        let edge = Edge { metrics: Arc::new(Metrics::default()), tracer: Tracer::default(), trust_proxy: false };
+        let router: Router = Router::new().route("/v1/x", get(|| async { panics() })).layer(edge);
+        let response = router.oneshot(Request::get("/v1/x").body(Body::empty()).expect("a request")).await.expect("infallible");
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers().clone();
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        let body = String::from_utf8(body.to_vec()).expect("text");
+        let id = headers["x-request-id"].to_str().expect("text");
+        assert!(id.parse::<RequestId>().is_ok() && body.contains(id), "{id}: {body}");
+        assert!(!body.contains("secret"), "If you are here because this failed: visitors read what only the log shall have.");
+        for name in ["x-content-type-options", "content-security-policy", "openai-processing-ms", "openai-version"] {
+            assert!(headers.contains_key(name), "{name} is missing in {headers:?}");
+        }
+    }
+}
