@@ -1,5 +1,6 @@
 //! Counters of the funnel, for Prometheus. No label names a person, a key or a tenant: their figures are in the ledger.
 
+use super::REASONS;
 use contract::usage::Purpose;
 use domain::{Amount, Currency};
 use guardrails::Decision;
@@ -68,6 +69,10 @@ impl Default for Metrics {
         registry.register("model_cost", "What uses cost, in units of the currency; the ledger has it exactly", cost.clone());
         let refusals = Counters::<1>::default();
         registry.register("refusals", "Requests that did not reach a model, by reason", refusals.clone());
+        // Prometheus sees no increase in a series that begins with its first refusal.
+        for reason in REASONS {
+            refusals.get_or_create(&[("reason", reason.to_owned())]).inc_by(0);
+        }
         let decisions = Counters::<4>::default();
         registry.register("guardrail_decisions", "Decisions of guardrails, by rule, kind, action and stage", decisions.clone());
         let writes = Histogram::new(WRITE_SECONDS);
@@ -166,8 +171,21 @@ fn units(amount: Amount) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{MOST_RULES, Metrics};
+    use super::{MOST_RULES, Metrics, REASONS};
     use guardrails::{Action, Decision, Kind, Stage};
+
+    #[test]
+    fn refusals_are_told_before_there_is_one() {
+        let mut text = String::new();
+        Metrics::default().encode(&mut text).expect("a text");
+        for reason in REASONS {
+            let line = format!("kontor_refusals_total{{reason=\"{reason}\"}} 0\n");
+            assert!(
+                text.contains(&line),
+                "If you are here because this failed: the first {reason} is missed by graphs and alerts.\n{text}"
+            );
+        }
+    }
 
     #[test]
     fn the_number_of_rules_that_are_told_apart_is_bounded() {
