@@ -50,7 +50,8 @@ def counted(report, prometheus, sent):
         "sum(kontor_worker_answers_total)": len(answered),
         "sum(kontor_worker_failures_total)": 0,
         "sum(kontor_ledger_drift_tokens)": 0,
-        'sum(kontor_guardrail_decisions_total{rule="trial",action="log"})': len(answered),
+        # Rules come before money.
+        'sum(kontor_guardrail_decisions_total{rule="trial",action="log"})': len(answered) + 1,
         **{f'kontor_model_tokens_total{{model="{MODEL}",type="{kind}"}}': tokens for kind, tokens in total.items()},
     }
     for expression, wanted in expected.items():

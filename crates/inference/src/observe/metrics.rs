@@ -125,6 +125,7 @@ impl Metrics {
 
     /// A request did not reach a model.
     pub(super) fn refused(&self, reason: &str) {
+        debug_assert!(REASONS.contains(&reason), "{reason} is told from the beginning only if it is in the list");
         self.inner.refusals.get_or_create(&[("reason", reason.to_owned())]).inc();
     }
 
