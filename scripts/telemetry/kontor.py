@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 import subprocess
+import time
 
 from processes import Failure, Process, ask, free_port, until
 
@@ -58,12 +59,18 @@ class Kontor:
         return f"http://127.0.0.1:{self.port}{path}"
 
     def prepare(self):
-        """Waits for the model and makes an account that may use it, a price and a guardrail."""
+        """Waits for the model and makes accounts that may use it, one with next to no money, a price and a guardrail."""
         until("Kontor is ready", 90, lambda: ask(self.url("/readyz")).status == 200, self.process)
-        self.admin("create-service-account", "--tenant", "demo", "--name", "Trial", "--purpose", "Tries traces and metrics")
-        self.key = self.admin("create-key", "--tenant", "demo", "--account", "Trial")["key"]
+        self.key, self.poor = self.account("Trial"), self.account("Poor")
         self.admin("set-price", "--model", MODEL, "--currency", "EUR", "--input", "0.15", "--output", "0.60")
+        self.admin("add-budget", "--tenant", "demo", "--level", "service-account", "--of", "Poor", "--amount", "0.000001", "--currency", "EUR")
         self.admin("set-guardrails", "--tenant", "demo", "--file", str(self.folder / "rules.json"))
+        time.sleep(2)  # until it is all in force
+
+    def account(self, name):
+        """The key of a new service account."""
+        self.admin("create-service-account", "--tenant", "demo", "--name", name, "--purpose", "Tries traces and metrics")
+        return self.admin("create-key", "--tenant", "demo", "--account", name)["key"]
 
     def admin(self, *words):
         done = subprocess.run(
@@ -73,10 +80,10 @@ class Kontor:
             raise Failure(f"`kontor admin {' '.join(words)}` failed:\n{done.stderr}")
         return json.loads(done.stdout)
 
-    def complete(self, trace=None, model=MODEL, **more):
+    def complete(self, trace=None, model=MODEL, key=None, **more):
         """A chat completion, read to its end."""
         body = {"model": model, "messages": [{"role": "user", "content": QUESTION}], "max_tokens": 16, "temperature": 0, **more}
-        headers = {"Authorization": f"Bearer {self.key}", **(trace.header() if trace else {})}
+        headers = {"Authorization": f"Bearer {key or self.key}", **(trace.header() if trace else {})}
         return ask(self.url("/v1/chat/completions"), body, headers)
 
     def figures(self):

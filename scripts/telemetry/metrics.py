@@ -5,6 +5,7 @@ import re
 from kontor import MODEL, usage_of_stream
 from processes import until
 from prometheus import MAY_BE_EMPTY, promtool
+from traces import REFUSED
 
 SEE = "server/src/http/metrics.rs and crates/inference/src/observe/metrics.rs export; deploy/ asks"
 
@@ -30,24 +31,27 @@ def scraped(report, prometheus, kontor):
 
 def counted(report, prometheus, sent):
     """The figures are those of what was asked."""
-    answered = [name for name in sent if name != "refused"]
-    usages = [usage_of_stream(answer) if name == "stream" else answer.json()["usage"] for name, (_, answer) in sent.items() if name != "refused"]
+    answered = {name: answer for name, (_, answer) in sent.items() if name not in REFUSED}
+    usages = [usage_of_stream(answer) if name == "stream" else answer.json()["usage"] for name, answer in answered.items()]
     route = 'route="/v1/chat/completions",method="POST"'
     total = {kind: sum(usage[key] for usage in usages) for kind, key in (("input", "prompt_tokens"), ("output", "completion_tokens"))}
     total["cached_input"] = sum(usage["prompt_tokens_details"]["cached_tokens"] for usage in usages)
     expected = {
         f'kontor_http_requests_total{{{route},status="200"}}': len(answered),
-        f'kontor_http_requests_total{{{route},status="404"}}': 1,
+        **{f'kontor_http_requests_total{{{route},status="{status}"}}': 1 for status, _ in REFUSED.values()},
         f'kontor_model_requests_total{{model="{MODEL}",purpose="api",outcome="ok"}}': len(answered),
         f'kontor_model_request_duration_seconds_count{{model="{MODEL}",purpose="api"}}': len(answered),
         f'kontor_model_time_to_first_token_seconds_count{{model="{MODEL}",purpose="api"}}': len(answered),
-        'kontor_refusals_total{reason="model_not_found"}': 1,
+        **{f'kontor_refusals_total{{reason="{why}"}}': 1 for _, why in REFUSED.values()},
+        # Also what happens for the first time is an increase.
+        **{f'increase(kontor_refusals_total{{reason="{why}"}}[1h]) > bool 0': 1 for _, why in REFUSED.values()},
         "sum(kontor_worker_completion_tokens_total)": total["output"],
         "sum(kontor_worker_prompt_tokens_total)": total["input"],
         "sum(kontor_worker_answers_total)": len(answered),
         "sum(kontor_worker_failures_total)": 0,
         "sum(kontor_ledger_drift_tokens)": 0,
-        'sum(kontor_guardrail_decisions_total{rule="trial",action="log"})': len(answered),
+        # Rules come before money.
+        'sum(kontor_guardrail_decisions_total{rule="trial",action="log"})': len(answered) + 1,
         **{f'kontor_model_tokens_total{{model="{MODEL}",type="{kind}"}}': tokens for kind, tokens in total.items()},
     }
     for expression, wanted in expected.items():
@@ -60,17 +64,19 @@ def alerts(report, prometheus):
     rules = until("all alerts have been evaluated", 20, lambda: all(rule["health"] != "unknown" for rule in prometheus.alerts()) and prometheus.alerts())
     report.equal("alerts", len(rules), written, "deploy/prometheus/alerts.yaml")
     for rule in rules:
-        report.check(f"{rule['name']} is evaluated", rule["health"] == "ok", rule.get("lastError", ""), "deploy/prometheus/alerts.yaml")
         prometheus.query(rule["query"])
+    broken = [f"{rule['name']}: {rule.get('lastError')}" for rule in rules if rule["health"] != "ok"]
+    report.check("all of them are evaluated", not broken, "; ".join(broken), "deploy/prometheus/alerts.yaml")
     stirred = [rule["name"] for rule in rules if rule["state"] != "inactive" and rule["name"] != "KontorSlowFirstToken"]
     report.check("no alert stirs while all is well", not stirred, ", ".join(stirred), "deploy/prometheus/alerts.yaml")
 
 
 def dashboards(report, prometheus):
     """What Grafana would ask gets an answer with series in it."""
-    for place, expression in prometheus.panels():
-        free = any(metric in expression for metric in MAY_BE_EMPTY)
-        report.check(f"{place} ← {expression}", free or prometheus.query(expression), "no series", SEE)
+    for dashboard, panels in prometheus.panels().items():
+        panels = [(title, query) for title, query in panels if not any(metric in query for metric in MAY_BE_EMPTY)]
+        empty = [f"{title} ← {query}" for title, query in panels if not prometheus.query(query)]
+        report.check(f"{dashboard}: all {len(panels)} queries have series", panels and not empty, "\n  ".join(["none in", *empty]), SEE)
     for place, values in prometheus.choices():
         report.check(f"{place} offers {', '.join(values)}", values, "nothing to choose from", SEE)
 

@@ -69,11 +69,12 @@ class Prometheus:
         return [rule for group in data["groups"] for rule in group["rules"]]
 
     def panels(self):
-        """Each query of each dashboard, with the variables put in: its place and its text."""
-        for file in self.dashboards:
-            for panel in json.loads(file.read_text())["panels"]:
-                for target in panel.get("targets", []):
-                    yield f"{file.stem}: {panel['title']}", filled(target["expr"])
+        """The queries of each dashboard, with the variables put in, and the panels that ask them."""
+        shown = {file.stem: json.loads(file.read_text())["panels"] for file in self.dashboards}
+        return {
+            dashboard: [(panel["title"], filled(target["expr"])) for panel in panels for target in panel.get("targets", [])]
+            for dashboard, panels in shown.items()
+        }
 
     def choices(self):
         """What the dashboards offer to choose from: the place, and the values."""

@@ -16,19 +16,23 @@ CHAIN = {
     GENERATE: ("kontor-worker", "server", ATTEMPT),
     **{phase: ("kontor-worker", "internal", GENERATE) for phase in PHASES},
 }
+# request: its status, and why
+REFUSED = {"unknown model": (404, "model_not_found"), "no money": (429, "budget")}
 # Two processes read the clock, and one ends its span when it has heard of the other's end.
-SLACK_NS = 20_000_000
+SLACK_NS = 100_000_000
 SEE = "crates/telemetry makes spans, server/src/http/trace.rs the edge's, crates/inference/src/observe the funnel's, crates/worker/src/server the worker's"
 
 
 def send(kontor, report):
     """All requests of the trial; what they were answered, for the checks."""
-    whole, stream, refused, unsampled = Trace(), Trace(), Trace(), Trace(sampled=False)
+    whole, stream, unknown, poor, unsampled = Trace(), Trace(), Trace(), Trace(), Trace(sampled=False)
     sent = {"whole": (whole, kontor.complete(whole)), "unsampled": (unsampled, kontor.complete(unsampled)), "own": (None, kontor.complete())}
     sent["stream"] = (stream, kontor.complete(stream, stream=True, stream_options={"include_usage": True}))
-    sent["refused"] = (refused, kontor.complete(refused, model=f"model-{MARK}"))
+    sent["unknown model"] = (unknown, kontor.complete(unknown, model=f"model-{MARK}"))
+    sent["no money"] = (poor, kontor.complete(poor, key=kontor.poor))
     for name, (_, answer) in sent.items():
-        report.equal(f"request {name!r} is answered with", answer.status, 404 if name == "refused" else 200, answer.body.decode(errors="replace")[:500])
+        status, _ = REFUSED.get(name, (200, ""))
+        report.equal(f"request {name!r} is answered with", answer.status, status, answer.body.decode(errors="replace")[:500])
     return sent
 
 
@@ -94,7 +98,8 @@ def check(report, sent, collector, backend, kontor):
     figures(report, chain(report, collector, trace, trace.span, "answer"), answer, answer.json()["usage"], "answer")
     trace, answer = sent["stream"]
     figures(report, chain(report, collector, trace, trace.span, "stream"), answer, usage_of_stream(answer), "stream")
-    refused(report, collector, *sent["refused"])
+    for name in REFUSED:
+        refused(report, collector, name, *sent[name])
     begun_here(report, collector, sent["own"][1])
     trace, _ = sent["unsampled"]
     report.equal("a caller that does not record has no spans here", len(collector.trace(trace)), 0, SEE)
@@ -102,13 +107,17 @@ def check(report, sent, collector, backend, kontor):
     nothing_said(report, collector, backend, kontor, sent)
 
 
-def refused(report, collector, trace, answer):
-    edge, funnel = ({span.name: span for span in collector.wait_for(trace, EDGE, "chat")}[name] for name in (EDGE, "chat"))
-    report.equal("refused: the edge's status", edge.attributes.get("http.response.status_code"), 404, SEE)
-    report.equal("refused: the edge has the caller's request id", edge.attributes.get("kontor.request.id"), answer.headers["x-request-id"], SEE)
-    report.check("refused: the funnel's span lies below and is marked as failed", funnel.failed and funnel.parent == edge.id, do=SEE)
-    report.equal("refused: why", funnel.attributes.get("error.type"), "model_not_found", SEE)
-    report.equal("refused: spans", len(collector.trace(trace)), 2, SEE)
+def refused(report, collector, name, trace, answer):
+    status, why = REFUSED[name]
+    # An unknown model gives no span its name.
+    funnel_name = "chat" if why == "model_not_found" else FUNNEL
+    named = {span.name: span for span in collector.wait_for(trace, EDGE, funnel_name)}
+    edge, funnel = named[EDGE], named[funnel_name]
+    report.equal(f"{name}: spans", sorted(named), [EDGE, funnel_name], SEE)
+    report.equal(f"{name}: the edge's status", edge.attributes.get("http.response.status_code"), status, SEE)
+    report.equal(f"{name}: the edge has the caller's request id", edge.attributes.get("kontor.request.id"), answer.headers["x-request-id"], SEE)
+    report.check(f"{name}: the funnel's span lies below and is marked as failed", funnel.failed and funnel.parent == edge.id, do=SEE)
+    report.equal(f"{name}: why", funnel.attributes.get("error.type"), why, SEE)
 
 
 def begun_here(report, collector, answer):
@@ -120,7 +129,7 @@ def begun_here(report, collector, answer):
 
 def handed_on(report, backend, sent):
     """The shipped exporter reaches a backend, with the key that the Collector alone has."""
-    expected = [sent[name][0] for name in ("whole", "stream", "refused")]
+    expected = [sent[name][0] for name in ("whole", "stream", *REFUSED)]
     until("the Collector has handed the traces on", 10, lambda: all(backend.has(trace) for trace in expected))
     report.equal("the Collector hands on with the backend's key", backend.keys, {KEY}, "deploy/otel-collector/config.yaml")
 
@@ -128,7 +137,7 @@ def handed_on(report, backend, sent):
 def nothing_said(report, collector, backend, kontor, sent):
     """What people and models say, and keys, are in nothing that leaves."""
     said = sent["whole"][1].json()["choices"][0]["message"]["content"].strip()
-    secrets = {"the question": MARK, "the answer": said[:20], "the key": kontor.key}
+    secrets = {"the question": MARK, "the answer": said[:20], "a key": kontor.key, "the other key": kontor.poor}
     report.check("the model has answered with words", len(said) > 8, repr(said))
     handed, figures = b"".join(backend.bodies), kontor.figures()
     # JSON escapes line breaks and quotes; the backend's protobuf does not.

@@ -20,7 +20,7 @@ use prometheus_client::{
 use std::{
     collections::HashMap,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -82,6 +82,8 @@ pub struct Metrics {
     cache_bytes: Gauge,
     /// In the order of [`TOTALS`].
     totals: [Family<Labels, Counter>; TOTALS.len()],
+    /// Held while the text is made.
+    telling: Mutex<()>,
 }
 
 /// A worker's counter: its name, what it counts, and where it is.
@@ -175,6 +177,7 @@ impl Default for Metrics {
             cache_answers,
             cache_bytes,
             totals,
+            telling: Mutex::default(),
         }
     }
 }
@@ -209,6 +212,7 @@ impl Metrics {
         connections: [Connections; 2],
         funnel: &inference::Metrics,
     ) -> Result<String, std::fmt::Error> {
+        let _alone = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(memory) = memory_stats() {
             self.resident.set(i64::try_from(memory.physical_mem).unwrap_or(i64::MAX));
         }
@@ -216,6 +220,7 @@ impl Metrics {
         self.cache_misses.inner().store(cache.misses, Ordering::Relaxed);
         self.cache_answers.set(i64::try_from(cache.answers).unwrap_or(i64::MAX));
         self.cache_bytes.set(i64::try_from(cache.bytes).unwrap_or(i64::MAX));
+        self.forget_workers();
         for worker in workers {
             let labels = vec![("worker", worker.name.clone())];
             self.ready.get_or_create(&labels).set(i64::from(worker.ready));
@@ -240,6 +245,15 @@ impl Metrics {
         funnel.encode(&mut text)?;
         encode_eof(&mut text)?;
         Ok(text)
+    }
+
+    /// One that has left would be told for ever as it was last; those that are there are told anew.
+    fn forget_workers(&self) {
+        let gauges = [&self.ready, &self.busy, &self.queued, &self.in_flight, &self.circuit];
+        let of_models = [&self.model_ready, &self.model_slots, &self.model_memory];
+        gauges.into_iter().chain(of_models).chain(&self.drift).for_each(Family::clear);
+        [&self.power, &self.energy, &self.hits].into_iter().for_each(Family::clear);
+        [&self.answered, &self.failed].into_iter().chain(&self.totals).for_each(Family::clear);
     }
 
     /// What this process has to do with a worker.

@@ -14,7 +14,7 @@ mod writer;
 use crate::observe::Metrics;
 use contract::{
     Millis,
-    ids::{NodeId, RequestId, UsageId},
+    ids::{NodeId, UsageId},
     usage::Purpose,
 };
 use domain::{Actor, Amount, Clock, Currency, Error, Payer, Quota, Result};

@@ -1,5 +1,6 @@
 //! Counters of the funnel, for Prometheus. No label names a person, a key or a tenant: their figures are in the ledger.
 
+use super::REASONS;
 use contract::usage::Purpose;
 use domain::{Amount, Currency};
 use guardrails::Decision;
@@ -126,6 +127,10 @@ impl Default for Metrics {
         registry.register("model_cost", "What uses cost, in units of the currency; the ledger has it exactly", cost.clone());
         let refusals = Counters::<1>::default();
         registry.register("refusals", "Requests that did not reach a model, by reason", refusals.clone());
+        // Prometheus sees no increase in a series that begins with its first refusal.
+        for reason in REASONS {
+            refusals.get_or_create(&[("reason", reason.to_owned())]).inc_by(0);
+        }
         let decisions = Counters::<4>::default();
         registry.register("guardrail_decisions", "Decisions of guardrails, by rule, kind, action and stage", decisions.clone());
         let writes = Histogram::new(WRITE_SECONDS);
@@ -165,6 +170,7 @@ impl Metrics {
 
     /// A request did not reach a model.
     pub(super) fn refused(&self, reason: &str) {
+        debug_assert!(REASONS.contains(&reason), "{reason} is told from the beginning only if it is in the list");
         self.inner.refusals.get_or_create(&[("reason", reason.to_owned())]).inc();
     }
 
@@ -228,7 +234,7 @@ fn units(amount: Amount) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{MOST_RULES, Metrics, Use};
+    use super::{MOST_RULES, Metrics, REASONS, Use};
     use contract::usage::Purpose;
     use domain::{Amount, Currency};
     use guardrails::{Action, Decision, Kind, Stage};
@@ -273,6 +279,19 @@ mod tests {
         }
         let first = r#"kontor_model_time_to_first_token_seconds_count{model="a",purpose="embedding"}"#;
         assert!(!text.contains(first), "what has no output has no time to it");
+    }
+
+    #[test]
+    fn refusals_are_told_before_there_is_one() {
+        let mut text = String::new();
+        Metrics::default().encode(&mut text).expect("a text");
+        for reason in REASONS {
+            let line = format!("kontor_refusals_total{{reason=\"{reason}\"}} 0\n");
+            assert!(
+                text.contains(&line),
+                "If you are here because this failed: the first {reason} is missed by graphs and alerts.\n{text}"
+            );
+        }
     }
 
     #[test]

@@ -132,6 +132,23 @@ fn operation(purpose: Purpose) -> &'static str {
     }
 }
 
+/// All that [`reason`] says.
+const REASONS: [&str; 13] = [
+    "unauthenticated",
+    "forbidden",
+    "model_not_found",
+    "invalid",
+    "conflict",
+    "budget",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "at_a_time",
+    "attempts",
+    "guardrail",
+    "unavailable",
+    "internal",
+];
+
 /// Why something did not happen, in few words that do not change.
 fn reason(error: &Error) -> &'static str {
     match error {

@@ -15,7 +15,7 @@ impl Pool {
             let mut lease = match self.lease(&prompt.model, &Beginnings::default(), &avoid).await {
                 Ok(lease) => lease,
                 // What one of them said says more.
-                Err(error) => return refused.map_or(Err(error), Ok),
+                Err(error) => return refused.ok_or(error),
             };
             let member = lease.member.id;
             let error = match lease.backend.count(prompt).await {

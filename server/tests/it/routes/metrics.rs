@@ -3,6 +3,7 @@
 use crate::app::TestApp;
 use axum::{body::Body, http::Request};
 use http_body_util::BodyExt;
+use inference::pool::WorkerLoad;
 use tower::ServiceExt;
 
 #[tokio::test]
@@ -36,4 +37,20 @@ async fn requests_are_counted_by_pattern_and_workers_are_seen() {
     assert!(!text.contains("BREW"), "If you are here because this failed: clients make any number of series by making up methods.");
     assert!(!text.contains("0198c0de"), "If you are here because this failed: ids in labels make the number of series grow for ever.");
     assert_ne!(app.get(None, "/metrics").await.status, 200, "metrics have their own port");
+}
+
+#[tokio::test]
+async fn a_worker_that_has_left_has_no_figures() {
+    let app = TestApp::start().await;
+    let (metrics, inference) = (&app.state.metrics, &app.state.inference);
+    let tell = |workers: &[WorkerLoad]| {
+        metrics.render(workers, inference.cache_figures(), app.state.db.connections(), inference.metrics()).expect("a text")
+    };
+    let there = tell(&inference.pool().load().await);
+    assert!(there.contains("kontor_worker_model_ready{worker=\"fake worker\",model=\"fake-model\"} 1"), "{there}");
+    let left = tell(&[]);
+    assert!(
+        !left.contains("worker=\"fake worker\""),
+        "If you are here because this failed: a worker that has left counts as ready for ever, and no alert fires.\n{left}"
+    );
 }
