@@ -157,7 +157,15 @@ impl UpstreamBackend {
         }
         let dialect = config.kind.dialect(config.length);
         let client = client.build().map_err(wrong)?;
-        Ok(Self { client, dialect, config, addresses: Addresses::default(), signed: Signed::default(), shown: Shown::default(), polled: Arc::default() })
+        Ok(Self {
+            client,
+            dialect,
+            config,
+            addresses: Addresses::default(),
+            signed: Signed::default(),
+            shown: Shown::default(),
+            polled: Arc::default(),
+        })
     }
 
     fn model(&self, id: &str) -> Option<&UpstreamModel> {
