@@ -41,6 +41,16 @@ pub async fn execute(identity: &Identity, command: AdminCommand) -> Result<Outpu
             identity.disable_service_account(BY, tenant, account.id, !undo).await?;
             Ok(Output::new(format!("{} {name}.", done(undo)), json!({ "id": account.id, "disabled": !undo })))
         }
+        AdminCommand::DeleteServiceAccount { tenant, account, yes } => {
+            let tenant = identity.tenant_by_slug(BY, &tenant).await?;
+            if !yes {
+                let account = identity.service_account(BY, tenant, &account).await?;
+                let what = "its keys, chats, responses, files and batches";
+                return Err(format!("This deletes {} with {what} for good. Say it again with --yes.", account.name).into());
+            }
+            let id = identity.delete_service_account(BY, tenant, &account).await?;
+            Ok(Output::new(format!("Deleted {account}."), json!({ "id": id, "name": account })))
+        }
         AdminCommand::CreateKey { tenant, account, name, scopes, models, networks, days } => {
             let tenant = identity.tenant_by_slug(BY, &tenant).await?;
             let account = identity.service_account(BY, tenant, &account).await?;

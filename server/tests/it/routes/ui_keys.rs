@@ -23,39 +23,39 @@ use testkit::{
     quotas::{budget, limit, price},
 };
 
-const EVERY_SCOPE: [Scope; 3] = Scope::ALL;
+pub(super) const EVERY_SCOPE: [Scope; 3] = Scope::ALL;
 
 /// Somebody with a key.
-struct Program<'a> {
+pub(super) struct Program<'a> {
     app: &'a TestApp,
-    key: String,
+    pub(super) key: String,
 }
 
 impl<'a> Program<'a> {
     /// With a new key of the account.
-    async fn of(app: &'a TestApp, tenant: TenantId, account: ServiceAccountId, scopes: &[Scope]) -> Self {
+    pub(super) async fn of(app: &'a TestApp, tenant: TenantId, account: ServiceAccountId, scopes: &[Scope]) -> Self {
         let new = NewKey { scopes: scopes.to_vec(), ..NewKey::default() };
         let made = app.state.identity.create_key("test", tenant, account, new).await.expect("a key");
         Self { app, key: made.key.reveal().to_owned() }
     }
 
     /// Calls a server function.
-    async fn call(&self, function: &str, arguments: &Value) -> Answer {
+    pub(super) async fn call(&self, function: &str, arguments: &Value) -> Answer {
         self.send(Request::post(format!("/ui/{function}")), Body::from(arguments.to_string())).await
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(super) async fn get(&self, path: &str) -> Answer {
         self.send(Request::get(path), Body::empty()).await
     }
 
-    async fn send(&self, request: axum::http::request::Builder, body: Body) -> Answer {
+    pub(super) async fn send(&self, request: axum::http::request::Builder, body: Body) -> Answer {
         let request =
             request.header(header::AUTHORIZATION, format!("Bearer {}", self.key)).header(header::CONTENT_TYPE, "application/json");
         self.app.send(None, request.body(body).expect("a request")).await
     }
 
     /// Asks in a new chat and follows the answer to its end: the turn as it was begun, and its events.
-    async fn ask(&self, question: &str) -> (Value, Vec<(i32, Value)>) {
+    pub(super) async fn ask(&self, question: &str) -> (Value, Vec<(i32, Value)>) {
         let started = self.call("start_turn", &json!({ "turn": { "content": question } })).await;
         assert_eq!(started.status, StatusCode::OK, "{}", started.text());
         let started: Value = started.json();
@@ -65,7 +65,7 @@ impl<'a> Program<'a> {
     }
 }
 
-async fn account(app: &TestApp, tenant: TenantId, name: &str) -> ServiceAccountId {
+pub(super) async fn account(app: &TestApp, tenant: TenantId, name: &str) -> ServiceAccountId {
     let new = NewAccount {
         tenant,
         name: name.into(),
@@ -79,12 +79,12 @@ async fn account(app: &TestApp, tenant: TenantId, name: &str) -> ServiceAccountI
     app.state.identity.create_service_account("test", new).await.expect("an account")
 }
 
-fn text(value: &Value) -> &str {
+pub(super) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
 }
 
 /// How it was refused.
-fn refused(answer: &Answer, status: u16, kind: ProblemKind) -> Problem {
+pub(super) fn refused(answer: &Answer, status: u16, kind: ProblemKind) -> Problem {
     assert_eq!(answer.status.as_u16(), status, "{}", answer.text());
     assert!(["application/json", "application/problem+json"].contains(&answer.header("content-type")), "{:?}", answer.headers);
     assert_eq!(answer.header("x-kontor-version"), gateway::FUNCTIONS_VERSION, "a refusal has it, too");
@@ -324,73 +324,6 @@ async fn beside_a_key_no_cookie_counts() {
     // A key opens no page.
     let page = Request::get("/account/usage").header(header::AUTHORIZATION, format!("Bearer {}", program.key));
     assert_eq!(app.send(None, page.body(Body::empty()).expect("a request")).await.status, StatusCode::SEE_OTHER);
-}
-
-#[tokio::test]
-async fn behind_a_proxy_with_a_token_of_its_own_people_sign_in() {
-    let house = House::build().await;
-    let kim = house.app.person(house.tenant, "kim", &[Role::User]).await;
-    let body = json!({ "email": kim.email, "password": PASSWORD }).to_string();
-    let sign_in = |key: &str, marks: &[(&str, &str)]| {
-        let mut request = Request::post("/ui/sign_in")
-            .header(header::AUTHORIZATION, format!("Bearer {key}"))
-            .header(header::CONTENT_TYPE, "application/json")
-            .header(header::HOST, "kontor:3000");
-        for (name, value) in marks {
-            request = request.header(*name, *value);
-        }
-        house.app.send(None, request.body(Body::from(body.clone())).expect("a request"))
-    };
-    for marks in [[("sec-fetch-site", "same-origin")], [("origin", "http://kontor:3000")]] {
-        let answer = sign_in("eyJhbGciOi.x.y", &marks).await;
-        assert_eq!(answer.status, StatusCode::OK, "{marks:?}: {}", answer.text());
-        assert!(answer.header("set-cookie").starts_with("kontor_session="), "{:?}", answer.headers);
-        refused(&sign_in("sk-kontor-wrong", &marks).await, 401, ProblemKind::Unauthenticated);
-    }
-    let foreign = sign_in("eyJhbGciOi.x.y", &[("sec-fetch-site", "cross-site")]).await;
-    assert_eq!(refused(&foreign, 403, ProblemKind::Forbidden).code, "cross_site");
-    assert_eq!(refused(&sign_in("eyJhbGciOi.x.y", &[]).await, 401, ProblemKind::Unauthenticated).code, "invalid_api_key");
-}
-
-#[tokio::test]
-async fn who_accepts_html_is_answered_as_anybody() {
-    let house = House::build().await;
-    let program = Program::of(&house.app, house.tenant, house.account, &[Scope::Chat]).await;
-    let send = |function: &str, arguments: Value| {
-        let request = Request::post(format!("/ui/{function}"))
-            .header(header::ACCEPT, "text/html, application/json;q=0.9, */*;q=0.8")
-            .header(header::REFERER, "https://elsewhere.example.org/");
-        program.send(request, Body::from(arguments.to_string()))
-    };
-    let models = send("list_models", json!({})).await;
-    assert_eq!((models.status, models.header("location")), (StatusCode::OK, ""), "{}", models.text());
-    assert_eq!(models.json::<Value>()[0]["id"], FAKE_MODEL);
-    let empty = send("start_turn", json!({ "turn": { "content": " " } })).await;
-    assert_eq!(refused(&empty, 400, ProblemKind::Invalid).field.as_deref(), Some("content"));
-    let unread = send("start_turn", json!({})).await;
-    assert_eq!(refused(&unread, 400, ProblemKind::Invalid).code, "malformed_request");
-    assert_eq!(unread.header("location"), "");
-}
-
-#[tokio::test]
-async fn what_no_service_refuses_is_a_problem_as_well() {
-    let house = House::build().await;
-    let program = Program::of(&house.app, house.tenant, house.account, &[Scope::Chat, Scope::Usage]).await;
-    let turn = "/ui/turns/0198c0de-0000-7000-8000-000000000001/events";
-    for (method, path, allowed) in
-        [(Method::GET, "/ui/list_models", "POST"), (Method::PUT, "/ui/list_models", "POST"), (Method::POST, turn, "GET,HEAD")]
-    {
-        let answer = program.send(Request::builder().method(method.clone()).uri(path), Body::from("{}")).await;
-        assert_eq!(refused(&answer, 405, ProblemKind::Invalid).code, "method_not_allowed", "{method} {path}");
-        assert_eq!(answer.header("allow"), allowed, "{method} {path}");
-    }
-    for path in ["/ui/export/usage.csv?from=2026-01-01&from=2026-01-02&to=2026-01-31", &format!("{turn}?after=1&after=2")] {
-        let problem = refused(&program.get(path).await, 400, ProblemKind::Invalid);
-        assert_eq!((problem.code.as_str(), problem.field.as_deref()), ("malformed_query", Some("query")), "{path}");
-    }
-    for path in ["/ui/turns/%ff/events", "/ui/export/conversations/%ff/json"] {
-        refused(&program.get(path).await, 404, ProblemKind::NotFound);
-    }
 }
 
 #[tokio::test]

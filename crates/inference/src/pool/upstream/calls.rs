@@ -61,6 +61,11 @@ impl Signed {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some((key.cloned(), headers.clone()));
         Ok(headers)
     }
+
+    /// Keeps none any more: the key is withdrawn.
+    pub(super) fn forget(&self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 /// A header's value with a key in it, which no log shows.
@@ -117,6 +122,9 @@ mod tests {
         assert_eq!(with(Some(&one)).unwrap().as_deref(), Some("one"));
         let shown = format!("{signed:?}");
         assert!(shown.contains("Sensitive") && !shown.contains("one\""), "{shown}");
+        signed.forget();
+        assert_eq!(format!("{signed:?}"), format!("{:?}", Signed::default()), "nothing is left of it");
+        assert_eq!((with(Some(&one)).unwrap().as_deref(), made.get()), (Some("one"), 6));
         let wrong = with(Some(&Secret::new("line\nfeed")));
         assert!(matches!(&wrong, Err(BackendError::Failing(told)) if !told.contains("feed")), "{wrong:?}");
         assert_eq!(with(Some(&one)).unwrap().as_deref(), Some("one"), "a key that cannot be sent changes nothing");

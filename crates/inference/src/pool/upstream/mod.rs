@@ -157,7 +157,15 @@ impl UpstreamBackend {
         }
         let dialect = config.kind.dialect(config.length);
         let client = client.build().map_err(wrong)?;
-        Ok(Self { client, dialect, config, addresses: Addresses::default(), signed: Signed::default(), shown: Shown::default(), polled: Arc::default() })
+        Ok(Self {
+            client,
+            dialect,
+            config,
+            addresses: Addresses::default(),
+            signed: Signed::default(),
+            shown: Shown::default(),
+            polled: Arc::default(),
+        })
     }
 
     fn model(&self, id: &str) -> Option<&UpstreamModel> {
@@ -182,6 +190,7 @@ impl UpstreamBackend {
         let other = self.shown.set(credential);
         if other {
             self.polled.forget();
+            self.signed.forget();
         }
         other
     }
@@ -331,4 +340,38 @@ async fn decode<T: DeserializeOwned>(response: Response, most: usize, patience: 
         return Err(BackendError::Protocol(format!("an answer has {most} bytes or more")));
     }
     serde_json::from_slice(&body).map_err(|error| BackendError::Protocol(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Credential, LengthField, Secret, Upstream, UpstreamBackend, UpstreamKind};
+    use std::time::Duration;
+
+    #[test]
+    fn a_withdrawn_key_is_in_no_header_that_is_kept() {
+        let config = Upstream {
+            name: "vllm".into(),
+            kind: UpstreamKind::OpenAi,
+            base_url: "https://llm.example.org/v1".into(),
+            key: None,
+            ca_pem: None,
+            order: 0,
+            weight: 1,
+            slots: 1,
+            models: Vec::new(),
+            length: LengthField::default(),
+            believed: Duration::ZERO,
+            connect: Duration::from_secs(1),
+            first: Duration::from_secs(1),
+            idle: Duration::from_secs(1),
+        };
+        let upstream = UpstreamBackend::new(config).expect("a client");
+        let nothing = format!("{:?}", upstream.signed);
+        let key = Secret::new("sk-kept");
+        assert!(upstream.show(&Credential::Key(key.clone())));
+        upstream.signed(Some(&key)).expect("headers");
+        assert_ne!(format!("{:?}", upstream.signed), nothing);
+        assert!(upstream.show(&Credential::Unusable("its master key is away".into())));
+        assert_eq!(format!("{:?}", upstream.signed), nothing, "If you are here because this failed: a withdrawn key stays in memory.");
+    }
 }
