@@ -88,7 +88,17 @@ async fn an_account_owns_chats_once_a_key_of_it_may_chat() {
 #[tokio::test]
 async fn the_audit_trail_says_what_a_key_opens() {
     let house = House::build().await;
-    let account = house.identity.create_service_account("test", account(&house)).await.unwrap();
+    let new = identity::NewAccount {
+        tenant: house.tenant,
+        name: "Audited".into(),
+        purpose: "Tests".into(),
+        team: String::new(),
+        cost_center: String::new(),
+        owner: None,
+        models: None,
+        expires_at: None,
+    };
+    let account = house.identity.create_service_account("test", new).await.unwrap();
     let (models, networks) = (Some(vec!["small".to_owned()]), vec!["10.1.2.3/16".to_owned()]);
     let new = NewKey { scopes: vec![Scope::Usage, Scope::Inference], models, networks, ..NewKey::default() };
     let key = house.identity.create_key("test", house.tenant, account, new).await.unwrap();

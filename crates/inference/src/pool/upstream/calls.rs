@@ -80,8 +80,11 @@ pub(super) fn secret(text: &str) -> Result<HeaderValue, BackendError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Addresses, BackendError, HeaderMap, Secret, Signed, secret};
-    use std::cell::Cell;
+    use super::{
+        super::{Credential, LengthField, Upstream, UpstreamBackend, UpstreamKind},
+        Addresses, BackendError, HeaderMap, Secret, Signed, secret,
+    };
+    use std::{cell::Cell, time::Duration};
 
     #[test]
     fn an_address_is_the_base_and_the_path_whenever_it_is_asked() {
@@ -128,5 +131,33 @@ mod tests {
         let wrong = with(Some(&Secret::new("line\nfeed")));
         assert!(matches!(&wrong, Err(BackendError::Failing(told)) if !told.contains("feed")), "{wrong:?}");
         assert_eq!(with(Some(&one)).unwrap().as_deref(), Some("one"), "a key that cannot be sent changes nothing");
+    }
+
+    #[test]
+    fn a_withdrawn_key_is_in_no_header_that_is_kept() {
+        let config = Upstream {
+            name: "vllm".into(),
+            kind: UpstreamKind::OpenAi,
+            base_url: "https://llm.example.org/v1".into(),
+            key: None,
+            ca_pem: None,
+            order: 0,
+            weight: 1,
+            slots: 1,
+            models: Vec::new(),
+            length: LengthField::default(),
+            believed: Duration::ZERO,
+            connect: Duration::from_secs(1),
+            first: Duration::from_secs(1),
+            idle: Duration::from_secs(1),
+        };
+        let upstream = UpstreamBackend::new(config).expect("a client");
+        let nothing = format!("{:?}", upstream.signed);
+        let key = Secret::new("sk-kept");
+        assert!(upstream.show(&Credential::Key(key.clone())));
+        upstream.signed(Some(&key)).expect("headers");
+        assert_ne!(format!("{:?}", upstream.signed), nothing);
+        assert!(upstream.show(&Credential::Unusable("its master key is away".into())));
+        assert_eq!(format!("{:?}", upstream.signed), nothing, "If you are here because this failed: a withdrawn key stays in memory.");
     }
 }

@@ -341,37 +341,3 @@ async fn decode<T: DeserializeOwned>(response: Response, most: usize, patience: 
     }
     serde_json::from_slice(&body).map_err(|error| BackendError::Protocol(error.to_string()))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::{Credential, LengthField, Secret, Upstream, UpstreamBackend, UpstreamKind};
-    use std::time::Duration;
-
-    #[test]
-    fn a_withdrawn_key_is_in_no_header_that_is_kept() {
-        let config = Upstream {
-            name: "vllm".into(),
-            kind: UpstreamKind::OpenAi,
-            base_url: "https://llm.example.org/v1".into(),
-            key: None,
-            ca_pem: None,
-            order: 0,
-            weight: 1,
-            slots: 1,
-            models: Vec::new(),
-            length: LengthField::default(),
-            believed: Duration::ZERO,
-            connect: Duration::from_secs(1),
-            first: Duration::from_secs(1),
-            idle: Duration::from_secs(1),
-        };
-        let upstream = UpstreamBackend::new(config).expect("a client");
-        let nothing = format!("{:?}", upstream.signed);
-        let key = Secret::new("sk-kept");
-        assert!(upstream.show(&Credential::Key(key.clone())));
-        upstream.signed(Some(&key)).expect("headers");
-        assert_ne!(format!("{:?}", upstream.signed), nothing);
-        assert!(upstream.show(&Credential::Unusable("its master key is away".into())));
-        assert_eq!(format!("{:?}", upstream.signed), nothing, "If you are here because this failed: a withdrawn key stays in memory.");
-    }
-}
