@@ -8,6 +8,11 @@ use server_fn::{
 };
 use std::fmt;
 
+/// What `http_body_util::Limited` says where it cuts a body that did not announce its length.
+const BODY_CUT: &str = "length limit exceeded";
+/// The code of a request that is too large, whoever refuses it.
+const REQUEST_TOO_LARGE: &str = "request_too_large";
+
 /// What a server function returns when it did not do what it was asked.
 ///
 /// On the wire it is the JSON of [`Problem`]; the HTTP status is set by `edge::fail` from the
@@ -64,6 +69,9 @@ impl FromServerFnError for UiError {
         let problem = match error {
             ServerFnErrorErr::Request(_) => return Self::offline(),
             ServerFnErrorErr::Args(text) | ServerFnErrorErr::MissingArg(text) => malformed(&text),
+            ServerFnErrorErr::Deserialization(text) if cfg!(feature = "ssr") && text == BODY_CUT => {
+                Problem::new(ProblemKind::Invalid, REQUEST_TOO_LARGE, "The request is larger than what is allowed here.")
+            }
             // The server reads requests; what a browser cannot read is an answer.
             ServerFnErrorErr::Deserialization(text) if cfg!(feature = "ssr") => malformed(&text),
             // A proxy's error page, or a server of another version.
@@ -76,7 +84,7 @@ impl FromServerFnError for UiError {
         };
         #[cfg(feature = "ssr")]
         let problem = {
-            crate::edge::set_status(problem.kind.status());
+            crate::edge::set_status(if problem.code == REQUEST_TOO_LARGE { 413 } else { problem.kind.status() });
             Problem { request_id: Some(crate::edge::request_id().to_string()), ..problem }
         };
         Self(problem)

@@ -118,6 +118,12 @@ impl MasterKeys {
         &self.first.id
     }
 
+    /// Whether one of them has this id.
+    #[must_use]
+    pub fn has(&self, id: &str) -> bool {
+        self.all().any(|key| key.id == id)
+    }
+
     /// Seals a secret under a name.
     ///
     /// # Errors

@@ -118,6 +118,26 @@ impl Identity {
         Ok(())
     }
 
+    /// Removes an account for good, with its keys, chats, responses, files and batches. What is being made for it ends. Its uses
+    /// stay in the ledger; limits and budgets of its own stay until they are removed. The id that it had.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Conflict`] with code `batches_open` if not all of its batches have ended; else as for any
+    /// statement.
+    pub async fn delete_service_account(&self, by: &str, tenant: TenantId, name: &str) -> Result<ServiceAccountId> {
+        let tx = self.db().begin_system(by, Reason::Administration).await?;
+        let account = tx.service_accounts().by_name(tenant, name).await?;
+        let made = tx.service_accounts().delete(tenant, account.id).await?;
+        let event = AuditEvent::new(by, "service_account.deleted").target(account.id).detail("name", account.name);
+        tx.audit(&event, Some(tenant)).await?;
+        for id in made {
+            tx.notify(id).await?;
+        }
+        tx.commit().await?;
+        self.inner.keys.doubt();
+        Ok(account.id)
+    }
+
     /// Makes a key for an account. The first one with [`Scope::Chat`] lets the account own chats.
     ///
     /// # Errors
@@ -143,7 +163,7 @@ impl Identity {
         };
         let tx = self.db().begin_system(by, Reason::Administration).await?;
         tx.api_keys().create(tenant, &row).await?;
-        tx.audit(&AuditEvent::new(by, "key.created").target(id).detail("account", account.to_string()), Some(tenant)).await?;
+        tx.audit(&rights(AuditEvent::new(by, "key.created").target(id), &row), Some(tenant)).await?;
         tx.commit().await?;
         self.inner.keys.doubt();
         Ok(MadeKey { id, key })
@@ -213,11 +233,19 @@ impl Identity {
             created_at: now,
         };
         tx.api_keys().create(tenant, &new).await?;
-        tx.audit(&AuditEvent::new(by, "key.rotated").target(key).detail("successor", id.to_string()), Some(tenant)).await?;
+        let event = AuditEvent::new(by, "key.rotated").target(key).detail("successor", id.to_string());
+        tx.audit(&rights(event, &new), Some(tenant)).await?;
         tx.commit().await?;
         self.inner.keys.doubt();
         Ok(MadeKey { id, key: secret })
     }
+}
+
+/// What a new key opens, and whose it is, for the audit trail: keys may be gone when somebody asks.
+fn rights(event: AuditEvent, key: &NewApiKey) -> AuditEvent {
+    let scopes: Vec<&str> = key.scopes.iter().map(|scope| scope.name()).collect();
+    let event = event.detail("account", key.account.to_string()).detail("scopes", scopes);
+    event.detail("models", key.models.clone()).detail("networks", key.networks.clone())
 }
 
 /// Addresses become networks of one.

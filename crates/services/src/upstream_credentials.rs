@@ -74,21 +74,25 @@ impl UpstreamCredentials {
     }
 
     /// Keeps a key of an upstream, in the place of the one that it has. It is in force everywhere within two seconds. The first
-    /// one of all makes a master key, unless there is one. Whether any node knows the upstream is not asked.
+    /// one of all makes a master key, unless there is one. Whether any node knows the upstream is not asked. The id of the master
+    /// key that seals it.
     ///
     /// # Errors
     /// [`Error::Invalid`] on `key` if it is empty or cannot be sent, on `upstream` if that is empty; [`Error::Conflict`] if the
-    /// master key is missing; [`Error::Internal`] if it cannot be read or kept.
-    pub async fn set(&self, by: &str, upstream: &str, key: &Secret) -> Result<()> {
+    /// master key is missing (`master_key_missing`) or is another one than that of the other upstreams (`upstream_key_unopened`);
+    /// [`Error::Internal`] if it cannot be read or kept.
+    pub async fn set(&self, by: &str, upstream: &str, key: &Secret) -> Result<String> {
         check(upstream, key)?;
         let tx = self.begin(by).await?;
         let there = tx.upstream_credentials().locked().await?;
         let keys = self.keys_to_seal_with(&there)?;
+        refuse_foreign(&keys, &there, upstream)?;
         let sealed = keys.seal(&label(upstream), key)?;
         tx.upstream_credentials().set(upstream, sealed.bytes, &sealed.key_id, by).await?;
-        let event = AuditEvent::new(by, "upstream_key.set").target(upstream).detail("master_key", sealed.key_id);
+        let event = AuditEvent::new(by, "upstream_key.set").target(upstream).detail("master_key", sealed.key_id.clone());
         tx.audit(&event, None).await?;
-        tx.commit().await
+        tx.commit().await?;
+        Ok(sealed.key_id)
     }
 
     /// All keys that are kept, still sealed.
@@ -286,6 +290,23 @@ fn named(keys: &MasterKeys, row: &UpstreamCredential) -> Result<(String, Secret)
         Ok(key) => Ok((upstream, key)),
         Err(why) => Err(Error::conflict("upstream_key_unopened", format!("The key of {upstream} cannot be opened: {why}."))),
     }
+}
+
+/// The node of whoever commands may have another file than those that serve: they could not open what it seals. The key that is
+/// replaced does not count.
+fn refuse_foreign(keys: &MasterKeys, there: &[UpstreamCredential], upstream: &str) -> Result<()> {
+    let foreign: Vec<&str> =
+        there.iter().filter(|row| row.upstream != upstream && !keys.has(&row.key_id)).map(|row| row.upstream.as_str()).collect();
+    if foreign.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "The master key {} of this node does not open what is kept for {}: bring the right master key file here, or remove it with \
+         remove-upstream-key.",
+        keys.id(),
+        foreign.join(", ")
+    );
+    Err(Error::conflict("upstream_key_unopened", message))
 }
 
 fn check(upstream: &str, key: &Secret) -> Result<()> {

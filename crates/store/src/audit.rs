@@ -24,10 +24,15 @@ impl AuditEvent {
         Self { actor: actor.into(), action, target: String::new(), detail: Map::new(), request: None }
     }
 
-    /// The same for an authenticated caller, with its request id.
+    /// The same for an authenticated caller, with its request id. The actor of a program is its account; which of the account's
+    /// keys it was is the detail `key`.
     #[must_use]
     pub fn by(actor: &Actor, action: &'static str) -> Self {
-        Self::new(caller_name(actor), action).request(actor.request())
+        let event = Self::new(caller_name(actor), action).request(actor.request());
+        match actor.as_program() {
+            Some(program) => event.detail("key", program.key.to_string()),
+            None => event,
+        }
     }
 
     /// The id of what was acted on.

@@ -7,7 +7,7 @@
 use crate::{
     db::Db,
     error::{map, map_sqlx},
-    tx::TenantTx,
+    tx::{SystemTx, TenantTx},
 };
 use domain::Result;
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
@@ -54,6 +54,17 @@ impl Db {
 
 impl TenantTx {
     /// Tells all replicas that a turn or a response has news, when this transaction is committed.
+    ///
+    /// # Errors
+    /// As for any statement.
+    pub async fn notify(&self, id: impl Into<Uuid>) -> Result<()> {
+        self.conn().execute_raw(notification(id.into())).await.map_err(map)?;
+        Ok(())
+    }
+}
+
+impl SystemTx {
+    /// As [`TenantTx::notify`].
     ///
     /// # Errors
     /// As for any statement.

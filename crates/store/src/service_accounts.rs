@@ -9,7 +9,7 @@ use contract::{
     ids::{ServiceAccountId, TenantId, UserId},
 };
 use domain::{Error, Result};
-use sea_orm::FromQueryResult;
+use sea_orm::{FromQueryResult, Value};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -114,6 +114,36 @@ impl<'a> SystemServiceAccounts<'a> {
             _ => Ok(()),
         }
     }
+
+    /// Removes an account with its keys, chats, responses, files and batches; its uses stay in the ledger. Which of its turns and
+    /// responses were still being made: whoever makes them is to be told.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Conflict`] with code `batches_open` if not all of its batches have ended; else as for any
+    /// statement.
+    pub async fn delete(&self, tenant: TenantId, account: ServiceAccountId) -> Result<Vec<Uuid>> {
+        let whose = || -> [Value; 2] { [tenant.0.into(), account.0.into()] };
+        // Until the end nobody adds a batch: that would have to look at this row.
+        let locked = sql("SELECT id FROM service_account WHERE tenant_id = $1 AND id = $2 FOR UPDATE", whose());
+        one::<IdRow>(self.tx.conn(), locked).await?.ok_or(Error::not_found("service account"))?;
+        let open = sql("SELECT id FROM batch WHERE tenant_id = $1 AND account_id = $2 AND ended_at IS NULL", whose());
+        let open = all::<IdRow>(self.tx.conn(), open).await?.len();
+        if open > 0 {
+            let message = format!("{open} of its batches have not ended. Close the account: they end then. Delete it afterwards.");
+            return Err(Error::conflict("batches_open", message));
+        }
+        let made = sql(
+            "SELECT id FROM turn WHERE tenant_id = $1 AND user_id = $2 AND status = 'running'
+             UNION ALL SELECT id FROM response WHERE tenant_id = $1 AND account_id = $2 AND ended_at IS NULL",
+            whose(),
+        );
+        let made: Vec<IdRow> = all(self.tx.conn(), made).await?;
+        // Not by the foreign key: a trigger counts their bytes, with the rights of whoever deletes them.
+        run(self.tx.conn(), sql("DELETE FROM file WHERE tenant_id = $1 AND account_id = $2", whose())).await?;
+        let deleted = run(self.tx.conn(), sql("DELETE FROM service_account WHERE tenant_id = $1 AND id = $2", whose())).await?;
+        self.tx.changed(deleted);
+        Ok(made.into_iter().map(|row| row.id).collect())
+    }
 }
 
 fn select(rest: &str) -> String {
@@ -121,6 +151,11 @@ fn select(rest: &str) -> String {
         "SELECT id, name, purpose, team, cost_center, owner_id, models, expires_at, disabled_at, created_at
          FROM service_account WHERE tenant_id = $1 {rest}"
     )
+}
+
+#[derive(FromQueryResult)]
+struct IdRow {
+    id: Uuid,
 }
 
 #[derive(FromQueryResult)]

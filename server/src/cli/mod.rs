@@ -248,6 +248,17 @@ pub enum AdminCommand {
         #[arg(long)]
         undo: bool,
     },
+    /// Delete a service account for good, with its keys, chats, responses, files and batches. What it used stays in the ledger.
+    DeleteServiceAccount {
+        #[arg(long)]
+        tenant: String,
+        /// The service account's name.
+        #[arg(long)]
+        account: String,
+        /// It is meant: nothing brings it back.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Make a key for a service account; it is printed once.
     CreateKey {
         #[arg(long)]

@@ -1,10 +1,17 @@
 //! Downloads: a chat, everything, the usage table.
 
-use super::{problem::Failure, request_id, state::AppState};
+use super::{
+    problem::{self, Failure},
+    request_id,
+    state::AppState,
+};
 use app::edge::accepted_language;
 use axum::{
     Extension,
-    extract::{Path, Query, State},
+    extract::{
+        Path, Query, State,
+        rejection::{PathRejection, QueryRejection},
+    },
     http::{Extensions, HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -17,12 +24,13 @@ use serde::Deserialize;
 pub async fn conversation(
     State(state): State<AppState>,
     Extension(actor): Extension<Option<Actor>>,
-    Path((id, format)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
     headers: HeaderMap,
     extensions: Extensions,
 ) -> Response {
     let file = async {
         let actor = actor.ok_or_else(Error::unauthenticated)?;
+        let Path((id, format)) = path.map_err(|_| Error::not_found("conversation"))?;
         let id: ConversationId = id.parse().map_err(|_| Error::not_found("conversation"))?;
         let transfer = &state.services.transfer;
         let file = match format.as_str() {
@@ -62,11 +70,12 @@ pub struct Days {
 pub async fn usage(
     State(state): State<AppState>,
     Extension(actor): Extension<Option<Actor>>,
-    Query(days): Query<Days>,
+    days: Result<Query<Days>, QueryRejection>,
     extensions: Extensions,
 ) -> Response {
     let file = async {
         let actor = actor.ok_or_else(Error::unauthenticated)?;
+        let days = problem::query(days)?;
         let name = format!("usage-{}-{}.csv", days.from, days.to);
         let text = state.services.usage.csv(&actor, UsageRange { from: days.from, to: days.to }).await?;
         Ok(Download { name, mime: "text/csv; charset=utf-8".into(), bytes: text.into() })

@@ -34,8 +34,14 @@ pub fn secure(headers: &mut HeaderMap) {
 }
 
 /// Tells below `/ui/` which version of names, bodies and results this is, whatever the answer.
-pub async fn version(request: Request, next: Next) -> Response {
+///
+/// What a client would rather have is not asked there: leptos takes whoever accepts HTML for a form, and sends them elsewhere
+/// instead of answering. Forms never come so far.
+pub async fn version(mut request: Request, next: Next) -> Response {
     let function = is_function(request.uri().path());
+    if function {
+        request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+    }
     let mut response = next.run(request).await;
     if function {
         response.headers_mut().insert("x-kontor-version", HeaderValue::from_static(FUNCTIONS_VERSION));

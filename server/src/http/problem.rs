@@ -3,6 +3,7 @@
 //! Server functions have their own in `app::edge`; both show the same [`Problem`].
 
 use axum::{
+    extract::{Query, rejection::QueryRejection},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -49,6 +50,15 @@ pub fn render(status: StatusCode, problem: &Problem) -> Response {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
+}
+
+/// What is asked for behind the `?`, where axum would refuse in its own words and with plain text.
+///
+/// # Errors
+/// [`domain::Error::Invalid`] on `query`.
+pub fn query<T>(query: Result<Query<T>, QueryRejection>) -> domain::Result<T> {
+    let unread = |_| domain::Error::invalid("query", "malformed_query", "The query could not be read: name each part once.");
+    query.map(|Query(query)| query).map_err(unread)
 }
 
 /// A refusal that no service made: by middleware.

@@ -13,10 +13,12 @@ use super::{
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    http::Extensions,
+    http::{Extensions, StatusCode},
     middleware::{from_fn, from_fn_with_state},
+    response::Response,
     routing::{MethodRouter, any, get},
 };
+use contract::problem::ProblemKind;
 use gateway::Gateway;
 use tower_http::compression::CompressionLayer;
 
@@ -51,6 +53,7 @@ pub fn router(site: &Site, state: &AppState) -> std::io::Result<Router> {
     let behind_session = mount(personal)
         .merge(pages::routes(site, state))
         .route("/ui/{*unknown}", any(no_such_function))
+        .method_not_allowed_fallback(wrong_method)
         .layer(from_fn(require_sign_in))
         .layer(from_fn(limits::bound))
         // Ours is by route; axum's own would cut every body at 2 MB.
@@ -72,4 +75,10 @@ pub fn router(site: &Site, state: &AppState) -> std::io::Result<Router> {
 /// An address under `/ui` that is not there: a program can do nothing with a page that says so.
 async fn no_such_function(extensions: Extensions) -> problem::Failure {
     problem::Failure::new(domain::Error::not_found("function"), request_id::of(&extensions))
+}
+
+/// An address that is there, for another method: `Allow` says for which.
+async fn wrong_method(extensions: Extensions) -> Response {
+    let (kind, message) = (ProblemKind::Invalid, "This address does not take this method; the header Allow has the one that it takes.");
+    problem::refuse(StatusCode::METHOD_NOT_ALLOWED, kind, "method_not_allowed", message, request_id::of(&extensions))
 }

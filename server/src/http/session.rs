@@ -44,10 +44,13 @@ pub async fn authenticate(State(identity): State<Identity>, mut request: Request
 }
 
 /// The key of a call to what the interface itself calls; pages are for people. A token that some proxy adds to what browsers
-/// send is no key of ours: there the cookie counts.
+/// send is no key of ours: there the cookie counts, or nothing yet for who is about to sign in. A browser is known by its marks,
+/// which [`super::csrf`] looks at, or by our cookie.
 fn key(request: &Request) -> Option<&str> {
-    let key = gateway::key(request.headers()).filter(|_| is_function(request.uri().path()))?;
-    (key.starts_with(KEY_PREFIX) || cookie(request.headers()).is_none()).then_some(key)
+    let headers = request.headers();
+    let key = gateway::key(headers).filter(|_| is_function(request.uri().path()))?;
+    let browser = headers.contains_key("sec-fetch-site") || headers.contains_key(header::ORIGIN) || cookie(headers).is_some();
+    (key.starts_with(KEY_PREFIX) || !browser).then_some(key)
 }
 
 /// Pages are for people who signed in; others go to the sign-in page and come back afterwards. Who is signed in
@@ -66,18 +69,18 @@ pub async fn require_sign_in(request: Request, next: Next) -> Response {
     Redirect::to(&sign_in_address(wanted)).into_response()
 }
 
-/// Takes the visitor's address from the last entry of `X-Forwarded-For`, the one our own proxy wrote.
+/// Takes the visitor's address from the last entry of `X-Forwarded-For`, the one our own proxy wrote. What stands before it is
+/// the visitor's, and may be anything.
 pub fn believe_proxy(request: &mut Request) {
-    let forwarded = request.headers().get_all("x-forwarded-for").iter().next_back().and_then(|value| value.to_str().ok());
-    if let Some(entry) = forwarded.and_then(|list| list.rsplit(',').next()).map(str::trim) {
-        // Some proxies add the port.
-        let address = entry.parse::<IpAddr>().or_else(|_| entry.parse::<SocketAddr>().map(|address| address.ip()));
-        match address {
-            Ok(address) => request.extensions_mut().insert(ConnectInfo(SocketAddr::new(address, 0))),
-            // The proxy's own address would pass for the visitor's.
-            Err(_) => request.extensions_mut().remove::<ConnectInfo<SocketAddr>>(),
-        };
-    }
+    let Some(list) = request.headers().get_all("x-forwarded-for").iter().next_back() else { return };
+    let entry = list.as_bytes().rsplit(|byte| *byte == b',').next().and_then(|entry| str::from_utf8(entry).ok()).map(str::trim);
+    // Some proxies add the port.
+    let address = |entry: &str| entry.parse::<IpAddr>().or_else(|_| entry.parse::<SocketAddr>().map(|address| address.ip())).ok();
+    match entry.and_then(address) {
+        Some(address) => request.extensions_mut().insert(ConnectInfo(SocketAddr::new(address, 0))),
+        // The proxy's own address would pass for the visitor's.
+        None => request.extensions_mut().remove::<ConnectInfo<SocketAddr>>(),
+    };
 }
 
 fn sign_in_address(wanted: &str) -> String {

@@ -1,9 +1,16 @@
 //! `GET /ui/turns/{id}/events`: a turn's events, from the beginning or from where the browser was.
 
-use super::{problem::Failure, request_id, state::AppState};
+use super::{
+    problem::{self, Failure},
+    request_id,
+    state::AppState,
+};
 use axum::{
     Extension,
-    extract::{Path, Query, State},
+    extract::{
+        Path, Query, State,
+        rejection::{PathRejection, QueryRejection},
+    },
     http::{Extensions, HeaderMap, HeaderName, HeaderValue, header},
     response::{
         IntoResponse, Response, Sse,
@@ -29,17 +36,18 @@ pub struct Position {
 pub async fn turn_events(
     State(state): State<AppState>,
     Extension(actor): Extension<Option<Actor>>,
-    Path(turn): Path<String>,
-    Query(position): Query<Position>,
+    turn: Result<Path<String>, PathRejection>,
+    position: Result<Query<Position>, QueryRejection>,
     headers: HeaderMap,
     extensions: Extensions,
 ) -> Response {
     let request = request_id::of(&extensions);
-    let after = last_event_id(&headers).or_else(|| position.after.and_then(|after| after.parse().ok())).unwrap_or(0);
     let opened = async {
         let actor = actor.ok_or_else(domain::Error::unauthenticated)?;
         // Not an id at all: as unknown as somebody else's.
-        let turn: TurnId = turn.parse().map_err(|_| domain::Error::not_found("turn"))?;
+        let turn: TurnId = turn.ok().and_then(|Path(turn)| turn.parse().ok()).ok_or_else(|| domain::Error::not_found("turn"))?;
+        let position = problem::query(position)?;
+        let after = last_event_id(&headers).or_else(|| position.after.and_then(|after| after.parse().ok())).unwrap_or(0);
         state.services.turns.events(&actor, turn, after).await
     };
     let events = match opened.await {

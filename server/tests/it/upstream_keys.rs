@@ -97,6 +97,7 @@ async fn a_key_from_standard_input_reaches_a_running_server_and_survives_another
     house.is_away("upstream: refused with HTTP status 401", 30).await;
     let said = house.admin(&["set-upstream-key", "upstream"], &format!("{KEY}\n")).await;
     assert!(said.contains("upstream") && !said.contains("Warning"), "{said}");
+    assert!(said.contains("master key") && said.contains("master.key"), "where it is needed again: {said}");
     house.is_ready("the key is in force", SOON).await;
     let first = std::fs::read_to_string(house.master_key()).expect("made");
 
@@ -145,6 +146,8 @@ async fn without_its_master_key_an_upstream_is_away_and_says_so() {
     assert!(!checked.well && checked.said.contains("WRONG keys of upstreams: upstream cannot be opened"), "{}", checked.said);
     let refused = house.kontor(&["admin", "rotate-master-key"], "").await;
     assert!(!refused.well && refused.complained.contains("cannot be opened"), "{}", refused.complained);
+    let refused = house.kontor(&["admin", "set-upstream-key", "another"], KEY).await;
+    assert!(!refused.well && refused.complained.contains("kept for upstream: bring the right"), "{}", refused.complained);
 
     std::fs::write(house.master_key(), right).expect("put back");
     house.is_ready("its master key is there again", SOON).await;

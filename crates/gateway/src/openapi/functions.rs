@@ -38,7 +38,10 @@ pub const PEOPLE_ONLY: &[&str] = &[
 pub const CHATS: &str = "Server functions: chats";
 pub const USAGE: &str = "Server functions: usage";
 pub const ABOUT_CHATS: &str = "Chats that are kept, as in the interface: with branches, attachments, titles and a search. They belong to the \
-                               service account, whichever of its keys asks. Each function takes an object with its arguments' names.";
+                               service account, whichever of its keys asks. Each function takes an object with its arguments' names. \
+                               A method that an address does not take is refused with 405 and `method_not_allowed`, a body \
+                               that is too large with 413 and `request_too_large`, one that is no JSON with 415 and `not_json`: \
+                               a problem like all others.";
 
 /// Method, path as the document writes it, the scope that the key needs, and what it says.
 type Function = (HttpMethod, &'static str, Scope, fn(Described) -> Described);
@@ -102,7 +105,9 @@ pub const OPERATIONS: &[Function] = &[
             .fails(&[404, 409])
     }),
     (HttpMethod::Post, "/ui/start_temporary_turn", Scope::Chat, |it| {
-        it.named("start_temporary_turn", "Ask in a temporary chat", "Nothing of it is stored, so what came before comes along.")
+        let text = "Nothing of it is stored, so what came before comes along. It lives on the node that runs it: follow and stop it \
+                    there. All keys of an account share the account's places for such turns.";
+        it.named("start_temporary_turn", "Ask in a temporary chat", text)
             .takes::<args::AskTemporarily>(json!({ "turn": { "messages": [{ "role": "user", "content": "Say hello." }] } }))
             .answers::<TurnId>("The turn, to be followed at `/ui/turns/{id}/events`.")
             .fails(&[404])

@@ -84,3 +84,35 @@ async fn an_account_owns_chats_once_a_key_of_it_may_chat() {
     let payer = domain::Payer::of(&chatting);
     assert_eq!((payer.program.map(|(account, _)| account), payer.user), (Some(account), None), "the account pays");
 }
+
+#[tokio::test]
+async fn the_audit_trail_says_what_a_key_opens() {
+    let house = House::build().await;
+    let new = identity::NewAccount {
+        tenant: house.tenant,
+        name: "Audited".into(),
+        purpose: "Tests".into(),
+        team: String::new(),
+        cost_center: String::new(),
+        owner: None,
+        models: None,
+        expires_at: None,
+    };
+    let account = house.identity.create_service_account("test", new).await.unwrap();
+    let (models, networks) = (Some(vec!["small".to_owned()]), vec!["10.1.2.3/16".to_owned()]);
+    let new = NewKey { scopes: vec![Scope::Usage, Scope::Inference], models, networks, ..NewKey::default() };
+    let key = house.identity.create_key("test", house.tenant, account, new).await.unwrap();
+    let successor = house.identity.rotate_key("test", key.id, 0).await.unwrap();
+    let open = NewKey { scopes: vec![Scope::Chat], ..NewKey::default() };
+    house.identity.create_key("test", house.tenant, account, open).await.unwrap();
+    let narrow =
+        format!(r#"{{"account": "{account}", "scopes": ["inference", "usage"], "models": ["small"], "networks": ["10.1.0.0/16"]}}"#);
+    let wide = format!(r#"{{"account": "{account}", "scopes": ["chat"], "models": null, "networks": []}}"#);
+    let said = async |action: &str, detail: &str| {
+        let rows = format!("SELECT count(*) AS value FROM audit_event WHERE action = '{action}' AND detail @> '{detail}'::jsonb");
+        house.test.count_as_owner(&rows).await
+    };
+    assert_eq!((said("key.created", &narrow).await, said("key.created", &wide).await), (1, 1));
+    assert_eq!(said("key.rotated", &narrow).await, 1);
+    assert_eq!(said("key.rotated", &format!(r#"{{"successor": "{}"}}"#, successor.id)).await, 1);
+}

@@ -12,7 +12,7 @@ use contract::{
 };
 use domain::{Action, Actor, Error, Result};
 use std::sync::Arc;
-use store::{TenantTx, conversations::StoredConversation};
+use store::{TenantTx, audit::AuditEvent, conversations::StoredConversation};
 
 /// Longest comment of a rating, in bytes.
 const COMMENT_MAX_BYTES: usize = 4 * 1024;
@@ -140,7 +140,8 @@ impl Chats {
         Ok(stored.conversation)
     }
 
-    /// Hides a conversation and stops its running turn. It can be restored until it is purged, 30 days later.
+    /// Hides a conversation and stops its running turn. It can be restored until it is purged, 30 days later. Of programs it is in
+    /// the audit trail: several people may hold their keys.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -150,6 +151,9 @@ impl Chats {
         let tx = self.shared.db.begin(actor).await?;
         let stored = tx.conversations().lock(user, id).await?.ok_or(Error::not_found("conversation"))?;
         tx.conversations().delete(user, id, self.shared.now()).await?;
+        if actor.as_program().is_some() {
+            tx.audit().add(&AuditEvent::by(actor, "conversation.deleted").target(id)).await?;
+        }
         tx.commit().await?;
         match stored.running {
             Some(turn) => self.turns.stop(actor, turn).await,

@@ -15,7 +15,7 @@ use contract::{
 use document::Document;
 use domain::{Action, Actor, Error, Result};
 use std::{collections::HashMap, sync::Arc};
-use store::TenantTx;
+use store::{TenantTx, audit::AuditEvent};
 
 /// Largest JSON document that can be imported, in bytes.
 const IMPORT_MAX_BYTES: usize = 64 * 1024 * 1024;
@@ -100,7 +100,8 @@ impl Transfer {
         Ok(File { name: "kontor-export.zip".into(), mime: "application/zip", bytes: archive.finish()? })
     }
 
-    /// Brings in one exported chat, or a JSON list of several. Everything gets new ids; nothing is overwritten.
+    /// Brings in one exported chat, or a JSON list of several. Everything gets new ids; nothing is overwritten. Of programs it is in
+    /// the audit trail.
     ///
     /// # Errors
     /// [`Error::Invalid`] for `json`: `too_long`, `bad_json`, `unknown_schema`, `bad_tree`, `too_many_messages`, or the
@@ -116,6 +117,10 @@ impl Transfer {
         for plan in plans {
             imported.messages += import::store(&tx, user, &plan).await?;
             imported.conversations += 1;
+        }
+        if actor.as_program().is_some() {
+            let event = AuditEvent::by(actor, "conversations.imported");
+            tx.audit().add(&event.detail("conversations", imported.conversations).detail("messages", imported.messages)).await?;
         }
         tx.commit().await?;
         Ok(imported)

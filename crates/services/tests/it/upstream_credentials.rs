@@ -168,6 +168,31 @@ async fn what_cannot_be_opened_takes_the_upstream_out_of_service_until_it_can() 
 }
 
 #[tokio::test]
+async fn nothing_is_sealed_with_a_master_key_that_opens_nothing_else() {
+    let db = TestDb::new().await;
+    let keeper = Arc::new(Memory::default());
+    let node = Node::start(&db, &keeper).await;
+    node.set("sk-kept").await;
+    let right = keeper.keys().expect("made with the first key");
+    let wrong = MasterKeys::random();
+    keeper.put(Some(&wrong));
+    let refused = node.credentials.set("test", "other", &Secret::new("sk-other")).await.expect_err("another master key");
+    assert!(matches!(refused, Error::Conflict { code: "upstream_key_unopened", .. }), "{refused:?}");
+    let said = refused.problem().message;
+    assert!(said.contains("vllm") && said.contains(wrong.id()) && said.contains("remove-upstream-key"), "{said}");
+    assert_eq!(
+        node.credentials.list("test").await.expect("listed").len(),
+        1,
+        "If you are here because this failed: no node has a file that opens all keys."
+    );
+    // The only one that there is may be set anew.
+    assert_eq!(node.credentials.set("test", "vllm", &Secret::new("sk-kept")).await.expect("kept"), wrong.id());
+    keeper.put(Some(&right));
+    node.credentials.remove("test", "vllm").await.expect("removed");
+    assert_eq!(node.credentials.set("test", "other", &Secret::new("sk-other")).await.expect("kept"), right.id());
+}
+
+#[tokio::test]
 async fn a_row_that_was_moved_or_changed_is_not_used() {
     let db = TestDb::new().await;
     let node = Node::start(&db, &Arc::default()).await;

@@ -41,6 +41,16 @@ pub async fn execute(identity: &Identity, command: AdminCommand) -> Result<Outpu
             identity.disable_service_account(BY, tenant, account.id, !undo).await?;
             Ok(Output::new(format!("{} {name}.", done(undo)), json!({ "id": account.id, "disabled": !undo })))
         }
+        AdminCommand::DeleteServiceAccount { tenant, account, yes } => {
+            let tenant = identity.tenant_by_slug(BY, &tenant).await?;
+            if !yes {
+                let account = identity.service_account(BY, tenant, &account).await?;
+                let what = "its keys, chats, responses, files and batches";
+                return Err(format!("This deletes {} with {what} for good. Say it again with --yes.", account.name).into());
+            }
+            let id = identity.delete_service_account(BY, tenant, &account).await?;
+            Ok(Output::new(format!("Deleted {account}."), json!({ "id": id, "name": account })))
+        }
         AdminCommand::CreateKey { tenant, account, name, scopes, models, networks, days } => {
             let tenant = identity.tenant_by_slug(BY, &tenant).await?;
             let account = identity.service_account(BY, tenant, &account).await?;
@@ -114,4 +124,39 @@ fn some(models: Vec<String>) -> Option<Vec<String>> {
 
 fn end_of(days: u32) -> Millis {
     SystemClock.now().saturating_add(i64::from(days) * DAY_MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::execute;
+    use crate::cli::AdminCommand;
+    use domain::SystemClock;
+    use identity::{Identity, IdentityConfig, NewAccount};
+    use std::sync::Arc;
+    use testkit::TestDb;
+
+    #[tokio::test]
+    async fn an_account_is_deleted_only_if_it_is_meant() {
+        let test = TestDb::new().await;
+        let identity = Identity::new(test.db.clone(), Arc::new(SystemClock), IdentityConfig::default());
+        let tenant = identity.create_tenant("test", "acme", "Acme").await.expect("a tenant");
+        let account = NewAccount {
+            tenant,
+            name: "Reports".into(),
+            purpose: "Weekly reports".into(),
+            team: String::new(),
+            cost_center: String::new(),
+            owner: None,
+            models: None,
+            expires_at: None,
+        };
+        identity.create_service_account("test", account).await.expect("an account");
+        let delete = |yes| execute(&identity, AdminCommand::DeleteServiceAccount { tenant: "acme".into(), account: "Reports".into(), yes });
+        let refused = delete(false).await.err().map(|error| error.to_string());
+        assert!(refused.as_ref().is_some_and(|text| text.contains("Reports") && text.contains("--yes")), "{refused:?}");
+        assert_eq!(identity.service_accounts("test", tenant).await.expect("accounts").len(), 1, "nothing is gone");
+        let deleted = delete(true).await.map(|output| output.render(false)).map_err(|error| error.to_string());
+        assert_eq!(deleted, Ok("Deleted Reports.".to_owned()));
+        assert!(identity.service_accounts("test", tenant).await.expect("accounts").is_empty());
+    }
 }

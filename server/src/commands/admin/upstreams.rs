@@ -21,9 +21,13 @@ pub async fn execute(config: &Config, product: &Product, command: UpstreamsComma
     let credentials = &product.upstream_credentials;
     match command {
         UpstreamsCommand::SetUpstreamKey { name } => {
-            credentials.set(BY, &name, &password::from_stdin().await?).await?;
-            let text = format!("The key of {name} is kept. It is in force within two seconds.{}", warning(config, &name));
-            Ok(Output::new(text, json!({ "upstream": name, "configured": is_configured(config, &name) })))
+            let id = credentials.set(BY, &name, &password::from_stdin().await?).await?;
+            let (file, warning) = (MasterKeyFile::of(config), warning(config, &name));
+            let file = file.path().display();
+            let text = format!(
+                "The key of {name} is kept, sealed with the master key {id} of {file}. It is in force within two seconds.{warning}"
+            );
+            Ok(Output::new(text, json!({ "upstream": name, "master_key": id, "configured": is_configured(config, &name) })))
         }
         UpstreamsCommand::ListUpstreamKeys => list(config, &credentials.list(BY).await?),
         UpstreamsCommand::RemoveUpstreamKey { name } => {

@@ -23,39 +23,39 @@ use testkit::{
     quotas::{budget, limit, price},
 };
 
-const EVERY_SCOPE: [Scope; 3] = Scope::ALL;
+pub(super) const EVERY_SCOPE: [Scope; 3] = Scope::ALL;
 
 /// Somebody with a key.
-struct Program<'a> {
+pub(super) struct Program<'a> {
     app: &'a TestApp,
-    key: String,
+    pub(super) key: String,
 }
 
 impl<'a> Program<'a> {
     /// With a new key of the account.
-    async fn of(app: &'a TestApp, tenant: TenantId, account: ServiceAccountId, scopes: &[Scope]) -> Self {
+    pub(super) async fn of(app: &'a TestApp, tenant: TenantId, account: ServiceAccountId, scopes: &[Scope]) -> Self {
         let new = NewKey { scopes: scopes.to_vec(), ..NewKey::default() };
         let made = app.state.identity.create_key("test", tenant, account, new).await.expect("a key");
         Self { app, key: made.key.reveal().to_owned() }
     }
 
     /// Calls a server function.
-    async fn call(&self, function: &str, arguments: &Value) -> Answer {
+    pub(super) async fn call(&self, function: &str, arguments: &Value) -> Answer {
         self.send(Request::post(format!("/ui/{function}")), Body::from(arguments.to_string())).await
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(super) async fn get(&self, path: &str) -> Answer {
         self.send(Request::get(path), Body::empty()).await
     }
 
-    async fn send(&self, request: axum::http::request::Builder, body: Body) -> Answer {
+    pub(super) async fn send(&self, request: axum::http::request::Builder, body: Body) -> Answer {
         let request =
             request.header(header::AUTHORIZATION, format!("Bearer {}", self.key)).header(header::CONTENT_TYPE, "application/json");
         self.app.send(None, request.body(body).expect("a request")).await
     }
 
     /// Asks in a new chat and follows the answer to its end: the turn as it was begun, and its events.
-    async fn ask(&self, question: &str) -> (Value, Vec<(i32, Value)>) {
+    pub(super) async fn ask(&self, question: &str) -> (Value, Vec<(i32, Value)>) {
         let started = self.call("start_turn", &json!({ "turn": { "content": question } })).await;
         assert_eq!(started.status, StatusCode::OK, "{}", started.text());
         let started: Value = started.json();
@@ -65,7 +65,7 @@ impl<'a> Program<'a> {
     }
 }
 
-async fn account(app: &TestApp, tenant: TenantId, name: &str) -> ServiceAccountId {
+pub(super) async fn account(app: &TestApp, tenant: TenantId, name: &str) -> ServiceAccountId {
     let new = NewAccount {
         tenant,
         name: name.into(),
@@ -79,12 +79,12 @@ async fn account(app: &TestApp, tenant: TenantId, name: &str) -> ServiceAccountI
     app.state.identity.create_service_account("test", new).await.expect("an account")
 }
 
-fn text(value: &Value) -> &str {
+pub(super) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
 }
 
 /// How it was refused.
-fn refused(answer: &Answer, status: u16, kind: ProblemKind) -> Problem {
+pub(super) fn refused(answer: &Answer, status: u16, kind: ProblemKind) -> Problem {
     assert_eq!(answer.status.as_u16(), status, "{}", answer.text());
     assert!(["application/json", "application/problem+json"].contains(&answer.header("content-type")), "{:?}", answer.headers);
     assert_eq!(answer.header("x-kontor-version"), gateway::FUNCTIONS_VERSION, "a refusal has it, too");

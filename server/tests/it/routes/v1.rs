@@ -4,7 +4,7 @@ use crate::app::{Answer, TestApp};
 use axum::{
     body::Body,
     extract::ConnectInfo,
-    http::{Method, Request, StatusCode, header},
+    http::{HeaderValue, Method, Request, StatusCode, header},
 };
 use contract::{
     ids::{ServiceAccountId, TenantId},
@@ -299,16 +299,27 @@ async fn a_network_is_the_proxys_word_where_that_is_believed() {
         let house = House::of(TestApp::with(|state| state.trust_proxy = trust_proxy).await).await;
         let office = NewKey { networks: vec!["192.0.2.0/24".into()], ..NewKey::default() };
         let office = make(&house.app, house.tenant, house.account, office).await;
-        for (forwarded, inside) in
-            [("192.0.2.7", true), ("198.51.100.1, 192.0.2.7:4711", true), ("192.0.2.7, 198.51.100.1", false), ("192.0.2.7, unknown", false)]
-        {
-            let request = Request::get("/v1/models")
-                .header(header::AUTHORIZATION, format!("Bearer {}", office.key.reveal()))
-                .header("x-forwarded-for", forwarded)
-                .body(Body::empty())
-                .expect("a request");
-            let status = house.app.send(None, request).await.status.as_u16();
-            assert_eq!(status, if inside && trust_proxy { 200 } else { 403 }, "{forwarded}, believed: {trust_proxy}");
+        let cases: [(&[u8], bool); 6] = [
+            (b"192.0.2.7", true),
+            (b"198.51.100.1, 192.0.2.7:4711", true),
+            (b"\xff, 192.0.2.7", true),
+            (b"192.0.2.7, 198.51.100.1", false),
+            (b"192.0.2.7, unknown", false),
+            (b"192.0.2.7, \xff", false),
+        ];
+        for (forwarded, inside) in cases {
+            for peer in ["203.0.113.9", "192.0.2.9"] {
+                let mut request = Request::get("/v1/models")
+                    .header(header::AUTHORIZATION, format!("Bearer {}", office.key.reveal()))
+                    .header("x-forwarded-for", HeaderValue::from_bytes(forwarded).expect("a header"))
+                    .body(Body::empty())
+                    .expect("a request");
+                request.extensions_mut().insert(ConnectInfo(SocketAddr::new(peer.parse().expect("an address"), 4711)));
+                let allowed = if trust_proxy { inside } else { peer == "192.0.2.9" };
+                let status = house.app.send(None, request).await.status.as_u16();
+                let forwarded = forwarded.escape_ascii();
+                assert_eq!(status, if allowed { 200 } else { 403 }, "{forwarded} by {peer}, believed: {trust_proxy}");
+            }
         }
     }
 }

@@ -61,6 +61,11 @@ impl Signed {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some((key.cloned(), headers.clone()));
         Ok(headers)
     }
+
+    /// Keeps none any more: the key is withdrawn.
+    pub(super) fn forget(&self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 /// A header's value with a key in it, which no log shows.
@@ -75,8 +80,11 @@ pub(super) fn secret(text: &str) -> Result<HeaderValue, BackendError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Addresses, BackendError, HeaderMap, Secret, Signed, secret};
-    use std::cell::Cell;
+    use super::{
+        super::{Credential, LengthField, Upstream, UpstreamBackend, UpstreamKind},
+        Addresses, BackendError, HeaderMap, Secret, Signed, secret,
+    };
+    use std::{cell::Cell, time::Duration};
 
     #[test]
     fn an_address_is_the_base_and_the_path_whenever_it_is_asked() {
@@ -117,8 +125,39 @@ mod tests {
         assert_eq!(with(Some(&one)).unwrap().as_deref(), Some("one"));
         let shown = format!("{signed:?}");
         assert!(shown.contains("Sensitive") && !shown.contains("one\""), "{shown}");
+        signed.forget();
+        assert_eq!(format!("{signed:?}"), format!("{:?}", Signed::default()), "nothing is left of it");
+        assert_eq!((with(Some(&one)).unwrap().as_deref(), made.get()), (Some("one"), 6));
         let wrong = with(Some(&Secret::new("line\nfeed")));
         assert!(matches!(&wrong, Err(BackendError::Failing(told)) if !told.contains("feed")), "{wrong:?}");
         assert_eq!(with(Some(&one)).unwrap().as_deref(), Some("one"), "a key that cannot be sent changes nothing");
+    }
+
+    #[test]
+    fn a_withdrawn_key_is_in_no_header_that_is_kept() {
+        let config = Upstream {
+            name: "vllm".into(),
+            kind: UpstreamKind::OpenAi,
+            base_url: "https://llm.example.org/v1".into(),
+            key: None,
+            ca_pem: None,
+            order: 0,
+            weight: 1,
+            slots: 1,
+            models: Vec::new(),
+            length: LengthField::default(),
+            believed: Duration::ZERO,
+            connect: Duration::from_secs(1),
+            first: Duration::from_secs(1),
+            idle: Duration::from_secs(1),
+        };
+        let upstream = UpstreamBackend::new(config).expect("a client");
+        let nothing = format!("{:?}", upstream.signed);
+        let key = Secret::new("sk-kept");
+        assert!(upstream.show(&Credential::Key(key.clone())));
+        upstream.signed(Some(&key)).expect("headers");
+        assert_ne!(format!("{:?}", upstream.signed), nothing);
+        assert!(upstream.show(&Credential::Unusable("its master key is away".into())));
+        assert_eq!(format!("{:?}", upstream.signed), nothing, "If you are here because this failed: a withdrawn key stays in memory.");
     }
 }

@@ -190,6 +190,7 @@ impl UpstreamBackend {
         let other = self.shown.set(credential);
         if other {
             self.polled.forget();
+            self.signed.forget();
         }
         other
     }
