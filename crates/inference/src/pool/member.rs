@@ -159,7 +159,7 @@ impl Member {
         let _: Option<()> = self.left.run_until_cancelled(polling).await;
     }
 
-    async fn poll_once(&self, timing: &PoolTiming) {
+    pub(super) async fn poll_once(&self, timing: &PoolTiming) {
         let (backend, generation) = {
             let seat = self.seat();
             let Some(backend) = seat.backend.clone() else { return };
