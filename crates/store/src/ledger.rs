@@ -39,6 +39,15 @@ pub enum WriteError {
     Failed(Error),
 }
 
+/// What was written.
+#[derive(Debug, Default)]
+pub struct Wrote {
+    /// Of each event that was to be settled what became of it; without those that [`Wrote::failed`] is about.
+    pub told: HashMap<UsageId, Settling>,
+    /// All is open that was to be opened, but the events that are not told of are not settled: why.
+    pub failed: Option<WriteError>,
+}
+
 impl From<WriteError> for Error {
     fn from(error: WriteError) -> Self {
         match error {
@@ -177,11 +186,12 @@ impl Db {
     /// [`Db::write_entries`] of events and their ends.
     ///
     /// # Errors
-    /// As for any statement.
+    /// As for any statement; then events may be open that were to be opened.
     pub async fn write_ledger(&self, open: &[&NewUsage], settle: &[&Settlement]) -> Result<HashMap<UsageId, Settling>> {
         let opened = open.iter().map(|new| Entry::open(new));
         let entries = opened.chain(settle.iter().map(|with| Entry::settle(with))).collect::<Result<Vec<Entry>>>()?;
-        Ok(self.write_entries(&entries.iter().collect::<Vec<_>>()).await?)
+        let wrote = self.write_entries(&entries.iter().collect::<Vec<_>>()).await?;
+        wrote.failed.map_or(Ok(wrote.told), |error| Err(error.into()))
     }
 
     /// Opens events, all of them or none; then settles events, all of them or none, but for those that are held by somebody
@@ -189,10 +199,10 @@ impl Db {
     /// so a call that failed, or whose end was not heard, can be repeated. Tells of each that was to be settled.
     ///
     /// # Errors
-    /// See [`WriteError`].
-    pub async fn write_entries(&self, entries: &[&Entry]) -> Result<HashMap<UsageId, Settling>, WriteError> {
+    /// See [`WriteError`]. Nothing was opened, and nothing settled.
+    pub async fn write_entries(&self, entries: &[&Entry]) -> Result<Wrote, WriteError> {
         let (new, mut left) = paired(entries);
-        let mut told = HashMap::new();
+        let (mut told, mut failed) = (HashMap::new(), None);
         if !new.is_empty() {
             let inserted: HashSet<Uuid> = self.open_events(&new).await?.into_iter().map(|row| row.id).collect();
             for (row, end) in new.iter().filter_map(|new| Some((new.row, new.end?))) {
@@ -206,11 +216,17 @@ impl Db {
         let opened_at = || left.iter().map(|end| end.opened_at);
         if let Some((first, last)) = opened_at().min().zip(opened_at().max()) {
             let opened: HashSet<Uuid> = new.iter().map(|new| new.row.id).collect();
-            for row in self.settle_events(&left, first, last).await? {
-                told.entry(UsageId(row.id)).or_insert_with(|| row.settling(opened.contains(&row.id)));
+            match self.settle_events(&left, first, last).await {
+                Ok(rows) => {
+                    for row in rows {
+                        told.entry(UsageId(row.id)).or_insert_with(|| row.settling(opened.contains(&row.id)));
+                    }
+                }
+                Err(error) if new.is_empty() => return Err(error),
+                Err(error) => failed = Some(error),
             }
         }
-        Ok(told)
+        Ok(Wrote { told, failed })
     }
 
     async fn open_events(&self, new: &[New<'_>]) -> Result<Vec<Inserted>, WriteError> {

@@ -143,9 +143,8 @@ impl Driver {
         let mut produced = |completion_tokens| {
             self.ticket.report(Usage { completion_tokens, ..self.ticket.reported() });
             progress.first_output.get_or_insert_with(Instant::now);
-            progress.committed = true;
         };
-        match event {
+        let output = match event {
             Event::Queued { place, wait_ms } => Some(Output::Queued { place, wait_ms }),
             Event::Started { prompt_tokens, cached_tokens } => {
                 self.ticket.report(Usage { prompt_tokens, cached_tokens, completion_tokens: 0 });
@@ -172,7 +171,10 @@ impl Driver {
             Event::Ended { choice, finish } => Some(Output::Ended { choice, finish }),
             // The caller has seen to them.
             Event::Done { .. } | Event::Failed { .. } => None,
-        }
+        };
+        // Counters alone leave nothing that another member would say twice.
+        progress.committed |= matches!(output, Some(Output::Text { .. } | Output::Reasoning { .. } | Output::ToolCall { .. }));
+        output
     }
 
     /// Tells what was held back, now that no more comes. `whole`: the model came to its end.

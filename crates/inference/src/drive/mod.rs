@@ -124,6 +124,8 @@ impl Driver {
             watch,
         };
         let end = self.until_end(&mut progress).await;
+        // From when an end was asked for, nothing is told: the answer may lack what came after that.
+        let whole = !self.stopping.is_cancelled();
         let Self { ticket, outputs, recording, route, blocked, observed, .. } = self;
         let end = blocked.into_inner().map_or(end, |rule| End::Failed(Error::GuardrailBlocked { rule }));
         let (outcome, finish_reason, error) = match end {
@@ -156,7 +158,7 @@ impl Driver {
         };
         tracing::debug!(usage = %ticket.id(), ?figures, "completion ended");
         let ended = Ended { outcome, stats, error };
-        if let Some(recording) = recording.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(recording) = recording.into_inner().unwrap_or_else(PoisonError::into_inner).filter(|_| whole) {
             recording.end(&ended);
         }
         let settled = ticket.settle(figures);

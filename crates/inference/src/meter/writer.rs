@@ -23,14 +23,14 @@ use std::{
 };
 use store::{
     Db,
-    ledger::{Entry, Settling, WriteError},
+    ledger::{Entry, Settling, WriteError, Wrote},
 };
 use tokio::{
     sync::{
         Mutex as Turn, Notify,
         oneshot::{self, error::TryRecvError},
     },
-    time::{Instant, sleep, timeout},
+    time::{Instant, timeout},
 };
 use tokio_util::task::TaskTracker;
 
@@ -63,8 +63,10 @@ struct Inner {
     metrics: Metrics,
     /// A task is about to write what is in the journal.
     flushing: AtomicBool,
-    /// That task is not to wait for more.
+    /// That task is not to wait, neither for more nor for the database.
     hurry: Notify,
+    /// [`ENOUGH`] entries wait, and it was told to hurry because of them.
+    crowded: AtomicBool,
     /// The database did not take the last entries.
     failing: AtomicBool,
 }
@@ -91,6 +93,7 @@ impl Writer {
             metrics,
             flushing: AtomicBool::new(false),
             hurry: Notify::new(),
+            crowded: AtomicBool::new(false),
             failing: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
@@ -122,7 +125,7 @@ impl Writer {
             }
         }
         // By one of them alone: those that follow come with it or are not enough.
-        let enough = waiting.len() == ENOUGH;
+        let enough = waiting.len() >= ENOUGH && !self.inner.crowded.swap(true, Ordering::Relaxed);
         drop(waiting);
         self.flush();
         if enough {
@@ -214,12 +217,9 @@ impl Writer {
     async fn flush_all(&self) {
         let mut pause = PAUSE;
         loop {
-            if self.is_failing() {
-                sleep(pause).await;
-            } else {
-                // Whether the time has come or enough entries, they are written.
-                let _ = timeout(GATHER, self.inner.hurry.notified()).await;
-            }
+            let patience = if self.is_failing() { pause } else { GATHER };
+            // Whether the time has come or enough entries, they are written.
+            let _ = timeout(patience, self.inner.hurry.notified()).await;
             {
                 let _turn = self.inner.turn.lock().await;
                 let batches = self.waiting().len().div_ceil(MOST);
@@ -230,6 +230,7 @@ impl Writer {
                     }
                 }
             }
+            self.thin_out();
             if self.is_failing() && self.inner.tracker.is_closed() {
                 tracing::warn!("the process ends before the database takes its journal; the next one writes it");
                 return;
@@ -245,6 +246,14 @@ impl Writer {
         }
     }
 
+    /// Where fewer than [`ENOUGH`] entries wait, the next one that makes them enough tells to hurry again.
+    fn thin_out(&self) {
+        let waiting = self.waiting();
+        if waiting.len() < ENOUGH {
+            self.inner.crowded.store(false, Ordering::Relaxed);
+        }
+    }
+
     /// Writes as much as one statement takes. Whoever calls it has the turn.
     async fn write_some(&self) {
         let batch: Vec<Waiting> = {
@@ -254,45 +263,63 @@ impl Writer {
             self.inner.metrics.wait_for_ledger(waiting.len());
             batch
         };
-        match self.write_batch(&batch).await {
-            Ok(settled) => self.tell_all(batch, &settled),
-            // One of them is at fault, and the others must not suffer for it. It may be right the next time, too: a person who
-            // was just being deleted is gone by then, and not named.
-            Err(WriteError::Rejected(_)) => self.write_each(batch).await,
-            Err(WriteError::Failed(error)) => self.fail(batch, &error),
+        // The first part is on top.
+        let mut parts = vec![batch];
+        while let Some(part) = parts.pop() {
+            if let Err(error) = self.write_part(part, &mut parts).await {
+                self.fail(parts.into_iter().rev().flatten().collect(), &error);
+                return;
+            }
         }
     }
 
-    /// One after the other, until the database does not take any more.
-    async fn write_each(&self, batch: Vec<Waiting>) {
-        let mut left = batch.into_iter();
-        while let Some(waiting) = left.next() {
-            let one = std::slice::from_ref(&waiting);
-            let mut written = self.write_batch(one).await;
-            if matches!(written, Err(WriteError::Rejected(_))) {
-                written = self.write_batch(one).await;
+    /// What of it has to be tried again goes back on top of the parts, in halves while an entry among others is at fault: they
+    /// must not suffer for it, and few statements find it.
+    ///
+    /// # Errors
+    /// The database does not take anything now.
+    async fn write_part(&self, mut part: Vec<Waiting>, parts: &mut Vec<Vec<Waiting>>) -> Result<()> {
+        let mut written = self.write_batch(&part).await;
+        // It may be right the next time: a person who was just being deleted is gone by then, and not named.
+        if part.len() == 1 && matches!(written, Err(WriteError::Rejected(_))) {
+            written = self.write_batch(&part).await;
+        }
+        match written {
+            Ok(Wrote { told, failed: None }) => {
+                self.inner.failing.store(false, Ordering::Relaxed);
+                self.tell_all(part, &told);
             }
-            match written {
-                Ok(settled) => self.tell_all(vec![waiting], &settled),
-                Err(WriteError::Rejected(error)) => self.reject(waiting, &error),
-                Err(WriteError::Failed(error)) => {
-                    self.fail(std::iter::once(waiting).chain(left).collect(), &error);
-                    return;
+            Ok(Wrote { told, failed: Some(error) }) => {
+                // What was to be opened is open, whatever became of the others.
+                let (written, left) = part.into_iter().partition(|one| one.entry.opens() || told.contains_key(&one.entry.id()));
+                self.tell_all(written, &told);
+                parts.push(left);
+                if let WriteError::Failed(error) = error {
+                    return Err(error);
                 }
             }
+            Err(WriteError::Rejected(error)) if part.len() <= 1 => part.into_iter().for_each(|one| self.reject(one, &error)),
+            Err(WriteError::Rejected(_)) => {
+                let second = part.split_off(part.len() / 2);
+                parts.extend([second, part]);
+            }
+            Err(WriteError::Failed(error)) => {
+                parts.push(part);
+                return Err(error);
+            }
         }
+        Ok(())
     }
 
-    async fn write_batch(&self, batch: &[Waiting]) -> Result<HashMap<UsageId, Settling>, WriteError> {
+    async fn write_batch(&self, batch: &[Waiting]) -> Result<Wrote, WriteError> {
         let entries: Vec<&Entry> = batch.iter().map(|waiting| &waiting.entry).collect();
         let began = Instant::now();
         let written = self.inner.db.write_entries(&entries).await;
-        self.inner.metrics.wrote(began.elapsed(), written.is_ok());
+        self.inner.metrics.wrote(began.elapsed(), matches!(written, Ok(Wrote { failed: None, .. })));
         written
     }
 
     fn tell_all(&self, batch: Vec<Waiting>, settled: &HashMap<UsageId, Settling>) {
-        self.inner.failing.store(false, Ordering::Relaxed);
         let mut busy = Vec::new();
         for Waiting { entry, whose } in batch {
             let settling = if entry.opens() { Settling::Done } else { *settled.get(&entry.id()).unwrap_or(&Settling::Missing) };

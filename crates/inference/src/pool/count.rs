@@ -7,12 +7,12 @@ use worker_protocol::{Counted, FailCode, Generate};
 
 impl Pool {
     /// Any member that has the model tells the same. Like with a completion, another one is asked if one is full, has no word
-    /// for it, cannot or is lost.
+    /// for it, cannot or is lost. What it says to that tells nothing about completions: a server may have no call for it.
     pub(crate) async fn count(&self, prompt: &Generate) -> Result<Counted, Error> {
         self.count_request();
         let (mut avoid, mut refused, mut retries) = (Vec::new(), None, 0);
         loop {
-            let mut lease = match self.lease(&prompt.model, &Beginnings::default(), &avoid).await {
+            let lease = match self.lease(&prompt.model, &Beginnings::default(), &avoid).await {
                 Ok(lease) => lease,
                 // What one of them said says more.
                 Err(error) => return refused.ok_or(error),
@@ -32,7 +32,6 @@ impl Pool {
                 }
                 Err(error) => error,
             };
-            lease.judge(false);
             tracing::warn!(worker = lease.member.name, %error, "a prompt could not be counted");
             match error {
                 // A worker that died comes back, and is not asked before.

@@ -66,3 +66,62 @@ impl Pool {
         self.inner.upstreams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{
+        backend::{Backend, BackendError, EventStream},
+        choice::Terms,
+        member::Member,
+    };
+    use crate::{PoolTiming, meter::Ticket, work::Work};
+    use async_trait::async_trait;
+    use std::sync::{Arc, OnceLock};
+    use tokio::sync::watch;
+    use tokio_util::sync::CancellationToken;
+    use worker_protocol::{Counted, Generate, LoadedModel, PROTOCOL, State, Status, Totals};
+
+    /// It is ready; but while it says so, its member gets a key that cannot be used.
+    #[derive(Debug, Default)]
+    struct Replaced(OnceLock<Arc<Member>>);
+
+    #[async_trait]
+    impl Backend for Replaced {
+        async fn status(&self) -> Result<Status, BackendError> {
+            if let Some(member) = self.0.get() {
+                member.recredentialed(Some("no key"));
+            }
+            let models = vec![LoadedModel { id: "m".into(), context_length: 4096, slots: 4, ..LoadedModel::default() }];
+            Ok(Status {
+                protocol: PROTOCOL,
+                state: State::Ready,
+                models,
+                busy: 0,
+                queued: 0,
+                totals: Totals::default(),
+                devices: Vec::new(),
+            })
+        }
+
+        async fn start(&self, _: &Ticket, _: &Work) -> Result<EventStream, BackendError> {
+            Err(BackendError::Refused(405))
+        }
+
+        async fn count(&self, _: &Generate) -> Result<Counted, BackendError> {
+            Err(BackendError::Refused(405))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_poll_with_the_old_key_says_nothing_about_the_new_one() {
+        let (backend, timing) = (Arc::new(Replaced::default()), PoolTiming::default());
+        let (terms, left) = (Terms::worker(Vec::new()), CancellationToken::new());
+        let member = Arc::new(Member::new(0, "vllm".into(), terms, left, watch::Sender::new(0)));
+        member.attach(backend.clone());
+        member.poll_once(&timing).await;
+        assert!(member.is_ready() && member.version("m").is_some(), "{}", member.describe());
+        backend.0.set(member.clone()).expect("once");
+        member.poll_once(&timing).await;
+        assert_eq!((member.describe().as_str(), member.version("m")), ("vllm: no key", None));
+    }
+}

@@ -55,6 +55,8 @@ struct Seat {
     backend: Option<Arc<dyn Backend>>,
     health: Health,
     breaker: Breaker,
+    /// Counts backends and credentials: what was begun with another one says nothing about that of now.
+    generation: u64,
 }
 
 impl Member {
@@ -93,7 +95,7 @@ impl Member {
         self.update(|seat| {
             self.tally().anew();
             seat.backend = Some(backend);
-            seat.breaker = Breaker::default();
+            seat.anew();
             seat.health.set(Phase::Starting, "starting");
         });
         self.poll.notify_one();
@@ -111,7 +113,7 @@ impl Member {
     /// have caused count no more.
     pub(super) fn recredentialed(&self, unusable: Option<&str>) {
         self.update(|seat| {
-            seat.breaker = Breaker::default();
+            seat.anew();
             match unusable {
                 Some(why) => seat.health.set(Phase::Down, why),
                 None if seat.health.phase() == Phase::Down => seat.health.set(Phase::Starting, "has another key"),
@@ -157,8 +159,12 @@ impl Member {
         let _: Option<()> = self.left.run_until_cancelled(polling).await;
     }
 
-    async fn poll_once(&self, timing: &PoolTiming) {
-        let Some(backend) = self.seat().backend.clone() else { return };
+    pub(super) async fn poll_once(&self, timing: &PoolTiming) {
+        let (backend, generation) = {
+            let seat = self.seat();
+            let Some(backend) = seat.backend.clone() else { return };
+            (backend, seat.generation)
+        };
         let rest = self.tally().rest();
         let answer = match tokio::time::timeout(timing.answer, backend.status()).await {
             Ok(answer) => answer,
@@ -168,8 +174,9 @@ impl Member {
             self.compare(&backend, rest, status);
         }
         self.update(|seat| {
-            // The supervisor may have put another one into the seat meanwhile.
-            if seat.holds(&backend) {
+            // The supervisor may have put another one into the seat meanwhile, or it may have another credential, with which it is
+            // asked next.
+            if seat.holds(&backend) && seat.generation == generation {
                 seat.health.observe(answer);
             }
         });
@@ -315,6 +322,12 @@ fn described(model: &LoadedModel) -> String {
 }
 
 impl Seat {
+    /// Nothing that was begun so far tells anything about who sits here from now on.
+    fn anew(&mut self) {
+        self.breaker = Breaker::default();
+        self.generation += 1;
+    }
+
     fn holds(&self, backend: &Arc<dyn Backend>) -> bool {
         self.backend.as_ref().is_some_and(|held| Arc::ptr_eq(held, backend))
     }
@@ -328,15 +341,24 @@ pub(super) struct Lease {
     pub(super) heard: Heard,
     /// Of the member's process.
     life: u64,
+    /// The seat's when it began; `None` if another backend was in there already.
+    generation: Option<u64>,
     judged: bool,
 }
 
 impl Lease {
     pub(super) fn new(member: Arc<Member>, backend: Arc<dyn Backend>) -> Self {
         member.in_flight.fetch_add(1, Ordering::Relaxed);
-        member.seat().breaker.begin();
+        let generation = {
+            let mut seat = member.seat();
+            let held = seat.holds(&backend);
+            if held {
+                seat.breaker.begin();
+            }
+            held.then_some(seat.generation)
+        };
         let life = member.begin(&backend);
-        Self { member, backend, heard: Heard::default(), life, judged: false }
+        Self { member, backend, heard: Heard::default(), life, generation, judged: false }
     }
 
     /// What this completion says about the backend, for its circuit breaker.
@@ -349,11 +371,14 @@ impl Lease {
         if !self.member.terms.breaks {
             return;
         }
+        self.tell(|breaker| if well { breaker.succeeded() } else { breaker.failed(Instant::now()) });
+    }
+
+    /// Tells the circuit breaker, unless that is of another backend or credential by now.
+    fn tell(&self, what: impl FnOnce(&mut Breaker)) {
         let mut seat = self.member.seat();
-        if well {
-            seat.breaker.succeeded();
-        } else {
-            seat.breaker.failed(Instant::now());
+        if self.generation == Some(seat.generation) {
+            what(&mut seat.breaker);
         }
     }
 
@@ -366,7 +391,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if !self.judged {
-            self.member.seat().breaker.told_nothing();
+            self.tell(Breaker::told_nothing);
         }
         self.member.tally().end(self.life, &self.heard);
         self.member.in_flight.fetch_sub(1, Ordering::Relaxed);

@@ -15,6 +15,7 @@ use reqwest::{Client, RequestBuilder, Response, redirect::Policy};
 use serde::de::DeserializeOwned;
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 use telemetry::Trace;
+use tokio::task::coop::consume_budget;
 use worker_protocol::{Cancel, Counted, Event, Generate, Status, tls::Identity};
 
 /// For a connection to be made. Workers are near.
@@ -124,6 +125,8 @@ fn events(
             if failed {
                 return None;
             }
+            // However much is there already: others have their turn in between.
+            consume_budget().await;
             match chunks.next().await? {
                 Ok(chunk) => failed = decode(&mut lines, &chunk, &mut ready),
                 Err(error) => return Some((Err(error), (chunks, lines, ready, true))),

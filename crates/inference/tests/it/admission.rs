@@ -1,6 +1,6 @@
 //! The stages before the pool, many at once, and the sweeper.
 
-use crate::setup::{read, request, setup};
+use crate::setup::{Setup, eventually, first_text, read, request, setup};
 use contract::{
     account::Role,
     ids::{NodeId, UsageId},
@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 use store::usage::NewUsage;
 use testkit::{
     fake_worker::{FAKE_MODEL, Script, fake_model, quick_pool},
-    ledger::ledger,
+    ledger::{execute_as_owner, hold_ledger, ledger},
 };
 use uuid::Uuid;
 
@@ -86,6 +86,59 @@ async fn one_use_that_cannot_be_written_fails_alone() {
     let admitted = join_all((0..30).map(admit)).await;
     assert_eq!(admitted.iter().filter(|ok| **ok).count(), 27, "If you are here because this failed: one refused use takes others with it.");
     assert!((0..30).all(|n| admitted[n] == (n % 10 != 3)), "{admitted:?}");
+}
+
+/// Until a statement waits for whoever holds the ledger; others then wait for that one.
+async fn held_up(s: &Setup) {
+    let waits = "SELECT count(*) AS value FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    eventually("a statement waits", || async { s.db.count_as_owner(waits).await > 0 }).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+}
+
+#[tokio::test]
+async fn one_use_that_cannot_be_written_does_not_have_each_of_the_others_written_alone() {
+    let s = setup().await;
+    let gone = crate::setup::asker_of(&s.db, "gone").await;
+    execute_as_owner(&s.db, &format!("DELETE FROM tenant WHERE id = '{}'", gone.tenant())).await;
+    // None ends before all are counted.
+    s.worker.otherwise(Script::answer("one two").hangs_after(1));
+    let held = hold_ledger(&s.db).await;
+    let admit = |n: usize| s.inference.admit(if n == 77 { &gone } else { &s.actor }, request());
+    let (admitted, ()) = tokio::join!(join_all((0..200).map(admit)), async {
+        held_up(&s).await;
+        held.let_go().await;
+    });
+    assert!((0..200).all(|n| admitted[n].is_ok() == (n != 77)));
+    let statements = s.db.count_as_owner("SELECT count(DISTINCT xmin::text) AS value FROM usage_event").await;
+    assert!(statements < 60, "200 uses, of which one is at fault, in {statements} statements");
+}
+
+#[tokio::test]
+async fn a_use_that_is_open_in_the_ledger_is_admitted_though_another_one_cannot_be_settled() {
+    let s = setup().await;
+    s.worker.otherwise(Script::answer("one two").hangs_after(1));
+    let mut running = s.ask().await;
+    first_text(&mut running).await;
+    execute_as_owner(&s.db, "REVOKE UPDATE ON usage_event FROM kontor_system").await;
+    let held = hold_ledger(&s.db).await;
+    let (first, second) = tokio::join!(s.inference.admit(&s.actor, request()), async {
+        held_up(&s).await;
+        // Its end and the beginning of another one wait for the same turn.
+        running.cancel();
+        let (second, ()) = tokio::join!(s.inference.admit(&s.actor, request()), async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            held.let_go().await;
+        });
+        second
+    });
+    assert!(
+        first.is_ok() && second.is_ok(),
+        "If you are here because this failed: a use is refused that stands open in the ledger. {first:?} {second:?}"
+    );
+    drop((first, second));
+    let grant = "GRANT UPDATE ON usage_event TO kontor_system";
+    execute_as_owner(&s.db, grant).await;
+    eventually("all are settled", || async { ledger(&s.db).await.iter().filter(|row| row.state == "settled").count() == 3 }).await;
 }
 
 #[tokio::test]

@@ -1,12 +1,23 @@
 //! Answers that are told again: exactly what was asked, to whom it was told, and at no cost.
 
 use crate::setup::{Setup, asker_of, eventually, read, request, setup};
+use async_trait::async_trait;
 use contract::model::Sampling;
 use domain::{Actor, Error, Quota, quota::Level};
-use futures::future::join_all;
-use inference::{CacheUse, Cached, Catalogue, ChatMessage, ChatRole, Ended, Inference, ModelConfig, Options, Outcome, Output, Request};
+use futures::{StreamExt, future::join_all, stream};
+use inference::{
+    CacheUse, Cached, Catalogue, ChatMessage, ChatRole, Ended, Generation, Inference, ModelConfig, Options, Outcome, Output, Request, Work,
+    meter::Ticket,
+    pool::{Backend, BackendError, EventStream},
+};
 use serde_json::json;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use testkit::{
     FakeWorker, TestClock,
     fake_worker::{FAKE_MODEL, Script, fake_model, quick_pool},
@@ -15,7 +26,8 @@ use testkit::{
     quotas::{budget, limit, price},
     response_caches::keep_answers,
 };
-use worker_protocol::FailCode;
+use tokio::sync::Notify;
+use worker_protocol::{Counted, Event, FailCode, Finish, Generate, Status, Timings, Usage};
 
 const HOUR: u32 = 3600;
 const IBAN: &str = "DE89 3704 0044 0532 0130 00";
@@ -184,6 +196,71 @@ async fn what_is_not_whole_is_not_kept() {
     s.worker.script(Script::answer("one two").ends_by_length());
     assert_eq!(s.told(asks("x", CacheUse::Use)).await.cached, Cached::Miss);
     assert_eq!((s.told(asks("x", CacheUse::Use)).await.text.as_str(), s.worker.requests().len()), ("one two", 4));
+}
+
+/// Answers all at once as soon as there is somebody who listens, who leaves as the answer begins.
+#[derive(Debug)]
+struct Left {
+    worker: Arc<dyn Backend>,
+    asked: AtomicUsize,
+    listener: Arc<Mutex<Option<Generation>>>,
+    listens: Arc<Notify>,
+}
+
+#[async_trait]
+impl Backend for Left {
+    async fn status(&self) -> Result<Status, BackendError> {
+        self.worker.status().await
+    }
+
+    async fn start(&self, _: &Ticket, _: &Work) -> Result<EventStream, BackendError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let (listener, listens) = (self.listener.clone(), self.listens.clone());
+        let first = stream::once(async move {
+            listens.notified().await;
+            drop(listener.lock().expect("the listener").take());
+            Event::Started { prompt_tokens: 3, cached_tokens: 0 }
+        });
+        let usage = Usage { prompt_tokens: 3, cached_tokens: 0, completion_tokens: 2 };
+        let rest = [
+            Event::Text { choice: 0, text: "one two".into(), completion_tokens: 2, logprobs: Vec::new() },
+            Event::Done { finish: Finish::Stop, usage, timings: Timings::default() },
+        ];
+        Ok(first.chain(stream::iter(rest)).map(Ok).boxed())
+    }
+
+    /// So it is heard to its end, whoever leaves.
+    fn counts_to_the_end(&self) -> bool {
+        true
+    }
+
+    async fn count(&self, prompt: &Generate) -> Result<Counted, BackendError> {
+        self.worker.count(prompt).await
+    }
+}
+
+#[tokio::test]
+async fn what_a_guardrail_did_not_see_to_its_end_is_not_kept() {
+    let s = setup().await;
+    keep_answers(&s.db, s.actor.tenant(), HOUR).await;
+    let rule = json!([{ "name": "contacts", "check": { "kind": "pii", "entities": ["email"] }, "on": ["output"], "action": "mask" }]);
+    guardrails(&s.db, s.actor.tenant(), rule).await;
+    let (listener, listens) = (Arc::default(), Arc::new(Notify::new()));
+    let left = Arc::new(Left { worker: s.worker.backend(), asked: AtomicUsize::new(0), listener, listens });
+    let pool = quick_pool();
+    pool.add("left", left.clone());
+    let catalogue = Catalogue::new(vec![fake_model()]).expect("valid");
+    let inference = Inference::new(s.db.db.clone(), catalogue, pool, Arc::new(domain::SystemClock));
+    known(&inference).await;
+    let generation = inference.admit(&s.actor, asks("x", CacheUse::Use)).await.expect("admitted");
+    *left.listener.lock().expect("the listener") = Some(generation);
+    left.listens.notify_one();
+    s.settled().await;
+    // The next one stays.
+    left.listens.notify_one();
+    let told = told(&inference, &s.actor, asks("x", CacheUse::Use)).await;
+    assert_eq!((told.text.as_str(), told.cached), ("one two", Cached::Miss), "a part of an answer is told as all of it");
+    assert_eq!(left.asked.load(Ordering::Relaxed), 2);
 }
 
 #[tokio::test]

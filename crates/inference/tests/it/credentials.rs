@@ -2,6 +2,7 @@
 
 use crate::setup::{asker, eventually, read, request};
 use domain::{SystemClock, secret::Secret};
+use futures::future::join_all;
 use inference::{Catalogue, Credential, Ended, Inference, Outcome, Pool, Upstream};
 use std::{sync::Arc, time::Duration};
 use testkit::{
@@ -92,6 +93,23 @@ async fn one_that_refused_the_old_key_is_there_again_with_the_new_one() {
     world.show(&key("sk-kept"));
     assert_eq!(world.ask().await.outcome, Outcome::Ok, "If you are here because this failed: a new key is in force only after a minute.");
     eventually("it is polled anew", || async { upstream.polled_with().len() > polls }).await;
+}
+
+#[tokio::test]
+async fn failures_that_began_with_the_old_key_do_not_count_against_the_new_one() {
+    let upstream = FakeUpstream::start().await;
+    let world = world(upstream.config("vllm", FAKE_MODEL)).await;
+    world.ready().await;
+    upstream.set(Mood::Hangs);
+    let changed = async {
+        eventually("all are asked", || async { upstream.requests().len() == 5 }).await;
+        world.show(&key("sk-kept"));
+    };
+    let (ended, ()) = tokio::join!(join_all((0..5).map(|_| world.ask())), changed);
+    assert!(ended.iter().all(|ended| ended.outcome == Outcome::Failed), "{ended:?}");
+    assert!(upstream.keys().iter().all(|key| key == "Bearer sk-upstream"), "{:?}", upstream.keys());
+    upstream.set(Mood::Answers);
+    assert_eq!(world.ask().await.outcome, Outcome::Ok, "{}", world.pool.describe());
 }
 
 #[tokio::test]

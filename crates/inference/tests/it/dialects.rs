@@ -135,18 +135,34 @@ async fn what_anthropic_cannot_do_is_done_by_another_one_that_can() {
 }
 
 #[tokio::test]
-async fn a_call_that_breaks_off_is_paid_for_and_not_made_again() {
+async fn a_call_that_breaks_off_before_it_was_told_is_left_to_another_one() {
     let (provider, second) = (FakeProvider::start().await, FakeUpstream::start().await);
     let world = world(vec![anthropic(&provider), Upstream { order: 2, ..second.config("second", FAKE_MODEL) }]).await;
     let begin = r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"t1","name":"look_up","input":{}}}"#;
     let piece = r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"{\"what\":\"a kontor"}}"#;
     provider.streams(&[HEAD, begin, piece]);
     let (text, ended) = world.ask(request()).await;
-    assert_eq!((text.as_str(), ended.outcome), ("", Outcome::Failed));
+    assert_eq!((text.as_str(), ended.outcome), ("one two three", Outcome::Ok), "nobody had heard anything of the call: {ended:?}");
+    assert_eq!(second.requests().len(), 1);
+    world.inference.drain().await;
+    let rows = ledger(&world.db).await;
+    assert_eq!((rows[0].prompt_tokens, rows[0].completion_tokens), (20, 3), "the figures are those of the one that answered");
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_in_a_call_is_paid_for_and_not_made_again() {
+    let (provider, second) = (FakeProvider::start().await, FakeUpstream::start().await);
+    let world = world(vec![anthropic(&provider), Upstream { order: 2, ..second.config("second", FAKE_MODEL) }]).await;
+    let begin = r#"{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"t1","name":"look_up","input":{}}}"#;
+    let piece = r#"{"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":"{\"what\":\"a kontor"}}"#;
+    provider.streams(&[HEAD, TEXT, begin, piece]);
+    let (text, ended) = world.ask(request()).await;
+    assert_eq!((text.as_str(), ended.outcome), ("A trading house.", Outcome::Failed));
     assert!(second.requests().is_empty());
     world.inference.drain().await;
     let rows = ledger(&world.db).await;
-    assert_eq!((rows[0].prompt_tokens, rows[0].completion_tokens), (25, 5), "17 bytes of the call");
+    assert_eq!(rows[0].prompt_tokens, 25);
+    assert!(rows[0].completion_tokens > 5, "text and call: {}", rows[0].completion_tokens);
 }
 
 #[tokio::test]
@@ -167,6 +183,22 @@ async fn a_prompt_is_counted_by_anthropic_itself() {
     assert_eq!(world.inference.count_tokens(&world.actor, request()).await.expect("a count"), 42);
     let asked = provider.asked().pop().expect("one call");
     assert_eq!((asked.path.as_str(), asked.body.get("max_tokens")), ("/v1/messages/count_tokens", None));
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_count_completes_all_the_same() {
+    let provider = FakeProvider::start().await;
+    let world = world(vec![anthropic(&provider)]).await;
+    // As often as would open the circuit breaker.
+    for _ in 0..5 {
+        provider.answers(404, "{}");
+        let refused = world.inference.count_tokens(&world.actor, request()).await;
+        assert!(matches!(refused, Err(Error::Unavailable { what: "model", .. })), "{refused:?}");
+    }
+    provider.streams(&[HEAD, TEXT, END, STOP]);
+    assert_eq!(world.ask(request()).await.0, "A trading house.", "a count tells nothing about completions");
+    provider.answers(405, "{}");
+    assert_eq!(world.inference.count_tokens(&world.actor, request()).await.expect("an estimate"), 5, "17 bytes");
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ pub use view::Response;
 
 use crate::{running::hub::Entry, shared::Shared};
 use contract::ids::{ResponseId, ServiceAccountId, TenantId};
-use domain::{Action, Actor, Error, Quota, Result};
+use domain::{Action, Actor, Error, Result};
 use futures::StreamExt;
 use inference::{Priority, Route};
 use making::Making;
@@ -34,10 +34,8 @@ pub(crate) type Owner = (TenantId, ServiceAccountId);
 /// A response on the hub.
 pub(crate) type ResponseEntry = Entry<ResponseId, Owner, ResponseEvent>;
 
-/// Responses of one service account that a node makes at the same time, if nobody waits for them.
-const MOST_AT_A_TIME: u32 = 50;
-/// Seconds after which one that was refused for that may be asked for again.
-const RETRY_AFTER_MS: u64 = 10_000;
+/// How the limit of those is called that nobody waits for.
+const AT_A_TIME: &str = "responses at a time";
 /// Pauses between tries to store one that is there already.
 const STORE_PAUSES_MS: [u64; 3] = [100, 500, 2_000];
 /// How long a model may take to begin before a stream begins without it. Until then a refusal is an error of its own.
@@ -210,12 +208,9 @@ impl Responses {
         Ok(())
     }
 
-    /// What nobody waits for must not pile up without end.
+    /// What would be refused for lack of room asks no model.
     fn bound(&self, actor: &Actor, background: bool) -> Result<()> {
-        if background && self.shared.responses.count(&owner(actor)?) >= MOST_AT_A_TIME as usize {
-            return Err(Error::limited(Quota::Places(MOST_AT_A_TIME.into()), "responses at a time", RETRY_AFTER_MS));
-        }
-        Ok(())
+        if background { self.shared.responses.room(&owner(actor)?, AT_A_TIME) } else { Ok(()) }
     }
 
     /// Stores the response and has it made. In a task of its own: a client that goes away in between must not leave a
@@ -224,8 +219,12 @@ impl Responses {
         let (shared, actor, owner) = (self.shared.clone(), actor.clone(), owner(actor)?);
         let launched = self.shared.tracker.spawn(carried(async move {
             let Begun { response, account, input, generation } = begun;
+            let entry = if response.background {
+                shared.responses.enter_within(response.id, owner, stop, AT_A_TIME)?
+            } else {
+                shared.responses.enter(response.id, owner, stop)
+            };
             start::store(&shared, &actor, account, &response, input, None).await?;
-            let entry = shared.responses.enter(response.id, owner, stop);
             let making = Making { shared: shared.clone(), actor, id: response.id, background: response.background };
             let route = generation.route();
             shared.tracker.spawn(carried(making.run(generation, entry)));

@@ -38,6 +38,8 @@ pub(crate) type Numbered = (i32, TurnEvent);
 /// Whose turn it is.
 pub(crate) type Owner = (TenantId, UserId);
 
+/// How the limit of turns that run at the same time is called.
+const AT_A_TIME: &str = "answers at a time";
 /// Most messages that a temporary chat may send along.
 const TEMPORARY_MESSAGES_MAX: usize = 400;
 /// Longest answer that comes back with a temporary chat, in bytes.
@@ -58,7 +60,8 @@ impl Turns {
     ///
     /// # Errors
     /// [`Error::NotFound`] for `conversation` or `parent`; [`Error::Invalid`] for `content`, `attachments`, `parent`
-    /// or a setting; [`Error::Conflict`] (`turn_running`); [`Error::Unavailable`] while the process is ending.
+    /// or a setting; [`Error::Conflict`] (`turn_running`); [`Error::QuotaExceeded`] with too many turns at a time;
+    /// [`Error::Unavailable`] while the process is ending.
     pub async fn start(&self, actor: &Actor, input: StartTurn) -> Result<StartedTurn> {
         actor.may(Action::Chat)?;
         let attachments = check::attachments(input.attachments)?;
@@ -71,7 +74,8 @@ impl Turns {
     /// Makes another answer to the same question, beside the one given.
     ///
     /// # Errors
-    /// [`Error::NotFound`] unless it is one of the user's answers; [`Error::Conflict`] (`turn_running`).
+    /// [`Error::NotFound`] unless it is one of the user's answers; [`Error::Conflict`] (`turn_running`);
+    /// [`Error::QuotaExceeded`] with too many turns at a time.
     pub async fn regenerate(&self, actor: &Actor, answer: MessageId) -> Result<StartedTurn> {
         actor.may(Action::Chat)?;
         self.launch(actor, start::What::Regenerate(answer)).await
@@ -81,7 +85,7 @@ impl Turns {
     ///
     /// # Errors
     /// [`Error::NotFound`] unless it is one of the user's answers; [`Error::Conflict`] (`turn_running`, or
-    /// `answer_complete` if there is nothing to go on with).
+    /// `answer_complete` if there is nothing to go on with); [`Error::QuotaExceeded`] with too many turns at a time.
     pub async fn resume(&self, actor: &Actor, answer: MessageId) -> Result<StartedTurn> {
         actor.may(Action::Chat)?;
         self.launch(actor, start::What::Resume(answer)).await
@@ -183,13 +187,16 @@ impl Turns {
 
     /// Stores the turn and runs it. In a task of its own: a browser that goes away in between must not leave a turn
     /// that is stored as running and does not run.
+    ///
+    /// # Errors
+    /// [`Error::QuotaExceeded`] with too many turns at a time; those of [`start::store`].
     async fn launch(&self, actor: &Actor, what: start::What) -> Result<StartedTurn> {
         self.shared.refuse_while_ending()?;
         let (shared, actor) = (self.shared.clone(), actor.clone());
-        let owner = (actor.tenant(), actor.user()?);
+        let (id, owner) = (TurnId(Uuid::now_v7()), (actor.tenant(), actor.user()?));
+        let entry = self.shared.hub.enter_within(id, owner, CancellationToken::new(), AT_A_TIME)?;
         let launched = self.shared.tracker.spawn(carried(async move {
-            let (started, turn) = start::store(&shared, &actor, what).await?;
-            let entry = shared.hub.enter(turn.turn, owner, CancellationToken::new());
+            let (started, turn) = start::store(&shared, &actor, id, what).await?;
             shared.tracker.spawn(carried(turn.run(entry)));
             Ok(started)
         }));

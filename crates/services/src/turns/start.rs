@@ -37,7 +37,7 @@ struct Pair {
 }
 
 /// Stores the turn as running.
-pub(crate) async fn store(shared: &Arc<Shared>, actor: &Actor, what: What) -> Result<(StartedTurn, StoredTurn)> {
+pub(crate) async fn store(shared: &Arc<Shared>, actor: &Actor, turn: TurnId, what: What) -> Result<(StartedTurn, StoredTurn)> {
     let user = actor.user()?;
     let tx = shared.db.begin(actor).await?;
     let resumes = matches!(what, What::Resume(_));
@@ -46,7 +46,6 @@ pub(crate) async fn store(shared: &Arc<Shared>, actor: &Actor, what: What) -> Re
         What::Regenerate(answer) => regenerate(shared, &tx, user, answer).await?,
         What::Resume(answer) => resume(shared, &tx, user, answer).await?,
     };
-    let turn = TurnId(Uuid::now_v7());
     tx.turns().insert(NewTurn { id: turn, conversation: pair.conversation, message: pair.answer, user, node: shared.node }).await?;
     let question = tx.messages().get(user, pair.question).await?.ok_or(Error::not_found("message"))?;
     let answer = tx.messages().get(user, pair.answer).await?.ok_or(Error::not_found("message"))?;

@@ -2,8 +2,8 @@
 
 use crate::world::{World, until};
 use contract::{ids::ResponseId, model::Sampling};
-use domain::{Actor, Error};
-use futures::StreamExt;
+use domain::{Actor, Error, Quota};
+use futures::{StreamExt, future::join_all};
 use inference::{ChatRole, Options};
 use serde_json::json;
 use services::{
@@ -125,6 +125,21 @@ async fn what_is_not_to_be_stored_is_not() {
     assert!(world.worker.requests().iter().all(|request| request.transient));
     let refused = world.services.responses.create(&program, CreateResponse { background: true, ..secret() }).await;
     assert!(matches!(refused, Err(Error::Invalid { field: "store", .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_does_not_pile_up_without_end() {
+    let world = World::new().await;
+    let program = testkit::program(&world.db, &world.tenant).await;
+    world.worker.otherwise(Script::answer(ANSWER).hangs_after(1));
+    let background = |n: usize| CreateResponse { background: true, ..ask(&format!("Question {n}?")) };
+    let asked = join_all((0..60).map(|n| world.services.responses.create(&program, background(n)))).await;
+    let refused: Vec<_> = asked.iter().filter_map(|asked| asked.as_ref().err()).collect();
+    assert_eq!(refused.len(), 10);
+    for refused in refused {
+        assert!(matches!(refused, Error::QuotaExceeded { quota: Quota::Places(50), retry_after_ms: Some(_), .. }), "{refused:?}");
+    }
+    assert_eq!(world.db.count_as_owner("SELECT count(*) AS value FROM response").await, 50, "what was refused left nothing behind");
 }
 
 #[tokio::test]

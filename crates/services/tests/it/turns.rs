@@ -2,7 +2,8 @@
 
 use crate::world::{World, apply, end, follow, question, text, until};
 use contract::chat::{MessageStatus, NewAttachment, StartTurn, TurnEvent};
-use domain::{Error, secret::Secret};
+use domain::{Error, Quota, secret::Secret};
+use futures::future::join_all;
 use std::time::{Duration, Instant};
 use testkit::fake_worker::Script;
 use worker_protocol::{ChatRole, FailCode};
@@ -170,6 +171,28 @@ async fn one_turn_at_a_time_in_a_conversation() {
     world.wait(&started).await;
     let view = world.services.chats.view(&world.actor, started.conversation).await.expect("view");
     assert_eq!(view.messages.messages.len(), 2, "what was refused left nothing behind");
+}
+
+#[tokio::test]
+async fn answers_of_one_person_do_not_pile_up_without_end() {
+    let world = World::new().await;
+    world.worker.otherwise(Script::answer(ANSWER).hangs_after(1));
+    // All at once: none may slip through between looking for room and taking it.
+    let asked = join_all((0..60).map(|n| world.services.turns.start(&world.actor, question(None, None, &format!("Question {n}?"))))).await;
+    let (started, refused): (Vec<_>, Vec<_>) = asked.into_iter().partition(Result::is_ok);
+    assert_eq!((started.len(), refused.len()), (50, 10));
+    for refused in refused {
+        assert!(matches!(refused, Err(Error::QuotaExceeded { quota: Quota::Places(50), retry_after_ms: Some(_), .. })), "{refused:?}");
+    }
+    for table in ["turn", "conversation"] {
+        let rows = world.db.count_as_owner(&format!("SELECT count(*) AS value FROM {table}")).await;
+        assert_eq!(rows, 50, "what was refused left nothing behind: {table}");
+    }
+    let started = started.into_iter().next().expect("one").expect("started");
+    let again = || async { world.services.turns.regenerate(&world.actor, started.answer.id).await };
+    assert!(matches!(again().await, Err(Error::QuotaExceeded { .. })), "another answer is one, too");
+    world.services.turns.stop(&world.actor, started.turn).await.expect("stopped");
+    until("one that has ended makes room", || async { again().await.is_ok() }).await;
 }
 
 #[tokio::test]

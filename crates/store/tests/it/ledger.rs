@@ -6,9 +6,10 @@ use contract::{
     usage::Purpose,
 };
 use domain::{Actor, Amount, Clock, SystemClock};
+use std::collections::HashMap;
 use store::{
     Reason,
-    ledger::Settling,
+    ledger::{Entry, Settling, WriteError},
     usage::{NewUsage, Outcome, Settlement},
 };
 use testkit::{TestDb, ledger::execute_as_owner};
@@ -303,6 +304,38 @@ async fn figures_at_the_border_are_kept_and_those_beyond_it_refused() {
     assert!(test.db.write_ledger(&[&beyond], &[]).await.is_err(), "there is no such year");
     let too_much = NewUsage { reserved: Some((euro, most.times(1_000))), ..usage(&actor, SystemClock.now()) };
     assert!(test.db.write_ledger(&[&too_much], &[]).await.is_err(), "there is no room for that much");
+}
+
+#[tokio::test]
+async fn what_is_opened_is_told_of_though_something_else_cannot_be_settled() {
+    let test = TestDb::new().await;
+    let tenant = testkit::tenant(&test, "a").await;
+    let actor = testkit::user(&test, &tenant, &[Role::User]).await;
+    let now = SystemClock.now();
+    let [open_before, both, opened] = [now; 3].map(|created_at| usage(&actor, created_at));
+    open(&test, &open_before).await;
+    let too_much = Amount::new("cost", "999999999999.999999999999".parse().unwrap()).unwrap().times(1_000);
+    let beyond = Settlement { cost: too_much, ..settlement(&open_before, Outcome::Ok, now) };
+    let settled = settlement(&both, Outcome::Ok, now);
+    let entries = [Entry::open(&both), Entry::open(&opened), Entry::settle(&settled), Entry::settle(&beyond)].map(Result::unwrap);
+    let wrote = test.db.write_entries(&entries.each_ref()).await.unwrap();
+    assert!(matches!(wrote.failed, Some(WriteError::Rejected(_))), "{wrote:?}");
+    assert_eq!(wrote.told, HashMap::from([(both.id, Settling::Done)]));
+    for (state, uses) in [("settled", 1), ("open", 2)] {
+        assert_eq!(
+            test.count_as_owner(&format!("SELECT count(*) AS value FROM usage_event WHERE state = '{state}'")).await,
+            uses,
+            "{state}"
+        );
+    }
+    let alone = test.db.write_entries(&[&entries[3]]).await;
+    assert!(matches!(alone, Err(WriteError::Rejected(_))), "{alone:?}");
+    execute_as_owner(&test, "REVOKE UPDATE ON usage_event FROM kontor_system").await;
+    let another = Entry::open(&usage(&actor, now)).unwrap();
+    let in_time = Entry::settle(&settlement(&open_before, Outcome::Ok, now)).unwrap();
+    let wrote = test.db.write_entries(&[&another, &in_time]).await.unwrap();
+    assert!(wrote.told.is_empty() && matches!(wrote.failed, Some(WriteError::Failed(_))), "{wrote:?}");
+    assert_eq!(test.count_as_owner("SELECT count(*) AS value FROM usage_event WHERE state = 'open'").await, 3);
 }
 
 #[tokio::test]

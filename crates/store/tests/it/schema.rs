@@ -37,6 +37,21 @@ async fn every_tenant_table_forces_rls() {
 }
 
 #[tokio::test]
+async fn the_index_of_the_ledger_s_people_names_people_alone_in_each_partition() {
+    let test = TestDb::new().await;
+    let indexes = |which: &str| {
+        format!("SELECT count(*) AS value FROM pg_indexes WHERE schemaname = 'public' AND tablename LIKE 'usage_event%' AND {which}")
+    };
+    let of_people = "indexdef LIKE '%(tenant_id, user_id, created_at)%'";
+    let named = indexes("indexname = 'usage_event_user' AND indexdef LIKE '%WHERE (user_id IS NOT NULL)'");
+    assert_eq!(test.count_as_owner(&named).await, 1);
+    assert!(test.count_as_owner(&indexes(of_people)).await > 1, "none of the partitions has it: the query is wrong");
+    let of_all = indexes(&format!("{of_people} AND indexdef NOT LIKE '%WHERE (user_id IS NOT NULL)'"));
+    assert_eq!(test.count_as_owner(&of_all).await, 0);
+    assert_eq!(test.count_as_owner(&indexes("indexname = 'usage_event_person'")).await, 0, "what it is called while it is made");
+}
+
+#[tokio::test]
 async fn partitions_answer_to_nobody_but_their_owner() {
     let test = TestDb::new().await;
     let partitions = rows(

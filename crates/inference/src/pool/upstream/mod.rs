@@ -127,18 +127,20 @@ pub(super) struct UpstreamBackend {
     polled: Arc<Polled>,
 }
 
-/// The last good answer to a poll, as long as it is believed.
+/// The last good answer to a poll, as long as it is believed. What was answered to another key says nothing about the one of
+/// now.
 #[derive(Debug, Default)]
-struct Polled(Mutex<Option<(Instant, Status)>>);
+struct Polled(Mutex<Option<(Instant, Arc<Credential>, Status)>>);
 
 impl Polled {
-    fn keep(&self, status: Status) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), status));
+    fn keep(&self, asked_with: Arc<Credential>, status: Status) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), asked_with, status));
     }
 
-    fn recent(&self, believed: Duration) -> Option<Status> {
+    fn recent(&self, shown: &Arc<Credential>, believed: Duration) -> Option<Status> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.as_ref().filter(|(at, _)| at.elapsed() < believed).map(|(_, status)| status.clone())
+        let recent = kept.as_ref().filter(|(at, asked_with, _)| Arc::ptr_eq(asked_with, shown) && at.elapsed() < believed);
+        recent.map(|(.., status)| status.clone())
     }
 
     fn forget(&self) {
@@ -228,7 +230,7 @@ impl Backend for UpstreamBackend {
     async fn status(&self) -> Result<Status, BackendError> {
         let shown = self.shown.now();
         let key = self.key(&shown)?;
-        if let Some(status) = self.polled.recent(self.config.believed) {
+        if let Some(status) = self.polled.recent(&shown, self.config.believed) {
             return Ok(status);
         }
         let signed = self.signed(key)?;
@@ -250,10 +252,7 @@ impl Backend for UpstreamBackend {
         let models: Vec<LoadedModel> = models.collect();
         let state = if models.is_empty() { State::Loading } else { State::Ready };
         let status = Status { protocol: PROTOCOL, state, models, busy: 0, queued: 0, totals: Totals::default(), devices: Vec::new() };
-        // What was answered to another key says nothing about the one of now.
-        if Arc::ptr_eq(&shown, &self.shown.now()) {
-            self.polled.keep(status.clone());
-        }
+        self.polled.keep(shown, status.clone());
         Ok(status)
     }
 
@@ -285,16 +284,19 @@ impl Backend for UpstreamBackend {
         &self.config.base_url
     }
 
-    /// An estimate, where the dialect has no call for it.
+    /// An estimate, where the dialect or the server has no call for it.
     async fn count(&self, prompt: &Generate) -> Result<Counted, BackendError> {
         let model = self.model_of(&prompt.model)?;
         let refused = |Refusal { code, message }| Ok(Counted::Refused { code, message });
         match self.dialect.count(prompt, &model.upstream_id) {
             None => Ok(Counted::Tokens(wire::estimate(prompt))),
             Some(Err(message)) => Err(BackendError::Unfit(message)),
-            Some(Ok(call)) => match self.post(&call).await? {
-                Ok(answer) => Ok(Counted::Tokens(decode::<CountAnswer>(answer, LONGEST_LIST, self.config.first).await?.input_tokens)),
-                Err(refusal) => refused(refusal),
+            Some(Ok(call)) => match self.post(&call).await {
+                Ok(Ok(answer)) => Ok(Counted::Tokens(decode::<CountAnswer>(answer, LONGEST_LIST, self.config.first).await?.input_tokens)),
+                Ok(Err(refusal)) => refused(refusal),
+                // Not every server that speaks the dialect has this call.
+                Err(BackendError::Refused(_)) => Ok(Counted::Tokens(wire::estimate(prompt))),
+                Err(error) => Err(error),
             },
         }
     }
@@ -340,4 +342,22 @@ async fn decode<T: DeserializeOwned>(response: Response, most: usize, patience: 
         return Err(BackendError::Protocol(format!("an answer has {most} bytes or more")));
     }
     serde_json::from_slice(&body).map_err(|error| BackendError::Protocol(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Arc, Credential, Duration, PROTOCOL, Polled, State, Status, Totals};
+    use domain::secret::Secret;
+
+    #[test]
+    fn what_was_answered_to_another_key_is_not_believed() {
+        let (polled, believed) = (Polled::default(), Duration::from_secs(600));
+        let [old, new] = ["sk-old", "sk-new"].map(|key| Arc::new(Credential::Key(Secret::new(key))));
+        let (models, devices) = (Vec::new(), Vec::new());
+        let status = Status { protocol: PROTOCOL, state: State::Ready, models, busy: 0, queued: 0, totals: Totals::default(), devices };
+        // As a poll does that began before the key was changed and ends after that.
+        polled.keep(old.clone(), status);
+        assert!(polled.recent(&new, believed).is_none());
+        assert!(polled.recent(&old, believed).is_some() && polled.recent(&old, Duration::ZERO).is_none());
+    }
 }

@@ -11,11 +11,18 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use reqwest::Response;
 use std::{collections::VecDeque, ops::ControlFlow, time::Duration};
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    task::coop::consume_budget,
+    time::{Instant, timeout_at},
+};
 use worker_protocol::{Event, Timings};
 
 /// Most bytes of an answer's calls: they are held until they are complete.
 const MOST_HELD: usize = 1024 * 1024;
+/// Most bytes of data in one answer, whatever they say: what waits for a reader is bounded by that.
+const MOST_DATA: usize = 64 * 1024 * 1024;
+/// Bytes of a text that is made of pieces.
+const MOST_JOINED: usize = 64 * 1024;
 
 /// Turns the data of one event after the other over.
 pub(super) trait Reader: Send {
@@ -42,7 +49,7 @@ fn follow(
     first: Duration,
     idle: Duration,
 ) -> impl Stream<Item = Result<Event, BackendError>> + Send {
-    let reading = Reading { splitter: Splitter::default(), reader, ready: VecDeque::new(), over: false };
+    let reading = Reading { splitter: Splitter::default(), reader, ready: VecDeque::new(), room: MOST_DATA, over: false };
     stream::unfold((Box::pin(chunks), reading, first), move |(mut chunks, mut reading, patience)| async move {
         let mut deadline = None;
         loop {
@@ -53,12 +60,17 @@ fn follow(
                 return None;
             }
             let until = *deadline.get_or_insert_with(|| Instant::now() + patience);
+            // However much is there already: others have their turn in between.
+            consume_budget().await;
             match timeout_at(until, chunks.next()).await {
-                Err(_) => reading.fail(BackendError::Failing(format!("nothing came for {patience:?}"))),
+                Err(_) => reading.fail(silent(patience)),
                 Ok(Some(Ok(chunk))) => {
                     // Comments alone are the signs of life of a proxy, not of the model.
                     if reading.take(&chunk) {
                         deadline = None;
+                    } else if !reading.over && Instant::now() >= until {
+                        // While chunks are at hand, nobody else looks at the time.
+                        reading.fail(silent(patience));
                     }
                 }
                 Ok(Some(Err(error))) => reading.fail(error),
@@ -68,12 +80,18 @@ fn follow(
     })
 }
 
+fn silent(patience: Duration) -> BackendError {
+    BackendError::Failing(format!("nothing came for {patience:?}"))
+}
+
 /// An answer that is being read.
 struct Reading {
     splitter: Splitter,
     reader: Box<dyn Reader>,
     /// What came of it and nobody has taken.
     ready: VecDeque<Result<Event, BackendError>>,
+    /// Bytes of data that may still come.
+    room: usize,
     /// Nothing more is read.
     over: bool,
 }
@@ -81,10 +99,13 @@ struct Reading {
 impl Reading {
     /// Returns whether any data came.
     fn take(&mut self, chunk: &[u8]) -> bool {
-        let Self { splitter, reader, ready, over } = self;
+        let Self { splitter, reader, ready, room, over } = self;
         let mut came = false;
         let taken = splitter.take(chunk, |data| {
             came = true;
+            *room = room
+                .checked_sub(data.len())
+                .ok_or_else(|| BackendError::Protocol(format!("an answer is longer than {MOST_DATA} bytes")))?;
             for event in reader.take(data)? {
                 *over |= matches!(event, Event::Done { .. } | Event::Failed { .. });
                 join(ready, event);
@@ -113,7 +134,7 @@ impl Reading {
 }
 
 /// Puts an event behind those that are ready. Pieces of a text that are ready together are one: whatever is done for each of
-/// them from here to the reader is done once.
+/// them from here to the reader is done once. A text that is long already is not made longer.
 fn join(ready: &mut VecDeque<Result<Event, BackendError>>, event: Event) {
     let apart = match ready.back_mut() {
         Some(Ok(last)) => append(last, event),
@@ -128,14 +149,14 @@ fn append(last: &mut Event, next: Event) -> Option<Event> {
         (
             Event::Text { choice, text, completion_tokens, logprobs },
             Event::Text { choice: of, text: more, completion_tokens: newer, logprobs: mut others },
-        ) if *choice == of => {
+        ) if *choice == of && text.len() + more.len() <= MOST_JOINED => {
             text.push_str(&more);
             *completion_tokens = newer;
             logprobs.append(&mut others);
             None
         }
         (Event::Reasoning { choice, text, completion_tokens }, Event::Reasoning { choice: of, text: more, completion_tokens: newer })
-            if *choice == of =>
+            if *choice == of && text.len() + more.len() <= MOST_JOINED =>
         {
             text.push_str(&more);
             *completion_tokens = newer;
@@ -191,10 +212,10 @@ fn millis(duration: Duration) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{BackendError, Bytes, Duration, Event, Reader, Stream, StreamExt, follow, stream};
+    use super::{BackendError, Bytes, Duration, Event, MOST_JOINED, Reader, Reading, Splitter, Stream, StreamExt, follow, stream};
     use futures::future;
     use std::collections::VecDeque;
-    use tokio::time::sleep;
+    use tokio::time::{sleep, timeout};
     use worker_protocol::{FailCode, Finish, Timings, TokenLogprob, ToolCall, Usage};
 
     /// Turns over what the data are in words of its own.
@@ -284,6 +305,46 @@ mod tests {
             thought(1, "Also", 10),
         ];
         assert_eq!(joined, expected);
+    }
+
+    #[test]
+    fn pieces_of_a_long_text_stay_apart() {
+        let (half, third) = ("a".repeat(MOST_JOINED / 2), "b".repeat(MOST_JOINED / 3));
+        let pieces: [fn(u32, &str, u32) -> Event; 2] = [|choice, text, tokens| said(choice, text, tokens, &[]), thought];
+        for piece in pieces {
+            let mut ready = VecDeque::new();
+            for (text, tokens) in [(&half, 1), (&half, 2), (&third, 3), (&third, 4)] {
+                super::join(&mut ready, piece(0, text, tokens));
+            }
+            let joined: Vec<Event> = ready.into_iter().map(Result::unwrap).collect();
+            assert_eq!(joined, [piece(0, &half.repeat(2), 2), piece(0, &third.repeat(2), 4)]);
+        }
+    }
+
+    #[test]
+    fn an_answer_without_end_is_not_read_to_its_end() {
+        let ready = VecDeque::new();
+        let mut reading = Reading { splitter: Splitter::default(), reader: Box::new(Words), ready, room: 7, over: false };
+        assert!(reading.take(b"data: abc\n\ndata: defg\n\n") && !reading.over, "as much as there is room for");
+        reading.take(b"data: h\n\n");
+        assert!(reading.over);
+        assert!(matches!(reading.ready.pop_back(), Some(Err(BackendError::Protocol(_)))));
+        assert_eq!(reading.ready.pop_front(), Some(Ok(said(0, "abcdefg", 1, &[]))));
+        assert!(reading.ready.is_empty());
+    }
+
+    #[tokio::test]
+    async fn comments_that_are_always_at_hand_put_off_neither_others_nor_the_deadline() {
+        let comments = || stream::repeat_with(|| Ok(Bytes::from_static(b": ping\n\n")));
+        let patient = follow(comments(), Box::new(Words), Duration::from_secs(20), TICK).collect::<Vec<_>>();
+        tokio::select! {
+            biased;
+            events = patient => panic!("nobody else had a turn: {events:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+        let short = follow(comments(), Box::new(Words), TICK, TICK).collect::<Vec<_>>();
+        let events = timeout(TICK * 100, short).await.expect("an end");
+        assert_eq!(events, [Err(BackendError::Failing("nothing came for 50ms".into()))]);
     }
 
     #[tokio::test]
