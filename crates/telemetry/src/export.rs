@@ -60,10 +60,7 @@ impl Tracer {
     }
 
     /// The same. `environment` makes the sampler that is taken where the settings name no ratio.
-    pub(crate) fn export_sampled(
-        settings: &Settings,
-        environment: impl FnOnce() -> Box<dyn ShouldSample>,
-    ) -> Result<Self, StartError> {
+    pub(crate) fn export_sampled(settings: &Settings, environment: impl FnOnce() -> Box<dyn ShouldSample>) -> Result<Self, StartError> {
         let exporter = SpanExporter::builder()
             .with_http()
             .with_endpoint(settings.target.clone())
