@@ -6,8 +6,7 @@ use crate::{
 };
 use contract::ids::{ApiKeyId, BatchId, RequestId};
 use domain::{Actor, Error};
-use futures::future::BoxFuture;
-use identity::{NewAccount, NewKey};
+use futures::future::{BoxFuture, join_all};
 use serde_json::{Value, json};
 use services::{
     FileLimits, Services,
@@ -17,10 +16,17 @@ use services::{
 use std::{
     collections::BTreeMap,
     future::Future,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use testkit::{fake_worker::FAKE_MODEL, ledger::execute_as_owner};
+use tokio::{
+    sync::{Notify, watch},
+    time::sleep,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -66,10 +72,47 @@ impl Lines for Stub {
                 "poor" => (429, None),
                 later if later.starts_with("later") && before == 0 => (429, Some(Duration::from_secs(600))),
                 "kills" => (503, None),
+                away if away.starts_with("away") => (503, None),
                 "wrong" => (400, None),
                 _ => (200, None),
             };
             LineAnswer { status, body: json!({ "said": said }).to_string(), retry_after, broke: said == "kills" }
+        })
+    }
+}
+
+/// Computes all lines on one worker: what kills it breaks everything that it computes at the time.
+struct OneWorker {
+    deaths: watch::Sender<usize>,
+    /// Lines that it computes, now and at most.
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl OneWorker {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { deaths: watch::Sender::new(0), now: AtomicUsize::new(0), most: AtomicUsize::new(0) })
+    }
+}
+
+impl Lines for OneWorker {
+    fn answer<'a>(&'a self, _: Actor, _: Endpoint, body: &'a str) -> BoxFuture<'a, LineAnswer> {
+        Box::pin(async move {
+            let body: Value = serde_json::from_str(body).expect("JSON");
+            let mut deaths = self.deaths.subscribe();
+            self.most.fetch_max(self.now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            let broke = if body["say"] == "kills" {
+                sleep(Duration::from_millis(300)).await;
+                self.deaths.send_modify(|deaths| *deaths += 1);
+                true
+            } else {
+                tokio::select! {
+                    _ = deaths.changed() => true,
+                    () = sleep(Duration::from_millis(600)) => false,
+                }
+            };
+            self.now.fetch_sub(1, Ordering::SeqCst);
+            LineAnswer { status: if broke { 503 } else { 200 }, body: "{}".into(), retry_after: None, broke }
         })
     }
 }
@@ -84,19 +127,7 @@ struct House {
 impl House {
     async fn build() -> Self {
         let world = World::new().await;
-        let new = NewAccount {
-            tenant: world.tenant.id,
-            name: "Reports".into(),
-            purpose: "Weekly reports".into(),
-            team: String::new(),
-            cost_center: String::new(),
-            owner: None,
-            models: None,
-            expires_at: None,
-        };
-        let account = world.identity.create_service_account("test", new).await.expect("an account");
-        let new = NewKey { scopes: vec![contract::key::Scope::Inference], ..NewKey::default() };
-        let made = world.identity.create_key("test", world.tenant.id, account, new).await.expect("a key");
+        let (_, made) = testkit::keys::make(&world.identity, world.tenant.id).await;
         let request = RequestId(Uuid::now_v7());
         let program = world.identity.authenticate_key(made.key.reveal(), None, request).await.expect("a program");
         Self { world, program, key: made.id }
@@ -127,6 +158,17 @@ impl House {
         self.get(id).await
     }
 
+    /// The same, where its pauses are not for a test to wait for.
+    async fn over_soon(&self, id: BatchId) -> Batch {
+        until("the batch is over", || async {
+            let due = "UPDATE batch_line SET waits_until = now(); UPDATE batch SET waits_until = now() WHERE waits_until IS NOT NULL";
+            execute_as_owner(&self.world.db, due).await;
+            self.get(id).await.status.is_over()
+        })
+        .await;
+        self.get(id).await
+    }
+
     /// The lines of a file, and which request each belongs to.
     async fn lines(&self, file: Option<contract::ids::FileId>) -> Vec<(String, Value)> {
         let Some(id) = file else { return Vec::new() };
@@ -146,7 +188,7 @@ fn ids(lines: &[(String, Value)]) -> Vec<&str> {
 }
 
 /// Something, while batches are worked off.
-async fn beside<T>(services: &Services, lines: Arc<Stub>, what: impl Future<Output = T>) -> T {
+async fn beside<T>(services: &Services, lines: Arc<impl Lines>, what: impl Future<Output = T>) -> T {
     let stop = CancellationToken::new();
     let work = services.batches.work(lines, 2, stop.clone());
     let what = async {
@@ -176,6 +218,8 @@ async fn each_line_comes_to_its_end_once() {
     assert!(answer["error"].is_null() && answer["response"]["request_id"].is_string());
     assert_eq!((&failure["response"]["status_code"], &failure["error"]), (&json!(400), &Value::Null));
     assert_eq!(house.world.db.count_as_owner("SELECT count(*) AS value FROM batch_line").await, 0);
+    let written = "SELECT count(*) AS value FROM batch JOIN file ON file.id = input_file_id WHERE reserved_bytes < file.bytes";
+    assert_eq!(house.world.db.count_as_owner(written).await, 1, "what it wrote is taken from what was set aside");
 }
 
 #[tokio::test]
@@ -322,17 +366,7 @@ async fn a_line_that_kills_whoever_computes_it_is_given_up_on_whichever_node() {
     let house = House::build().await;
     let (stub, services) = (Stub::new(false), house.world.services.clone());
     let id = house.batch(&["kills", "fine"]).await;
-    let batch = beside(&services, stub.clone(), async {
-        // Its pauses are not for a test to wait for.
-        until("it is over", || async {
-            let due = "UPDATE batch_line SET waits_until = now(); UPDATE batch SET waits_until = now() WHERE waits_until IS NOT NULL";
-            execute_as_owner(&house.world.db, due).await;
-            house.get(id).await.status.is_over()
-        })
-        .await;
-        house.get(id).await
-    })
-    .await;
+    let batch = beside(&services, stub.clone(), house.over_soon(id)).await;
     assert_eq!((batch.status, batch.completed, batch.failed), (BatchStatus::Completed, 1, 1));
     let kills = stub.asked().iter().filter(|said| *said == "kills").count();
     assert_eq!(kills, 3, "If you are here because this failed: a line that kills workers is tried, and paid for, again and again.");
@@ -356,6 +390,137 @@ async fn a_line_that_kills_whoever_computes_it_is_given_up_on_whichever_node() {
     let failures = house.lines(batch.error).await;
     let told = &failures[0].1["response"];
     assert_eq!((&told["status_code"], &told["body"]["error"]["code"]), (&json!(500), &json!("model_interrupted")));
+}
+
+#[tokio::test]
+async fn a_line_that_kills_workers_takes_no_other_along() {
+    let house = House::build().await;
+    let worker = OneWorker::new();
+    let id = house.batch(&["kills", "fine", "fine"]).await;
+    let batch = beside(&house.world.services, worker.clone(), house.over_soon(id)).await;
+    assert_eq!(
+        (batch.status, batch.completed, batch.failed),
+        (BatchStatus::Completed, 2, 1),
+        "If you are here because this failed: one line that kills workers ends innocent lines of others as well."
+    );
+    assert_eq!(ids(&house.lines(batch.error).await), ["line-0"]);
+    assert_eq!(*worker.deaths.borrow(), 3);
+}
+
+#[tokio::test]
+async fn what_ran_when_a_node_died_is_asked_one_after_the_other() {
+    let house = House::build().await;
+    let (dead, worker) = (Stub::new(true), OneWorker::new());
+    let id = house.batch(&["hang", "hang"]).await;
+    let first = house.world.another_node();
+    tokio::select! {
+        () = first.batches.work(dead.clone(), 2, CancellationToken::new()) => panic!("it works until it is told to stop"),
+        () = until("both run", || async { dead.asked().len() == 2 }) => {}
+    }
+    execute_as_owner(&house.world.db, "UPDATE batch SET lease = gen_random_uuid(), heartbeat_at = now() - interval '1 minute'").await;
+    let batch = beside(&house.world.another_node(), worker.clone(), house.over(id)).await;
+    assert_eq!((batch.status, batch.completed), (BatchStatus::Completed, 2));
+    let most = worker.most.load(Ordering::SeqCst);
+    assert_eq!(most, 1, "If you are here because this failed: a line that kills nodes takes the same ones along again and again.");
+}
+
+#[tokio::test]
+async fn a_model_that_is_away_keeps_no_line_of_another_model_waiting() {
+    let house = House::build().await;
+    let stub = Stub::new(false);
+    let id = house.batch(&["away 1", "away 2", "away 3", "fine 1", "fine 2"]).await;
+    beside(&house.world.services, stub.clone(), async {
+        let answered = until("the others are answered", || async { house.get(id).await.completed == 2 });
+        let answered = tokio::time::timeout(Duration::from_secs(8), answered).await;
+        answered
+            .expect("If you are here because this failed: lines that wait for a model keep the places of those that could be answered.");
+        let waits = "SELECT count(*) AS value FROM batch WHERE lease IS NULL AND waits_until IS NOT NULL";
+        until("it is given back", || async { house.world.db.count_as_owner(waits).await == 1 }).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_is_no_death() {
+    let house = House::build().await;
+    let (first, second) = (Stub::new(true), Stub::new(false));
+    let id = house.batch(&["hang", "fine"]).await;
+    // No end can be stored; what runs then is given up.
+    execute_as_owner(&house.world.db, "ALTER TABLE batch_line ADD CONSTRAINT away CHECK (status IS NULL)").await;
+    let left = "SELECT count(*) AS value FROM batch WHERE lease IS NULL AND waits_until > now() AND in_progress_at IS NOT NULL";
+    let given_back = until("it is given back", || async { house.world.db.count_as_owner(left).await == 1 });
+    beside(&house.world.another_node(), first.clone(), given_back).await;
+    let died = "SELECT count(*) AS value FROM batch_line WHERE asked OR breaks > 0";
+    assert_eq!(first.asked(), ["fine", "hang"]);
+    assert_eq!(
+        house.world.db.count_as_owner(died).await,
+        0,
+        "If you are here because this failed: a database that is away for a while ends the lines that run."
+    );
+    execute_as_owner(&house.world.db, "ALTER TABLE batch_line DROP CONSTRAINT away; UPDATE batch SET waits_until = now()").await;
+    let batch = beside(&house.world.another_node(), second.clone(), house.over(id)).await;
+    assert_eq!((batch.status, batch.completed, second.asked()), (BatchStatus::Completed, 2, vec!["fine".to_owned(), "hang".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_node_that_is_stopped_while_the_database_is_away_leaves_its_batches_as_well() {
+    let house = House::build().await;
+    let (stub, away) = (Stub::new(true), Notify::new());
+    house.batch(&["hang"]).await;
+    let stopped = async {
+        until("it hangs", || async { stub.asked().len() == 1 }).await;
+        execute_as_owner(&house.world.db, "ALTER TABLE batch ADD CONSTRAINT away CHECK (lease IS NOT NULL)").await;
+        away.notify_one();
+    };
+    let back = async {
+        away.notified().await;
+        sleep(Duration::from_secs(1)).await;
+        execute_as_owner(&house.world.db, "ALTER TABLE batch DROP CONSTRAINT away").await;
+    };
+    let node = house.world.another_node();
+    tokio::join!(beside(&node, stub.clone(), stopped), back);
+    let left = "SELECT count(*) AS value FROM batch WHERE lease IS NULL AND waits_until IS NULL AND status = 'in_progress'";
+    assert_eq!(house.world.db.count_as_owner(left).await, 1);
+}
+
+#[tokio::test]
+async fn lines_that_a_dead_node_left_behind_an_end_are_purged() {
+    let house = House::build().await;
+    let services = house.world.services.clone();
+    let id = house.batch(&["fine"]).await;
+    beside(&services, Stub::new(false), house.over(id)).await;
+    let left = "INSERT INTO batch_line (tenant_id, batch_id, number, custom_id, body) SELECT tenant_id, id, 1, 'a', '{}' FROM batch";
+    execute_as_owner(&house.world.db, left).await;
+    let lines = "SELECT count(*) AS value FROM batch_line";
+    tokio::select! {
+        () = services.run_jobs(CancellationToken::new()) => panic!("it works until it is told to stop"),
+        () = until("they are purged", || async { house.world.db.count_as_owner(lines).await == 0 }) => {}
+    }
+}
+
+#[tokio::test]
+async fn several_accounts_do_not_take_the_same_room() {
+    let house = House::build().await;
+    let services = house.world.services.clone();
+    let mut inputs = Vec::new();
+    for _ in 0..4 {
+        let program = testkit::program(&house.world.db, &house.world.tenant).await;
+        let file = bring(&services, &program, line("a", "fine").as_bytes(), FilePurpose::Batch).await.expect("a file");
+        inputs.push((program, file));
+    }
+    let bytes = inputs[0].1.bytes;
+    let tight = services.with_file_limits(FileLimits { file: bytes, tenant: 5 * bytes });
+    let made = inputs.iter().map(|(program, file)| {
+        let create = CreateBatch { input: file.id, endpoint: Endpoint::ChatCompletions, metadata: BTreeMap::new() };
+        tight.batches.create(program, create)
+    });
+    let made = join_all(made).await;
+    let full = |made: &&domain::Result<Batch>| matches!(made, Err(Error::Invalid { code: "storage_full", .. }));
+    assert_eq!(
+        (made.iter().filter(|made| made.is_ok()).count(), made.iter().filter(full).count()),
+        (1, 3),
+        "If you are here because this failed: accounts of one organisation set the same room aside: {made:?}"
+    );
 }
 
 #[tokio::test]
