@@ -1,4 +1,4 @@
-//! Batches: checked, worked off line by line, taken over, ended.
+//! Batches: checked, worked off line by line, ended.
 
 use crate::{
     files::{bring, read},
@@ -16,34 +16,27 @@ use services::{
 use std::{
     collections::BTreeMap,
     future::Future,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 use testkit::{fake_worker::FAKE_MODEL, ledger::execute_as_owner};
-use tokio::{
-    sync::{Notify, watch},
-    time::sleep,
-};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// Does what a line says.
 #[derive(Default)]
-struct Stub {
+pub struct Stub {
     /// Hang where a line says so.
     hangs: bool,
     asked: Mutex<Vec<(ApiKeyId, String)>>,
 }
 
 impl Stub {
-    fn new(hangs: bool) -> Arc<Self> {
+    pub fn new(hangs: bool) -> Arc<Self> {
         Arc::new(Self { hangs, asked: Mutex::default() })
     }
 
-    fn asked(&self) -> Vec<String> {
+    pub fn asked(&self) -> Vec<String> {
         let mut asked: Vec<String> = self.asked.lock().expect("no panic").iter().map(|(_, said)| said.clone()).collect();
         asked.sort();
         asked
@@ -81,51 +74,15 @@ impl Lines for Stub {
     }
 }
 
-/// Computes all lines on one worker: what kills it breaks everything that it computes at the time.
-struct OneWorker {
-    deaths: watch::Sender<usize>,
-    /// Lines that it computes, now and at most.
-    now: AtomicUsize,
-    most: AtomicUsize,
-}
-
-impl OneWorker {
-    fn new() -> Arc<Self> {
-        Arc::new(Self { deaths: watch::Sender::new(0), now: AtomicUsize::new(0), most: AtomicUsize::new(0) })
-    }
-}
-
-impl Lines for OneWorker {
-    fn answer<'a>(&'a self, _: Actor, _: Endpoint, body: &'a str) -> BoxFuture<'a, LineAnswer> {
-        Box::pin(async move {
-            let body: Value = serde_json::from_str(body).expect("JSON");
-            let mut deaths = self.deaths.subscribe();
-            self.most.fetch_max(self.now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            let broke = if body["say"] == "kills" {
-                sleep(Duration::from_millis(300)).await;
-                self.deaths.send_modify(|deaths| *deaths += 1);
-                true
-            } else {
-                tokio::select! {
-                    _ = deaths.changed() => true,
-                    () = sleep(Duration::from_millis(600)) => false,
-                }
-            };
-            self.now.fetch_sub(1, Ordering::SeqCst);
-            LineAnswer { status: if broke { 503 } else { 200 }, body: "{}".into(), retry_after: None, broke }
-        })
-    }
-}
-
 /// A world with a program whose key works.
-struct House {
-    world: World,
+pub struct House {
+    pub world: World,
     program: Actor,
     key: ApiKeyId,
 }
 
 impl House {
-    async fn build() -> Self {
+    pub async fn build() -> Self {
         let world = World::new().await;
         let (_, made) = testkit::keys::make(&world.identity, world.tenant.id).await;
         let request = RequestId(Uuid::now_v7());
@@ -144,22 +101,22 @@ impl House {
     }
 
     /// A batch that says these words.
-    async fn batch(&self, words: &[&str]) -> BatchId {
+    pub async fn batch(&self, words: &[&str]) -> BatchId {
         let lines: Vec<String> = words.iter().enumerate().map(|(at, say)| line(&format!("line-{at}"), say)).collect();
         self.batch_of(&lines.join("\n")).await
     }
 
-    async fn get(&self, id: BatchId) -> Batch {
+    pub async fn get(&self, id: BatchId) -> Batch {
         self.world.services.batches.get(&self.program, id).await.expect("the batch")
     }
 
-    async fn over(&self, id: BatchId) -> Batch {
+    pub async fn over(&self, id: BatchId) -> Batch {
         until("the batch is over", || async { self.get(id).await.status.is_over() }).await;
         self.get(id).await
     }
 
     /// The same, where its pauses are not for a test to wait for.
-    async fn over_soon(&self, id: BatchId) -> Batch {
+    pub async fn over_soon(&self, id: BatchId) -> Batch {
         until("the batch is over", || async {
             let due = "UPDATE batch_line SET waits_until = now(); UPDATE batch SET waits_until = now() WHERE waits_until IS NOT NULL";
             execute_as_owner(&self.world.db, due).await;
@@ -170,7 +127,7 @@ impl House {
     }
 
     /// The lines of a file, and which request each belongs to.
-    async fn lines(&self, file: Option<contract::ids::FileId>) -> Vec<(String, Value)> {
+    pub async fn lines(&self, file: Option<contract::ids::FileId>) -> Vec<(String, Value)> {
         let Some(id) = file else { return Vec::new() };
         let text = String::from_utf8(read(&self.world.services, &self.program, id).await).expect("text");
         let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
@@ -183,12 +140,12 @@ fn line(custom_id: &str, say: &str) -> String {
     json!({ "custom_id": custom_id, "method": "POST", "url": "/v1/chat/completions", "body": body }).to_string()
 }
 
-fn ids(lines: &[(String, Value)]) -> Vec<&str> {
+pub fn ids(lines: &[(String, Value)]) -> Vec<&str> {
     lines.iter().map(|(id, _)| id.as_str()).collect()
 }
 
 /// Something, while batches are worked off.
-async fn beside<T>(services: &Services, lines: Arc<impl Lines>, what: impl Future<Output = T>) -> T {
+pub async fn beside<T>(services: &Services, lines: Arc<impl Lines>, what: impl Future<Output = T>) -> T {
     let stop = CancellationToken::new();
     let work = services.batches.work(lines, 2, stop.clone());
     let what = async {
@@ -284,41 +241,6 @@ async fn an_input_that_ends_before_its_end_was_removed() {
 }
 
 #[tokio::test]
-async fn another_node_goes_on_where_one_died() {
-    let house = House::build().await;
-    let (dead, alive) = (Stub::new(true), Stub::new(false));
-    let id = house.batch(&["one", "hang", "three"]).await;
-    let first = house.world.another_node();
-    let stop = CancellationToken::new();
-    tokio::select! {
-        () = first.batches.work(dead.clone(), 2, stop.clone()) => panic!("it works until it is told to stop"),
-        () = until("the other lines are answered", || async { house.get(id).await.completed == 2 }) => {}
-    }
-    // As if the process had died: no sign of life, and nobody looks for batches there any more.
-    execute_as_owner(&house.world.db, "UPDATE batch SET lease = gen_random_uuid(), heartbeat_at = now() - interval '1 minute'").await;
-    let services = house.world.another_node();
-    let batch = beside(&services, alive.clone(), house.over(id)).await;
-    assert_eq!((batch.status, batch.completed, batch.failed), (BatchStatus::Completed, 3, 0));
-    assert_eq!(alive.asked(), ["hang"], "If you are here because this failed: what was answered is computed, and paid for, again.");
-    assert_eq!(dead.asked(), ["hang", "one", "three"]);
-    assert_eq!(ids(&house.lines(batch.output).await), ["line-0", "line-1", "line-2"]);
-    stop.cancel();
-}
-
-#[tokio::test]
-async fn a_node_that_is_stopped_leaves_its_batches_to_the_next() {
-    let house = House::build().await;
-    let (first, second) = (Stub::new(true), Stub::new(false));
-    let id = house.batch(&["one", "hang"]).await;
-    let hanging = until("a line hangs", || async { house.get(id).await.completed == 1 && first.asked().len() == 2 });
-    beside(&house.world.another_node(), first.clone(), hanging).await;
-    let left = "SELECT count(*) AS value FROM batch WHERE lease IS NULL AND status = 'in_progress'";
-    assert_eq!(house.world.db.count_as_owner(left).await, 1);
-    let batch = beside(&house.world.another_node(), second.clone(), house.over(id)).await;
-    assert_eq!((batch.status, second.asked()), (BatchStatus::Completed, vec!["hang".to_owned()]));
-}
-
-#[tokio::test]
 async fn batches_that_wait_keep_nobody_waiting_and_go_on_when_their_time_has_come() {
     let house = House::build().await;
     let (stub, services) = (Stub::new(false), house.world.services.clone());
@@ -362,69 +284,6 @@ async fn a_batch_that_waits_hears_that_its_end_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_line_that_kills_whoever_computes_it_is_given_up_on_whichever_node() {
-    let house = House::build().await;
-    let (stub, services) = (Stub::new(false), house.world.services.clone());
-    let id = house.batch(&["kills", "fine"]).await;
-    let batch = beside(&services, stub.clone(), house.over_soon(id)).await;
-    assert_eq!((batch.status, batch.completed, batch.failed), (BatchStatus::Completed, 1, 1));
-    let kills = stub.asked().iter().filter(|said| *said == "kills").count();
-    assert_eq!(kills, 3, "If you are here because this failed: a line that kills workers is tried, and paid for, again and again.");
-
-    // Nodes may die over it as well, and then nobody hears an answer.
-    let id = house.batch(&["hang"]).await;
-    let nobody = CancellationToken::new();
-    let dying = Stub::new(true);
-    for died in 1..=3 {
-        let node = house.world.another_node();
-        tokio::select! {
-            () = node.batches.work(dying.clone(), 2, nobody.clone()) => panic!("it works until it is told to stop"),
-            () = until("it is asked", || async { dying.asked().len() == died }) => {}
-        }
-        let dead = "UPDATE batch SET lease = gen_random_uuid(), heartbeat_at = now() - interval '1 minute' WHERE ended_at IS NULL";
-        execute_as_owner(&house.world.db, dead).await;
-    }
-    let batch = beside(&services, stub.clone(), house.over(id)).await;
-    assert_eq!((batch.status, batch.failed, dying.asked().len()), (BatchStatus::Completed, 1, 3));
-    assert!(!stub.asked().contains(&"hang".to_owned()));
-    let failures = house.lines(batch.error).await;
-    let told = &failures[0].1["response"];
-    assert_eq!((&told["status_code"], &told["body"]["error"]["code"]), (&json!(500), &json!("model_interrupted")));
-}
-
-#[tokio::test]
-async fn a_line_that_kills_workers_takes_no_other_along() {
-    let house = House::build().await;
-    let worker = OneWorker::new();
-    let id = house.batch(&["kills", "fine", "fine"]).await;
-    let batch = beside(&house.world.services, worker.clone(), house.over_soon(id)).await;
-    assert_eq!(
-        (batch.status, batch.completed, batch.failed),
-        (BatchStatus::Completed, 2, 1),
-        "If you are here because this failed: one line that kills workers ends innocent lines of others as well."
-    );
-    assert_eq!(ids(&house.lines(batch.error).await), ["line-0"]);
-    assert_eq!(*worker.deaths.borrow(), 3);
-}
-
-#[tokio::test]
-async fn what_ran_when_a_node_died_is_asked_one_after_the_other() {
-    let house = House::build().await;
-    let (dead, worker) = (Stub::new(true), OneWorker::new());
-    let id = house.batch(&["hang", "hang"]).await;
-    let first = house.world.another_node();
-    tokio::select! {
-        () = first.batches.work(dead.clone(), 2, CancellationToken::new()) => panic!("it works until it is told to stop"),
-        () = until("both run", || async { dead.asked().len() == 2 }) => {}
-    }
-    execute_as_owner(&house.world.db, "UPDATE batch SET lease = gen_random_uuid(), heartbeat_at = now() - interval '1 minute'").await;
-    let batch = beside(&house.world.another_node(), worker.clone(), house.over(id)).await;
-    assert_eq!((batch.status, batch.completed), (BatchStatus::Completed, 2));
-    let most = worker.most.load(Ordering::SeqCst);
-    assert_eq!(most, 1, "If you are here because this failed: a line that kills nodes takes the same ones along again and again.");
-}
-
-#[tokio::test]
 async fn a_model_that_is_away_keeps_no_line_of_another_model_waiting() {
     let house = House::build().await;
     let stub = Stub::new(false);
@@ -438,64 +297,6 @@ async fn a_model_that_is_away_keeps_no_line_of_another_model_waiting() {
         until("it is given back", || async { house.world.db.count_as_owner(waits).await == 1 }).await;
     })
     .await;
-}
-
-#[tokio::test]
-async fn a_database_that_is_away_is_no_death() {
-    let house = House::build().await;
-    let (first, second) = (Stub::new(true), Stub::new(false));
-    let id = house.batch(&["hang", "fine"]).await;
-    // No end can be stored; what runs then is given up.
-    execute_as_owner(&house.world.db, "ALTER TABLE batch_line ADD CONSTRAINT away CHECK (status IS NULL)").await;
-    let left = "SELECT count(*) AS value FROM batch WHERE lease IS NULL AND waits_until > now() AND in_progress_at IS NOT NULL";
-    let given_back = until("it is given back", || async { house.world.db.count_as_owner(left).await == 1 });
-    beside(&house.world.another_node(), first.clone(), given_back).await;
-    let died = "SELECT count(*) AS value FROM batch_line WHERE asked OR breaks > 0";
-    assert_eq!(first.asked(), ["fine", "hang"]);
-    assert_eq!(
-        house.world.db.count_as_owner(died).await,
-        0,
-        "If you are here because this failed: a database that is away for a while ends the lines that run."
-    );
-    execute_as_owner(&house.world.db, "ALTER TABLE batch_line DROP CONSTRAINT away; UPDATE batch SET waits_until = now()").await;
-    let batch = beside(&house.world.another_node(), second.clone(), house.over(id)).await;
-    assert_eq!((batch.status, batch.completed, second.asked()), (BatchStatus::Completed, 2, vec!["fine".to_owned(), "hang".to_owned()]));
-}
-
-#[tokio::test]
-async fn a_node_that_is_stopped_while_the_database_is_away_leaves_its_batches_as_well() {
-    let house = House::build().await;
-    let (stub, away) = (Stub::new(true), Notify::new());
-    house.batch(&["hang"]).await;
-    let stopped = async {
-        until("it hangs", || async { stub.asked().len() == 1 }).await;
-        execute_as_owner(&house.world.db, "ALTER TABLE batch ADD CONSTRAINT away CHECK (lease IS NOT NULL)").await;
-        away.notify_one();
-    };
-    let back = async {
-        away.notified().await;
-        sleep(Duration::from_secs(1)).await;
-        execute_as_owner(&house.world.db, "ALTER TABLE batch DROP CONSTRAINT away").await;
-    };
-    let node = house.world.another_node();
-    tokio::join!(beside(&node, stub.clone(), stopped), back);
-    let left = "SELECT count(*) AS value FROM batch WHERE lease IS NULL AND waits_until IS NULL AND status = 'in_progress'";
-    assert_eq!(house.world.db.count_as_owner(left).await, 1);
-}
-
-#[tokio::test]
-async fn lines_that_a_dead_node_left_behind_an_end_are_purged() {
-    let house = House::build().await;
-    let services = house.world.services.clone();
-    let id = house.batch(&["fine"]).await;
-    beside(&services, Stub::new(false), house.over(id)).await;
-    let left = "INSERT INTO batch_line (tenant_id, batch_id, number, custom_id, body) SELECT tenant_id, id, 1, 'a', '{}' FROM batch";
-    execute_as_owner(&house.world.db, left).await;
-    let lines = "SELECT count(*) AS value FROM batch_line";
-    tokio::select! {
-        () = services.run_jobs(CancellationToken::new()) => panic!("it works until it is told to stop"),
-        () = until("they are purged", || async { house.world.db.count_as_owner(lines).await == 0 }) => {}
-    }
 }
 
 #[tokio::test]
