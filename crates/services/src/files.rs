@@ -4,7 +4,7 @@
 use crate::shared::Shared;
 use contract::{
     Millis,
-    ids::{FileId, RequestId, ServiceAccountId},
+    ids::{BatchId, FileId, RequestId, ServiceAccountId},
 };
 use domain::{Action, Actor, Error, Result};
 use futures::{StreamExt, stream, stream::BoxStream};
@@ -45,6 +45,15 @@ impl Default for FileLimits {
     }
 }
 
+/// Where the room for an upload comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Room {
+    /// The tenant has so much; beyond that the upload is refused.
+    Within(FileLimits),
+    /// From what was set aside for this batch, which the caller has with this lease. It is never refused.
+    SetAside { batch: BatchId, lease: Uuid },
+}
+
 /// See the module.
 #[derive(Clone)]
 pub struct Files {
@@ -74,7 +83,7 @@ impl Files {
     pub async fn upload(&self, actor: &Actor, filename: &str) -> Result<Upload> {
         actor.may(Action::UseModels)?;
         self.shared.refuse_while_ending()?;
-        Upload::begin(self.shared.clone(), actor.clone(), account(actor)?, filename, Some(self.limits)).await
+        Upload::begin(self.shared.clone(), actor.clone(), account(actor)?, filename, Room::Within(self.limits)).await
     }
 
     /// Makes an upload a file.
@@ -168,7 +177,7 @@ pub struct Upload {
     id: FileId,
     filename: String,
     created_at: Millis,
-    limits: Option<FileLimits>,
+    room: Room,
     hash: Sha256,
     bytes: u64,
     /// Less than a piece.
@@ -185,25 +194,19 @@ impl fmt::Debug for Upload {
 }
 
 impl Upload {
-    pub(crate) async fn begin(
-        shared: Arc<Shared>,
-        actor: Actor,
-        account: ServiceAccountId,
-        filename: &str,
-        limits: Option<FileLimits>,
-    ) -> Result<Self> {
+    pub(crate) async fn begin(shared: Arc<Shared>, actor: Actor, account: ServiceAccountId, filename: &str, room: Room) -> Result<Self> {
         // Control characters would break the headers and lists that show the name.
         let name: String = filename.chars().filter(|c| !c.is_control()).take(NAME_MAX_CHARS).collect();
         let filename = if name.trim().is_empty() { "file".to_owned() } else { name.trim().to_owned() };
         let (id, created_at) = (FileId(Uuid::now_v7()), shared.now());
         let tx = shared.db.begin(&actor).await?;
-        if let Some(limits) = limits {
-            room(&tx, limits, 1, "file").await?;
+        if let Room::Within(limits) = room {
+            refuse_beyond(&tx, limits, 1, "file").await?;
         }
         tx.files().begin(&NewFile { id, account, filename: filename.clone(), created_at }).await?;
         tx.commit().await?;
         let (hash, buffer) = (Sha256::new(), Vec::with_capacity(CHUNK_BYTES));
-        Ok(Self { shared, actor, id, filename, created_at, limits, hash, bytes: 0, buffer, number: 0, kept: false })
+        Ok(Self { shared, actor, id, filename, created_at, room, hash, bytes: 0, buffer, number: 0, kept: false })
     }
 
     /// Takes what comes next.
@@ -212,7 +215,9 @@ impl Upload {
     /// [`Error::Invalid`] for `file` beyond a limit; else those of the database.
     pub async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
         self.bytes += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        if let Some(limits) = self.limits.filter(|limits| self.bytes > limits.file) {
+        if let Room::Within(limits) = self.room
+            && self.bytes > limits.file
+        {
             let message = format!("A file may have at most {} MiB.", limits.file >> 20);
             return Err(Error::invalid("file", "file_too_large", message));
         }
@@ -231,10 +236,16 @@ impl Upload {
 
     async fn store(&mut self, tx: &TenantTx) -> Result<()> {
         let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK_BYTES));
+        let length = u64::try_from(piece.len()).map_err(Error::internal)?;
         tx.files().append(self.id, self.number, piece).await?;
-        if let Some(limits) = self.limits {
-            // Behind the piece: until this transaction ends nobody else's counts.
-            room(tx, limits, 0, "file").await?;
+        // Behind the piece: until this transaction ends nobody else's counts.
+        match self.room {
+            Room::Within(limits) => refuse_beyond(tx, limits, 0, "file").await?,
+            Room::SetAside { batch, lease } => {
+                if !tx.batch_runs().use_room(batch, lease, length).await? {
+                    return Err(Error::not_found("batch"));
+                }
+            }
         }
         self.number += 1;
         Ok(())
@@ -289,7 +300,7 @@ impl Drop for Upload {
 }
 
 /// Refuses what the tenant has no room for; `field` is what asks for it.
-pub(crate) async fn room(tx: &TenantTx, limits: FileLimits, more: u64, field: &'static str) -> Result<()> {
+pub(crate) async fn refuse_beyond(tx: &TenantTx, limits: FileLimits, more: u64, field: &'static str) -> Result<()> {
     if tx.files().total().await?.saturating_add(more) > limits.tenant {
         let message = format!("The files of your organisation may have {} MiB together. Delete some.", limits.tenant >> 20);
         return Err(Error::invalid(field, "storage_full", message));

@@ -1,6 +1,6 @@
 //! Background duties: recovery of turns and responses, the sweeper of the ledger and its days, purges, seals of the audit trail.
 
-use crate::{Services, audit, responses, shared::Shared, turns::recovery};
+use crate::{Services, audit, batches, responses, shared::Shared, turns::recovery};
 use contract::Millis;
 use domain::Result;
 use inference::LONGEST_GENERATION;
@@ -82,7 +82,22 @@ async fn purge(shared: &Shared, stop: &CancellationToken) -> Result<()> {
     if events + conversations + said + responses + batches + sessions > 0 {
         tracing::info!(events = events + said, conversations, responses, batches, sessions, "purged");
     }
-    purge_files(shared, stop).await
+    purge_files(shared, stop).await?;
+    purge_lines(shared, stop).await
+}
+
+/// Lines of batches that have ended go with the end; those of a node that died over it are left.
+async fn purge_lines(shared: &Shared, stop: &CancellationToken) -> Result<()> {
+    let tx = shared.db.begin_system("purge", Reason::Purge).await?;
+    let ended = tx.batches().ended_with_lines().await?;
+    tx.commit().await?;
+    for (tenant, id) in ended {
+        if stop.is_cancelled() {
+            break;
+        }
+        batches::forget_lines(shared, tenant, id).await?;
+    }
+    Ok(())
 }
 
 /// Files take their pieces with them: a few in each transaction, so that none comes to the limit of a statement's time,

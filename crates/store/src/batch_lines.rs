@@ -141,14 +141,15 @@ impl BatchRuns<'_> {
     }
 
     /// A line is asked now: if the node dies over it, the next one knows. `false` if it has an end, or the batch is no longer
-    /// the caller's.
+    /// the caller's. Nobody takes the batch while this is being written, so nobody's counts are written over.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn ask_line(&self, id: BatchId, lease: Uuid, line: u32) -> Result<bool> {
         let statement = sql(
-            "UPDATE batch_line SET asked = true, waits_until = NULL WHERE batch_id = $1 AND number = $2 AND status IS NULL
-               AND EXISTS (SELECT FROM batch WHERE batch.id = $1 AND batch.lease = $3 AND batch.ended_at IS NULL)
+            "WITH mine AS (SELECT id FROM batch WHERE id = $1 AND lease = $3 AND ended_at IS NULL FOR SHARE)
+             UPDATE batch_line SET asked = true, waits_until = NULL FROM mine
+             WHERE batch_id = $1 AND number = $2 AND status IS NULL
              RETURNING true AS own, set_config('synchronous_commit', 'off', true)",
             [id.0.into(), int(line).into(), lease.into()],
         );
@@ -162,9 +163,9 @@ impl BatchRuns<'_> {
     /// Those of the database.
     pub async fn put_off_line(&self, id: BatchId, lease: Uuid, line: u32, vain: InVain, wait: Duration) -> Result<bool> {
         let statement = sql(
-            "UPDATE batch_line SET asked = false, breaks = $4, absences = $5, refusals = $6, waits_until = now() + make_interval(secs => $7)
-             WHERE batch_id = $1 AND number = $2 AND status IS NULL
-               AND EXISTS (SELECT FROM batch WHERE batch.id = $1 AND batch.lease = $3 AND batch.ended_at IS NULL)",
+            "WITH mine AS (SELECT id FROM batch WHERE id = $1 AND lease = $3 AND ended_at IS NULL FOR SHARE)
+             UPDATE batch_line SET asked = false, breaks = $4, absences = $5, refusals = $6, waits_until = now() + make_interval(secs => $7)
+             FROM mine WHERE batch_id = $1 AND number = $2 AND status IS NULL",
             [
                 id.0.into(),
                 int(line).into(),

@@ -7,7 +7,7 @@
 pub use crate::batch_lines::{BatchLine, InVain, LineEnd, LineResult, WaitingLine};
 
 use crate::{
-    batches::{BatchStatus, status},
+    batches::{BatchError, BatchStatus, status},
     chat_sql::{all, instant, int, millis, one, run, sql},
     tx::{SystemTx, TenantTx},
 };
@@ -15,9 +15,8 @@ use contract::{
     Millis,
     ids::{ApiKeyId, BatchId, FileId, ServiceAccountId, TenantId},
 };
-use domain::Result;
+use domain::{Error, Result};
 use sea_orm::FromQueryResult;
-use serde_json::Value;
 use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -44,8 +43,7 @@ pub struct BatchEnd {
     pub status: BatchStatus,
     pub output: Option<FileId>,
     pub error: Option<FileId>,
-    /// A list.
-    pub errors: Value,
+    pub errors: Vec<BatchError>,
     /// Lines that failed because they never ran.
     pub never_run: u32,
     pub at: Millis,
@@ -155,7 +153,7 @@ impl<'a> BatchRuns<'a> {
         if !self.own(id, lease).await? {
             return Ok(false);
         }
-        self.delete_lines(id).await?;
+        run(self.tx.conn(), sql("DELETE FROM batch_line WHERE batch_id = $1", [id.0.into()])).await?;
         Ok(true)
     }
 
@@ -164,10 +162,6 @@ impl<'a> BatchRuns<'a> {
         let statement =
             sql("SELECT true AS own FROM batch WHERE id = $1 AND lease = $2 AND ended_at IS NULL FOR UPDATE", [id.0.into(), lease.into()]);
         Ok(one::<OwnRow>(self.tx.conn(), statement).await?.is_some_and(|row| row.own))
-    }
-
-    async fn delete_lines(&self, id: BatchId) -> Result<()> {
-        run(self.tx.conn(), sql("DELETE FROM batch_line WHERE batch_id = $1", [id.0.into()])).await.map(drop)
     }
 
     /// Its lines are valid: they can run, unless an end was asked for. `false` if the batch is no longer the caller's.
@@ -198,8 +192,21 @@ impl<'a> BatchRuns<'a> {
         Ok(one::<TotalRow>(self.tx.conn(), statement).await?.map(|row| number(row.total)))
     }
 
-    /// Ends a batch; its lines go, because the files have what became of them. `false` if the batch is no longer the
-    /// caller's.
+    /// So many bytes of what was set aside for the batch are written now: they count among its files from here on. Where
+    /// more is written than was set aside, nothing is left of it. `false` if the batch is no longer the caller's.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn use_room(&self, id: BatchId, lease: Uuid, bytes: u64) -> Result<bool> {
+        let statement = sql(
+            "UPDATE batch SET reserved_bytes = greatest(0, reserved_bytes - $3) WHERE id = $1 AND lease = $2 AND ended_at IS NULL",
+            [id.0.into(), lease.into(), i64::try_from(bytes).unwrap_or(i64::MAX).into()],
+        );
+        Ok(run(self.tx.conn(), statement).await? > 0)
+    }
+
+    /// Ends a batch. The files have what became of its lines, which are to be deleted next ([`Self::delete_lines`]): not in
+    /// this transaction, which keeps the tenant's other files waiting. `false` if the batch is no longer the caller's.
     ///
     /// # Errors
     /// Those of the database.
@@ -213,16 +220,26 @@ impl<'a> BatchRuns<'a> {
                 end.status.name().into(),
                 end.output.map(|id| id.0).into(),
                 end.error.map(|id| id.0).into(),
-                end.errors.clone().into(),
+                serde_json::to_value(&end.errors).map_err(Error::internal)?.into(),
                 int(end.never_run).into(),
                 instant(end.at)?.into(),
             ],
         );
-        if run(self.tx.conn(), statement).await? == 0 {
-            return Ok(false);
-        }
-        self.delete_lines(id).await?;
-        Ok(true)
+        Ok(run(self.tx.conn(), statement).await? > 0)
+    }
+
+    /// Deletes lines of a batch that has ended, at most so many. How many: there may be more until it is less than that. What
+    /// is left of them goes with the batch.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn delete_lines(&self, id: BatchId, at_most: u32) -> Result<u64> {
+        let statement = sql(
+            "DELETE FROM batch_line WHERE batch_id = $1 AND number IN (SELECT number FROM batch_line WHERE batch_id = $1 LIMIT $2)
+               AND EXISTS (SELECT FROM batch WHERE batch.id = $1 AND batch.ended_at IS NOT NULL)",
+            [id.0.into(), i64::from(at_most).into()],
+        );
+        run(self.tx.conn(), statement).await
     }
 }
 
@@ -261,6 +278,22 @@ impl<'a> SystemBatches<'a> {
                  AND (lease IS NULL OR heartbeat_at < now() - make_interval(secs => $1))
              ) AS idle WHERE place <= $2 ORDER BY created_at, id LIMIT 100",
             [f64::from(seconds).into(), i64::from(each).into()],
+        );
+        let rows = all::<TenantRow>(self.tx.conn(), statement).await?;
+        Ok(rows.into_iter().map(|row| (row.tenant_id.into(), row.id.into())).collect())
+    }
+
+    /// Batches that have ended and still have lines, because their node is deleting them or died before it could; at most a
+    /// hundred.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn ended_with_lines(&self) -> Result<Vec<(TenantId, BatchId)>> {
+        let statement = sql(
+            "SELECT tenant_id, id FROM batch WHERE ended_at IS NOT NULL
+               AND EXISTS (SELECT FROM batch_line WHERE batch_line.tenant_id = batch.tenant_id AND batch_line.batch_id = batch.id)
+             ORDER BY ended_at LIMIT 100",
+            [],
         );
         let rows = all::<TenantRow>(self.tx.conn(), statement).await?;
         Ok(rows.into_iter().map(|row| (row.tenant_id.into(), row.id.into())).collect())

@@ -11,7 +11,9 @@ use contract::{
 };
 use domain::{Error, Result};
 use sea_orm::FromQueryResult;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -81,18 +83,28 @@ pub struct NewBatch {
     pub expires_at: Millis,
 }
 
-/// A batch as stored.
-#[derive(Clone, Debug)]
-pub struct StoredBatch {
+/// Why a batch failed, or a line of its input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchError {
+    pub code: String,
+    pub message: String,
+    pub param: Option<String>,
+    /// Of the input, counted from 1.
+    pub line: Option<u32>,
+}
+
+/// A batch as its account sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
     pub id: BatchId,
     pub endpoint: String,
     pub input: FileId,
     pub output: Option<FileId>,
     pub error: Option<FileId>,
     pub status: BatchStatus,
-    pub metadata: Value,
-    /// What is wrong with its input, or with its key; a list.
-    pub errors: Value,
+    pub metadata: BTreeMap<String, String>,
+    /// What is wrong with its input, or with its key.
+    pub errors: Vec<BatchError>,
     /// Lines: of the input, answered, refused or failed.
     pub total: u32,
     pub completed: u32,
@@ -142,7 +154,7 @@ struct OpenRow {
     open: i64,
 }
 
-impl TryFrom<Row> for StoredBatch {
+impl TryFrom<Row> for Batch {
     type Error = Error;
 
     fn try_from(row: Row) -> Result<Self> {
@@ -153,8 +165,8 @@ impl TryFrom<Row> for StoredBatch {
             output: row.output_file_id.map(Into::into),
             error: row.error_file_id.map(Into::into),
             status: status(&row.status)?,
-            metadata: row.metadata,
-            errors: row.errors,
+            metadata: serde_json::from_value(row.metadata).map_err(Error::internal)?,
+            errors: serde_json::from_value(row.errors).map_err(Error::internal)?,
             total: count(row.total),
             completed: count(row.completed),
             failed: count(row.failed),
@@ -214,17 +226,17 @@ impl<'a> Batches<'a> {
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn get(&self, account: ServiceAccountId, id: BatchId) -> Result<Option<StoredBatch>> {
+    pub async fn get(&self, account: ServiceAccountId, id: BatchId) -> Result<Option<Batch>> {
         let text = format!("SELECT {COLUMNS} FROM batch WHERE id = $1 AND account_id = $2");
         let row: Option<Row> = one(self.tx.conn(), sql(&text, [id.0.into(), account.0.into()])).await?;
-        row.map(StoredBatch::try_from).transpose()
+        row.map(Batch::try_from).transpose()
     }
 
     /// Batches of the account, by the time when they were made.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn list(&self, account: ServiceAccountId, slice: Slice<BatchId>) -> Result<Vec<StoredBatch>> {
+    pub async fn list(&self, account: ServiceAccountId, slice: Slice<BatchId>) -> Result<Vec<Batch>> {
         // Ids are ordered by time.
         let (behind, order) = if slice.ascending { (">", "ASC") } else { ("<", "DESC") };
         let text = format!(
@@ -232,7 +244,7 @@ impl<'a> Batches<'a> {
         );
         let values = [account.0.into(), slice.after.map(|id| id.0).into(), i64::from(slice.limit).into()];
         let rows: Vec<Row> = all(self.tx.conn(), sql(&text, values)).await?;
-        rows.into_iter().map(StoredBatch::try_from).collect()
+        rows.into_iter().map(Batch::try_from).collect()
     }
 
     /// Asks whoever is at the batch to end it; `false` if the account has no such batch that could still be ended.

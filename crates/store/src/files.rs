@@ -197,6 +197,20 @@ impl<'a> Files<'a> {
         run(self.tx.conn(), statement).await.map(drop)
     }
 
+    /// Keeps others from changing what [`Self::total`] sums up until the transaction's end. Whoever has changed a file in it
+    /// does so already. Files and batches that it locks must be locked before.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn hold_total(&self) -> Result<()> {
+        let statement = sql(
+            "INSERT INTO file_total AS t (tenant_id, bytes) VALUES (app_tenant(), 0)
+             ON CONFLICT (tenant_id) DO UPDATE SET bytes = t.bytes",
+            [],
+        );
+        run(self.tx.conn(), statement).await.map(drop)
+    }
+
     /// Bytes of all files and uploads of the tenant, and of what is set aside for its batches. Whoever has changed a file in
     /// this transaction keeps others from doing so until its end.
     ///

@@ -30,7 +30,8 @@ pub struct Settings {
     pub target: String,
     /// `service.name`; `None`: what `OTEL_SERVICE_NAME` says.
     pub service: Option<&'static str>,
-    /// Part of the traces that are recorded, 0 to 1. `None`: what `OTEL_TRACES_SAMPLER` says, or all.
+    /// Part of the traces that are recorded, 0 to 1. `None`: what `OTEL_TRACES_SAMPLER` says, or all. Where callers are not
+    /// accepted, it judges only where a trace begins here: what was decided there holds for all that lies below.
     pub ratio: Option<f64>,
     /// Who sends a trace along decides whether it is recorded. Else that trace goes on here, and it is recorded as often as
     /// one that begins here.
@@ -54,6 +55,12 @@ impl Tracer {
     /// # Errors
     /// See [`StartError`]. A collector that does not answer is none: the log says so, and the spans are lost.
     pub fn export(settings: &Settings) -> Result<Self, StartError> {
+        // What the provider takes by itself: it reads the environment.
+        Self::export_sampled(settings, || Config::default().sampler)
+    }
+
+    /// The same. `environment` makes the sampler that is taken where the settings name no ratio.
+    pub(crate) fn export_sampled(settings: &Settings, environment: impl FnOnce() -> Box<dyn ShouldSample>) -> Result<Self, StartError> {
         let exporter = SpanExporter::builder()
             .with_http()
             .with_endpoint(settings.target.clone())
@@ -64,17 +71,16 @@ impl Tracer {
         if let Some(service) = settings.service {
             resource = resource.with_service_name(service);
         }
-        let mut provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource.build());
-        let sampler: Box<dyn ShouldSample> = match settings.ratio {
-            Some(ratio) => {
-                let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio)));
-                provider = provider.with_sampler(sampler.clone());
-                Box::new(sampler)
-            }
-            // What the provider takes by itself.
-            None => Config::default().sampler,
+        let mut sampler: Box<dyn ShouldSample> = match settings.ratio {
+            Some(ratio) => Box::new(Sampler::TraceIdRatioBased(ratio)),
+            None => environment(),
         };
-        let provider = provider.build();
+        // A sampler that asks no parent would judge a stranger's trace by its id, which the stranger has chosen.
+        if settings.ratio.is_some() || !settings.accept {
+            sampler = Box::new(Sampler::ParentBased(sampler));
+        }
+        let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource.build());
+        let provider = provider.with_sampler(sampler.clone()).build();
         let tracer = provider.tracer("kontor");
         let sampler = (!settings.accept).then_some(sampler);
         Ok(Self(Some(Arc::new(Inner { provider, tracer, sampler, upstreams: settings.upstreams }))))

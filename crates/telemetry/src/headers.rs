@@ -98,6 +98,7 @@ fn told(at: &At) -> HeaderMap {
 #[cfg(test)]
 mod tests {
     use crate::{Kind, Settings, Tracer};
+    use opentelemetry_sdk::trace::Sampler;
     use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
     /// Not sampled by its caller.
@@ -114,6 +115,13 @@ mod tests {
         let target = "http://127.0.0.1:9/v1/traces".into();
         let settings = Settings { target, service: Some("test"), ratio: Some(ratio), accept, upstreams };
         Tracer::export(&settings).expect("an exporter")
+    }
+
+    /// One that callers do not decide for, and whose environment names a sampler that asks no parent.
+    fn of_environment(ratio: f64) -> Tracer {
+        let target = "http://127.0.0.1:9/v1/traces".into();
+        let settings = Settings { target, service: Some("test"), ratio: None, accept: false, upstreams: false };
+        Tracer::export_sampled(&settings, || Box::new(Sampler::TraceIdRatioBased(ratio))).expect("an exporter")
     }
 
     /// What a worker is told of a request that came with `parent`.
@@ -155,6 +163,22 @@ mod tests {
         assert!((0..16).any(|_| told(&few, LOUD).ends_with("-00")), "the caller's own id decides");
         assert!(told(&tracer(0.0, true, false), LOUD).ends_with("-01"));
         assert!(told(&tracer(1.0, true, false), PARENT).ends_with("-00"));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn whatever_sampler_the_environment_names_a_stranger_does_not_decide() {
+        let few = of_environment(0.000_001);
+        assert!(
+            (0..16).any(|_| told(&few, LOUD).ends_with("-00")),
+            "If you are here because this failed: anybody makes us record, and pay for, what it likes, by an id that is made for it."
+        );
+        assert!(told(&of_environment(1.0), PARENT).ends_with("-01"), "anybody hides its requests from our traces");
+        let joined = |ratio, parent| {
+            let span = of_environment(ratio).join(&sent(parent, "vendor=1"), Kind::Server, || "an answer".into());
+            span.trace().headers()["traceparent"].to_str().expect("text").to_owned()
+        };
+        assert!(joined(0.0, LOUD).ends_with("-01"), "a worker leaves out what was decided where the request came in");
+        assert!(joined(1.0, PARENT).ends_with("-00"), "a worker records what was decided against where the request came in");
     }
 
     #[tokio::test]

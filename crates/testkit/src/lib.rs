@@ -11,6 +11,7 @@ pub mod fake_upstream;
 pub mod fake_worker;
 pub mod generation;
 pub mod guardrails;
+pub mod keys;
 pub mod ledger;
 pub mod quotas;
 pub mod response_caches;

@@ -50,7 +50,8 @@ pub fn of_worker(given: Option<String>) -> Result<Tracer, AnyError> {
     if let Some(problem) = traces::problem(&target) {
         return Err(format!("--traces: {problem}").into());
     }
-    Ok(Tracer::export(&Settings { target, service: service("kontor-worker"), ratio: None, accept: true, upstreams: false })?)
+    // Not accepted: the environment's sampler is no judge of what the server has decided, which `Tracer::join` goes by.
+    Ok(Tracer::export(&Settings { target, service: service("kontor-worker"), ratio: None, accept: false, upstreams: false })?)
 }
 
 /// Variables for worker processes of our own.

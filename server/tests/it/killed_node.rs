@@ -5,10 +5,9 @@ use crate::{
     app::TestApp,
     world::{PROGRAM, Running, eventually, free_port, settings, signal},
 };
-use contract::{ids::TenantId, key::Scope};
+use contract::ids::TenantId;
 use domain::quota::Level;
 use futures::future::join_all;
-use identity::{NewAccount, NewKey};
 use serde_json::json;
 use std::{
     net::SocketAddr,
@@ -21,6 +20,7 @@ use testkit::{
     TestDb,
     fake_upstream::{FakeUpstream, Mood},
     fake_worker::FAKE_MODEL,
+    keys,
     ledger::execute_as_owner,
     quotas::{amount, budget, price, spent},
 };
@@ -124,27 +124,11 @@ impl Books {
     }
 }
 
-async fn key(app: &TestApp, tenant: TenantId) -> String {
-    let new = NewAccount {
-        tenant,
-        name: "Reports".into(),
-        purpose: "Weekly reports".into(),
-        team: String::new(),
-        cost_center: String::new(),
-        owner: None,
-        models: None,
-        expires_at: None,
-    };
-    let account = app.state.identity.create_service_account("test", new).await.expect("an account");
-    let new = NewKey { scopes: vec![Scope::Inference], ..NewKey::default() };
-    app.state.identity.create_key("test", tenant, account, new).await.expect("a key").key.reveal().to_owned()
-}
-
 #[tokio::test]
 async fn a_process_killed_while_it_holds_money_loses_nothing_and_spends_nothing_twice() {
     let app = TestApp::start().await;
     let (db, tenant) = (&app.db, app.tenant("ours").await);
-    let key = key(&app, tenant).await;
+    let key = keys::make(&app.state.identity, tenant).await.1.key.reveal().to_owned();
     price(db, FAKE_MODEL, "EUR", "1", "2").await;
     budget(db, tenant, Level::Tenant, None, BUDGET, true).await;
     let (doomed, survivor) = tokio::join!(Node::start(db, &key), Node::start(db, &key));

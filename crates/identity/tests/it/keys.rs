@@ -3,32 +3,18 @@
 use crate::{House, request};
 use contract::key::Scope;
 use domain::Action;
-use identity::{NewAccount, NewKey};
+use identity::NewKey;
 use std::time::Duration;
+use testkit::keys::{make, reports};
 
 /// A replica asks once a second.
 const TWO_SECONDS: Duration = Duration::from_secs(2);
-
-fn account(house: &House) -> NewAccount {
-    NewAccount {
-        tenant: house.tenant,
-        name: "Reports".into(),
-        purpose: "Weekly reports".into(),
-        team: String::new(),
-        cost_center: String::new(),
-        owner: None,
-        models: None,
-        expires_at: None,
-    }
-}
 
 #[tokio::test]
 async fn other_replicas_notice_within_two_seconds() {
     let house = House::build().await;
     let other = house.other_replica();
-    let account = house.identity.create_service_account("test", account(&house)).await.unwrap();
-    let new = || NewKey { scopes: vec![Scope::Inference], ..NewKey::default() };
-    let key = house.identity.create_key("test", house.tenant, account, new()).await.unwrap();
+    let (account, key) = make(&house.identity, house.tenant).await;
     let opens = async |identity: &identity::Identity| identity.authenticate_key(key.key.reveal(), None, request()).await.is_ok();
     assert!(opens(&house.identity).await && opens(&other).await, "a new key opens at once");
     house.identity.disable_key("test", key.id, true).await.unwrap();
@@ -49,9 +35,7 @@ async fn other_replicas_notice_within_two_seconds() {
 #[tokio::test]
 async fn the_last_use_is_noted() {
     let house = House::build().await;
-    let account = house.identity.create_service_account("test", account(&house)).await.unwrap();
-    let new = NewKey { scopes: vec![Scope::Inference], ..NewKey::default() };
-    let key = house.identity.create_key("test", house.tenant, account, new).await.unwrap();
+    let (account, key) = make(&house.identity, house.tenant).await;
     house.identity.authenticate_key(key.key.reveal(), None, request()).await.unwrap();
     let stop = tokio_util::sync::CancellationToken::new();
     stop.cancel();
@@ -63,7 +47,7 @@ async fn the_last_use_is_noted() {
 #[tokio::test]
 async fn an_account_owns_chats_once_a_key_of_it_may_chat() {
     let house = House::build().await;
-    let account = house.identity.create_service_account("test", account(&house)).await.unwrap();
+    let account = house.identity.create_service_account("test", reports(house.tenant)).await.unwrap();
     let actor = async |scopes: Vec<Scope>| {
         let new = NewKey { scopes, ..NewKey::default() };
         let key = house.identity.create_key("test", house.tenant, account, new).await.unwrap();

@@ -5,12 +5,13 @@ use super::{
     Endpoint,
     output::given_up,
     patience::{Patience, persist},
+    queue::{Queue, Sleeper, is_suspect, spread},
     run::{Outcome, Run},
 };
 use contract::ids::RequestId;
 use domain::{Error, Result};
 use futures::{StreamExt, stream::FuturesUnordered};
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 use store::batch_runs::{InVain, LineEnd, TakenBatch, WaitingLine};
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
@@ -19,12 +20,6 @@ use uuid::Uuid;
 const LINES_READ: u32 = 8;
 /// A batch whose lines all wait for longer is given back: taking it again costs as much as some of its lines.
 const WORTH_LEAVING: Duration = Duration::from_secs(2);
-
-/// A line that is asked once its time has come.
-struct Sleeper {
-    line: WaitingLine,
-    until: Instant,
-}
 
 /// What came of asking a line once.
 enum Asked {
@@ -39,21 +34,28 @@ enum Asked {
 impl Run {
     /// Answers all lines that have no end yet.
     pub(super) async fn answer_all(&self, taken: &TakenBatch, endpoint: Endpoint) -> Result<Outcome> {
-        let (mut running, mut sleeping, mut ready, mut after) = (FuturesUnordered::new(), Vec::<Sleeper>::new(), VecDeque::new(), 0);
+        let (mut running, mut queue, mut after, mut all_read) = (FuturesUnordered::new(), Queue::default(), 0, false);
+        // One of those that run is a suspect; no other one of this batch takes a place in `running` to wait for it.
+        let mut suspected = false;
         loop {
-            while running.len() + sleeping.len() < self.parallel {
-                if ready.is_empty() {
-                    ready = persist(|| self.waiting(after)).await?;
+            while running.len() < self.parallel {
+                if let Some(line) = queue.next(Instant::now(), !suspected) {
+                    let suspect = is_suspect(&line);
+                    suspected |= suspect;
+                    running.push(async move { (suspect, self.ask(taken, endpoint, line).await) });
+                } else if all_read || queue.is_full() {
+                    break;
+                } else {
+                    let lines = persist(|| self.waiting(after)).await?;
+                    let read_at = Instant::now();
+                    all_read = lines.is_empty();
+                    for line in lines {
+                        after = line.number;
+                        queue.add(Sleeper::since(read_at, line));
+                    }
                 }
-                let Some(line) = ready.pop_front() else { break };
-                after = line.number;
-                sleeping.push(Sleeper { until: Instant::now() + line.wait, line });
             }
-            let now = Instant::now();
-            for due in sleeping.extract_if(.., |sleeper| sleeper.until <= now) {
-                running.push(self.ask(taken, endpoint, due.line));
-            }
-            let next = sleeping.iter().map(|sleeper| sleeper.until).min();
+            let (now, next) = (Instant::now(), queue.due(!suspected));
             if running.is_empty() {
                 let Some(next) = next else { return Ok(Outcome::Through) };
                 let wait = next.saturating_duration_since(now);
@@ -61,22 +63,26 @@ impl Run {
                     return Ok(Outcome::Waits(wait));
                 }
             }
+            let room = running.len() < self.parallel;
             tokio::select! {
-                Some(asked) = running.next(), if !running.is_empty() => match asked? {
-                    Asked::Ended => {}
-                    Asked::PutOff(sleeper) => sleeping.push(sleeper),
-                    Asked::Over(outcome) => return Ok(outcome),
-                },
-                () = sleep_until(next.unwrap_or(now)), if next.is_some() => {}
+                Some((suspect, asked)) = running.next(), if !running.is_empty() => {
+                    suspected &= !suspect;
+                    match asked? {
+                        Asked::Ended => {}
+                        Asked::PutOff(sleeper) => queue.add(sleeper),
+                        Asked::Over(outcome) => return Ok(outcome),
+                    }
+                }
+                () = sleep_until(next.unwrap_or(now)), if room && next.is_some() => {}
             }
         }
     }
 
-    async fn waiting(&self, after: u32) -> Result<VecDeque<WaitingLine>> {
+    async fn waiting(&self, after: u32) -> Result<Vec<WaitingLine>> {
         let tx = self.shared.db.begin(&self.actor).await?;
         let lines = tx.batch_runs().waiting(self.id, after, LINES_READ).await?;
         tx.commit().await?;
-        Ok(lines.into())
+        Ok(lines)
     }
 
     /// Asks one line once, and keeps its answer if it is one.
@@ -85,6 +91,8 @@ impl Run {
         if Patience::is_over(line.vain) {
             return self.keep(line.number, &given_up(request)).await;
         }
+        // Before the place: who waits for other suspects must not keep lines that nobody suspects from being computed.
+        let suspect = if is_suspect(&line) { Some(self.suspects.acquire().await.map_err(Error::internal)?) } else { None };
         let place = self.places.acquire().await.map_err(Error::internal)?;
         let program = match persist(|| self.program(taken, request)).await? {
             Ok(program) => program,
@@ -95,10 +103,11 @@ impl Run {
         }
         let said = self.lines.answer(program, endpoint, &line.body).await;
         // Whoever waits must not keep others from being computed.
-        drop(place);
+        drop((place, suspect));
         let alone = self.places.available_permits() == self.parallel;
         let mut patience = Patience::new(line.vain);
         if let Some(pause) = patience.pause(&said, alone) {
+            let pause = if said.broke { spread(pause) } else { pause };
             return self.put_off(WaitingLine { vain: patience.vain(), wait: pause, ..line }).await;
         }
         self.keep(line.number, &LineEnd { request, status: said.status, response: said.body }).await
@@ -112,9 +121,9 @@ impl Run {
     }
 
     async fn put_off(&self, line: WaitingLine) -> Result<Asked> {
-        let until = Instant::now() + line.wait;
+        let since = Instant::now();
         let own = persist(|| self.note_put_off(line.number, line.vain, line.wait)).await?;
-        Ok(if own { Asked::PutOff(Sleeper { line, until }) } else { Asked::Over(Outcome::Lost) })
+        Ok(if own { Asked::PutOff(Sleeper::since(since, line)) } else { Asked::Over(Outcome::Lost) })
     }
 
     async fn note_put_off(&self, line: u32, vain: InVain, wait: Duration) -> Result<bool> {

@@ -2,8 +2,8 @@
 
 use super::{Lines, run::Run};
 use crate::{jobs::every, running::DEAD_AFTER_SECONDS, shared::Shared};
-use contract::ids::{BatchId, TenantId};
-use domain::Result;
+use contract::ids::{BatchId, RequestId, TenantId};
+use domain::{Actor, Result};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -12,6 +12,7 @@ use std::{
 use store::Reason;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
 
 /// How often a node looks for batches.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -26,6 +27,8 @@ pub(super) struct Desk {
     parallel: usize,
     /// One for each line that may be computed; served in order, so batches take turns.
     places: Arc<Semaphore>,
+    /// One for all lines over which somebody died: whatever batches they belong to, no two of them run at a time.
+    suspects: Arc<Semaphore>,
     taken: Arc<Taken>,
     runs: TaskTracker,
     stop: CancellationToken,
@@ -67,7 +70,8 @@ impl Drop for Place {
 impl Desk {
     pub(super) fn new(shared: Arc<Shared>, lines: Arc<dyn Lines>, parallel: usize, stop: CancellationToken) -> Self {
         let places = Arc::new(Semaphore::new(parallel));
-        Self { shared, lines, parallel, places, taken: Arc::default(), runs: TaskTracker::new(), stop }
+        let suspects = Arc::new(Semaphore::new(1));
+        Self { shared, lines, parallel, places, suspects, taken: Arc::default(), runs: TaskTracker::new(), stop }
     }
 
     /// Looks and works until the token is cancelled, and leaves the batches to others then.
@@ -83,7 +87,7 @@ impl Desk {
         tx.commit().await?;
         for (tenant, id) in idle {
             let Some(place) = self.taken.take(tenant, id) else { continue };
-            let run = Run::new(self.shared.clone(), self.lines.clone(), self.parallel, self.places.clone(), tenant, id);
+            let run = self.run(tenant, id);
             let stop = self.stop.clone();
             self.runs.spawn(async move {
                 run.run(stop).await;
@@ -91,6 +95,19 @@ impl Desk {
             });
         }
         Ok(())
+    }
+
+    fn run(&self, tenant: TenantId, id: BatchId) -> Run {
+        Run {
+            shared: self.shared.clone(),
+            lines: self.lines.clone(),
+            parallel: self.parallel,
+            places: self.places.clone(),
+            suspects: self.suspects.clone(),
+            actor: Actor::system("batches", tenant, RequestId(Uuid::now_v7())),
+            id,
+            lease: Uuid::now_v7(),
+        }
     }
 }
 

@@ -9,13 +9,15 @@ mod desk;
 mod input;
 mod output;
 mod patience;
+mod queue;
 mod run;
 
-pub use store::batches::BatchStatus;
+pub(crate) use run::forget_lines;
+pub use store::batches::{Batch, BatchError, BatchStatus};
 
 use crate::{
     check,
-    files::{FileLimits, FilePurpose, Slice, account, room},
+    files::{FileLimits, FilePurpose, Slice, account, refuse_beyond},
     shared::Shared,
 };
 use contract::{
@@ -25,12 +27,8 @@ use contract::{
 use desk::Desk;
 use domain::{Action, Actor, Error, Result};
 use futures::future::BoxFuture;
-use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
-use store::{
-    audit::AuditEvent,
-    batches::{NewBatch, StoredBatch},
-};
+use store::{audit::AuditEvent, batches::NewBatch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -97,65 +95,6 @@ pub struct CreateBatch {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Why a batch failed, or a line of its input.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BatchError {
-    pub code: String,
-    pub message: String,
-    pub param: Option<String>,
-    /// Of the input, counted from 1.
-    pub line: Option<u32>,
-}
-
-/// A batch as its account sees it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Batch {
-    pub id: BatchId,
-    pub endpoint: String,
-    pub input: FileId,
-    pub output: Option<FileId>,
-    pub error: Option<FileId>,
-    pub status: BatchStatus,
-    pub metadata: BTreeMap<String, String>,
-    pub errors: Vec<BatchError>,
-    /// Lines: of the input, answered, refused or failed.
-    pub total: u32,
-    pub completed: u32,
-    pub failed: u32,
-    pub created_at: Millis,
-    pub in_progress_at: Option<Millis>,
-    pub finalizing_at: Option<Millis>,
-    pub cancelling_at: Option<Millis>,
-    pub ended_at: Option<Millis>,
-    pub expires_at: Millis,
-}
-
-impl TryFrom<StoredBatch> for Batch {
-    type Error = Error;
-
-    fn try_from(stored: StoredBatch) -> Result<Self> {
-        Ok(Self {
-            id: stored.id,
-            endpoint: stored.endpoint,
-            input: stored.input,
-            output: stored.output,
-            error: stored.error,
-            status: stored.status,
-            metadata: serde_json::from_value(stored.metadata).map_err(Error::internal)?,
-            errors: serde_json::from_value(stored.errors).map_err(Error::internal)?,
-            total: stored.total,
-            completed: stored.completed,
-            failed: stored.failed,
-            created_at: stored.created_at,
-            in_progress_at: stored.in_progress_at,
-            finalizing_at: stored.finalizing_at,
-            cancelling_at: stored.cancelling_at,
-            ended_at: stored.ended_at,
-            expires_at: stored.expires_at,
-        })
-    }
-}
-
 /// See the module.
 #[derive(Clone)]
 pub struct Batches {
@@ -202,8 +141,6 @@ impl Batches {
                 format!("A service account may have {} batches that have not ended. Wait for one, or cancel one.", self.most_open);
             return Err(Error::conflict("too_many_batches", message));
         }
-        // What it writes nobody can know; about as much as it reads.
-        room(&tx, self.limits, file.bytes, "input_file_id").await?;
         let new = NewBatch {
             id,
             account: program.account,
@@ -211,17 +148,21 @@ impl Batches {
             endpoint: endpoint.path().into(),
             input,
             metadata,
+            // What it writes nobody can know; about as much as it reads.
             reserved: file.bytes,
             created_at,
             expires_at: created_at + WINDOW_MS,
         };
         tx.batches().insert(&new).await?;
+        // Behind the batch: what others set aside at the same time counts before, or they count this one.
+        tx.files().hold_total().await?;
+        refuse_beyond(&tx, self.limits, 0, "input_file_id").await?;
         let event =
             AuditEvent::by(actor, "batch.created").target(id).detail("input", input.to_string()).detail("endpoint", endpoint.path());
         tx.audit().add(&event).await?;
         let stored = tx.batches().get(program.account, id).await?.ok_or(not_found())?;
         tx.commit().await?;
-        stored.try_into()
+        Ok(stored)
     }
 
     /// A batch as it is now.
@@ -233,7 +174,7 @@ impl Batches {
         let tx = self.shared.db.begin(actor).await?;
         let stored = tx.batches().get(account(actor)?, id).await?.ok_or(not_found())?;
         tx.commit().await?;
-        stored.try_into()
+        Ok(stored)
     }
 
     /// The account's batches; one more than `slice.limit` where there are more.
@@ -245,7 +186,7 @@ impl Batches {
         let tx = self.shared.db.begin(actor).await?;
         let stored = tx.batches().list(account(actor)?, Slice { limit: slice.limit.saturating_add(1), ..slice }).await?;
         tx.commit().await?;
-        stored.into_iter().map(Batch::try_from).collect()
+        Ok(stored)
     }
 
     /// Asks for the end of a batch: whoever is at it stops within seconds, and what was answered is kept.
@@ -267,7 +208,7 @@ impl Batches {
             ));
         }
         tx.commit().await?;
-        stored.try_into()
+        Ok(stored)
     }
 
     /// Works batches off until the token is cancelled, `parallel` lines at a time (0: none). Several nodes may do it at

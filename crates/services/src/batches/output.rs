@@ -1,7 +1,7 @@
 //! What became of a batch's lines, as files in OpenAI's shape: one for answers, one for refusals and failures.
 
 use crate::{
-    files::{FilePurpose, Upload},
+    files::{FilePurpose, Room, Upload},
     shared::Shared,
 };
 use contract::ids::{BatchId, FileId, RequestId, ServiceAccountId};
@@ -12,26 +12,29 @@ use store::{
     TenantTx,
     batch_runs::{LineEnd, LineResult},
 };
+use uuid::Uuid;
 
 /// One of the two files. It begins with its first line: a file without any is none.
 pub(super) struct Output {
     shared: Arc<Shared>,
     actor: Actor,
     account: ServiceAccountId,
+    room: Room,
     filename: String,
     upload: Option<Upload>,
 }
 
 impl Output {
-    /// `kind` is `output` or `error`.
-    pub(super) fn new(shared: &Arc<Shared>, actor: &Actor, account: ServiceAccountId, id: BatchId, kind: &str) -> Self {
+    /// Of a batch, which the caller has with this lease. `kind` is `output` or `error`.
+    pub(super) fn new(shared: &Arc<Shared>, actor: &Actor, account: ServiceAccountId, (id, lease): (BatchId, Uuid), kind: &str) -> Self {
         let filename = format!("batch_{}_{kind}.jsonl", id.0.simple());
-        Self { shared: shared.clone(), actor: actor.clone(), account, filename, upload: None }
+        let room = Room::SetAside { batch: id, lease };
+        Self { shared: shared.clone(), actor: actor.clone(), account, room, filename, upload: None }
     }
 
     pub(super) async fn write(&mut self, line: &str) -> Result<()> {
         if self.upload.is_none() {
-            let begun = Upload::begin(self.shared.clone(), self.actor.clone(), self.account, &self.filename, None).await?;
+            let begun = Upload::begin(self.shared.clone(), self.actor.clone(), self.account, &self.filename, self.room).await?;
             self.upload = Some(begun);
         }
         let Some(upload) = &mut self.upload else { return Err(Error::internal("an output that has just begun is not there")) };

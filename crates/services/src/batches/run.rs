@@ -29,6 +29,8 @@ const LINES_STORED: usize = 200;
 const BYTES_STORED: usize = 4 * 1024 * 1024;
 const RESULTS_READ: u32 = 200;
 const RESULT_BYTES_READ: i64 = 4 * 1024 * 1024;
+/// Lines that are deleted at a time.
+const LINES_DELETED: u32 = 2_000;
 
 /// See the module.
 pub(super) struct Run {
@@ -36,6 +38,7 @@ pub(super) struct Run {
     pub(super) lines: Arc<dyn Lines>,
     pub(super) parallel: usize,
     pub(super) places: Arc<Semaphore>,
+    pub(super) suspects: Arc<Semaphore>,
     pub(super) actor: Actor,
     pub(super) id: BatchId,
     pub(super) lease: Uuid,
@@ -52,59 +55,71 @@ pub(super) enum Outcome {
     Expired,
     /// Its input, or its key, does not allow it.
     Failed(Vec<BatchError>),
-    /// Another node has it.
+    /// Another node has it, or may have it by now.
     Lost,
 }
 
 impl Run {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        lines: Arc<dyn Lines>,
-        parallel: usize,
-        places: Arc<Semaphore>,
-        tenant: TenantId,
-        id: BatchId,
-    ) -> Self {
-        let (actor, lease) = (Actor::system("batches", tenant, RequestId(Uuid::now_v7())), Uuid::now_v7());
-        Self { shared, lines, parallel, places, actor, id, lease }
-    }
-
-    /// Works the batch off. What goes wrong is logged; without a sign of life, another node, or this one, takes it again.
+    /// Works the batch off. What goes wrong is logged, and this node, or another one, takes it again.
     pub(super) async fn run(&self, stop: CancellationToken) {
         let outcome = tokio::select! {
             outcome = self.work() => outcome,
-            () = stop.cancelled() => self.release(Duration::ZERO).await,
+            () = stop.cancelled() => return self.give_back(Duration::ZERO, &stop).await,
         };
-        if let Err(error) = outcome {
-            tracing::warn!(%error, batch = %self.id, "a batch could not be gone on with; it will be tried again");
+        match outcome {
+            Ok(false) => {}
+            // Whatever is being stopped: nobody else looks for them soon.
+            Ok(true) => self.forget_lines().await,
+            Err(error) => {
+                tracing::warn!(%error, batch = %self.id, "a batch could not be gone on with; it will be tried again");
+                self.give_back(Duration::from_secs(DEAD_AFTER_SECONDS.into()), &stop).await;
+            }
         }
     }
 
-    async fn work(&self) -> Result<()> {
+    /// Whether the batch has ended.
+    async fn work(&self) -> Result<bool> {
         let tx = self.shared.db.begin(&self.actor).await?;
         let taken = tx.batch_runs().take(self.id, self.lease, DEAD_AFTER_SECONDS).await?;
         tx.commit().await?;
-        let Some(taken) = taken else { return Ok(()) };
+        let Some(taken) = taken else { return Ok(false) };
         let outcome = tokio::select! {
             outcome = self.make(&taken) => outcome?,
             outcome = self.watch(&taken) => outcome,
         };
         match outcome {
-            Outcome::Lost => return Ok(()),
-            Outcome::Waits(wait) => return persist(|| self.release(wait)).await,
+            Outcome::Lost => return Err(Error::internal("its node could not say for too long that it is alive, or another one has it")),
+            Outcome::Waits(wait) => return persist(|| self.release(wait)).await.map(|()| false),
             _ => {}
         }
         tokio::select! {
             closed = self.close(&taken, outcome) => closed,
-            () = self.keep_alive() => Ok(()),
+            () = self.keep_alive() => Ok(false),
         }
     }
 
-    /// Leaves the batch to whoever comes next, but not before `wait` is over.
+    /// Leaves the batch to whoever comes next, but not before `wait` is over. If it is not ours any more, nothing happens.
     async fn release(&self, wait: Duration) -> Result<()> {
         let tx = self.shared.db.begin(&self.actor).await?;
         tx.batch_runs().release(self.id, self.lease, wait).await?;
         tx.commit().await
+    }
+
+    /// Releases the batch however long the database is away, unless the process ends: nobody died over the lines that were
+    /// being asked.
+    async fn give_back(&self, wait: Duration, stop: &CancellationToken) {
+        while let Err(error) = persist(|| self.release(wait)).await {
+            tracing::warn!(%error, batch = %self.id, "a batch could not be given back");
+            if stop.is_cancelled() {
+                return;
+            }
+        }
+    }
+
+    async fn forget_lines(&self) {
+        if let Err(error) = persist(|| forget_lines(&self.shared, self.actor.tenant(), self.id)).await {
+            tracing::warn!(%error, batch = %self.id, "the lines of a batch that ended could not be deleted; the purge will");
+        }
     }
 
     /// Ends when the batch must not be gone on with, whatever its lines do.
@@ -255,13 +270,13 @@ impl Run {
         Ok(started)
     }
 
-    /// Writes what became of the lines, and ends the batch.
-    async fn close(&self, taken: &TakenBatch, outcome: Outcome) -> Result<()> {
+    /// Writes what became of the lines, and ends the batch. `false` if it is lost.
+    async fn close(&self, taken: &TakenBatch, outcome: Outcome) -> Result<bool> {
         let tx = self.shared.db.begin(&self.actor).await?;
         let total = tx.batch_runs().finalize(self.id, self.lease, self.shared.now()).await?;
         tx.commit().await?;
-        let Some(total) = total else { return Ok(()) };
-        let output = |kind| Output::new(&self.shared, &self.actor, taken.account, self.id, kind);
+        let Some(total) = total else { return Ok(false) };
+        let output = |kind| Output::new(&self.shared, &self.actor, taken.account, (self.id, self.lease), kind);
         let (mut answers, mut failures) = (output("output"), output("error"));
         let never_run = self.write(&mut answers, &mut failures, matches!(outcome, Outcome::Expired)).await?;
         let (status, errors) = match outcome {
@@ -273,16 +288,15 @@ impl Run {
         };
         let tx = self.shared.db.begin(&self.actor).await?;
         let (output, error) = (answers.complete(&tx).await?, failures.complete(&tx).await?);
-        let errors = serde_json::to_value(errors).map_err(Error::internal)?;
         let end = BatchEnd { status, output, error, errors, never_run, at: self.shared.now() };
         if !tx.batch_runs().end(self.id, self.lease, &end).await? {
-            return Ok(());
+            return Ok(false);
         }
         tx.commit().await?;
         answers.keep();
         failures.keep();
         tracing::info!(batch = %self.id, status = status.name(), "a batch ended");
-        Ok(())
+        Ok(true)
     }
 
     /// How many lines never ran, if those are asked for.
@@ -305,6 +319,19 @@ impl Run {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Deletes the lines of a batch that has ended, some in each transaction. Whoever does so at the same time is not hindered.
+pub(crate) async fn forget_lines(shared: &Shared, tenant: TenantId, id: BatchId) -> Result<()> {
+    let actor = Actor::system("batches", tenant, RequestId(Uuid::now_v7()));
+    loop {
+        let tx = shared.db.begin(&actor).await?;
+        let deleted = tx.batch_runs().delete_lines(id, LINES_DELETED).await?;
+        tx.commit().await?;
+        if deleted < LINES_DELETED.into() {
+            return Ok(());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Batches: checked, worked off line by line, taken over, ended.
+//! Batches: checked, worked off line by line, ended.
 
 use crate::{
     files::{bring, read},
@@ -6,8 +6,7 @@ use crate::{
 };
 use contract::ids::{ApiKeyId, BatchId, RequestId};
 use domain::{Actor, Error};
-use futures::future::BoxFuture;
-use identity::{NewAccount, NewKey};
+use futures::future::{BoxFuture, join_all};
 use serde_json::{Value, json};
 use services::{
     FileLimits, Services,
@@ -26,18 +25,18 @@ use uuid::Uuid;
 
 /// Does what a line says.
 #[derive(Default)]
-struct Stub {
+pub struct Stub {
     /// Hang where a line says so.
     hangs: bool,
     asked: Mutex<Vec<(ApiKeyId, String)>>,
 }
 
 impl Stub {
-    fn new(hangs: bool) -> Arc<Self> {
+    pub fn new(hangs: bool) -> Arc<Self> {
         Arc::new(Self { hangs, asked: Mutex::default() })
     }
 
-    fn asked(&self) -> Vec<String> {
+    pub fn asked(&self) -> Vec<String> {
         let mut asked: Vec<String> = self.asked.lock().expect("no panic").iter().map(|(_, said)| said.clone()).collect();
         asked.sort();
         asked
@@ -66,6 +65,7 @@ impl Lines for Stub {
                 "poor" => (429, None),
                 later if later.starts_with("later") && before == 0 => (429, Some(Duration::from_secs(600))),
                 "kills" => (503, None),
+                away if away.starts_with("away") => (503, None),
                 "wrong" => (400, None),
                 _ => (200, None),
             };
@@ -75,28 +75,16 @@ impl Lines for Stub {
 }
 
 /// A world with a program whose key works.
-struct House {
-    world: World,
+pub struct House {
+    pub world: World,
     program: Actor,
     key: ApiKeyId,
 }
 
 impl House {
-    async fn build() -> Self {
+    pub async fn build() -> Self {
         let world = World::new().await;
-        let new = NewAccount {
-            tenant: world.tenant.id,
-            name: "Reports".into(),
-            purpose: "Weekly reports".into(),
-            team: String::new(),
-            cost_center: String::new(),
-            owner: None,
-            models: None,
-            expires_at: None,
-        };
-        let account = world.identity.create_service_account("test", new).await.expect("an account");
-        let new = NewKey { scopes: vec![contract::key::Scope::Inference], ..NewKey::default() };
-        let made = world.identity.create_key("test", world.tenant.id, account, new).await.expect("a key");
+        let (_, made) = testkit::keys::make(&world.identity, world.tenant.id).await;
         let request = RequestId(Uuid::now_v7());
         let program = world.identity.authenticate_key(made.key.reveal(), None, request).await.expect("a program");
         Self { world, program, key: made.id }
@@ -113,22 +101,33 @@ impl House {
     }
 
     /// A batch that says these words.
-    async fn batch(&self, words: &[&str]) -> BatchId {
+    pub async fn batch(&self, words: &[&str]) -> BatchId {
         let lines: Vec<String> = words.iter().enumerate().map(|(at, say)| line(&format!("line-{at}"), say)).collect();
         self.batch_of(&lines.join("\n")).await
     }
 
-    async fn get(&self, id: BatchId) -> Batch {
+    pub async fn get(&self, id: BatchId) -> Batch {
         self.world.services.batches.get(&self.program, id).await.expect("the batch")
     }
 
-    async fn over(&self, id: BatchId) -> Batch {
+    pub async fn over(&self, id: BatchId) -> Batch {
         until("the batch is over", || async { self.get(id).await.status.is_over() }).await;
         self.get(id).await
     }
 
+    /// The same, where its pauses are not for a test to wait for.
+    pub async fn over_soon(&self, id: BatchId) -> Batch {
+        until("the batch is over", || async {
+            let due = "UPDATE batch_line SET waits_until = now(); UPDATE batch SET waits_until = now() WHERE waits_until IS NOT NULL";
+            execute_as_owner(&self.world.db, due).await;
+            self.get(id).await.status.is_over()
+        })
+        .await;
+        self.get(id).await
+    }
+
     /// The lines of a file, and which request each belongs to.
-    async fn lines(&self, file: Option<contract::ids::FileId>) -> Vec<(String, Value)> {
+    pub async fn lines(&self, file: Option<contract::ids::FileId>) -> Vec<(String, Value)> {
         let Some(id) = file else { return Vec::new() };
         let text = String::from_utf8(read(&self.world.services, &self.program, id).await).expect("text");
         let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
@@ -141,12 +140,12 @@ fn line(custom_id: &str, say: &str) -> String {
     json!({ "custom_id": custom_id, "method": "POST", "url": "/v1/chat/completions", "body": body }).to_string()
 }
 
-fn ids(lines: &[(String, Value)]) -> Vec<&str> {
+pub fn ids(lines: &[(String, Value)]) -> Vec<&str> {
     lines.iter().map(|(id, _)| id.as_str()).collect()
 }
 
 /// Something, while batches are worked off.
-async fn beside<T>(services: &Services, lines: Arc<Stub>, what: impl Future<Output = T>) -> T {
+pub async fn beside<T>(services: &Services, lines: Arc<impl Lines>, what: impl Future<Output = T>) -> T {
     let stop = CancellationToken::new();
     let work = services.batches.work(lines, 2, stop.clone());
     let what = async {
@@ -176,6 +175,8 @@ async fn each_line_comes_to_its_end_once() {
     assert!(answer["error"].is_null() && answer["response"]["request_id"].is_string());
     assert_eq!((&failure["response"]["status_code"], &failure["error"]), (&json!(400), &Value::Null));
     assert_eq!(house.world.db.count_as_owner("SELECT count(*) AS value FROM batch_line").await, 0);
+    let written = "SELECT count(*) AS value FROM batch JOIN file ON file.id = input_file_id WHERE reserved_bytes < file.bytes";
+    assert_eq!(house.world.db.count_as_owner(written).await, 1, "what it wrote is taken from what was set aside");
 }
 
 #[tokio::test]
@@ -240,41 +241,6 @@ async fn an_input_that_ends_before_its_end_was_removed() {
 }
 
 #[tokio::test]
-async fn another_node_goes_on_where_one_died() {
-    let house = House::build().await;
-    let (dead, alive) = (Stub::new(true), Stub::new(false));
-    let id = house.batch(&["one", "hang", "three"]).await;
-    let first = house.world.another_node();
-    let stop = CancellationToken::new();
-    tokio::select! {
-        () = first.batches.work(dead.clone(), 2, stop.clone()) => panic!("it works until it is told to stop"),
-        () = until("the other lines are answered", || async { house.get(id).await.completed == 2 }) => {}
-    }
-    // As if the process had died: no sign of life, and nobody looks for batches there any more.
-    execute_as_owner(&house.world.db, "UPDATE batch SET lease = gen_random_uuid(), heartbeat_at = now() - interval '1 minute'").await;
-    let services = house.world.another_node();
-    let batch = beside(&services, alive.clone(), house.over(id)).await;
-    assert_eq!((batch.status, batch.completed, batch.failed), (BatchStatus::Completed, 3, 0));
-    assert_eq!(alive.asked(), ["hang"], "If you are here because this failed: what was answered is computed, and paid for, again.");
-    assert_eq!(dead.asked(), ["hang", "one", "three"]);
-    assert_eq!(ids(&house.lines(batch.output).await), ["line-0", "line-1", "line-2"]);
-    stop.cancel();
-}
-
-#[tokio::test]
-async fn a_node_that_is_stopped_leaves_its_batches_to_the_next() {
-    let house = House::build().await;
-    let (first, second) = (Stub::new(true), Stub::new(false));
-    let id = house.batch(&["one", "hang"]).await;
-    let hanging = until("a line hangs", || async { house.get(id).await.completed == 1 && first.asked().len() == 2 });
-    beside(&house.world.another_node(), first.clone(), hanging).await;
-    let left = "SELECT count(*) AS value FROM batch WHERE lease IS NULL AND status = 'in_progress'";
-    assert_eq!(house.world.db.count_as_owner(left).await, 1);
-    let batch = beside(&house.world.another_node(), second.clone(), house.over(id)).await;
-    assert_eq!((batch.status, second.asked()), (BatchStatus::Completed, vec!["hang".to_owned()]));
-}
-
-#[tokio::test]
 async fn batches_that_wait_keep_nobody_waiting_and_go_on_when_their_time_has_come() {
     let house = House::build().await;
     let (stub, services) = (Stub::new(false), house.world.services.clone());
@@ -318,44 +284,44 @@ async fn a_batch_that_waits_hears_that_its_end_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_line_that_kills_whoever_computes_it_is_given_up_on_whichever_node() {
+async fn a_model_that_is_away_keeps_no_line_of_another_model_waiting() {
     let house = House::build().await;
-    let (stub, services) = (Stub::new(false), house.world.services.clone());
-    let id = house.batch(&["kills", "fine"]).await;
-    let batch = beside(&services, stub.clone(), async {
-        // Its pauses are not for a test to wait for.
-        until("it is over", || async {
-            let due = "UPDATE batch_line SET waits_until = now(); UPDATE batch SET waits_until = now() WHERE waits_until IS NOT NULL";
-            execute_as_owner(&house.world.db, due).await;
-            house.get(id).await.status.is_over()
-        })
-        .await;
-        house.get(id).await
+    let stub = Stub::new(false);
+    let id = house.batch(&["away 1", "away 2", "away 3", "fine 1", "fine 2"]).await;
+    beside(&house.world.services, stub.clone(), async {
+        let answered = until("the others are answered", || async { house.get(id).await.completed == 2 });
+        let answered = tokio::time::timeout(Duration::from_secs(8), answered).await;
+        answered
+            .expect("If you are here because this failed: lines that wait for a model keep the places of those that could be answered.");
+        let waits = "SELECT count(*) AS value FROM batch WHERE lease IS NULL AND waits_until IS NOT NULL";
+        until("it is given back", || async { house.world.db.count_as_owner(waits).await == 1 }).await;
     })
     .await;
-    assert_eq!((batch.status, batch.completed, batch.failed), (BatchStatus::Completed, 1, 1));
-    let kills = stub.asked().iter().filter(|said| *said == "kills").count();
-    assert_eq!(kills, 3, "If you are here because this failed: a line that kills workers is tried, and paid for, again and again.");
+}
 
-    // Nodes may die over it as well, and then nobody hears an answer.
-    let id = house.batch(&["hang"]).await;
-    let nobody = CancellationToken::new();
-    let dying = Stub::new(true);
-    for died in 1..=3 {
-        let node = house.world.another_node();
-        tokio::select! {
-            () = node.batches.work(dying.clone(), 2, nobody.clone()) => panic!("it works until it is told to stop"),
-            () = until("it is asked", || async { dying.asked().len() == died }) => {}
-        }
-        let dead = "UPDATE batch SET lease = gen_random_uuid(), heartbeat_at = now() - interval '1 minute' WHERE ended_at IS NULL";
-        execute_as_owner(&house.world.db, dead).await;
+#[tokio::test]
+async fn several_accounts_do_not_take_the_same_room() {
+    let house = House::build().await;
+    let services = house.world.services.clone();
+    let mut inputs = Vec::new();
+    for _ in 0..4 {
+        let program = testkit::program(&house.world.db, &house.world.tenant).await;
+        let file = bring(&services, &program, line("a", "fine").as_bytes(), FilePurpose::Batch).await.expect("a file");
+        inputs.push((program, file));
     }
-    let batch = beside(&services, stub.clone(), house.over(id)).await;
-    assert_eq!((batch.status, batch.failed, dying.asked().len()), (BatchStatus::Completed, 1, 3));
-    assert!(!stub.asked().contains(&"hang".to_owned()));
-    let failures = house.lines(batch.error).await;
-    let told = &failures[0].1["response"];
-    assert_eq!((&told["status_code"], &told["body"]["error"]["code"]), (&json!(500), &json!("model_interrupted")));
+    let bytes = inputs[0].1.bytes;
+    let tight = services.with_file_limits(FileLimits { file: bytes, tenant: 5 * bytes });
+    let made = inputs.iter().map(|(program, file)| {
+        let create = CreateBatch { input: file.id, endpoint: Endpoint::ChatCompletions, metadata: BTreeMap::new() };
+        tight.batches.create(program, create)
+    });
+    let made = join_all(made).await;
+    let full = |made: &&domain::Result<Batch>| matches!(made, Err(Error::Invalid { code: "storage_full", .. }));
+    assert_eq!(
+        (made.iter().filter(|made| made.is_ok()).count(), made.iter().filter(full).count()),
+        (1, 3),
+        "If you are here because this failed: accounts of one organisation set the same room aside: {made:?}"
+    );
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod account;
 mod audit;
+mod batch_deaths;
 mod batches;
 mod branches;
 mod charges;

@@ -8,7 +8,7 @@ use store::{
     Reason,
     batch_runs::{BatchEnd, BatchLine, InVain, LineEnd},
     batches::{BatchStatus, NewBatch},
-    files::Slice,
+    files::{NewFile, Slice},
 };
 use testkit::{TestDb, ledger::execute_as_owner};
 use uuid::Uuid;
@@ -58,9 +58,9 @@ impl House {
     }
 }
 
-async fn add(test: &TestDb, actor: &Actor) -> BatchId {
+fn new_batch(actor: &Actor) -> NewBatch {
     let program = actor.as_program().unwrap();
-    let new = NewBatch {
+    NewBatch {
         id: BatchId(Uuid::now_v7()),
         account: program.account,
         key: program.key,
@@ -70,7 +70,11 @@ async fn add(test: &TestDb, actor: &Actor) -> BatchId {
         reserved: 5,
         created_at: SystemClock.now(),
         expires_at: SystemClock.now() + 60_000,
-    };
+    }
+}
+
+async fn add(test: &TestDb, actor: &Actor) -> BatchId {
+    let new = new_batch(actor);
     let tx = test.db.begin(actor).await.unwrap();
     tx.batches().insert(&new).await.unwrap();
     tx.commit().await.unwrap();
@@ -131,6 +135,7 @@ async fn one_node_is_at_a_batch_and_a_dead_one_loses_it() {
         "If you are here because this failed: a node that was slow would forget the lines of another's run."
     );
     assert_eq!(runs.finalize(house.id, first, now).await.unwrap(), None);
+    assert_eq!(runs.delete_lines(house.id, 10).await.unwrap(), 0, "it has not ended");
     let waiting = runs.waiting(house.id, 0, 10).await.unwrap();
     assert_eq!(waiting.iter().map(|line| line.number).collect::<Vec<_>>(), [2, 3], "what was answered is not asked again");
     assert_eq!(waiting[0].body, r#"{"a": "\u0000"}"#, "as the client wrote it");
@@ -204,6 +209,45 @@ async fn what_was_asked_in_vain_is_known_to_the_next_node() {
 }
 
 #[tokio::test]
+async fn who_had_the_batch_before_does_not_write_over_what_the_next_one_counts() {
+    let house = House::build().await;
+    let (first, second) = (Uuid::now_v7(), Uuid::now_v7());
+    assert!(house.take(first).await);
+    house.start(first, 2).await;
+    let tx = house.test.db.begin(&house.actor).await.unwrap();
+    assert!(tx.batch_runs().ask_line(house.id, first, 1).await.unwrap());
+    tx.commit().await.unwrap();
+    execute_as_owner(&house.test, "UPDATE batch SET heartbeat_at = now() - interval '1 minute'").await;
+    let taking = house.test.db.begin(&house.actor).await.unwrap();
+    assert!(taking.batch_runs().take(house.id, second, DEAD).await.unwrap().is_some());
+    // The first one was slow, not dead, and writes while the batch is being taken.
+    let puts_off = async {
+        let tx = house.test.db.begin(&house.actor).await.unwrap();
+        let own = tx.batch_runs().put_off_line(house.id, first, 1, InVain::default(), Duration::ZERO).await.unwrap();
+        tx.commit().await.unwrap();
+        own
+    };
+    let asks = async {
+        let tx = house.test.db.begin(&house.actor).await.unwrap();
+        let own = tx.batch_runs().ask_line(house.id, first, 2).await.unwrap();
+        tx.commit().await.unwrap();
+        own
+    };
+    let taken = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        taking.commit().await.unwrap();
+    };
+    let (put_off, asked, ()) = tokio::join!(puts_off, asks, taken);
+    let tx = house.test.db.begin(&house.actor).await.unwrap();
+    let breaks = tx.batch_runs().waiting(house.id, 0, 1).await.unwrap()[0].vain.breaks;
+    assert_eq!(
+        (put_off, asked, breaks),
+        (false, false, 1),
+        "If you are here because this failed: a request that kills its nodes is asked, and paid for, again and again."
+    );
+}
+
+#[tokio::test]
 async fn what_a_batch_will_write_is_set_aside_until_it_ends_and_open_ones_are_counted() {
     let house = House::build().await;
     let lease = Uuid::now_v7();
@@ -213,7 +257,7 @@ async fn what_a_batch_will_write_is_set_aside_until_it_ends_and_open_ones_are_co
     };
     assert_eq!(figures().await, (1, 5));
     assert!(house.take(lease).await);
-    let end = BatchEnd { status: BatchStatus::Failed, output: None, error: None, errors: json!([]), never_run: 0, at: SystemClock.now() };
+    let end = BatchEnd { status: BatchStatus::Failed, output: None, error: None, errors: Vec::new(), never_run: 0, at: SystemClock.now() };
     let tx = house.test.db.begin(&house.actor).await.unwrap();
     assert!(tx.batch_runs().end(house.id, lease, &end).await.unwrap());
     tx.commit().await.unwrap();
@@ -221,7 +265,51 @@ async fn what_a_batch_will_write_is_set_aside_until_it_ends_and_open_ones_are_co
 }
 
 #[tokio::test]
-async fn a_batch_ends_with_counts_and_without_lines() {
+async fn what_a_batch_writes_is_taken_from_what_was_set_aside() {
+    let house = House::build().await;
+    let lease = Uuid::now_v7();
+    assert!(house.take(lease).await);
+    let file = NewFile { id: FileId(Uuid::now_v7()), account: account(&house.actor), filename: "o".into(), created_at: SystemClock.now() };
+    let tx = house.test.db.begin(&house.actor).await.unwrap();
+    tx.files().begin(&file).await.unwrap();
+    tx.files().append(file.id, 0, b"one".to_vec()).await.unwrap();
+    assert!(!tx.batch_runs().use_room(house.id, Uuid::now_v7(), 3).await.unwrap(), "not its own");
+    assert!(tx.batch_runs().use_room(house.id, lease, 3).await.unwrap());
+    assert_eq!(
+        tx.files().total().await.unwrap(),
+        5,
+        "If you are here because this failed: what a batch writes counts twice, and its organisation may bring nothing meanwhile."
+    );
+    tx.files().append(file.id, 1, b"four".to_vec()).await.unwrap();
+    assert!(tx.batch_runs().use_room(house.id, lease, 4).await.unwrap());
+    assert_eq!(tx.files().total().await.unwrap(), 7, "more than was set aside");
+}
+
+#[tokio::test]
+async fn whoever_sets_room_aside_counts_what_others_set_aside_at_the_same_time() {
+    let house = House::build().await;
+    let tenant = testkit::TestTenant { id: house.actor.tenant() };
+    let colleague = testkit::program(&house.test, &tenant).await;
+    let first = house.test.db.begin(&house.actor).await.unwrap();
+    first.batches().insert(&new_batch(&house.actor)).await.unwrap();
+    first.files().hold_total().await.unwrap();
+    assert_eq!(first.files().total().await.unwrap(), 10);
+    let second = async {
+        let tx = house.test.db.begin(&colleague).await.unwrap();
+        tx.batches().insert(&new_batch(&colleague)).await.unwrap();
+        tx.files().hold_total().await.unwrap();
+        tx.files().total().await.unwrap()
+    };
+    let committed = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        first.commit().await.unwrap();
+    };
+    let (total, ()) = tokio::join!(second, committed);
+    assert_eq!(total, 15, "If you are here because this failed: several accounts take the same room.");
+}
+
+#[tokio::test]
+async fn a_batch_ends_with_counts_and_its_lines_go_some_at_a_time() {
     let house = House::build().await;
     let lease = Uuid::now_v7();
     assert!(house.take(lease).await);
@@ -240,7 +328,7 @@ async fn a_batch_ends_with_counts_and_without_lines() {
     // Each answer has seven bytes; the one that reaches the limit is still told.
     assert_eq!(numbers(0, 10, 8, true).await.len(), 2);
     let output = Some(FileId(Uuid::now_v7()));
-    let end = BatchEnd { status: BatchStatus::Expired, output, error: None, errors: json!([]), never_run: 1, at: now };
+    let end = BatchEnd { status: BatchStatus::Expired, output, error: None, errors: Vec::new(), never_run: 1, at: now };
     assert!(!runs.end(house.id, Uuid::now_v7(), &end).await.unwrap(), "not its own");
     assert!(runs.end(house.id, lease, &end).await.unwrap());
     assert!(!runs.end(house.id, lease, &end).await.unwrap(), "it ends once");
@@ -248,7 +336,19 @@ async fn a_batch_ends_with_counts_and_without_lines() {
     assert_eq!((stored.status, stored.total, stored.completed, stored.failed), (BatchStatus::Expired, 4, 2, 2));
     assert_eq!((stored.output, stored.ended_at), (output, Some(now)));
     tx.commit().await.unwrap();
-    assert_eq!(house.test.count_as_owner("SELECT count(*) AS value FROM batch_line").await, 0);
+    let left = async || {
+        let tx = house.test.db.begin_system("test", Reason::Purge).await.unwrap();
+        tx.batches().ended_with_lines().await.unwrap()
+    };
+    let delete = async |at_most| {
+        let tx = house.test.db.begin(&house.actor).await.unwrap();
+        let deleted = tx.batch_runs().delete_lines(house.id, at_most).await.unwrap();
+        tx.commit().await.unwrap();
+        deleted
+    };
+    assert_eq!(left().await, [(house.actor.tenant(), house.id)], "a node that dies now leaves its lines to the purge");
+    assert_eq!((delete(3).await, delete(3).await, delete(3).await), (3, 1, 0));
+    assert!(left().await.is_empty());
     let purge = async |before| {
         let tx = house.test.db.begin_system("test", Reason::Purge).await.unwrap();
         let purged = tx.batches().purge(before).await.unwrap();

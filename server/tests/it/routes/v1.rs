@@ -6,10 +6,7 @@ use axum::{
     extract::ConnectInfo,
     http::{HeaderValue, Method, Request, StatusCode, header},
 };
-use contract::{
-    ids::{ServiceAccountId, TenantId},
-    key::Scope,
-};
+use contract::ids::{ServiceAccountId, TenantId};
 use domain::SystemClock;
 use futures::StreamExt;
 use identity::{MadeKey, NewAccount, NewKey};
@@ -20,6 +17,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use testkit::{
     FakeWorker, eventually,
     fake_worker::{FAKE_MODEL, Script, fake_model, quick_pool},
+    keys,
     ledger::ledger,
 };
 use worker_protocol::FailCode;
@@ -39,16 +37,7 @@ impl House {
 
     pub(super) async fn of(app: TestApp) -> Self {
         let tenant = app.tenant("ours").await;
-        let new = NewAccount {
-            tenant,
-            name: "Reports".into(),
-            purpose: "Weekly reports".into(),
-            team: "Statistics".into(),
-            cost_center: "4711".into(),
-            owner: None,
-            models: None,
-            expires_at: None,
-        };
+        let new = NewAccount { team: "Statistics".into(), cost_center: "4711".into(), ..keys::reports(tenant) };
         let account = app.state.identity.create_service_account("test", new).await.expect("an account");
         let key = make(&app, tenant, account, NewKey::default()).await;
         Self { app, tenant, account, key }
@@ -81,8 +70,7 @@ impl House {
 }
 
 pub(super) async fn make(app: &TestApp, tenant: TenantId, account: ServiceAccountId, new: NewKey) -> MadeKey {
-    let new = NewKey { scopes: vec![Scope::Inference], ..new };
-    app.state.identity.create_key("test", tenant, account, new).await.expect("a key")
+    keys::key(&app.state.identity, tenant, account, new).await
 }
 
 /// The `data:` lines of a stream.
