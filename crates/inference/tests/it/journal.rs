@@ -7,7 +7,11 @@ use crate::{
 use domain::{Amount, Error, quota::Level};
 use futures::future::join_all;
 use inference::Inference;
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use tempfile::TempDir;
 use testkit::{
     fake_worker::inference_with_journal,
@@ -77,6 +81,12 @@ async fn many_at_once_are_all_in_the_ledger_with_their_figures() {
     assert_eq!((pico(state.spent), state.held), (sum_of_the_ledger(&s.db).await, Amount::ZERO));
 }
 
+/// What a folder's files hold.
+fn lying_in(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let files = fs::read_dir(folder).expect("the folder").map(|file| file.expect("a file").path());
+    files.map(|path| (path.clone(), fs::read(path).expect("its lines"))).collect()
+}
+
 /// A process that settles one use and is in the midst of another when it is killed; the database heard of neither.
 async fn killed(s: &Setup, folder: &Path) {
     let held = hold_ledger(&s.db).await;
@@ -88,14 +98,19 @@ async fn killed(s: &Setup, folder: &Path) {
         scope.spawn(|| {
             // All its tasks end where they are, as with a process.
             let process = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-            process.block_on(async {
+            let journal = process.block_on(async {
                 let node: Inference = inference_with_journal(db.connect().await, worker, folder);
                 read(&mut node.admit(&actor, short()).await.expect("admitted")).await;
                 let mut running = node.admit(&actor, short()).await.expect("admitted");
                 first_text(&mut running).await;
                 std::mem::forget(running);
+                lying_in(folder)
             });
             process.shutdown_timeout(Duration::from_millis(100));
+            // Tasks that end settle what they have in hand, for which a process that is killed has no time.
+            for (path, lines) in journal {
+                fs::write(path, lines).expect("the journal as it was");
+            }
             let _ = done.send(());
         });
     });
