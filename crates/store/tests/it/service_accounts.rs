@@ -94,6 +94,7 @@ async fn nobody_can_sign_in_as_it_whatever_the_code_does() {
 
     let tx = house.begin().await;
     assert!(tx.credentials().set(tenant, owner, "robot@example.org", "x", now).await.is_err(), "{why}");
+    drop(tx);
     let tx = house.begin().await;
     let session = NewSession {
         id: SessionId(Uuid::now_v7()),
@@ -105,6 +106,7 @@ async fn nobody_can_sign_in_as_it_whatever_the_code_does() {
         expires_at: now + 1_000,
     };
     assert!(tx.sessions().create(&session).await.is_err(), "{why}");
+    drop(tx);
     let tx = house.begin().await;
     assert!(tx.administration().people(None).await.unwrap().is_empty(), "it is no person");
     // Its empty e-mail is in nobody's way, and a person's is not for it.
