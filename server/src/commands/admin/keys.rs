@@ -131,7 +131,7 @@ mod tests {
     use super::execute;
     use crate::cli::AdminCommand;
     use domain::SystemClock;
-    use identity::{Identity, IdentityConfig, NewAccount};
+    use identity::{Identity, IdentityConfig};
     use std::sync::Arc;
     use testkit::TestDb;
 
@@ -140,17 +140,7 @@ mod tests {
         let test = TestDb::new().await;
         let identity = Identity::new(test.db.clone(), Arc::new(SystemClock), IdentityConfig::default());
         let tenant = identity.create_tenant("test", "acme", "Acme").await.expect("a tenant");
-        let account = NewAccount {
-            tenant,
-            name: "Reports".into(),
-            purpose: "Weekly reports".into(),
-            team: String::new(),
-            cost_center: String::new(),
-            owner: None,
-            models: None,
-            expires_at: None,
-        };
-        identity.create_service_account("test", account).await.expect("an account");
+        identity.create_service_account("test", testkit::keys::reports(tenant)).await.expect("an account");
         let delete = |yes| execute(&identity, AdminCommand::DeleteServiceAccount { tenant: "acme".into(), account: "Reports".into(), yes });
         let refused = delete(false).await.err().map(|error| error.to_string());
         assert!(refused.as_ref().is_some_and(|text| text.contains("Reports") && text.contains("--yes")), "{refused:?}");
