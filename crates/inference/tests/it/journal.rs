@@ -71,9 +71,11 @@ async fn many_at_once_are_all_in_the_ledger_with_their_figures() {
     let node = inference_with_journal(s.db.db.clone(), &s.worker, folder.path());
     let ask = || async { read(&mut node.admit(&s.actor, short()).await.expect("admitted")).await };
     join_all((0..200).map(|_| ask())).await;
-    node.drain().await;
+    // Whoever drains does not spread what is left.
+    eventually("all are settled", || async { settled(&s).await == 200 }).await;
     let statements = s.db.count_as_owner("SELECT count(DISTINCT xmin::text) AS value FROM usage_event").await;
-    assert!(statements < 100, "uses that come together are written together: {statements} statements");
+    assert!((2..100).contains(&statements), "some together, but never all that wait: {statements} statements");
+    node.drain().await;
     let rows = ledger(&s.db).await;
     assert_eq!(rows.len(), 200);
     assert!(rows.iter().all(|row| row.outcome.as_deref() == Some("ok") && row.completion_tokens == 5));
