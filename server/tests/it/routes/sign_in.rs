@@ -108,7 +108,7 @@ async fn a_browser_without_our_script_is_told_on_the_page_what_is_wrong() {
     assert!(!answer.headers.contains_key(header::SET_COOKIE));
     assert!(answer.header("content-security-policy").contains("'nonce-"), "the page's own policy");
     let html = answer.text();
-    assert!(html.contains(said) && html.contains("<form"), "{html}");
+    assert!(html.contains(&format!(">{said}<")) && html.contains("<form"), "{html}");
     assert!(html.contains("kim@example.org") && !html.contains("<b>kim"), "what was entered comes back, as text: {html}");
     assert!(!html.contains("wrong\""), "the password does not come back");
 
