@@ -12,8 +12,8 @@ use axum::{
     response::Response,
 };
 use contract::{account::Language, ids::RequestId};
-use domain::{Actor, Error};
-use identity::Identity;
+use domain::{Actor, Error, secret::Secret};
+use identity::{Identity, SignIn};
 use leptos::prelude::*;
 use leptos_axum::ResponseOptions;
 use services::Services;
@@ -59,7 +59,7 @@ pub async fn load_visitor(State(services): State<Services>, mut request: Request
             None => None,
         };
         let language = me.as_ref().and_then(|me| me.profile.language).unwrap_or_else(|| accepted_language(request.headers()));
-        request.extensions_mut().insert(Visitor { me, language });
+        request.extensions_mut().insert(Visitor { me, language, refused: None });
     }
     next.run(request).await
 }
@@ -129,20 +129,32 @@ pub fn identity() -> Result<Identity, UiError> {
 /// The id of this call in logs and problems.
 #[must_use]
 pub fn request_id() -> RequestId {
-    extension().unwrap_or_else(|| RequestId(uuid::Uuid::nil()))
+    with_context::<Parts, _>(id_of).unwrap_or(RequestId(uuid::Uuid::nil()))
+}
+
+/// The id of the request with this head; nil where no middleware gave one.
+#[must_use]
+pub fn id_of(parts: &Parts) -> RequestId {
+    parts.extensions.get::<RequestId>().copied().unwrap_or(RequestId(uuid::Uuid::nil()))
 }
 
 /// Turns a service's error into what the client may know; logs it (once, here) if it is our fault
 /// and sets the HTTP status.
 #[must_use]
 pub fn fail(error: Error) -> UiError {
-    let request = request_id();
+    let error = tell(&error, request_id());
+    set_status(error.kind().status());
+    error
+}
+
+/// What the client may know of an error of this request; logs it if it is our fault.
+#[must_use]
+pub fn tell(error: &Error, request: RequestId) -> UiError {
     let mut problem = error.problem();
     problem.request_id = Some(request.to_string());
-    if let Error::Internal(source) = &error {
+    if let Error::Internal(source) = error {
         tracing::error!(request = %request, error = %contract::chain(source.as_ref()), "a server function failed");
     }
-    set_status(problem.kind.status());
     UiError(problem)
 }
 
@@ -153,22 +165,32 @@ pub fn set_status(status: u16) {
     }
 }
 
+/// The attempt to sign in that the request with this head is.
+#[must_use]
+pub fn attempt(parts: &Parts, email: String, password: String) -> SignIn {
+    SignIn {
+        email,
+        password: Secret::new(password),
+        user_agent: header_of(parts, &header::USER_AGENT).unwrap_or_default().to_owned(),
+        client: client_address(parts),
+        previous: session_cookie(parts).map(Secret::new),
+        request: id_of(parts),
+    }
+}
+
 /// A request header as text.
-#[must_use]
-pub fn request_header(name: HeaderName) -> Option<String> {
-    with_context::<Parts, _>(|parts| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)).flatten()
+fn header_of<'a>(parts: &'a Parts, name: &HeaderName) -> Option<&'a str> {
+    parts.headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// The address this call came from, for sign-in throttling; empty if the listener does not tell.
-#[must_use]
-pub fn client_address() -> String {
-    extension::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip().to_string()).unwrap_or_default()
+/// The address a request came from, for sign-in throttling; empty if the listener does not tell.
+fn client_address(parts: &Parts) -> String {
+    parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip().to_string()).unwrap_or_default()
 }
 
-/// The session token of this request's cookie, valid or not.
-#[must_use]
-pub fn session_cookie() -> Option<String> {
-    request_header(header::COOKIE)?.split(';').find_map(|pair| {
+/// The session token of a request's cookie, valid or not.
+fn session_cookie(parts: &Parts) -> Option<String> {
+    header_of(parts, &header::COOKIE)?.split(';').find_map(|pair| {
         let (name, value) = pair.trim().split_once('=')?;
         (name == SESSION_COOKIE && !value.is_empty()).then(|| value.to_owned())
     })
@@ -179,31 +201,34 @@ pub fn session_cookie() -> Option<String> {
 /// # Errors
 /// `Internal` when the token cannot be a header value or the call has no response.
 pub fn set_session_cookie(token: Option<&str>) -> Result<(), UiError> {
-    let secure = use_context::<CookiePolicy>().is_some_and(|policy| policy.secure);
-    let cookie = session_cookie_value(token, secure);
+    let policy = use_context::<CookiePolicy>().unwrap_or(CookiePolicy { secure: false });
+    let cookie = session_cookie_value(token, policy);
     let value = HeaderValue::from_str(&cookie).map_err(|error| fail(Error::internal(error)))?;
     let response = use_context::<ResponseOptions>().ok_or_else(|| fail(Error::internal("no response to put the session cookie into")))?;
     response.append_header(header::SET_COOKIE, value);
     Ok(())
 }
 
-fn session_cookie_value(token: Option<&str>, secure: bool) -> String {
+/// The header `Set-Cookie` with this token; `None` removes the cookie from the browser.
+#[must_use]
+pub fn session_cookie_value(token: Option<&str>, policy: CookiePolicy) -> String {
     let max_age = if token.is_some() { COOKIE_SECONDS } else { 0 };
-    let secure = if secure { "; Secure" } else { "" };
+    let secure = if policy.secure { "; Secure" } else { "" };
     format!("{SESSION_COOKIE}={}; Path=/; HttpOnly; SameSite=Lax; Max-Age={max_age}{secure}", token.unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::session_cookie_value;
+    use super::{CookiePolicy, session_cookie_value};
 
     #[test]
     fn the_session_cookie_is_out_of_reach_for_scripts_and_foreign_sites() {
         assert_eq!(
-            session_cookie_value(Some("t0ken"), true),
+            session_cookie_value(Some("t0ken"), CookiePolicy { secure: true }),
             "kontor_session=t0ken; Path=/; HttpOnly; SameSite=Lax; Max-Age=34560000; Secure",
             "If you are here because this failed: the session cookie lost a protection. Scripts must not read it, foreign sites must not send it."
         );
-        assert_eq!(session_cookie_value(None, false), "kontor_session=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0");
+        let removed = session_cookie_value(None, CookiePolicy { secure: false });
+        assert_eq!(removed, "kontor_session=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0");
     }
 }

@@ -3,6 +3,7 @@
 //! The server knows this before it renders (see `edge::load_visitor`) and ships it with the page, so
 //! both sides render the same first view without a round trip.
 
+use crate::UiError;
 use contract::account::{Language, Me, Role, Theme};
 use leptos::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,18 @@ pub struct Visitor {
     pub me: Option<Me>,
     /// From the profile, or from `Accept-Language` when signed out or none was chosen.
     pub language: Language,
+    /// On the sign-in page, when it answers its own form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<RefusedSignIn>,
+}
+
+/// An attempt to sign in that came as a form of the browser's, without our script, and failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RefusedSignIn {
+    /// As it was entered, so that nobody types it again.
+    pub email: String,
+    /// Why.
+    pub error: UiError,
 }
 
 /// The page's reader, in context of every component.
@@ -25,12 +38,19 @@ pub struct Viewer {
     pub language: Language,
     /// What the page shows now; the profile form previews a theme here before it is saved.
     pub theme: RwSignal<Theme>,
+    /// What the sign-in page answers; never changes.
+    pub refused: RwSignal<Option<RefusedSignIn>>,
 }
 
 impl Viewer {
     fn of(visitor: Visitor) -> Self {
         let theme = visitor.me.as_ref().map(|me| me.profile.theme).unwrap_or_default();
-        Self { me: RwSignal::new(visitor.me), language: visitor.language, theme: RwSignal::new(theme) }
+        Self {
+            me: RwSignal::new(visitor.me),
+            language: visitor.language,
+            theme: RwSignal::new(theme),
+            refused: RwSignal::new(visitor.refused),
+        }
     }
 
     /// May have chats. Administrators need not be users, and calls about chats are refused to them.

@@ -1,15 +1,10 @@
 // The same product on a phone: nothing is cut off, everything is reachable, targets are large enough.
-import type { Page } from "@playwright/test";
 import { SHORT_QUESTION, askAndWait } from "../support/chat";
 import { expect, hydrated, test } from "../support/fixtures";
+import { fits } from "../support/layout";
 import { conversations, newChat, send } from "../support/names";
 
 test.use({ viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true });
-
-async function fits(page: Page): Promise<void> {
-    const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-    expect(wide, `${page.url()} scrolls sideways`).toBeLessThanOrEqual(0);
-}
 
 test("a chat on a phone", async ({ signedIn: page }) => {
     await fits(page);

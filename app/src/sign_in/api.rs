@@ -12,18 +12,11 @@ use server_fn::codec::Json;
 #[server(prefix = "/ui", endpoint = "sign_in", input = Json, output = Json)]
 pub async fn sign_in(email: String, password: String) -> Result<(), UiError> {
     use crate::edge;
-    use axum::http::header::USER_AGENT;
-    use domain::secret::Secret;
+    use axum::http::request::Parts;
     edge::refuse_programs()?;
-    let request = identity::SignIn {
-        email,
-        password: Secret::new(password),
-        user_agent: edge::request_header(USER_AGENT).unwrap_or_default(),
-        client: edge::client_address(),
-        previous: edge::session_cookie().map(Secret::new),
-        request: edge::request_id(),
-    };
-    let signed_in = edge::identity()?.sign_in(request).await.map_err(edge::fail)?;
+    let attempt = with_context::<Parts, _>(|parts| edge::attempt(parts, email, password))
+        .ok_or_else(|| edge::fail(domain::Error::internal("the request is not in context")))?;
+    let signed_in = edge::identity()?.sign_in(attempt).await.map_err(edge::fail)?;
     edge::set_session_cookie(Some(signed_in.token.reveal()))
 }
 

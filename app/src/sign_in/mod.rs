@@ -1,6 +1,8 @@
 //! Signing in and out.
 
 pub mod api;
+#[cfg(feature = "ssr")]
+pub mod form;
 mod page;
 
 pub use page::SignInPage;

@@ -2,7 +2,6 @@
 
 use super::{api::sign_in, safe_next};
 use crate::{
-    UiError,
     i18n::{CommonTexts, sign_in::SignInTexts, use_texts},
     ui::{
         browser::{focus, load_page, use_hydrated},
@@ -12,6 +11,7 @@ use crate::{
         layout::Logo,
         problem::FormProblem,
     },
+    viewer::use_viewer,
 };
 use leptos::{ev, html, prelude::*, task::spawn_local};
 use leptos_meta::Title;
@@ -69,11 +69,12 @@ fn SignInForm() -> impl IntoView {
     let t = use_texts::<SignInTexts>();
     let query = use_query_map();
     let hydrated = use_hydrated();
-    let (email, password) = (RwSignal::new(String::new()), RwSignal::new(String::new()));
+    let (entered, refused) = use_viewer().refused.get_untracked().map(|refused| (refused.email, refused.error)).unzip();
+    let (email, password) = (RwSignal::new(entered.unwrap_or_default()), RwSignal::new(String::new()));
     let (email_node, password_node) = (NodeRef::<html::Input>::new(), NodeRef::<html::Input>::new());
     let (email_error, password_error) = (RwSignal::new(None), RwSignal::new(None));
     let busy = RwSignal::new(false);
-    let failure = RwSignal::new(None::<UiError>);
+    let failure = RwSignal::new(refused);
 
     let submit = move |event: ev::SubmitEvent| {
         event.prevent_default();
@@ -110,13 +111,12 @@ fn SignInForm() -> impl IntoView {
         });
     };
     view! {
-        // `post`: should the browser submit it by itself, the password does not end up in the address.
-        <form class="stack" method="post" novalidate on:submit=submit>
+        // Until the page is taken over, the browser checks the fields and sends the form by itself, to `form::receive`.
+        <form class="stack" method="post" novalidate=move || hydrated.get() on:submit=submit>
             <FormProblem failure/>
             <TextField name="email" kind="email" label=t.email value=email autocomplete="username" error=email_error node_ref=email_node required=true/>
             <PasswordField name="password" label=t.password value=password autocomplete="current-password" error=password_error node_ref=password_node/>
-            // Until the page is taken over the button waits, without looking switched off.
-            <Button look=Look::Primary submit=true block=true class:btn-waiting=move || !hydrated.get() disabled=Signal::derive(move || busy.get() || !hydrated.get())>
+            <Button look=Look::Primary submit=true block=true disabled=Signal::derive(move || busy.get())>
                 {move || if busy.get() { t.submitting } else { t.submit }}
             </Button>
         </form>

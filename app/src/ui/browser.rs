@@ -22,8 +22,8 @@ pub fn reload_page() {
     }
 }
 
-/// `false` while the server renders and until the page is taken over: forms stay disabled till then,
-/// because a submit before that would be the browser's own and go nowhere.
+/// `false` while the server renders and until the page is taken over. A submit before that is the browser's own: the
+/// sign-in form has somewhere to go then, the others stay disabled.
 #[must_use]
 pub fn use_hydrated() -> ReadSignal<bool> {
     let (hydrated, set_hydrated) = signal(false);

@@ -1,8 +1,10 @@
-//! Writes under `/ui` come from our own pages only.
+//! Writes come from our own pages only.
 //!
 //! Server functions check neither origin nor content type, so a foreign form could reach them with the
 //! visitor's cookie. Here a write needs a same-origin mark that scripts cannot forge (`Sec-Fetch-Site`, or
-//! `Origin` from older browsers) and a content type that no form can send. A program that was let in by its key needs no mark:
+//! `Origin` from older browsers) and a content type that no form can send. The one exception is the sign-in page, whose own
+//! form the browser may send by itself: it needs the mark all the same, or a foreign page could sign visitors in as somebody
+//! else. A program that was let in by its key needs no mark:
 //! no browser adds a key by itself, and its cookie was not looked at.
 
 use super::{problem, request_id};
@@ -15,6 +17,9 @@ use axum::{
 use contract::problem::ProblemKind;
 use domain::Actor;
 use std::sync::Arc;
+
+/// The page whose form works without a script.
+pub const SIGN_IN: &str = "/sign-in";
 
 /// The host of the public address, for installations whose proxy rewrites `Host`.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +34,7 @@ impl PublicHost {
     }
 }
 
-/// Refuses a write that does not come from our own pages, or is not JSON.
+/// Refuses a write that does not come from our own pages, or is neither JSON nor the sign-in form.
 pub async fn protect(State(public): State<PublicHost>, request: Request, next: Next) -> Response {
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         return next.run(request).await;
@@ -40,7 +45,9 @@ pub async fn protect(State(public): State<PublicHost>, request: Request, next: N
         let message = "This call did not come from a page of this site.";
         return problem::refuse(StatusCode::FORBIDDEN, ProblemKind::Forbidden, "cross_site", message, id);
     }
-    if !is_json(request.headers()) {
+    let kind = content_type(request.headers());
+    let is_form = request.uri().path() == SIGN_IN && kind.eq_ignore_ascii_case("application/x-www-form-urlencoded");
+    if !is_form && !kind.eq_ignore_ascii_case("application/json") {
         let message = "Send the content type application/json.";
         return problem::refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, ProblemKind::Invalid, "not_json", message, id);
     }
@@ -58,9 +65,10 @@ fn same_origin(headers: &HeaderMap, uri: &Uri, public: &PublicHost) -> bool {
     host == Some(origin_host) || public.0.as_deref() == Some(origin_host)
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+/// Without its parameters; empty if there is none.
+fn content_type(headers: &HeaderMap) -> &str {
     let sent = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    sent.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+    sent.split(';').next().unwrap_or_default().trim()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! From cookie or key to `Actor`, and the way to the sign-in page for those without one.
 
-use super::{problem::Failure, request_id};
+use super::{csrf::SIGN_IN, problem::Failure, request_id};
 use app::edge::SESSION_COOKIE;
 use axum::{
     extract::{ConnectInfo, Request, State},
@@ -59,10 +59,10 @@ pub async fn require_sign_in(request: Request, next: Next) -> Response {
     let signed_in = request.extensions().get::<Option<Actor>>().is_some_and(Option::is_some);
     let path = request.uri().path();
     let page = matches!(*request.method(), Method::GET | Method::HEAD) && !is_function(path);
-    if page && signed_in && path == "/sign-in" {
+    if page && signed_in && path == SIGN_IN {
         return Redirect::to("/").into_response();
     }
-    if !page || signed_in || path == "/sign-in" {
+    if !page || signed_in || path == SIGN_IN {
         return next.run(request).await;
     }
     let wanted = request.uri().path_and_query().map_or("/", |wanted| wanted.as_str());
@@ -84,7 +84,7 @@ pub fn believe_proxy(request: &mut Request) {
 }
 
 fn sign_in_address(wanted: &str) -> String {
-    if wanted == "/" { "/sign-in".into() } else { format!("/sign-in?next={}", encode(wanted)) }
+    if wanted == "/" { SIGN_IN.into() } else { format!("{SIGN_IN}?next={}", encode(wanted)) }
 }
 
 /// Percent-encodes everything but what is plain in a query value.

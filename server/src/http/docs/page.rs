@@ -2,7 +2,7 @@
 
 use super::{
     examples::examples,
-    html::{code, escape, prose, table},
+    html::{code, escape, prose, row, table},
     schema::{shape, words},
 };
 use serde_json::Value;
@@ -122,16 +122,13 @@ impl<'a> Operation<'a> {
 
     fn parameters(&self) -> String {
         let Some(parameters) = self.says["parameters"].as_array() else { return String::new() };
-        let row = |parameter: &Value| {
+        let told = |parameter: &Value| {
             let text = |field: &str| parameter[field].as_str().unwrap_or_default();
             let needed = if parameter["required"] == true { "required" } else { "optional" };
-            let (name, place, kind, meaning) =
-                (code(text("name")), escape(text("in")), words(&parameter["schema"]), prose(text("description")));
-            format!(
-                "<tr><th scope=\"row\">{name}</th><td>{place}</td><td>{kind}</td><td class=\"{needed}\">{needed}</td><td>{meaning}</td></tr>"
-            )
+            let (place, kind, meaning) = (escape(text("in")), words(&parameter["schema"]), prose(text("description")));
+            row(&code(text("name")), &[("place", &place), ("type", &kind), (needed, needed), ("meaning", &meaning)])
         };
-        let rows: String = parameters.iter().map(row).collect();
+        let rows: String = parameters.iter().map(told).collect();
         let label = format!("Parameters of {}", self.text("operationId"));
         format!("<h4>Parameters</h4>{}", table(&label, &["Name", "In", "Type", "", "Meaning"], &rows))
     }
@@ -142,18 +139,18 @@ impl<'a> Operation<'a> {
     }
 
     fn answers(&self) -> String {
-        let row = |(status, answer): (&str, &Value)| {
+        let told = |(status, answer): (&str, &Value)| {
             let kinds: Vec<String> =
                 fields(&answer["content"]).map(|(kind, content)| format!("{}: {}", code(kind), words(&content["schema"]))).collect();
             let meaning = prose(answer["description"].as_str().unwrap_or_default());
-            format!("<tr><th scope=\"row\">{}</th><td>{}</td><td>{meaning}</td></tr>", escape(status), kinds.join("<br>"))
+            row(&escape(status), &[("type", &kinds.join("<br>")), ("meaning", &meaning)])
         };
-        let rows: String = fields(&self.says["responses"]).map(row).collect();
+        let rows: String = fields(&self.says["responses"]).map(told).collect();
         let label = format!("Answers of {}", self.text("operationId"));
         let answers = table(&label, &["Status", "Content", "Meaning"], &rows);
         let header = |(name, header): (&str, &Value)| {
             let meaning = prose(header["description"].as_str().unwrap_or_default());
-            format!("<tr><th scope=\"row\">{}</th><td>{meaning}</td></tr>", code(name))
+            row(&code(name), &[("meaning", &meaning)])
         };
         let headers: String = fields(&self.says["responses"]["200"]["headers"]).map(header).collect();
         let label = format!("Headers of {}", self.text("operationId"));

@@ -1,6 +1,6 @@
 //! Schemas in words and tables.
 
-use super::html::{code, prose, table};
+use super::html::{code, prose, row, table};
 use serde_json::{Map, Value};
 
 /// Schemas that consist of others, with the word between these.
@@ -57,12 +57,11 @@ fn rows(fields: &Map<String, Value>, required: &Value) -> String {
     let is_required = |name: &str| required.as_array().is_some_and(|names| names.iter().any(|one| one == name));
     let mut fields: Vec<(&String, &Value)> = fields.iter().collect();
     fields.sort_by_key(|(name, _)| (!is_required(name), *name));
-    let row = |(name, schema): (&String, &Value)| {
+    let told = |(name, schema): (&String, &Value)| {
         let needed = if is_required(name) { "required" } else { "optional" };
-        let (name, words, meaning) = (code(name), words(schema), prose(meaning(schema)));
-        format!("<tr><th scope=\"row\">{name}</th><td>{words}</td><td class=\"{needed}\">{needed}</td><td>{meaning}</td></tr>")
+        row(&code(name), &[("type", &words(schema)), (needed, needed), ("meaning", &prose(meaning(schema)))])
     };
-    fields.into_iter().map(row).collect()
+    fields.into_iter().map(told).collect()
 }
 
 /// The description, which stands beside the reference where a field may be null.
