@@ -200,6 +200,27 @@ async fn a_node_that_is_stopped_while_the_database_is_away_leaves_its_batches_as
 }
 
 #[tokio::test]
+async fn files_that_a_dead_node_was_writing_go_when_the_next_one_writes_them() {
+    let house = House::build().await;
+    let id = house.batch(&["fine", "wrong"]).await;
+    // As if a node had died over the first piece of the first one.
+    let left = "INSERT INTO file (tenant_id, id, account_id, filename, bytes, created_at, batch_id)
+                SELECT tenant_id, gen_random_uuid(), account_id, 'left', 1000000, now(), id FROM batch";
+    execute_as_owner(&house.world.db, left).await;
+    let batch = beside(&house.world.services, Stub::new(false), house.over(id)).await;
+    assert_eq!((batch.completed, batch.failed), (1, 1));
+    let unfinished = "SELECT count(*) AS value FROM file WHERE sha256 IS NULL";
+    assert_eq!(house.world.db.count_as_owner(unfinished).await, 0);
+    let counted = "SELECT bytes - (SELECT sum(bytes) FROM file)::bigint AS value FROM file_total";
+    assert_eq!(
+        house.world.db.count_as_owner(counted).await,
+        0,
+        "If you are here because this failed: what a dead node wrote takes an organisation's room for a day."
+    );
+    assert_eq!(ids(&house.lines(batch.output).await), ["line-0"]);
+}
+
+#[tokio::test]
 async fn lines_that_a_dead_node_left_behind_an_end_are_purged() {
     let house = House::build().await;
     let services = house.world.services.clone();
