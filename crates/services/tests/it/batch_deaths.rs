@@ -140,6 +140,27 @@ async fn a_line_that_kills_workers_takes_no_other_along() {
 }
 
 #[tokio::test]
+async fn the_last_try_of_a_line_is_nobody_elses_fault() {
+    let house = House::build().await;
+    let worker = OneWorker::new();
+    let id = house.batch(&["fine", "kills"]).await;
+    // As if two lines that kill workers had taken the first one along, and a third one comes now, which nobody suspects yet.
+    let taken_along = r#"
+        INSERT INTO batch_line (tenant_id, batch_id, number, custom_id, body, breaks)
+        SELECT tenant_id, id, number, custom_id, body, breaks FROM batch,
+          (VALUES (1, 'line-0', '{"say": "fine"}', 2), (2, 'line-1', '{"say": "kills"}', 0)) AS line (number, custom_id, body, breaks);
+        UPDATE batch SET status = 'in_progress', in_progress_at = now(), total = 2"#;
+    execute_as_owner(&house.world.db, taken_along).await;
+    let batch = beside(&house.world.services, worker.clone(), house.over_soon(id)).await;
+    assert_eq!(
+        (batch.status, batch.completed, batch.failed),
+        (BatchStatus::Completed, 1, 1),
+        "If you are here because this failed: lines that kill workers end an innocent one that each of them took along once."
+    );
+    assert_eq!(ids(&house.lines(batch.error).await), ["line-1"]);
+}
+
+#[tokio::test]
 async fn what_ran_when_a_node_died_is_asked_one_after_the_other() {
     let house = House::build().await;
     let (dead, worker) = (Stub::new(true), OneWorker::new());
