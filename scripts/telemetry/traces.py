@@ -88,7 +88,9 @@ def figures(report, named, answer, usage, title):
     expected = {"kontor.prompt_tokens": usage["prompt_tokens"], "kontor.cached_tokens": cached, "kontor.completion_tokens": usage["completion_tokens"]}
     for name, wanted in expected.items():
         report.equal(f"{title}: the worker's {name}", worker.get(name), wanted, SEE)
-    expected = {"http.response.status_code": 200, "http.route": "/v1/chat/completions", "kontor.request.id": answer.headers["x-request-id"]}
+    path = "/v1/chat/completions"
+    expected = {"http.request.method": "POST", "http.route": path, "http.response.status_code": 200, "url.path": path, "url.scheme": "http"}
+    expected["kontor.request.id"] = answer.headers["x-request-id"]
     for name, wanted in expected.items():
         report.equal(f"{title}: the edge's {name}", edge.get(name), wanted, SEE)
 

@@ -2,7 +2,7 @@
 
 use crate::headers::refused;
 use axum::{
-    Json,
+    body::Body,
     extract::{
         Request,
         rejection::{BytesRejection, FailedToBufferBody, QueryRejection},
@@ -47,6 +47,8 @@ pub struct Envelope<'a> {
 }
 
 const INVALID: &str = "invalid_request_error";
+/// Headers of a refusal, the server's own among them. Room is made for all of them at once: refusing must be cheap.
+const USUAL: usize = 10;
 /// The code of what was lost with whoever was computing it.
 pub const INTERRUPTED: &str = "model_interrupted";
 
@@ -137,7 +139,7 @@ impl Failure {
         self.retry_after_ms
     }
 
-    /// What a stream that has begun says instead of a status.
+    /// What a stream that has begun says instead of a status; otherwise the body.
     pub fn event(&self) -> String {
         // Four fields of text always make JSON.
         serde_json::to_string(&Envelope { error: &self.body }).unwrap_or_default()
@@ -170,8 +172,11 @@ impl From<BytesRejection> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(Envelope { error: &self.body })).into_response();
+        let mut response = Response::new(Body::from(self.event()));
+        *response.status_mut() = self.status;
         let headers = response.headers_mut();
+        headers.reserve(USUAL);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(ms) = self.retry_after_ms {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds(ms.into())));
         }

@@ -35,7 +35,7 @@ pub struct FileLimits {
     /// Bytes of one file.
     pub file: u64,
     /// Bytes of all files of a tenant together. What a batch writes counts, and is never refused, because it is paid for: so
-    /// as much as its input has is set aside when it is made.
+    /// as much as its input has is set aside when it is made, and what it has written counts against that.
     pub tenant: u64,
 }
 
@@ -203,7 +203,11 @@ impl Upload {
         if let Room::Within(limits) = room {
             refuse_beyond(&tx, limits, 1, "file").await?;
         }
-        tx.files().begin(&NewFile { id, account, filename: filename.clone(), created_at }).await?;
+        let batch = match room {
+            Room::Within(_) => None,
+            Room::SetAside { batch, .. } => Some(batch),
+        };
+        tx.files().begin(&NewFile { id, account, filename: filename.clone(), created_at, batch }).await?;
         tx.commit().await?;
         let (hash, buffer) = (Sha256::new(), Vec::with_capacity(CHUNK_BYTES));
         Ok(Self { shared, actor, id, filename, created_at, room, hash, bytes: 0, buffer, number: 0, kept: false })
@@ -236,13 +240,12 @@ impl Upload {
 
     async fn store(&mut self, tx: &TenantTx) -> Result<()> {
         let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK_BYTES));
-        let length = u64::try_from(piece.len()).map_err(Error::internal)?;
         tx.files().append(self.id, self.number, piece).await?;
         // Behind the piece: until this transaction ends nobody else's counts.
         match self.room {
             Room::Within(limits) => refuse_beyond(tx, limits, 0, "file").await?,
             Room::SetAside { batch, lease } => {
-                if !tx.batch_runs().use_room(batch, lease, length).await? {
+                if !tx.batch_runs().own(batch, lease).await? {
                     return Err(Error::not_found("batch"));
                 }
             }

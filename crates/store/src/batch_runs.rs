@@ -157,8 +157,11 @@ impl<'a> BatchRuns<'a> {
         Ok(true)
     }
 
-    /// Whether the batch is the caller's, and stays so until the transaction's end.
-    pub(crate) async fn own(&self, id: BatchId, lease: Uuid) -> Result<bool> {
+    /// Whether the batch is the caller's, and stays so until the transaction's end. Files are changed before it is asked.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn own(&self, id: BatchId, lease: Uuid) -> Result<bool> {
         let statement =
             sql("SELECT true AS own FROM batch WHERE id = $1 AND lease = $2 AND ended_at IS NULL FOR UPDATE", [id.0.into(), lease.into()]);
         Ok(one::<OwnRow>(self.tx.conn(), statement).await?.is_some_and(|row| row.own))
@@ -192,17 +195,20 @@ impl<'a> BatchRuns<'a> {
         Ok(one::<TotalRow>(self.tx.conn(), statement).await?.map(|row| number(row.total)))
     }
 
-    /// So many bytes of what was set aside for the batch are written now: they count among its files from here on. Where
-    /// more is written than was set aside, nothing is left of it. `false` if the batch is no longer the caller's.
+    /// Removes what a node that died had written of the batch's files; what was set aside for it is there again. Nothing
+    /// happens if the batch is no longer the caller's. How many there were.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn use_room(&self, id: BatchId, lease: Uuid, bytes: u64) -> Result<bool> {
+    pub async fn discard_output(&self, id: BatchId, lease: Uuid) -> Result<u64> {
+        // No lock on the batch: its signs of life would wait for the pieces. Whoever takes it meanwhile begins uploads that
+        // this statement does not see.
         let statement = sql(
-            "UPDATE batch SET reserved_bytes = greatest(0, reserved_bytes - $3) WHERE id = $1 AND lease = $2 AND ended_at IS NULL",
-            [id.0.into(), lease.into(), i64::try_from(bytes).unwrap_or(i64::MAX).into()],
+            "DELETE FROM file WHERE batch_id = $1 AND sha256 IS NULL
+               AND EXISTS (SELECT FROM batch WHERE batch.id = $1 AND batch.lease = $2 AND batch.ended_at IS NULL)",
+            [id.0.into(), lease.into()],
         );
-        Ok(run(self.tx.conn(), statement).await? > 0)
+        run(self.tx.conn(), statement).await
     }
 
     /// Ends a batch. The files have what became of its lines, which are to be deleted next ([`Self::delete_lines`]): not in

@@ -77,7 +77,7 @@ pub struct NewBatch {
     pub endpoint: String,
     pub input: FileId,
     pub metadata: Value,
-    /// Bytes that are set aside for what it writes, until it ends.
+    /// Bytes that are set aside for what it writes, until it ends; its files take from them ([`crate::files`]).
     pub reserved: u64,
     pub created_at: Millis,
     pub expires_at: Millis,

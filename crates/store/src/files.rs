@@ -6,7 +6,7 @@ use crate::{
 };
 use contract::{
     Millis,
-    ids::{FileId, ServiceAccountId},
+    ids::{BatchId, FileId, ServiceAccountId},
 };
 use domain::{Error, Result};
 use sea_orm::FromQueryResult;
@@ -63,6 +63,8 @@ pub struct NewFile {
     pub account: ServiceAccountId,
     pub filename: String,
     pub created_at: Millis,
+    /// Whose answers it will have: it takes from the room that was set aside for this batch.
+    pub batch: Option<BatchId>,
 }
 
 /// What makes an upload a file.
@@ -150,8 +152,14 @@ impl<'a> Files<'a> {
     /// Those of the database.
     pub async fn begin(&self, new: &NewFile) -> Result<()> {
         let statement = sql(
-            "INSERT INTO file (tenant_id, id, account_id, filename, created_at) VALUES (app_tenant(), $1, $2, $3, $4)",
-            [new.id.0.into(), new.account.0.into(), new.filename.as_str().into(), instant(new.created_at)?.into()],
+            "INSERT INTO file (tenant_id, id, account_id, filename, created_at, batch_id) VALUES (app_tenant(), $1, $2, $3, $4, $5)",
+            [
+                new.id.0.into(),
+                new.account.0.into(),
+                new.filename.as_str().into(),
+                instant(new.created_at)?.into(),
+                new.batch.map(|id| id.0).into(),
+            ],
         );
         run(self.tx.conn(), statement).await.map(drop)
     }
@@ -211,15 +219,18 @@ impl<'a> Files<'a> {
         run(self.tx.conn(), statement).await.map(drop)
     }
 
-    /// Bytes of all files and uploads of the tenant, and of what is set aside for its batches. Whoever has changed a file in
-    /// this transaction keeps others from doing so until its end.
+    /// Bytes of all files and uploads of the tenant, and what its batches have left of what was set aside for them: an upload
+    /// of theirs that is removed gives its room back. Whoever has changed a file in this transaction keeps others from doing
+    /// so until its end.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn total(&self) -> Result<u64> {
         let statement = sql(
             "SELECT (coalesce((SELECT bytes FROM file_total WHERE tenant_id = app_tenant()), 0)
-               + coalesce((SELECT sum(reserved_bytes) FROM batch WHERE ended_at IS NULL), 0))::bigint AS bytes",
+               + coalesce((SELECT sum(greatest(0, b.reserved_bytes - coalesce((
+                   SELECT sum(f.bytes) FROM file f WHERE f.tenant_id = b.tenant_id AND f.batch_id = b.id), 0)))
+                 FROM batch b WHERE b.ended_at IS NULL), 0))::bigint AS bytes",
             [],
         );
         let row: Option<BytesRow> = one(self.tx.conn(), statement).await?;

@@ -30,13 +30,17 @@ use uuid::Uuid;
 pub struct Edge {
     metrics: Arc<Metrics>,
     tracer: Tracer,
+    /// How callers reach us, for traces.
+    scheme: &'static str,
     trust_proxy: bool,
 }
 
 impl Edge {
     #[must_use]
     pub fn new(state: &AppState) -> Self {
-        Self { metrics: state.metrics.clone(), tracer: state.tracer.clone(), trust_proxy: state.trust_proxy }
+        // Cookies are for https alone just where people reach us by it.
+        let scheme = if state.cookies.secure { "https" } else { "http" };
+        Self { metrics: state.metrics.clone(), tracer: state.tracer.clone(), scheme, trust_proxy: state.trust_proxy }
     }
 }
 
@@ -77,7 +81,7 @@ where
         }
         let path = request.extensions().get::<MatchedPath>().cloned();
         let method = request.method().clone();
-        let traced = trace::begin(&self.edge.tracer, &request, pattern(path.as_ref()), id);
+        let traced = trace::begin(&self.edge.tracer, &request, pattern(path.as_ref()), self.edge.scheme, id);
         let span = tracing::info_span!("request", id = %id, %method, route = pattern(path.as_ref()), trace_id = tracing::field::Empty);
         if let Some(trace_id) = traced.trace().id() {
             span.record("trace_id", trace_id.as_str());
@@ -93,7 +97,8 @@ where
             };
             let (route, status, took) = (pattern(path.as_ref()), response.status(), started.elapsed());
             metrics.answered(&method, route, status, took);
-            span.in_scope(|| tracing::debug!(status = status.as_u16(), ms = took.as_millis(), "answered"));
+            // Within the span without entering it, which would cost something where nothing is logged.
+            tracing::debug!(parent: &span, status = status.as_u16(), ms = took.as_millis(), "answered");
             let headers = response.headers_mut();
             headers::secure(headers);
             if route.starts_with("/v1/") {
@@ -137,7 +142,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_runs_into_a_panic_gets_a_problem_with_the_id_and_every_header() {
-        let edge = Edge { metrics: Arc::new(Metrics::default()), tracer: Tracer::default(), trust_proxy: false };
+        let edge = Edge { metrics: Arc::new(Metrics::default()), tracer: Tracer::default(), scheme: "http", trust_proxy: false };
         let router: Router = Router::new().route("/v1/x", get(|| async { panics() })).layer(edge);
         let response = router.oneshot(Request::get("/v1/x").body(Body::empty()).expect("a request")).await.expect("infallible");
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);

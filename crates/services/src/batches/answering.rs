@@ -93,7 +93,9 @@ impl Run {
         }
         // Before the place: who waits for other suspects must not keep lines that nobody suspects from being computed.
         let suspect = if is_suspect(&line) { Some(self.suspects.acquire().await.map_err(Error::internal)?) } else { None };
-        let place = self.places.acquire().await.map_err(Error::internal)?;
+        // All of them: nothing that this node has of any batch runs beside a line that this try may end.
+        let places = if Patience::is_last(line.vain) { self.parallel } else { 1 };
+        let places = self.places.acquire_many(u32::try_from(places).map_err(Error::internal)?).await.map_err(Error::internal)?;
         let program = match persist(|| self.program(taken, request)).await? {
             Ok(program) => program,
             Err(error) => return Ok(Asked::Over(Outcome::Failed(vec![error]))),
@@ -103,7 +105,7 @@ impl Run {
         }
         let said = self.lines.answer(program, endpoint, &line.body).await;
         // Whoever waits must not keep others from being computed.
-        drop((place, suspect));
+        drop((places, suspect));
         let alone = self.places.available_permits() == self.parallel;
         let mut patience = Patience::new(line.vain);
         if let Some(pause) = patience.pause(&said, alone) {

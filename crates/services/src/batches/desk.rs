@@ -27,7 +27,8 @@ pub(super) struct Desk {
     parallel: usize,
     /// One for each line that may be computed; served in order, so batches take turns.
     places: Arc<Semaphore>,
-    /// One for all lines over which somebody died: whatever batches they belong to, no two of them run at a time.
+    /// One for all lines over which somebody died: whatever batches they belong to, no two of them run at a time. The last
+    /// try of such a line takes all places as well.
     suspects: Arc<Semaphore>,
     taken: Arc<Taken>,
     runs: TaskTracker,

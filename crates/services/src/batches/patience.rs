@@ -6,7 +6,7 @@ use std::{future::Future, time::Duration};
 use store::batch_runs::InVain;
 use tokio::time::sleep;
 
-/// Pauses before a line is asked again whose model could not be had. After the last one it fails.
+/// Pauses before a line is asked again whose model could not be had, or died over it. After the last one it fails.
 const PAUSES_S: [u64; 5] = [1, 10, 60, 300, 900];
 /// Pauses before a line is asked again that a budget refused: what others have reserved comes back in part.
 const BUDGET_PAUSES_S: [u64; 4] = [1, 5, 15, 60];
@@ -31,6 +31,11 @@ impl Patience {
         vain.breaks >= MOST_BREAKS
     }
 
+    /// If whoever computes it dies once more, it is over: that must be no other line's fault.
+    pub(super) fn is_last(vain: InVain) -> bool {
+        vain.breaks + 1 >= MOST_BREAKS
+    }
+
     /// What it was asked in vain, with the last time.
     pub(super) fn vain(&self) -> InVain {
         self.0
@@ -42,10 +47,9 @@ impl Patience {
             (429, Some(after)) => Some(after.max(LIMIT_PAUSE)),
             (429, None) => self.budget(alone),
             (503, after) => {
-                if said.broke {
-                    self.0.breaks += 1;
-                }
-                let pause = Duration::from_secs(next(&PAUSES_S, &mut self.0.absences)?);
+                // Others may have been to blame for a death: it takes none of the tries that an absence has.
+                let tries = if said.broke { &mut self.0.breaks } else { &mut self.0.absences };
+                let pause = Duration::from_secs(next(&PAUSES_S, tries)?);
                 (!Self::is_over(self.0)).then(|| after.map_or(pause, |after| after.max(pause)))
             }
             _ => None,
@@ -125,6 +129,18 @@ mod tests {
         let elsewhere = InVain { breaks: MOST_BREAKS - 1, ..InVain::default() };
         assert!(!Patience::is_over(elsewhere));
         assert_eq!(Patience::new(elsewhere).pause(&broke, true), None);
+    }
+
+    #[test]
+    fn a_death_takes_no_try_from_a_line_whose_model_is_away() {
+        let mut patience = Patience::new(InVain::default());
+        let broke = LineAnswer { broke: true, ..said(503, None) };
+        assert_eq!(patience.pause(&broke, true), Some(Duration::from_secs(1)));
+        assert!(!Patience::is_last(patience.vain()));
+        assert_eq!(patience.pause(&broke, true), Some(Duration::from_secs(10)));
+        assert!(Patience::is_last(patience.vain()) && !Patience::is_over(patience.vain()));
+        let away: Vec<u64> = std::iter::from_fn(|| patience.pause(&said(503, None), true)).map(|pause| pause.as_secs()).collect();
+        assert_eq!(away, [1, 10, 60, 300, 900]);
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl Queue {
 }
 
 /// Whoever computed it died once. That may have been because of another line that ran at the same time, so it is never asked
-/// beside another suspect: the one that is to blame is found, and takes no other along.
+/// beside another suspect, and the last time beside nothing at all: the one that is to blame is found, and ends no other one.
 pub(super) fn is_suspect(line: &WaitingLine) -> bool {
     line.vain.breaks > 0
 }

@@ -276,6 +276,7 @@ impl Run {
         let total = tx.batch_runs().finalize(self.id, self.lease, self.shared.now()).await?;
         tx.commit().await?;
         let Some(total) = total else { return Ok(false) };
+        self.discard_output().await?;
         let output = |kind| Output::new(&self.shared, &self.actor, taken.account, (self.id, self.lease), kind);
         let (mut answers, mut failures) = (output("output"), output("error"));
         let never_run = self.write(&mut answers, &mut failures, matches!(outcome, Outcome::Expired)).await?;
@@ -297,6 +298,17 @@ impl Run {
         failures.keep();
         tracing::info!(batch = %self.id, status = status.name(), "a batch ended");
         Ok(true)
+    }
+
+    /// Whoever had the batch before may have died over its files.
+    async fn discard_output(&self) -> Result<()> {
+        let tx = self.shared.db.begin(&self.actor).await?;
+        let discarded = tx.batch_runs().discard_output(self.id, self.lease).await?;
+        tx.commit().await?;
+        if discarded > 0 {
+            tracing::info!(batch = %self.id, discarded, "files of a batch that its last node had not written to their end were removed");
+        }
+        Ok(())
     }
 
     /// How many lines never ran, if those are asked for.

@@ -140,6 +140,27 @@ async fn a_line_that_kills_workers_takes_no_other_along() {
 }
 
 #[tokio::test]
+async fn the_last_try_of_a_line_is_nobody_elses_fault() {
+    let house = House::build().await;
+    let worker = OneWorker::new();
+    let id = house.batch(&["fine", "kills"]).await;
+    // As if two lines that kill workers had taken the first one along, and a third one comes now, which nobody suspects yet.
+    let taken_along = r#"
+        INSERT INTO batch_line (tenant_id, batch_id, number, custom_id, body, breaks)
+        SELECT tenant_id, id, number, custom_id, body, breaks FROM batch,
+          (VALUES (1, 'line-0', '{"say": "fine"}', 2), (2, 'line-1', '{"say": "kills"}', 0)) AS line (number, custom_id, body, breaks);
+        UPDATE batch SET status = 'in_progress', in_progress_at = now(), total = 2"#;
+    execute_as_owner(&house.world.db, taken_along).await;
+    let batch = beside(&house.world.services, worker.clone(), house.over_soon(id)).await;
+    assert_eq!(
+        (batch.status, batch.completed, batch.failed),
+        (BatchStatus::Completed, 1, 1),
+        "If you are here because this failed: lines that kill workers end an innocent one that each of them took along once."
+    );
+    assert_eq!(ids(&house.lines(batch.error).await), ["line-1"]);
+}
+
+#[tokio::test]
 async fn what_ran_when_a_node_died_is_asked_one_after_the_other() {
     let house = House::build().await;
     let (dead, worker) = (Stub::new(true), OneWorker::new());
@@ -197,6 +218,27 @@ async fn a_node_that_is_stopped_while_the_database_is_away_leaves_its_batches_as
     tokio::join!(beside(&node, stub.clone(), stopped), back);
     let left = "SELECT count(*) AS value FROM batch WHERE lease IS NULL AND waits_until IS NULL AND status = 'in_progress'";
     assert_eq!(house.world.db.count_as_owner(left).await, 1);
+}
+
+#[tokio::test]
+async fn files_that_a_dead_node_was_writing_go_when_the_next_one_writes_them() {
+    let house = House::build().await;
+    let id = house.batch(&["fine", "wrong"]).await;
+    // As if a node had died over the first piece of the first one.
+    let left = "INSERT INTO file (tenant_id, id, account_id, filename, bytes, created_at, batch_id)
+                SELECT tenant_id, gen_random_uuid(), account_id, 'left', 1000000, now(), id FROM batch";
+    execute_as_owner(&house.world.db, left).await;
+    let batch = beside(&house.world.services, Stub::new(false), house.over(id)).await;
+    assert_eq!((batch.completed, batch.failed), (1, 1));
+    let unfinished = "SELECT count(*) AS value FROM file WHERE sha256 IS NULL";
+    assert_eq!(house.world.db.count_as_owner(unfinished).await, 0);
+    let counted = "SELECT bytes - (SELECT sum(bytes) FROM file)::bigint AS value FROM file_total";
+    assert_eq!(
+        house.world.db.count_as_owner(counted).await,
+        0,
+        "If you are here because this failed: what a dead node wrote takes an organisation's room for a day."
+    );
+    assert_eq!(ids(&house.lines(batch.output).await), ["line-0"]);
 }
 
 #[tokio::test]

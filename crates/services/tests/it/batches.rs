@@ -175,8 +175,8 @@ async fn each_line_comes_to_its_end_once() {
     assert!(answer["error"].is_null() && answer["response"]["request_id"].is_string());
     assert_eq!((&failure["response"]["status_code"], &failure["error"]), (&json!(400), &Value::Null));
     assert_eq!(house.world.db.count_as_owner("SELECT count(*) AS value FROM batch_line").await, 0);
-    let written = "SELECT count(*) AS value FROM batch JOIN file ON file.id = input_file_id WHERE reserved_bytes < file.bytes";
-    assert_eq!(house.world.db.count_as_owner(written).await, 1, "what it wrote is taken from what was set aside");
+    let written = "SELECT count(*) AS value FROM batch JOIN file ON file.batch_id = batch.id";
+    assert_eq!(house.world.db.count_as_owner(written).await, 2, "what it wrote is taken from what was set aside");
 }
 
 #[tokio::test]

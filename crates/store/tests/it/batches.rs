@@ -264,25 +264,62 @@ async fn what_a_batch_will_write_is_set_aside_until_it_ends_and_open_ones_are_co
     assert_eq!(figures().await, (0, 0));
 }
 
+fn output(house: &House) -> NewFile {
+    let (id, account) = (FileId(Uuid::now_v7()), account(&house.actor));
+    NewFile { id, account, filename: "o".into(), created_at: SystemClock.now(), batch: Some(house.id) }
+}
+
 #[tokio::test]
-async fn what_a_batch_writes_is_taken_from_what_was_set_aside() {
+async fn what_a_batch_writes_is_taken_from_what_was_set_aside_and_comes_back_with_it() {
     let house = House::build().await;
     let lease = Uuid::now_v7();
     assert!(house.take(lease).await);
-    let file = NewFile { id: FileId(Uuid::now_v7()), account: account(&house.actor), filename: "o".into(), created_at: SystemClock.now() };
+    let (file, other) = (output(&house), output(&house));
     let tx = house.test.db.begin(&house.actor).await.unwrap();
+    assert!(!tx.batch_runs().own(house.id, Uuid::now_v7()).await.unwrap() && tx.batch_runs().own(house.id, lease).await.unwrap());
     tx.files().begin(&file).await.unwrap();
+    tx.files().begin(&other).await.unwrap();
     tx.files().append(file.id, 0, b"one".to_vec()).await.unwrap();
-    assert!(!tx.batch_runs().use_room(house.id, Uuid::now_v7(), 3).await.unwrap(), "not its own");
-    assert!(tx.batch_runs().use_room(house.id, lease, 3).await.unwrap());
     assert_eq!(
         tx.files().total().await.unwrap(),
         5,
         "If you are here because this failed: what a batch writes counts twice, and its organisation may bring nothing meanwhile."
     );
-    tx.files().append(file.id, 1, b"four".to_vec()).await.unwrap();
-    assert!(tx.batch_runs().use_room(house.id, lease, 4).await.unwrap());
+    tx.files().append(other.id, 0, b"four".to_vec()).await.unwrap();
     assert_eq!(tx.files().total().await.unwrap(), 7, "more than was set aside");
+    tx.files().discard(other.id).await.unwrap();
+    assert_eq!(tx.files().total().await.unwrap(), 5);
+    tx.files().discard(file.id).await.unwrap();
+    assert_eq!(tx.files().total().await.unwrap(), 5, "what was set aside is there again");
+}
+
+#[tokio::test]
+async fn what_a_dead_node_wrote_of_a_batch_gives_its_room_back_to_the_next() {
+    let house = House::build().await;
+    let dead = Uuid::now_v7();
+    assert!(house.take(dead).await);
+    let (left, foreign) = (output(&house), NewFile { batch: None, ..output(&house) });
+    let tx = house.test.db.begin(&house.actor).await.unwrap();
+    for file in [&left, &foreign] {
+        tx.files().begin(file).await.unwrap();
+        tx.files().append(file.id, 0, b"four".to_vec()).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    execute_as_owner(&house.test, "UPDATE batch SET heartbeat_at = now() - interval '1 minute'").await;
+    let next = Uuid::now_v7();
+    assert!(house.take(next).await);
+    let tx = house.test.db.begin(&house.actor).await.unwrap();
+    assert_eq!(tx.batch_runs().discard_output(house.id, dead).await.unwrap(), 0, "who has lost a batch removes nothing of it");
+    assert_eq!(tx.batch_runs().discard_output(house.id, next).await.unwrap(), 1, "somebody else's upload is none of a batch");
+    let again = output(&house);
+    tx.files().begin(&again).await.unwrap();
+    tx.files().append(again.id, 0, b"two".to_vec()).await.unwrap();
+    assert_eq!(
+        tx.files().total().await.unwrap(),
+        9,
+        "If you are here because this failed: what a dead node wrote is not set aside for the next one any more, or counts twice."
+    );
+    tx.commit().await.unwrap();
 }
 
 #[tokio::test]

@@ -29,6 +29,7 @@ impl House {
             account: account(&self.actor),
             filename: "a.jsonl".into(),
             created_at: SystemClock.now(),
+            batch: None,
         };
         let tx = self.test.db.begin(&self.actor).await.unwrap();
         tx.files().begin(&new).await.unwrap();

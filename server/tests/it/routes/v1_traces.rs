@@ -58,8 +58,16 @@ async fn one_trace_goes_from_the_caller_over_edge_and_funnel_to_the_worker() {
         "If you are here because this failed: a worker's own spans would not lie below ours."
     );
     assert!(spans.iter().all(|span| span.service == "kontor"));
-    assert_eq!(edge.attribute("http.response.status_code"), "200");
-    assert_eq!(edge.attribute("kontor.request.id"), answer.header("x-request-id"));
+    for (name, expected) in [
+        ("http.request.method", "POST"),
+        ("http.route", "/v1/chat/completions"),
+        ("http.response.status_code", "200"),
+        ("url.path", "/v1/chat/completions"),
+        ("url.scheme", "http"),
+        ("kontor.request.id", answer.header("x-request-id")),
+    ] {
+        assert_eq!(edge.attribute(name), expected, "{name}");
+    }
     for (name, expected) in [
         ("gen_ai.operation.name", "chat"),
         ("gen_ai.provider.name", "kontor"),
@@ -123,6 +131,30 @@ async fn a_refusal_says_why() {
     let funnel = only(&spans, "chat");
     assert_eq!((funnel.failed(), funnel.attribute("error.type").as_str()), (true, "model_not_found"));
     assert!(!format!("{spans:?}").contains("no-such-model"), "what a stranger calls a model is no name of ours");
+}
+
+#[tokio::test]
+async fn a_path_comes_with_its_ids_and_without_query_and_keys() {
+    let collector = Collector::start().await;
+    let tracer = collector.tracer();
+    let house = house(tracer.clone()).await;
+    let key = house.key.key.reveal();
+    let paths = ["/v1/files/file-1?api_key=hidden".to_owned(), format!("/v1/files/{key}"), "/v1/models/hidden".to_owned()];
+    for path in &paths {
+        let request = Request::get(path)
+            .header(header::AUTHORIZATION, format!("Bearer {key}"))
+            .header("traceparent", format!("00-{TRACE}-{CALLER}-01"))
+            .body(Body::empty())
+            .expect("a request");
+        assert_eq!(house.app.send(None, request).await.status, StatusCode::NOT_FOUND, "{path}");
+    }
+    tracer.shutdown(Duration::from_secs(5)).await;
+    let spans = collector.trace(TRACE);
+    let mut told: Vec<String> = spans.iter().map(|span| span.attribute("url.path")).filter(|path| !path.is_empty()).collect();
+    told.sort();
+    assert_eq!(told, ["/v1/files/file-1", "/v1/files/{id}", "/v1/models/{*model}"]);
+    let all = format!("{spans:?}");
+    assert!(!all.contains("hidden") && !all.contains(key), "If you are here because this failed: secrets leave with the traces.");
 }
 
 #[tokio::test]
