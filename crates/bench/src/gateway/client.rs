@@ -1,22 +1,16 @@
-//! The load's client: one connection each, kept open, and as little work around a request as HTTP allows.
+//! The load's client: one connection each, kept open.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
+use reqwest::StatusCode;
 use serde_json::json;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_util::task::TaskTracker;
 
 use super::streamed;
 use super::upstream::{PIECE, PIECES};
+use super::wire::{Message, Wire};
 use crate::Result;
 
 /// Tokens that every answer may have.
@@ -26,15 +20,16 @@ const PROOF: Duration = Duration::from_secs(20);
 /// Characters of an unexpected answer that are shown.
 const SHOWN: usize = 400;
 
-/// Makes a request: a body may be sent once only, a request may have to be sent again.
-pub type Make<'a> = &'a dyn Fn() -> Request<Full<Bytes>>;
+/// Makes a request. One may have to be sent again.
+pub type Make<'a> = &'a dyn Fn() -> Message;
 
 /// Where completions are asked for, and how.
 #[derive(Clone, Debug)]
 pub struct Route {
     addr: SocketAddr,
-    uri: Uri,
-    headers: HeaderMap,
+    /// What the head of every request begins with.
+    start: String,
+    authorization: Option<String>,
     model: String,
 }
 
@@ -44,14 +39,22 @@ impl Route {
     /// # Errors
     /// `path` or a header cannot be sent.
     pub fn new(addr: SocketAddr, path: &str, model: &str, headers: &[(&str, &str)]) -> Result<Self> {
-        let mut all = HeaderMap::new();
-        all.insert(HOST, HeaderValue::from_str(&addr.to_string())?);
-        all.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        all.insert(ACCEPT, HeaderValue::from_static("*/*"));
-        for (name, value) in headers {
-            all.insert(HeaderName::from_bytes(name.as_bytes())?, HeaderValue::from_str(value)?);
+        if path.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err(format!("{path:?} is no path").into());
         }
-        Ok(Self { addr, uri: path.parse()?, headers: all, model: model.to_owned() })
+        let mut start = format!("POST {path} HTTP/1.1\r\nhost: {addr}\r\ncontent-type: application/json\r\naccept: */*\r\n");
+        let mut authorization = None;
+        for (name, value) in headers {
+            if value.contains(char::is_control) {
+                return Err(format!("{value:?} cannot be sent in the header {name}").into());
+            }
+            if name.eq_ignore_ascii_case("authorization") {
+                authorization = Some((*value).to_owned());
+            } else {
+                start.push_str(&format!("{name}: {value}\r\n"));
+            }
+        }
+        Ok(Self { addr, start, authorization, model: model.to_owned() })
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -72,22 +75,19 @@ impl Route {
         body.to_string().into()
     }
 
-    pub fn request(&self, body: &Bytes) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(body.clone()));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.headers.clone();
-        request
+    pub fn request(&self, body: &Bytes) -> Message {
+        self.message(self.authorization.as_deref(), body)
     }
 
     /// The same with another key.
-    pub fn request_with_key(&self, body: &Bytes, key: &str) -> Request<Full<Bytes>> {
-        let mut request = self.request(body);
-        // Keys are letters and digits.
-        if let Ok(value) = HeaderValue::from_str(&format!("Bearer {key}")) {
-            request.headers_mut().insert(AUTHORIZATION, value);
-        }
-        request
+    pub fn request_with_key(&self, body: &Bytes, key: &str) -> Message {
+        self.message(Some(&format!("Bearer {key}")), body)
+    }
+
+    fn message(&self, authorization: Option<&str>, body: &Bytes) -> Message {
+        let authorization = authorization.map_or_else(String::new, |value| format!("authorization: {value}\r\n"));
+        let head = format!("{}{authorization}content-length: {}\r\n\r\n", self.start, body.len());
+        Message { head: head.into(), body: body.clone() }
     }
 
     /// An answer comes through, whole and streamed, with all of its text. The upstream must answer at once.
@@ -122,20 +122,20 @@ impl Route {
 #[derive(Debug)]
 pub struct Reply {
     pub status: StatusCode,
-    pub body: Bytes,
+    pub body: Vec<u8>,
 }
 
 /// Somebody with a connection of their own.
 #[derive(Debug)]
 pub struct Caller {
     addr: SocketAddr,
-    sender: Option<SendRequest<Full<Bytes>>>,
+    wire: Option<Wire>,
 }
 
 impl Caller {
     /// Connects with the first request.
     pub fn new(addr: SocketAddr) -> Self {
-        Self { addr, sender: None }
+        Self { addr, wire: None }
     }
 
     /// Sends a request and waits for the answer's head. A connection that the other side has closed meanwhile is made anew,
@@ -143,16 +143,26 @@ impl Caller {
     ///
     /// # Errors
     /// No connection, or it broke.
-    pub async fn send(&mut self, make: Make<'_>) -> Result<Response<Incoming>> {
-        if let Some(sender) = &mut self.sender
-            && sender.ready().await.is_ok()
-            && let Ok(response) = sender.send_request(make()).await
+    pub async fn send(&mut self, make: Make<'_>) -> Result<StatusCode> {
+        // What is cut off within a message leaves no connection behind.
+        if let Some(mut wire) = self.wire.take().filter(Wire::is_free)
+            && let Ok(status) = ask(&mut wire, &make()).await
         {
-            return Ok(response);
+            self.wire = Some(wire);
+            return Ok(status);
         }
-        let sender = self.sender.insert(connect(self.addr).await?);
-        sender.ready().await?;
-        Ok(sender.send_request(make()).await?)
+        let mut wire = Wire::connect(self.addr).await?;
+        let status = ask(&mut wire, &make()).await?;
+        self.wire = Some(wire);
+        Ok(status)
+    }
+
+    /// Hands on what of the answer's body has come; waits for it if nothing has. Whether more may follow.
+    ///
+    /// # Errors
+    /// Nothing was asked, or the connection broke.
+    pub async fn more(&mut self, take: impl FnMut(&[u8])) -> Result<bool> {
+        self.wire.as_mut().ok_or("nothing was asked")?.more(take).await
     }
 
     /// Sends a request and reads the answer to its end.
@@ -160,20 +170,16 @@ impl Caller {
     /// # Errors
     /// No connection, or it broke.
     pub async fn exchange(&mut self, make: Make<'_>) -> Result<Reply> {
-        let response = self.send(make).await?;
-        let status = response.status();
-        let body = response.into_body().collect().await?.to_bytes();
+        let status = self.send(make).await?;
+        let mut body = Vec::new();
+        while self.more(|bytes| body.extend_from_slice(bytes)).await? {}
         Ok(Reply { status, body })
     }
 }
 
-async fn connect(addr: SocketAddr) -> Result<SendRequest<Full<Bytes>>> {
-    let stream = TcpStream::connect(addr).await?;
-    stream.set_nodelay(true)?;
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // It ends with its sender; who sends hears of its errors.
-    TaskTracker::new().spawn(async move { drop(connection.await) });
-    Ok(sender)
+async fn ask(wire: &mut Wire, request: &Message) -> Result<StatusCode> {
+    wire.send(request).await?;
+    wire.answer().await
 }
 
 /// The status that a `GET` answers with.
@@ -181,13 +187,51 @@ async fn connect(addr: SocketAddr) -> Result<SendRequest<Full<Bytes>>> {
 /// # Errors
 /// No connection, or it broke.
 pub async fn get(addr: SocketAddr, path: &str) -> Result<StatusCode> {
-    let uri: Uri = path.parse()?;
-    let host = HeaderValue::from_str(&addr.to_string())?;
     let make = || {
-        let mut request = Request::new(Full::<Bytes>::default());
-        *request.uri_mut() = uri.clone();
-        request.headers_mut().insert(HOST, host.clone());
-        request
+        let head = format!("GET {path} HTTP/1.1\r\nhost: {addr}\r\n\r\n");
+        Message { head: head.into(), body: Bytes::new() }
     };
     Ok(Caller::new(addr).exchange(&make).await?.status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Caller, Route};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    #[test]
+    fn a_request_has_one_key() {
+        let addr = "127.0.0.1:80".parse().unwrap();
+        let route = Route::new(addr, "/v1/chat/completions", "bench", &[("Authorization", "Bearer one"), ("x-way", "here")]).unwrap();
+        let body = route.body("Hello", false);
+        for (request, key) in [(route.request(&body), "one"), (route.request_with_key(&body, "two"), "two")] {
+            let head = String::from_utf8(request.head.to_vec()).unwrap();
+            assert!(head.starts_with("POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:80\r\n"), "{head}");
+            assert!(head.ends_with(&format!("\r\nx-way: here\r\nauthorization: Bearer {key}\r\ncontent-length: {}\r\n\r\n", body.len())));
+        }
+        assert!(Route::new(addr, "/", "bench", &[("x-way", "two\r\nlines")]).is_err());
+        assert!(Route::new(addr, "/two words", "bench", &[]).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_closed_meanwhile_is_made_anew() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let serve = async {
+            for _ in 0..2 {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            }
+        };
+        let ask = async {
+            let (route, mut caller) = (Route::new(addr, "/", "bench", &[]).unwrap(), Caller::new(addr));
+            let body = route.body("Hello", false);
+            for _ in 0..2 {
+                assert!(caller.exchange(&|| route.request(&body)).await.unwrap().status.is_success());
+            }
+        };
+        tokio::join!(serve, ask);
+    }
 }

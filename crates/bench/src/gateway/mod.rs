@@ -3,6 +3,7 @@
 //! ```text
 //! peers/      starting and stopping the gateways           scenarios/   what is measured
 //! upstream/   what answers behind them                     client.rs    one connection that asks
+//! wire.rs     HTTP/1.1, for both of these
 //! load.rs     closed and open loop                         streamed.rs  pieces of a streamed answer
 //! baseline.rs through a gateway beside the direct way      sample.rs    percentiles
 //! process.rs  programs that are measured                   proc.rs      their memory and processor time
@@ -24,6 +25,7 @@ mod sample;
 mod scenarios;
 mod streamed;
 mod upstream;
+mod wire;
 
 use std::path::PathBuf;
 

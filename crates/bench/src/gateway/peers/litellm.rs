@@ -17,14 +17,22 @@ pub async fn start(programs: &Programs, upstreams: &Upstreams) -> Result<Running
     let addr = free_address()?;
     // YAML holds JSON.
     let (folder, config) = folder_with("litellm.yaml", &pretty(&configuration(upstreams))?)?;
+    let logging = folder.path().join("logging.json");
+    std::fs::write(&logging, pretty(&quiet())?)?;
     let mut command = command(programs.required(Kind::LiteLlm)?, programs.core);
     command.arg("--config").arg(config).args(["--host", "127.0.0.1", "--port", &addr.port().to_string(), "--num_workers", "1"]);
-    // It would fetch a list of prices at its start, and log each request.
+    command.arg("--log_config").arg(logging);
+    // It would fetch a list of prices at its start.
     command.env("LITELLM_LOCAL_MODEL_COST_MAP", "True").env("LITELLM_LOG", "ERROR").env_remove("DATABASE_URL");
     let process = Process::start("litellm", &mut command)?;
     let bearer = format!("Bearer {MASTER_KEY}");
     let route = |model: &str| Route::new(addr, CHAT, model, &[("authorization", bearer.as_str())]);
     Running::peer(Kind::LiteLlm, process, (route(MODEL)?, route(FAILOVER)?), Some(folder)).await
+}
+
+/// Its web server would write a line for each request, whatever LiteLLM itself is told to log.
+fn quiet() -> Value {
+    json!({ "version": 1, "disable_existing_loggers": false, "loggers": { "uvicorn.access": { "level": "WARNING" } } })
 }
 
 fn configuration(upstreams: &Upstreams) -> Value {

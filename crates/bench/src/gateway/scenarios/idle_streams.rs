@@ -3,8 +3,6 @@
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio::time::sleep;
 
 use super::{PROMPT, Turn};
@@ -26,12 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Memory comes to rest.
 const REST: Duration = Duration::from_secs(3);
 
-/// A stream that is open as long as this lives.
-struct Open {
-    _caller: Caller,
-    _body: Incoming,
-}
-
 pub async fn run(turn: &Turn<'_>) -> Result<Vec<Figure>> {
     turn.upstreams.usual.play(Script::Silent);
     let wanted = u32::try_from(proc::open_files()?.saturating_sub(OTHER_FILES) / 2).unwrap_or(u32::MAX).min(STREAMS);
@@ -39,7 +31,7 @@ pub async fn run(turn: &Turn<'_>) -> Result<Vec<Figure>> {
     let before = turn.gateway.memory()?;
     let begin = Instant::now();
     let opening = stream::iter(0..wanted).map(|_| open(&turn.gateway.route)).buffer_unordered(AT_A_TIME);
-    let streams: Vec<Result<Open>> = opening.take_until(sleep(PATIENCE)).collect().await;
+    let streams: Vec<Result<Caller>> = opening.take_until(sleep(PATIENCE)).collect().await;
     let took = begin.elapsed();
     let (streams, failures): (Vec<_>, Vec<_>) = streams.into_iter().partition(Result::is_ok);
     if streams.is_empty() {
@@ -58,18 +50,18 @@ pub async fn run(turn: &Turn<'_>) -> Result<Vec<Figure>> {
     ])
 }
 
-/// Waits for the first piece of text, so that the stream has gone all the way.
-async fn open(route: &Route) -> Result<Open> {
+/// Waits for the first piece of text, so that the stream has gone all the way. It is open as long as the caller lives.
+async fn open(route: &Route) -> Result<Caller> {
     let (body, mut caller) = (route.body(PROMPT, true), Caller::new(route.addr()));
-    let response = caller.send(&|| route.request(&body)).await?;
-    if !response.status().is_success() {
-        return Err(format!("HTTP status {}", response.status()).into());
+    let status = caller.send(&|| route.request(&body)).await?;
+    if !status.is_success() {
+        return Err(format!("HTTP status {status}").into());
     }
-    let (mut body, mut events) = (response.into_body(), Events::default());
-    while let Some(frame) = body.frame().await {
-        if frame?.data_ref().is_some_and(|data| events.take(data) > 0) {
-            return Ok(Open { _caller: caller, _body: body });
+    let (mut events, mut came) = (Events::default(), 0);
+    while came == 0 {
+        if !caller.more(|bytes| came += events.take(bytes)).await? {
+            return Err("the stream ended".into());
         }
     }
-    Err("the stream ended".into())
+    Ok(caller)
 }

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use hyper::StatusCode;
+use reqwest::StatusCode;
 
 use super::{PROMPT, Turn};
 use crate::Result;

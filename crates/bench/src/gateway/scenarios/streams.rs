@@ -47,6 +47,8 @@ pub async fn run(turn: &Turn<'_>) -> Result<Vec<Figure>> {
             figures.extend([
                 Figure::new(streams, "added_first_text_p50_ms", through.first.ms(P50) - direct.first.ms(P50)),
                 Figure::new(streams, "added_gap_p99_ms", through.gaps.ms(P99) - direct.gaps.ms(P99)),
+                // Below one, it is this program that is measured.
+                Figure::new(streams, "direct_sustained_part", direct.sustained),
             ]);
         }
         if through.sustained >= SUSTAINED {

@@ -5,32 +5,25 @@
 
 mod answers;
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream::{self, BoxStream};
-use futures::{Stream, StreamExt};
-use http_body_util::{BodyExt, Either, Full, StreamBody};
-use hyper::body::{Frame, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use reqwest::{Method, StatusCode};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::interval;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use super::wire::{END, Message, Wire, chunk};
 use crate::Result;
 use answers::{BROKEN, Chunks, FULL, INCLUDE_USAGE, MODELS, STREAM, says_true};
 pub use answers::{MODEL, PIECE, PIECES};
 
-const JSON: &str = "application/json";
-const EVENTS: &str = "text/event-stream; charset=utf-8";
+/// The head of every streamed answer.
+const EVENTS: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n";
 /// A failed `accept` (too many open files, for example) is tried again after so long.
 const AGAIN: Duration = Duration::from_millis(10);
 
@@ -47,9 +40,6 @@ pub enum Script {
     Failing,
 }
 
-type Piece = std::result::Result<Frame<Bytes>, Infallible>;
-type AnswerBody = Either<Full<Bytes>, StreamBody<BoxStream<'static, Piece>>>;
-
 /// See the module. Dropping it ends its server.
 pub struct Upstream {
     addr: SocketAddr,
@@ -57,14 +47,28 @@ pub struct Upstream {
     _stop: DropGuard,
 }
 
-/// A script that is played, with all that it says.
+/// A script that is played, with all that it says, as it is sent.
 struct Play {
     script: Script,
-    whole: Bytes,
-    plain: Chunks,
-    counted: Chunks,
+    whole: Message,
+    broken: Message,
+    full: Message,
+    models: Message,
+    plain: Streamed,
+    counted: Streamed,
     /// Completions asked for since it began.
     asked: AtomicU64,
+}
+
+/// A streamed answer in its parts; see [`Chunks`].
+struct Streamed {
+    /// With the head.
+    first: Bytes,
+    piece: Bytes,
+    /// With the body's end.
+    last: Bytes,
+    /// With both.
+    at_once: Bytes,
 }
 
 impl Upstream {
@@ -109,88 +113,91 @@ async fn accept(listener: TcpListener, playing: Arc<Mutex<Arc<Play>>>) {
             tokio::time::sleep(AGAIN).await;
             continue;
         };
-        // Without it an answer may wait for an acknowledgement; a socket that refuses is closed already.
-        if stream.set_nodelay(true).is_err() {
-            continue;
-        }
         let playing = playing.clone();
-        connections.spawn(async move {
-            let service = service_fn(move |request| answer(request, playing.clone()));
-            // A gateway may close a connection whenever it likes.
-            drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
-        });
+        // A gateway may close a connection whenever it likes.
+        connections.spawn(async move { drop(serve(stream, &playing).await) });
     }
 }
 
-async fn answer(request: Request<Incoming>, playing: Arc<Mutex<Arc<Play>>>) -> std::result::Result<Response<AnswerBody>, hyper::Error> {
-    if request.method() == Method::GET {
-        return Ok(respond(StatusCode::OK, JSON, whole(Bytes::from_static(MODELS.as_bytes()))));
+/// Answers one request after the other until the connection is closed.
+async fn serve(stream: TcpStream, playing: &Mutex<Arc<Play>>) -> Result<()> {
+    let mut wire = Wire::over(stream)?;
+    let mut body = Vec::new();
+    while let Some(method) = wire.request().await? {
+        body.clear();
+        while wire.more(|bytes| body.extend_from_slice(bytes)).await? {}
+        let play = current(playing);
+        if method == Method::GET {
+            wire.send(&play.models).await?;
+        } else {
+            play.answer(&mut wire, &body).await?;
+        }
+        if wire.is_last() {
+            break;
+        }
     }
-    let body = request.into_body().collect().await?.to_bytes();
-    Ok(current(&playing).answer(&body))
+    Ok(())
 }
 
 impl Play {
     fn new(script: Script) -> Self {
         let pieces = if let Script::Paced { pieces, .. } = script { pieces } else { PIECES };
+        let text = |status, text: &'static str| answer(status, Bytes::from_static(text.as_bytes()));
         Self {
             script,
-            whole: answers::whole(pieces),
-            plain: Chunks::new(pieces, false),
-            counted: Chunks::new(pieces, true),
+            whole: answer(StatusCode::OK, answers::whole(pieces)),
+            broken: text(StatusCode::INTERNAL_SERVER_ERROR, BROKEN),
+            full: text(StatusCode::TOO_MANY_REQUESTS, FULL),
+            models: text(StatusCode::OK, MODELS),
+            plain: Streamed::of(&Chunks::new(pieces, false)),
+            counted: Streamed::of(&Chunks::new(pieces, true)),
             asked: AtomicU64::new(0),
         }
     }
 
-    fn answer(&self, body: &[u8]) -> Response<AnswerBody> {
+    async fn answer(&self, wire: &mut Wire, body: &[u8]) -> Result<()> {
         let number = self.asked.fetch_add(1, Ordering::Relaxed);
-        let chunks = if says_true(body, INCLUDE_USAGE) { &self.counted } else { &self.plain };
+        let streamed = if says_true(body, INCLUDE_USAGE) { &self.counted } else { &self.plain };
         match (self.script, number % 4) {
-            (Script::Failing, 1) => respond(StatusCode::INTERNAL_SERVER_ERROR, JSON, whole(Bytes::from_static(BROKEN.as_bytes()))),
-            (Script::Failing, 3) => respond(StatusCode::TOO_MANY_REQUESTS, JSON, whole(Bytes::from_static(FULL.as_bytes()))),
-            _ if !says_true(body, STREAM) => respond(StatusCode::OK, JSON, whole(self.whole.clone())),
-            (Script::Paced { pieces, gap }, _) => respond(StatusCode::OK, EVENTS, in_pieces(paced(chunks.clone(), pieces, gap))),
+            (Script::Failing, 1) => wire.send(&self.broken).await,
+            (Script::Failing, 3) => wire.send(&self.full).await,
+            _ if !says_true(body, STREAM) => wire.send(&self.whole).await,
+            (Script::Paced { pieces, gap }, _) => streamed.pace(wire, pieces, gap).await,
             (Script::Silent, _) => {
-                let first = stream::iter([Ok(Frame::data(chunks.first.clone()))]);
-                respond(StatusCode::OK, EVENTS, in_pieces(first.chain(stream::pending())))
+                wire.write(&streamed.first).await?;
+                wire.closed().await
             }
-            _ => respond(StatusCode::OK, EVENTS, in_pieces(stream::iter([Ok(Frame::data(chunks.at_once.clone()))]))),
+            _ => wire.write(&streamed.at_once).await,
         }
     }
 }
 
-/// The first piece at once, the others each a gap after the one before, however long sending took.
-fn paced(chunks: Chunks, pieces: u32, gap: Duration) -> impl Stream<Item = Piece> + Send {
-    stream::unfold((tokio::time::interval(gap), 0), move |(mut ticks, sent)| {
-        let chunks = chunks.clone();
-        async move {
-            if sent < pieces {
-                ticks.tick().await;
-            }
-            let bytes = match sent {
-                0 => chunks.first,
-                _ if sent < pieces => chunks.piece,
-                _ if sent == pieces => chunks.last,
-                _ => return None,
-            };
-            Some((Ok(Frame::data(bytes)), (ticks, sent + 1)))
+impl Streamed {
+    fn of(chunks: &Chunks) -> Self {
+        Self {
+            first: [EVENTS, &chunk(&chunks.first)[..]].concat().into(),
+            piece: chunk(&chunks.piece),
+            last: [&chunk(&chunks.last)[..], END].concat().into(),
+            at_once: [EVENTS, &chunk(&chunks.at_once)[..], END].concat().into(),
         }
-    })
+    }
+
+    /// The first piece at once, the others each a gap after the one before, however long sending took.
+    async fn pace(&self, wire: &mut Wire, pieces: u32, gap: Duration) -> Result<()> {
+        let mut ticks = interval(gap);
+        for number in 0..pieces {
+            ticks.tick().await;
+            let piece = if number == 0 { &self.first } else { &self.piece };
+            wire.write(piece).await?;
+        }
+        wire.write(&self.last).await
+    }
 }
 
-fn whole(bytes: Bytes) -> AnswerBody {
-    Either::Left(Full::new(bytes))
-}
-
-fn in_pieces(pieces: impl Stream<Item = Piece> + Send + 'static) -> AnswerBody {
-    Either::Right(StreamBody::new(pieces.boxed()))
-}
-
-fn respond(status: StatusCode, kind: &'static str, body: AnswerBody) -> Response<AnswerBody> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    response
+/// JSON in one piece.
+fn answer(status: StatusCode, body: Bytes) -> Message {
+    let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+    Message { head: head.into(), body }
 }
 
 #[cfg(test)]
