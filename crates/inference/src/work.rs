@@ -43,7 +43,7 @@ impl Work {
     pub(crate) fn let_go(&mut self) {
         if let Self::Completion(generate) = self {
             let (id, model, priority) = (generate.id, take(&mut generate.model), generate.priority);
-            *generate = Box::new(Generate { id, model, priority, ..Generate::default() });
+            **generate = Generate { id, model, priority, ..Generate::default() };
         }
     }
 }

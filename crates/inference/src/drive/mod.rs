@@ -311,7 +311,9 @@ impl Driver {
     }
 
     fn change_work(&self, change: impl FnOnce(&mut Work)) {
-        change(Arc::make_mut(&mut self.work.lock().unwrap_or_else(PoisonError::into_inner)));
+        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        let work: &mut Arc<Work> = &mut work;
+        change(Arc::make_mut(work));
     }
 
     /// Lets the consumer know who answers.
