@@ -84,14 +84,14 @@ pub struct Options {
 pub(crate) struct Found {
     pub model: Arc<ModelConfig>,
     /// What a guardrail has to see.
-    pub watch: Option<Watch>,
+    pub watch: Option<Box<Watch>>,
     pub look: Look,
 }
 
 /// What may be asked of a model now.
 pub(crate) struct Admitted {
     pub model: Arc<ModelConfig>,
-    watch: Option<Watch>,
+    watch: Option<Box<Watch>>,
     making: Making,
     observed: Observed,
 }
@@ -194,14 +194,34 @@ impl Inference {
         told.await.unwrap_or_else(|_| Err(Error::internal("the admission task ended without a result")))
     }
 
-    async fn start(
+    /// Opens the use, tells its generation and drives it. What only opening it takes is given back before it is driven: a use
+    /// waits for its model most of the time, and there are as many of them as streams.
+    fn start(
+        self,
+        actor: Actor,
+        admitted: Admitted,
+        reservation: Reservation,
+        work: impl FnOnce(&Ticket, String) -> Work + Send + 'static,
+        tell: oneshot::Sender<Result<Generation>>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let opening = Box::pin(self.open(actor, admitted, reservation, work, tell));
+        async move {
+            let opened = opening.await;
+            if let Some((driver, watch)) = opened {
+                driver.run(watch).await;
+            }
+        }
+    }
+
+    /// Opens the use and tells its generation, or why there is none. What drives it, with what sees its answer.
+    async fn open(
         self,
         actor: Actor,
         admitted: Admitted,
         reservation: Reservation,
         work: impl FnOnce(&Ticket, String) -> Work,
         tell: oneshot::Sender<Result<Generation>>,
-    ) {
+    ) -> Option<(Box<Driver>, Option<Box<Watch>>)> {
         let Admitted { model, watch, making, observed } = admitted;
         let admitted = Instant::now();
         let fallbacks = self.inner.catalogue.fallbacks(&actor, &model, reservation.purpose);
@@ -210,7 +230,7 @@ impl Inference {
             Err(error) => {
                 // The caller may be gone, and then nobody wants to know.
                 let _ = tell.send(Err(observed.refused(error)));
-                return;
+                return None;
             }
         };
         observed.opened(ticket.id());
@@ -223,10 +243,10 @@ impl Inference {
         let work = work(&ticket, model.id.clone());
         // If the caller is gone, the generation is dropped here and the driver sees that at once.
         let _ = tell.send(Ok(generation));
-        Driver {
+        let driver = Driver {
             pool: self.inner.pool.clone(),
             ticket,
-            work,
+            work: Mutex::new(Arc::new(work)),
             fallbacks,
             outputs,
             recording: Mutex::new(recording),
@@ -238,9 +258,8 @@ impl Inference {
             route,
             admitted,
             observed,
-        }
-        .run(watch)
-        .await;
+        };
+        Some((Box::new(driver), watch))
     }
 }
 

@@ -71,6 +71,7 @@ pub struct Generation {
 
 /// What comes out of a [`Generation`], in this order: any `Queued`, one `Started`, the parts of the
 /// completions, one `End`.
+// A channel sets aside room for 32 of them at once, for each stream: what is large and seldom is in a box.
 #[derive(Debug)]
 pub enum Output {
     /// Waiting for a slot; 0 is next. `wait_ms`: about how long, once the worker knows.
@@ -83,13 +84,13 @@ pub enum Output {
     /// What the model thinks before it answers.
     Reasoning { choice: u32, text: String },
     /// A function that the model wants called; `index` is its number within the completion.
-    ToolCall { choice: u32, index: u32, call: ToolCall },
+    ToolCall { choice: u32, index: u32, call: Box<ToolCall> },
     /// Vectors or scores of the inputs from `first` on.
     Vectors { first: u32, vectors: Vec<Vec<f32>> },
     /// One of several completions ended; the others go on.
     Ended { choice: u32, finish: Finish },
     /// The last one. The ledger is settled, or being settled if the database does not answer.
-    End(Ended),
+    End(Box<Ended>),
 }
 
 /// How a generation ended.
@@ -202,8 +203,12 @@ impl Generation {
         };
         let first = timeout(patience, first).await;
         match first {
-            Ok(Some(Output::End(Ended { error: Some(error), .. }))) => Err(error),
-            Ok(Some(output)) => {
+            Ok(Some(mut output)) => {
+                if let Output::End(ended) = &mut output
+                    && let Some(error) = ended.error.take()
+                {
+                    return Err(error);
+                }
                 // An end is still to be told.
                 self.ended = false;
                 self.heard = Some(output);
@@ -215,7 +220,7 @@ impl Generation {
 
     async fn hear(&mut self) -> Output {
         // A driver that panicked closes the channel without a word: the consumer still gets its end.
-        self.outputs.recv().await.unwrap_or_else(|| Output::End(self.broken()))
+        self.outputs.recv().await.unwrap_or_else(|| Output::End(Box::new(self.broken())))
     }
 
     /// Asks for an end (the user's Stop): [`Outcome::Cancelled`] follows, unless the end was already on its way.
@@ -256,7 +261,14 @@ mod tests {
     }
 
     fn failed() -> Output {
-        Output::End(Ended { outcome: Outcome::Failed, stats: AnswerStats::default(), error: Some(Error::unavailable("model", None)) })
+        let error = Some(Error::unavailable("model", None));
+        Output::End(Box::new(Ended { outcome: Outcome::Failed, stats: AnswerStats::default(), error }))
+    }
+
+    #[test]
+    fn an_output_is_small() {
+        let size = size_of::<Output>();
+        assert!(size <= 56, "{size} bytes. If you are here because this failed: each open stream takes 32 times as much.");
     }
 
     #[tokio::test]

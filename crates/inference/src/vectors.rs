@@ -141,11 +141,13 @@ async fn collect(mut generation: Generation, count: usize) -> Result<Vectors> {
                 let first = usize::try_from(first).unwrap_or(usize::MAX);
                 vectors.iter_mut().skip(first).zip(some).for_each(|(place, vector)| *place = vector);
             }
-            Output::End(Ended { error: Some(error), .. }) => return Err(error),
-            Output::End(Ended { stats, .. }) if vectors.iter().all(|vector| !vector.is_empty()) => {
-                return Ok(Vectors { usage, asked, vectors, stats, route: generation.route() });
-            }
-            Output::End(_) => break,
+            Output::End(ended) => match *ended {
+                Ended { error: Some(error), .. } => return Err(error),
+                Ended { stats, .. } if vectors.iter().all(|vector| !vector.is_empty()) => {
+                    return Ok(Vectors { usage, asked, vectors, stats, route: generation.route() });
+                }
+                _ => break,
+            },
             _ => {}
         }
     }

@@ -11,7 +11,7 @@ pub async fn read(generation: &mut Generation) -> (String, Ended) {
     while let Some(output) = generation.next().await {
         match output {
             Output::Text { text: more, .. } => text.push_str(&more),
-            Output::End(ended) => return (text, ended),
+            Output::End(ended) => return (text, *ended),
             _ => {}
         }
     }

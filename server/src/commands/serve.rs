@@ -7,7 +7,7 @@ use crate::{
     log,
     startup::{
         bootstrap::{self, FirstLogin},
-        database, models,
+        database, memory, models,
         product::Product,
         sharing::SoleServer,
         signals, traces,
@@ -155,6 +155,7 @@ async fn serve(
     tasks.spawn(async move { inference.tend_cache(stopping).await });
     let (hang_up, restarting) = (signals::hang_ups()?, pool.clone());
     tasks.spawn(stop.clone().run_until_cancelled_owned(restart_workers(hang_up, restarting)));
+    tasks.spawn(memory::give_back(stop.clone()));
     announce(config, first_login.as_ref());
     tasks.spawn(answer(listeners.web, web, stop.clone()));
     tasks.close();

@@ -4,6 +4,7 @@ pub mod bootstrap;
 pub mod database;
 pub mod files;
 pub mod master_key;
+pub mod memory;
 pub mod models;
 pub mod product;
 pub mod sharing;

@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn thoughts_and_calls_are_blocks_of_their_own() {
         let call = ToolCall { id: "call_1".into(), name: "f".into(), arguments: r#"{ "a": 1 }"#.into() };
-        let call = || Output::ToolCall { choice: 0, index: 0, call: call.clone() };
+        let call = || Output::ToolCall { choice: 0, index: 0, call: Box::new(call.clone()) };
         let told = events(true, [thought("hm"), text("I look."), call(), text("So.")], "tool_calls");
         let delta = |event: &Value| Some((event["index"].as_u64()?, event.get("delta")?.clone()));
         let expected = [

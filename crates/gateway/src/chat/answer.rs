@@ -50,7 +50,7 @@ pub async fn collect(mut generation: Generation, choices: u32, request: RequestI
                 choice.logprobs.append(&mut logprobs);
             }),
             Output::Reasoning { choice, text } => of(choice, &mut |choice| choice.reasoning.push_str(&text)),
-            Output::ToolCall { choice, call, .. } => of(choice, &mut |choice| choice.calls.push(call.clone())),
+            Output::ToolCall { choice, call, .. } => of(choice, &mut |choice| choice.calls.push(ToolCall::clone(&call))),
             Output::Ended { choice, finish } => of(choice, &mut |choice| choice.finish = Some(finish)),
             Output::End(ended) => {
                 if let Some(error) = ended.error {

@@ -19,7 +19,7 @@ enum Part {
     Started { prompt_tokens: u32, cached_tokens: u32 },
     Text { choice: u32, text: String, logprobs: Vec<TokenLogprob> },
     Reasoning { choice: u32, text: String },
-    ToolCall { choice: u32, index: u32, call: ToolCall },
+    ToolCall { choice: u32, index: u32, call: Box<ToolCall> },
     Vectors { first: u32, vectors: Vec<Vec<f32>> },
     Ended { choice: u32, finish: Finish },
 }
@@ -44,7 +44,7 @@ impl Answer {
     /// The same as from a model, with the end.
     pub(crate) fn outputs(&self) -> Vec<Output> {
         let stats = AnswerStats { ttft_ms: 0, duration_ms: 0, ..self.stats.clone() };
-        let end = Output::End(Ended { outcome: Outcome::Ok, stats, error: None });
+        let end = Output::End(Box::new(Ended { outcome: Outcome::Ok, stats, error: None }));
         self.parts.iter().cloned().map(Output::from).chain([end]).collect()
     }
 
@@ -171,7 +171,7 @@ impl Part {
         let said = match self {
             Self::Text { text, logprobs, .. } => text.len() + logprobs.iter().map(bytes_of_logprob).sum::<usize>(),
             Self::Reasoning { text, .. } => text.len(),
-            Self::ToolCall { call, .. } => call.id.len() + call.name.len() + call.arguments.len(),
+            Self::ToolCall { call, .. } => size_of::<ToolCall>() + call.id.len() + call.name.len() + call.arguments.len(),
             Self::Vectors { vectors, .. } => vectors.iter().map(|vector| size_of_val(&vector[..]) + size_of::<Vec<f32>>()).sum(),
             Self::Started { .. } | Self::Ended { .. } => 0,
         };

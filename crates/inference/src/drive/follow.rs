@@ -162,7 +162,7 @@ impl Driver {
             }
             Event::ToolCall { choice, index, call, completion_tokens } => {
                 produced(completion_tokens);
-                Some(Output::ToolCall { choice, index, call })
+                Some(Output::ToolCall { choice, index, call: Box::new(call) })
             }
             Event::Vectors { first, vectors } => {
                 progress.first_output.get_or_insert_with(Instant::now);
@@ -173,7 +173,11 @@ impl Driver {
             Event::Done { .. } | Event::Failed { .. } => None,
         };
         // Counters alone leave nothing that another member would say twice.
-        progress.committed |= matches!(output, Some(Output::Text { .. } | Output::Reasoning { .. } | Output::ToolCall { .. }));
+        let said = matches!(output, Some(Output::Text { .. } | Output::Reasoning { .. } | Output::ToolCall { .. }));
+        if said && !std::mem::replace(&mut progress.committed, true) {
+            // A long prompt is not kept for as long as its answer takes.
+            self.change_work(Work::let_go);
+        }
         output
     }
 
@@ -200,7 +204,7 @@ impl Driver {
 
     pub(super) fn failure(&self, code: FailCode, message: String) -> Error {
         match code {
-            FailCode::ContextLengthExceeded => match self.work {
+            FailCode::ContextLengthExceeded => match *self.work() {
                 Work::Completion(_) => {
                     Error::invalid("messages", "context_length_exceeded", "The conversation is longer than the model's context.")
                 }

@@ -20,7 +20,7 @@ use domain::Error;
 use std::{
     pin::pin,
     sync::{
-        Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -44,7 +44,8 @@ const LAST_COUNTERS: Duration = Duration::from_secs(2);
 pub(crate) struct Driver {
     pub pool: Pool,
     pub ticket: Ticket,
-    pub work: Work,
+    /// What is asked of the model that is asked now; nothing is left of a prompt that nobody will be asked again.
+    pub work: Mutex<Arc<Work>>,
     /// Models to fall back to, in this order, where the requested one cannot be had.
     pub fallbacks: Vec<String>,
     pub outputs: mpsc::Sender<Output>,
@@ -104,14 +105,14 @@ struct Progress {
     /// The model that is asked now.
     model: String,
     /// What a guardrail has to see before it goes out.
-    watch: Option<Watch>,
+    watch: Option<Box<Watch>>,
 }
 
 impl Driver {
     /// Runs to the end, settles, tells the consumer. `watch` sees what goes out.
-    pub(crate) async fn run(self, watch: Option<Watch>) {
+    pub(crate) async fn run(self: Box<Self>, watch: Option<Box<Watch>>) {
         self.pool.count_request();
-        let model = self.work.model().to_owned();
+        let model = self.work().model().to_owned();
         let mut progress = Progress {
             began: Instant::now(),
             announced: false,
@@ -126,7 +127,7 @@ impl Driver {
         let end = self.until_end(&mut progress).await;
         // From when an end was asked for, nothing is told: the answer may lack what came after that.
         let whole = !self.stopping.is_cancelled();
-        let Self { ticket, outputs, recording, route, blocked, observed, .. } = self;
+        let Self { ticket, outputs, recording, route, blocked, observed, .. } = *self;
         let end = blocked.into_inner().map_or(end, |rule| End::Failed(Error::GuardrailBlocked { rule }));
         let (outcome, finish_reason, error) = match end {
             End::Done(Finish::Stop) => (Outcome::Ok, "stop", None),
@@ -163,14 +164,15 @@ impl Driver {
         }
         let settled = ticket.settle(figures);
         if let Some(watch) = progress.watch {
-            watch.write_down().await;
+            // Its statements take more than all the rest, and that is not set aside while the model answers.
+            Box::pin(watch.write_down()).await;
         }
         if let Some(settled) = settled {
             // It goes on, whether or not this wait sees the end of it.
             let _ = timeout(SETTLE_PATIENCE, settled).await;
         }
         // A consumer that left does not want to know.
-        let _ = outputs.send(Output::End(ended)).await;
+        let _ = outputs.send(Output::End(Box::new(ended))).await;
     }
 
     /// Works until an end, which somebody who presses Stop or leaves asks for at any time.
@@ -206,7 +208,8 @@ impl Driver {
     /// Tries the model that was asked for, then those to fall back to. `None`: an end was asked for.
     async fn attempts(&self, progress: &mut Progress) -> Option<End> {
         let mut told = None;
-        for model in std::iter::once(self.work.model()).chain(self.fallbacks.iter().map(String::as_str)) {
+        let asked = self.work().model().to_owned();
+        for model in std::iter::once(asked.as_str()).chain(self.fallbacks.iter().map(String::as_str)) {
             model.clone_into(&mut progress.model);
             self.ticket.report(Usage::default());
             match self.attempts_with(progress).await {
@@ -225,11 +228,10 @@ impl Driver {
     /// # Errors
     /// Nobody could; another model may.
     async fn attempts_with(&self, progress: &mut Progress) -> Result<Option<End>, Error> {
-        let other = (progress.model != self.work.model()).then(|| self.work.clone().with_model(&progress.model));
-        let work = other.as_ref().unwrap_or(&self.work);
+        self.change_work(|work| work.set_model(&progress.model));
         let (mut avoid, mut unfit) = (Vec::new(), None);
         loop {
-            match self.attempt(work, progress, &avoid).await {
+            match self.attempt(progress, &avoid).await {
                 Attempt::Ended(end) => return Ok(Some(end)),
                 _ if self.stopping.is_cancelled() => return Ok(None),
                 Attempt::Stopped => return Ok(None),
@@ -244,7 +246,7 @@ impl Driver {
                     return Ok(Some(End::Failed(interrupted())));
                 }
                 // A batch asks again by itself, and counts: what kills workers must not kill several at each of its tries.
-                Attempt::Lost(_, error) if progress.broke && work.priority() == Priority::Batch => {
+                Attempt::Lost(_, error) if progress.broke && self.work().priority() == Priority::Batch => {
                     tracing::warn!(usage = %self.ticket.id(), %error, "a worker was lost over a line of a batch");
                     return Ok(Some(End::Failed(interrupted())));
                 }
@@ -263,9 +265,9 @@ impl Driver {
     }
 
     /// Tries one member, within a span of its own.
-    async fn attempt(&self, work: &Work, progress: &mut Progress, avoid: &[MemberId]) -> Attempt {
+    async fn attempt(&self, progress: &mut Progress, avoid: &[MemberId]) -> Attempt {
         let span = self.observed.attempt(&progress.model);
-        let attempt = span.trace().scope(self.ask_one(work, progress, avoid)).await;
+        let attempt = span.trace().scope(self.ask_one(progress, avoid)).await;
         match &attempt {
             Attempt::Ended(End::Failed(_)) | Attempt::Lost(..) => span.fail("failed"),
             Attempt::Full(_) => span.fail("full"),
@@ -276,8 +278,12 @@ impl Driver {
         attempt
     }
 
-    async fn ask_one(&self, work: &Work, progress: &mut Progress, avoid: &[MemberId]) -> Attempt {
-        let dispatched = self.pool.dispatch(&self.ticket, work, avoid, &self.stopping).await;
+    async fn ask_one(&self, progress: &mut Progress, avoid: &[MemberId]) -> Attempt {
+        // Waiting for a member is soon over, hearing it is not: what the one takes is not there for the other.
+        let dispatched = {
+            let work = self.work();
+            Box::pin(self.pool.dispatch(&self.ticket, &work, avoid, &self.stopping)).await
+        };
         if matches!(dispatched, Ok(_) | Err(DispatchError::Backend(..))) {
             progress.attempts += 1;
         }
@@ -298,6 +304,16 @@ impl Driver {
             }
             Err(DispatchError::Backend(_, error)) => Attempt::Ended(End::Failed(Error::internal(error))),
         }
+    }
+
+    fn work(&self) -> Arc<Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn change_work(&self, change: impl FnOnce(&mut Work)) {
+        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        let work: &mut Arc<Work> = &mut work;
+        change(Arc::make_mut(work));
     }
 
     /// Lets the consumer know who answers.

@@ -76,7 +76,7 @@ impl Guards {
     ///
     /// # Errors
     /// [`Error::GuardrailBlocked`]; [`Error::Unavailable`] if decisions cannot be written down.
-    pub(crate) async fn completion(&self, actor: &Actor, rules: Option<Rules>, request: &mut Request) -> Result<Option<Watch>> {
+    pub(crate) async fn completion(&self, actor: &Actor, rules: Option<Rules>, request: &mut Request) -> Result<Option<Box<Watch>>> {
         let Some(Rules { guard, watches_output, .. }) = rules else { return Ok(None) };
         let bytes = texts::bytes(&request.messages);
         let (mut messages, mut options) = (take(&mut request.messages), take(&mut request.options));
@@ -114,7 +114,7 @@ impl Guards {
             pseudonyms: checked.pseudonyms,
             changes,
         };
-        Ok(Some(Watch::new(self.clone(), actor.clone(), guard, told, warnings)))
+        Ok(Some(Box::new(Watch::new(self.clone(), actor.clone(), guard, told, warnings))))
     }
 
     /// The same for what becomes vectors; there is no answer to watch.

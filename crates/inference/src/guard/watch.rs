@@ -25,7 +25,8 @@ pub(crate) struct Watch {
     actor: Actor,
     guard: Arc<Guard>,
     told: Told,
-    texts: BTreeMap<Text, OutputGuard>,
+    // A node of the map sets aside room for eleven, and most answers have one.
+    texts: BTreeMap<Text, Box<OutputGuard>>,
     /// Names of rules that let the request pass and warn.
     warnings: Vec<String>,
     decisions: Vec<Decision>,
@@ -105,7 +106,7 @@ impl Watch {
     }
 
     /// Audits what was decided about the answer. The answer is out by then: a failure is logged.
-    pub(crate) async fn write_down(self) {
+    pub(crate) async fn write_down(self: Box<Self>) {
         if let Err(error) = self.guards.write_down(&self.actor, &self.decisions).await {
             let rules: Vec<&str> = self.decisions.iter().map(|decision| decision.rule.as_str()).collect();
             tracing::error!(%error, request = %self.actor.request(), ?rules, "decisions of guardrails could not be audited");
@@ -131,7 +132,7 @@ impl Watch {
     }
 
     /// A call is whole, so it is looked at as what it says: each text in its arguments by itself.
-    fn call(&mut self, choice: u32, index: u32, mut call: ToolCall) -> Passed {
+    fn call(&mut self, choice: u32, index: u32, mut call: Box<ToolCall>) -> Passed {
         let mut blocked = None;
         let mut look = |text: &mut String| {
             let mut guard = self.guard.output(&self.told.system_prompt, false, self.told.pseudonyms.clone());
@@ -161,7 +162,7 @@ impl Watch {
     fn push(&mut self, text: Text, piece: &str) -> Passed {
         let guard = self.texts.entry(text).or_insert_with(|| {
             let json = self.told.json && matches!(text, Text::Answer(_));
-            self.guard.output(&self.told.system_prompt, json, self.told.pseudonyms.clone())
+            Box::new(self.guard.output(&self.told.system_prompt, json, self.told.pseudonyms.clone()))
         });
         let released = guard.push(piece);
         self.decisions.extend(released.decisions);

@@ -6,6 +6,9 @@ use reqwest::{Client, ClientBuilder, Response, redirect::Policy};
 use std::time::Duration;
 use tokio::time::timeout;
 
+/// How long a connection is kept for the next request.
+const IDLE: Duration = Duration::from_secs(30);
+
 /// A client that goes nowhere but where it is sent.
 pub(super) fn builder(connect: Duration) -> ClientBuilder {
     // Whoever installed one before has made the same choice: there is no other in this workspace.
@@ -13,6 +16,8 @@ pub(super) fn builder(connect: Duration) -> ClientBuilder {
     Client::builder()
         .connect_timeout(connect)
         .tcp_nodelay(true)
+        // Each holds some 20 KiB here, and more at the other side. After a rush of requests most of them are of no use.
+        .pool_idle_timeout(IDLE)
         // Credentials and prompts are for this server alone.
         .redirect(Policy::none())
         // A proxy from the environment must never see them.

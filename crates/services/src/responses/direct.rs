@@ -11,7 +11,7 @@ use crate::{
 };
 use domain::{Error, Result};
 use futures::stream;
-use inference::{Ended, Generation, Output};
+use inference::{Generation, Output};
 use std::{collections::VecDeque, sync::Arc};
 
 /// Waits for the end.
@@ -22,9 +22,11 @@ pub(crate) async fn collect(shared: &Shared, generation: &mut Generation) -> Res
     let mut speech = Speech::default();
     while let Some(output) = generation.next().await {
         match output {
-            Output::End(Ended { error: Some(error), .. }) => return Err(error),
-            Output::End(ended) => {
-                let Over { draft, why, stats } = Over::of(speech, Some(ended), None);
+            Output::End(mut ended) => {
+                if let Some(error) = ended.error.take() {
+                    return Err(error);
+                }
+                let Over { draft, why, stats } = Over::of(speech, Some(*ended), None);
                 return Ok((draft.items, ResponseEnd::of(why, stats, shared.now())));
             }
             output => speech.take(output),
@@ -57,7 +59,7 @@ impl Hearing {
             }
             match self.generation.next().await? {
                 Output::End(ended) => {
-                    let Over { why, stats, .. } = Over::of((), Some(ended), None);
+                    let Over { why, stats, .. } = Over::of((), Some(*ended), None);
                     return Some(ResponseEvent::End(ResponseEnd::of(why, stats, self.shared.now())));
                 }
                 output => {

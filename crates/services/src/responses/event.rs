@@ -170,7 +170,8 @@ impl Draft for Speech {
             Output::Started { .. } => self.say(ResponseEvent::Started),
             Output::Reasoning { text, .. } => self.say(ResponseEvent::Reasoning { text: check::clean(text) }),
             Output::Text { text, .. } => self.say(ResponseEvent::Text { text: check::clean(text) }),
-            Output::ToolCall { call: ToolCall { id, name, arguments }, .. } => {
+            Output::ToolCall { call, .. } => {
+                let ToolCall { id, name, arguments } = *call;
                 let call = ToolCall { id: check::clean(id), name: check::clean(name), arguments: check::clean(arguments) };
                 self.say(ResponseEvent::Call { call });
             }
@@ -224,7 +225,7 @@ mod tests {
         speech.take(Output::Reasoning { choice: 0, text: "h".into() });
         speech.take(Output::Reasoning { choice: 0, text: "m".into() });
         speech.take(text("a"));
-        speech.take(Output::ToolCall { choice: 0, index: 0, call: call.clone() });
+        speech.take(Output::ToolCall { choice: 0, index: 0, call: Box::new(call.clone()) });
         speech.take(text("b"));
         let mut items = Vec::new();
         for event in speech.batch() {

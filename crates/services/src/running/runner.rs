@@ -170,7 +170,7 @@ impl<'a, S: Sink<D>, D: Draft> Runner<'a, S, D> {
                 () = sleep_until(self.look_at.unwrap_or(now)), if self.look_at.is_some() => self.keep(generation, true).await,
                 () = self.sink.news(), if self.why.is_none() && self.look_at.is_none() => self.look_at = Some(Instant::now() + NEWS_PAUSE),
                 output = generation.next() => match output {
-                    Some(Output::End(ended)) => return Some(self.end(Some(ended))),
+                    Some(Output::End(ended)) => return Some(self.end(Some(*ended))),
                     Some(output) => self.draft.take(output),
                     None => return Some(self.end(None)),
                 },

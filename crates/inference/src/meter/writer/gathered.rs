@@ -67,6 +67,12 @@ impl Gathered {
         entries
     }
 
+    /// Gives back room for more than `uses`, unless they wait.
+    pub(super) fn shrink_to(&mut self, uses: usize) {
+        self.uses.shrink_to(uses);
+        self.begun.shrink_to(uses);
+    }
+
     /// Uses that wait. One whose beginning was taken before its end came is counted anew.
     pub(super) fn uses(&self) -> usize {
         self.uses.len()

@@ -188,9 +188,11 @@ impl Writer {
         }
     }
 
-    /// Where fewer than [`ENOUGH`] uses wait, the next one that makes them enough tells to hurry again.
+    /// Where fewer than [`ENOUGH`] uses wait, the next one that makes them enough tells to hurry again. Room for a rush of them
+    /// is given back.
     fn thin_out(&self) {
-        let waiting = self.waiting();
+        let mut waiting = self.waiting();
+        waiting.shrink_to(MOST / 8);
         if waiting.uses() < ENOUGH {
             self.inner.crowded.store(false, Ordering::Relaxed);
         }
