@@ -192,7 +192,9 @@ impl Writer {
     /// is given back.
     fn thin_out(&self) {
         let mut waiting = self.waiting();
-        waiting.shrink_to(MOST / 8);
+        if waiting.is_empty() {
+            waiting.shrink_to(MOST / 8);
+        }
         if waiting.uses() < ENOUGH {
             self.inner.crowded.store(false, Ordering::Relaxed);
         }
