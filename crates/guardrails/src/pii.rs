@@ -5,6 +5,7 @@ mod names;
 mod numbers;
 mod person;
 mod phone;
+mod stretches;
 #[cfg(test)]
 mod tests;
 

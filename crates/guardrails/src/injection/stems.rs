@@ -1,5 +1,6 @@
 //! Words that matter for injections, by class. Umlauts are spelt out, as [`super::reading`] does.
 
+use crate::sieve::{Bits, letter};
 use std::{collections::HashMap, sync::LazyLock};
 
 /// Classes of one word, a bit for each.
@@ -166,6 +167,29 @@ static STEMS: LazyLock<HashMap<[u8; 2], Vec<Stem>>> = LazyLock::new(|| {
     stems
 });
 
+/// How known words begin: see [`may_matter`].
+static BEGINNINGS: LazyLock<Bits> = LazyLock::new(|| {
+    let stems = STEMS.values().flatten().filter_map(|stem| match stem.text.as_bytes() {
+        // What goes on after two letters has any third one.
+        [first, second] if !stem.whole => Some((beginning(*first, *second, &[]), 32)),
+        [first, second, rest @ ..] => Some((beginning(*first, *second, rest), 1)),
+        _ => None,
+    });
+    stems.flat_map(|(first, thirds)| (0..thirds).map(move |third| first | (third << 10))).collect()
+});
+
+fn beginning(first: u8, second: u8, rest: &[u8]) -> usize {
+    letter(first) | (letter(second) << 5) | (rest.first().map_or(0, |third| letter(*third)) << 10)
+}
+
+/// Whether a word of letters of ASCII, in whatever case, may have a class. Hardly any other passes.
+pub(super) fn may_matter(word: &str) -> bool {
+    match word.as_bytes() {
+        [first, second, rest @ ..] => BEGINNINGS.has(beginning(*first, *second, rest)),
+        _ => false,
+    }
+}
+
 fn beginning_like(word: &str) -> &'static [Stem] {
     word.as_bytes().first_chunk().and_then(|first| STEMS.get(first)).map_or(&[][..], Vec::as_slice)
 }
@@ -185,7 +209,8 @@ pub(super) fn first_word(letters: &str) -> Option<(usize, Classes)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ORDER, OVERRIDE, SYSTEM_TEXT, YOU, classes, first_word};
+    use super::{ORDER, OVERRIDE, STEMS, SYSTEM_TEXT, YOU, classes, first_word, may_matter};
+    use crate::tricky;
 
     #[test]
     fn words_and_stems_have_their_classes() {
@@ -194,6 +219,20 @@ mod tests {
         assert_eq!(classes("ignorant"), 0);
         assert_eq!(classes("systemprompts") & (ORDER | SYSTEM_TEXT), ORDER | SYSTEM_TEXT);
         assert_eq!((classes("du"), classes("d"), classes("")), (YOU, 0, 0));
+    }
+
+    #[test]
+    fn every_word_with_a_class_passes() {
+        for stem in STEMS.values().flatten() {
+            assert!(may_matter(stem.text) && may_matter(&stem.text.to_uppercase()), "{}", stem.text);
+            assert!(stem.whole || may_matter(&format!("{}xyz", stem.text)), "{}", stem.text);
+        }
+        for text in tricky::texts() {
+            for word in text.split(|c: char| !c.is_ascii_alphabetic()) {
+                assert!(classes(&word.to_ascii_lowercase()) == 0 || may_matter(word), "{word}");
+            }
+        }
+        assert!(!may_matter("river") && !may_matter("bridge") && !may_matter("x") && !may_matter(""));
     }
 
     #[test]
