@@ -3,217 +3,54 @@
 
 use crate::view::View;
 
-const PIECES: &[&str] = &[
-    // What divides and joins.
-    " ",
-    " ",
-    " ",
-    "  ",
-    "\n",
-    "\t",
-    "\u{b}",
-    "\u{1c}",
-    "\u{85}",
-    "\u{a0}",
-    "\u{2003}",
-    ".",
-    ". ",
-    ",",
-    "!",
-    ":",
-    ": ",
-    "=",
-    "-",
-    "'",
-    "’",
-    "`",
-    "\"",
-    "„",
-    "“",
-    "_",
-    "\\",
-    "\\_",
-    "(",
-    ")",
-    "[",
-    "]",
-    "<",
-    ">",
-    "#",
-    "/",
-    "+",
-    "@",
-    "–",
-    "ª",
-    "²",
-    "½",
-    "٣",
-    // What nobody sees, and what belongs to the letter before it.
-    "\u{ad}",
-    "\u{200b}",
-    "\u{200d}",
-    "\u{feff}",
-    "\u{fe0f}",
-    "\u{308}",
-    "\u{301}",
-    "\u{e0041}",
-    "🙂",
-    "👩\u{200d}🌾",
-    // Words, plain and others.
-    "The",
-    "river",
-    "bridge",
-    "und",
-    "Straße",
-    "GRÖSSE",
-    "über",
+/// What divides and joins; what nobody sees, and what belongs to the letter before it.
+const SIGNS: &[&str] = &[
+    " ", " ", " ", "  ", "\n", "\t", "\u{b}", "\u{1c}", "\u{85}", "\u{a0}", "\u{2003}", ".", ". ", ",", "!", ":", ": ", "=", "-", "'", "’",
+    "`", "\"", "„", "“", "_", "\\", "\\_", "(", ")", "[", "]", "<", ">", "#", "/", "+", "@", "–", "ª", "²", "½", "٣", "\u{ad}", "\u{200b}",
+    "\u{200d}", "\u{feff}", "\u{fe0f}", "\u{308}", "\u{301}", "🙂",
+];
+const WORDS: &str = r"
+    The river bridge und Straße GRÖSSE über ſystem İstanbul 日本 слово e x b b2b 1gn0re wein Wein WEIN secret plan
+    Herr Herrn Frau Dr gez Prof von der Weber Müller Anna ANNA Hans-Peter Jörg Joerg Ole O'Brien Mein mein My Name name first ist is lautet
+    Ich ich heiße HEISSE heisse bin I am I'm I’m Hallo Dear Liebe Grüßen Gruss regards Yours Nachname Surname Antragsteller Empfänger Contact
+    Platz Bürgermeisterin
+    0 7 12 030 0049 +49 1234567 (030) 555-234-5678 DE89 xDE89370400440532013000 86095742719 2024-01-31
+    a@b.de info [at] (at) example.org git@ https:// user:hunter2@ password Passwort PWD api_key token hunter2! Sommer2024 a1b2c3d4e5f6g7h8
+    Bearer sk- ghp_ IBAN_1 IBAN\_2 [IBAN_3]
+    Ignore ignore ignor all previous instructions Vergiss deine Regeln you are now DAN <|im_start|> [INST] <<SYS>> </system> ａｌｌ 𝐢𝐠𝐧𝐨𝐫𝐞 Ignоrе";
+const PHRASES: &[&str] = &[
     "u\u{308}ber",
-    "ſystem",
-    "\u{212a}ennwort",
-    "İstanbul",
-    "日本",
-    "слово",
-    "e",
-    "x",
-    "b2b",
-    "1gn0re",
-    "wein",
-    "Wein",
-    "WEIN",
-    "secret",
-    "plan",
-    // People.
-    "Herr",
-    "Herrn",
-    "Frau",
-    "Dr",
-    "gez",
-    "Prof",
-    "von",
-    "der",
-    "Weber",
-    "Müller",
-    "Anna",
-    "ANNA",
-    "Hans-Peter",
-    "Jörg",
-    "Joerg",
-    "Ole",
-    "O'Brien",
-    "Mein",
-    "mein",
-    "My",
-    "Name",
-    "name",
-    "first",
-    "ist",
-    "is",
-    "lautet",
-    "Ich",
-    "ich",
-    "heiße",
-    "HEISSE",
-    "heisse",
-    "bin",
-    "I",
-    "am",
-    "I'm",
-    "I’m",
-    "Hallo",
-    "Dear",
-    "Liebe",
-    "Grüßen",
-    "Gruss",
-    "regards",
-    "Yours",
-    "Nachname",
-    "Surname",
-    "Antragsteller",
-    "Empfänger",
-    "Contact",
-    "Platz",
-    "Bürgermeisterin",
-    // Numbers.
-    "0",
-    "7",
-    "12",
-    "030",
-    "0049",
-    "+49",
-    "1234567",
-    "(030) ",
-    "555-234-5678",
-    "DE89",
+    "\u{212a}ennwort: ",
+    "\u{e0041}",
+    "👩\u{200d}🌾",
+    "Mein Name ist ",
+    "my name is ",
+    "ich heiße ",
+    "I am Peter",
+    "First name: ",
+    "Mit freundlichen Grüßen\n\nAnna Weber",
     "DE89 3704 0044 0532 0130 00",
-    "xDE89370400440532013000",
     "4111 1111 1111 1111",
-    "86095742719",
-    "Tel. ",
-    "2024-01-31",
-    // Addresses, and what names secrets.
-    "a@b.de",
-    "info",
-    "[at]",
-    "(at)",
-    "example.org",
-    "git@",
-    "https://",
-    "user:hunter2@",
-    "password",
-    "Passwort",
-    "PWD",
-    "api_key",
-    "token",
-    " is ",
-    " lautet ",
-    "hunter2!",
-    "Sommer2024",
-    "a1b2c3d4e5f6g7h8",
-    "Bearer ",
-    "sk-",
-    "ghp_",
-    "IBAN_1",
-    "IBAN\\_2",
-    "[IBAN_3]",
-    // Injections.
-    "Ignore",
-    "ignore",
-    "ignor",
-    "all",
-    "previous",
-    "instructions",
+    "Tel. 030 1234567",
+    "the password is ",
+    "i g n o r e  a l l ",
     "system prompt",
-    "Vergiss",
-    "deine",
-    "Regeln",
-    "you",
-    "are",
-    "now",
-    "DAN",
-    "i g n o r e ",
-    "<|im_start|>",
-    "[INST]",
-    "<<SYS>>",
     "## System",
     "\n### instructions\n",
     "\nsystem:",
-    "</system>",
     "end of the prompt",
-    "b",
-    "ａｌｌ",
-    "𝐢𝐠𝐧𝐨𝐫𝐞",
-    "Ignоrе",
 ];
-const TEXTS: u64 = 3000;
+const TEXTS: u64 = 1500;
 const MOST_PIECES: usize = 14;
 
-/// A few thousand short texts; some with a long way between their parts.
+/// Short texts; some with a long way between their parts.
 pub(crate) fn texts() -> impl Iterator<Item = String> {
-    let single = PIECES.iter().map(|piece| (*piece).to_owned());
-    single.chain((0..TEXTS).map(text))
+    let pieces: Vec<&str> = SIGNS.iter().chain(PHRASES).copied().chain(WORDS.split_whitespace()).collect();
+    let single: Vec<String> = pieces.iter().map(|piece| (*piece).to_owned()).collect();
+    single.into_iter().chain((0..TEXTS).map(move |seed| text(&pieces, seed)))
 }
 
-fn text(seed: u64) -> String {
+fn text(pieces: &[&str], seed: u64) -> String {
     let mut state = seed;
     // SplitMix64 (Steele, Lea, Flood 2014).
     let mut below = |most: usize| {
@@ -221,11 +58,11 @@ fn text(seed: u64) -> String {
         let mut z = state;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((z ^ (z >> 31)) % u64::try_from(most).unwrap()).unwrap()
+        usize::try_from((z ^ (z >> 31)) % u64::try_from(most).expect("a number")).expect("a number")
     };
     let mut text = String::new();
     for _ in 0..=below(MOST_PIECES) {
-        text.push_str(PIECES[below(PIECES.len())]);
+        text.push_str(pieces[below(pieces.len())]);
         match below(12) {
             0..=5 => text.push(' '),
             6 => text.push_str(&"ö ".repeat(below(200))),
