@@ -49,6 +49,7 @@
 //! | `words.rs`, `prompt.rs` | words of a tenant; what the system prompt says |
 //! | `view.rs`, `tokens.rs` | a text as all of these see it |
 //! | `sieve.rs` | which words need a second look |
+//! | `../examples/speed.rs` | what each kind of rule costs |
 //! | `tricky.rs` | texts for tests of what was made fast |
 //! | `begun.rs` | from a pattern to a pattern of its beginnings, so that little is kept back |
 //!

@@ -3,6 +3,9 @@
 use crate::sieve::Sieve;
 use std::collections::{BTreeSet, HashMap};
 
+/// Bytes from one word to the next one in most texts, or fewer: room is made for so many words.
+pub(crate) const USUAL_WORD: usize = 5;
+
 /// A word, or a character that is neither in a word nor space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Token<'a> {

@@ -3,7 +3,7 @@
 use super::stems::{ABOUT, Classes, FENCE, HIDDEN, MARKER, ORDER, SYSTEM, SYSTEM_TEXT, TEXT, classes, first_word, may_matter};
 use crate::{
     begun::regex,
-    tokens::{combining, ignorable},
+    tokens::{USUAL_WORD, combining, ignorable},
 };
 use regex::Regex;
 use std::{mem::take, sync::LazyLock};
@@ -71,6 +71,7 @@ fn fences(text: &str, marks: &mut Vec<Mark>) {
 fn read_marked(text: &str, marks: Vec<Mark>, usual: impl Fn(&str, usize) -> usize) -> Reading {
     let mut marks = marks.into_iter().peekable();
     let mut reader = Reader::default();
+    reader.reading.tokens.reserve(text.len() / USUAL_WORD);
     let (mut at, mut skip) = (0, 0);
     while let Some(c) = text[at..].chars().next() {
         if let Some((_, end, class)) = marks.next_if(|(start, ..)| *start <= at) {

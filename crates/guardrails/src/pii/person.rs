@@ -10,6 +10,7 @@ use super::{
 use crate::{
     policy::Entity,
     sieve::Sieve,
+    tokens::USUAL_WORD,
     view::{Hit, View},
 };
 use std::sync::LazyLock;
@@ -130,7 +131,7 @@ fn may_lead(word: &str) -> bool {
 
 /// Runs of letters and digits from a byte on, with hyphens and apostrophes inside.
 fn words(text: &str, from: usize) -> Vec<Word<'_>> {
-    let mut words = Vec::new();
+    let mut words = Vec::with_capacity((text.len() - from) / USUAL_WORD);
     let mut at = from;
     while at < text.len() {
         let start = at;
