@@ -12,19 +12,19 @@ impl Bits {
 
 impl FromIterator<usize> for Bits {
     fn from_iter<I: IntoIterator<Item = usize>>(numbers: I) -> Self {
-        let mut bits = Vec::new();
+        let mut bits: Vec<u64> = Vec::new();
         for number in numbers {
             let at = number / 64;
             if bits.len() <= at {
-                bits.resize(at + 1, 0_u64);
+                bits.resize(at + 1, 0);
             }
-            bits[at] |= 1 << (number % 64);
+            bits[at] |= 1_u64 << (number % 64);
         }
         Self(bits)
     }
 }
 
-/// Which words may be on a list, by their first letter, their last one and their length.
+/// Which words may be on a list, by their first two letters, their last one and their length.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sieve(Bits);
 
@@ -37,14 +37,21 @@ impl Sieve {
     /// Whether a word of a text, in whatever case, may be on the list. Those that are always may, and all with letters beyond
     /// ASCII: there is more than one way to write them.
     pub(crate) fn passes(&self, word: &str) -> bool {
-        slot(word).is_some_and(|slot| self.0.has(slot)) || !word.is_ascii()
+        self.passes_ascii(word) || !word.is_ascii()
+    }
+
+    /// The same for a word that is known to be of ASCII.
+    pub(crate) fn passes_ascii(&self, word: &str) -> bool {
+        slot(word).is_some_and(|slot| self.0.has(slot))
     }
 }
 
 fn slot(word: &str) -> Option<usize> {
     let bytes = word.as_bytes();
     let (first, last) = (*bytes.first()?, *bytes.last()?);
-    Some(letter(first) | (letter(last) << 5) | ((bytes.len() & 15) << 10))
+    let second = bytes.get(1).map_or(0, |second| letter(*second));
+    // The length goes into the same bits: so few stay near the processor.
+    Some((letter(first) | (second << 5) | (letter(last) << 10)) ^ ((bytes.len() & 15) << 6))
 }
 
 /// A number below 32, the same for a letter of ASCII in both cases.

@@ -1,6 +1,6 @@
 //! Words that matter for injections, by class. Umlauts are spelt out, as [`super::reading`] does.
 
-use crate::sieve::{Bits, letter};
+use crate::sieve::{Bits, Sieve, letter};
 use std::{collections::HashMap, sync::LazyLock};
 
 /// Classes of one word, a bit for each.
@@ -167,27 +167,20 @@ static STEMS: LazyLock<HashMap<[u8; 2], Vec<Stem>>> = LazyLock::new(|| {
     stems
 });
 
-/// How known words begin: see [`may_matter`].
-static BEGINNINGS: LazyLock<Bits> = LazyLock::new(|| {
-    let stems = STEMS.values().flatten().filter_map(|stem| match stem.text.as_bytes() {
-        // What goes on after two letters has any third one.
-        [first, second] if !stem.whole => Some((beginning(*first, *second, &[]), 32)),
-        [first, second, rest @ ..] => Some((beginning(*first, *second, rest), 1)),
-        _ => None,
-    });
-    stems.flat_map(|(first, thirds)| (0..thirds).map(move |third| first | (third << 10))).collect()
-});
+/// Known words that are whole.
+static WHOLE: LazyLock<Sieve> = LazyLock::new(|| Sieve::of(STEMS.values().flatten().filter(|stem| stem.whole).map(|stem| stem.text)));
+/// How the others begin, none of which has fewer letters than four.
+static BEGINNINGS: LazyLock<Bits> =
+    LazyLock::new(|| STEMS.values().flatten().filter(|stem| !stem.whole).filter_map(|stem| beginning(stem.text)).collect());
 
-fn beginning(first: u8, second: u8, rest: &[u8]) -> usize {
-    letter(first) | (letter(second) << 5) | (rest.first().map_or(0, |third| letter(*third)) << 10)
+fn beginning(word: &str) -> Option<usize> {
+    let [first, second, third, fourth, ..] = word.as_bytes() else { return None };
+    Some((letter(*first) | (letter(*second) << 5) | (letter(*third) << 10)) ^ (letter(*fourth) << 3))
 }
 
 /// Whether a word of letters of ASCII, in whatever case, may have a class. Hardly any other passes.
 pub(super) fn may_matter(word: &str) -> bool {
-    match word.as_bytes() {
-        [first, second, rest @ ..] => BEGINNINGS.has(beginning(*first, *second, rest)),
-        _ => false,
-    }
+    WHOLE.passes_ascii(word) || beginning(word).is_some_and(|beginning| BEGINNINGS.has(beginning))
 }
 
 fn beginning_like(word: &str) -> &'static [Stem] {
