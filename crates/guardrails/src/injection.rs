@@ -27,5 +27,5 @@ pub(crate) fn score(text: &str) -> f32 {
 
 /// Compiles what the search needs, so that nobody waits for it later.
 pub(crate) fn prepare() {
-    score("");
+    score("system:");
 }

@@ -48,6 +48,9 @@
 //! | `injection.rs`, `injection/` | a text without disguise, words by class, patterns of them |
 //! | `words.rs`, `prompt.rs` | words of a tenant; what the system prompt says |
 //! | `view.rs`, `tokens.rs` | a text as all of these see it |
+//! | `sieve.rs` | which words need a second look |
+//! | `../examples/speed.rs` | what each kind of rule costs |
+//! | `tricky.rs` | texts for tests of what was made fast |
 //! | `begun.rs` | from a pattern to a pattern of its beginnings, so that little is kept back |
 //!
 //! Everything that looks for something has one shape: it takes a view of a text, adds hits, and says where begins
@@ -67,7 +70,10 @@ mod prompt;
 mod pseudonyms;
 mod rules;
 mod secrets;
+mod sieve;
 mod tokens;
+#[cfg(test)]
+mod tricky;
 mod validate;
 mod view;
 mod words;

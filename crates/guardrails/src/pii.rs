@@ -5,6 +5,7 @@ mod names;
 mod numbers;
 mod person;
 mod phone;
+mod stretches;
 #[cfg(test)]
 mod tests;
 
@@ -18,7 +19,7 @@ const NUMBERS: [Entity; 4] = [Entity::Iban, Entity::CreditCard, Entity::TaxId, E
 
 /// Compiles what the search for these needs, so that nobody waits for it later.
 pub(crate) fn prepare(wanted: Entities) {
-    scan(View::whole("Herr Weber 0@"), wanted, &mut Vec::new());
+    scan(View::whole("Herr Weber 030 1234567, @"), wanted, &mut Vec::new());
 }
 
 /// Adds what is found; says where begins what is not decided yet.

@@ -75,14 +75,14 @@ impl Pseudonyms {
     /// Gives away no name that the text contains: who wrote `[IBAN_1]` or `IBAN_1` himself gets it back as it is.
     pub(crate) fn avoid(&mut self, text: &str) {
         let mut at = 0;
-        while let Some(skipped) = text[at..].find(joins) {
-            at += skipped;
-            let length = word(&text[at..]);
-            let name = plain(&text[at..at + length]);
-            if name.contains('_') && name.ends_with(|c: char| c.is_ascii_digit()) {
+        // Every name has one of these, and few words have.
+        while let Some(skipped) = text[at..].find('_') {
+            let start = at + beginning(&text[at..at + skipped]);
+            at = start + word(&text[start..]);
+            let name = plain(&text[start..at]);
+            if name.ends_with(|c: char| c.is_ascii_digit()) {
                 self.taken.insert(name.into_owned());
             }
-            at += length;
         }
     }
 
@@ -164,6 +164,20 @@ fn bracketed(text: &str) -> Option<usize> {
     text.bytes().take(LONGEST).position(|byte| byte == b']').map(|end| end + 1)
 }
 
+/// Where begins the word at the end of `text`, if an underscore follows.
+fn beginning(text: &str) -> usize {
+    let (mut start, mut next) = (text.len(), '_');
+    for (at, c) in text.char_indices().rev() {
+        if joins(c) {
+            start = at;
+        } else if c != '\\' || next != '_' {
+            break;
+        }
+        next = c;
+    }
+    start
+}
+
 /// Bytes of the word at the beginning of `text`.
 fn word(text: &str) -> usize {
     let mut chars = text.char_indices().peekable();
@@ -198,11 +212,13 @@ fn comparable(what: What, value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Pseudonyms;
+    use super::{Pseudonyms, plain, word};
     use crate::{
         policy::Entity,
-        view::{Certainty, View, What},
+        tricky,
+        view::{Certainty, View, What, joins},
     };
+    use std::collections::HashSet;
 
     const IBAN: What = What::Entity(Entity::Iban);
     const SECRET: What = What::Secret(Certainty::Form);
@@ -242,6 +258,29 @@ mod tests {
         names.avoid("The column IBAN_1, and IBAN\\_2, but not XIBAN_3.");
         assert_eq!(names.of(IBAN, "a", true), "[IBAN_3]", "If you are here because this failed: foreign text is taken for ours.");
         assert_eq!(names.restore("IBAN_1 IBAN_2 IBAN_3", false), "IBAN_1 IBAN_2 a");
+    }
+
+    #[test]
+    fn all_names_that_occur_are_seen() {
+        let of_words = |text: &str| {
+            let (mut names, mut at) = (HashSet::new(), 0);
+            while let Some(skipped) = text[at..].find(joins) {
+                at += skipped;
+                let length = word(&text[at..]);
+                let name = plain(&text[at..at + length]).into_owned();
+                if name.contains('_') && name.ends_with(|c: char| c.is_ascii_digit()) {
+                    names.insert(name);
+                }
+                at += length;
+            }
+            names
+        };
+        let more = ["_1", "a\\\\_1 b\\_\\_2", "\\_3_ x_4", "é_5\\_6"].map(str::to_owned);
+        for text in tricky::texts().chain(more) {
+            let mut names = Pseudonyms::default();
+            names.avoid(&text);
+            assert_eq!(names.taken, of_words(&text), "{text:?}. If you are here because this failed: foreign text is taken for ours.");
+        }
     }
 
     #[test]

@@ -74,8 +74,13 @@ impl WordList {
             if continues && token.word && token.start == view.from {
                 continue;
             }
+            let goes_on = token.word && end == len && !view.closes;
+            if !goes_on && !self.vocabulary.passes(token.text) {
+                open.clear();
+                continue;
+            }
             fold(token.text, &mut word);
-            if token.word && end == len && !view.closes {
+            if goes_on {
                 let from = open.first().map_or(token.start, |(_, start)| *start);
                 return if self.vocabulary.may_become(&word) { from } else { len };
             }

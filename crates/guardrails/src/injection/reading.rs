@@ -1,9 +1,9 @@
 //! A text without disguise: words in small Latin letters, whatever they were written with.
 
-use super::stems::{ABOUT, Classes, FENCE, HIDDEN, MARKER, ORDER, SYSTEM, SYSTEM_TEXT, TEXT, classes, first_word};
+use super::stems::{ABOUT, Classes, FENCE, HIDDEN, MARKER, ORDER, SYSTEM, SYSTEM_TEXT, TEXT, classes, first_word, may_matter};
 use crate::{
     begun::regex,
-    tokens::{combining, ignorable},
+    tokens::{USUAL_WORD, combining, ignorable},
 };
 use regex::Regex;
 use std::{mem::take, sync::LazyLock};
@@ -22,11 +22,15 @@ const FENCES: &str = concat!(
     r"|^[ \t]*\[?(?:system|system prompt|system message)\]?[ ]*:|(?:begin|end|ende) (?:of|des) (?:the )?(?:system[ -]?)?prompts?(?-u:\b)",
 );
 
+/// Each of the fences has one of these, and stands in one line.
+const FENCE_WORDS: &str = "(?i)system|instruction|anweisung|prompt";
+
 static MARKER_REGEX: LazyLock<Regex> = LazyLock::new(|| regex(MARKERS));
 static FENCE_REGEX: LazyLock<Regex> = LazyLock::new(|| regex(FENCES));
+static FENCE_WORD_REGEX: LazyLock<Regex> = LazyLock::new(|| regex(FENCE_WORDS));
 
 /// A word that may matter.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Token {
     pub(super) classes: Classes,
     /// Its sentence, counted from 0.
@@ -35,31 +39,70 @@ pub(super) struct Token {
     pub(super) quoted: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Reading {
     pub(super) tokens: Vec<Token>,
     /// By sentence: it speaks about injections or what texts mean.
     pub(super) about: Vec<bool>,
 }
 
+/// Where a mark begins and ends, and its class.
+type Mark = (usize, usize, Classes);
+
 pub(super) fn read(text: &str) -> Reading {
-    let mut marks: Vec<(usize, usize, Classes)> = MARKER_REGEX.find_iter(text).map(|mark| (mark.start(), mark.end(), MARKER)).collect();
-    marks.extend(FENCE_REGEX.find_iter(text).map(|mark| (mark.start(), mark.end(), FENCE)));
+    let mut marks: Vec<Mark> = MARKER_REGEX.find_iter(text).map(|mark| (mark.start(), mark.end(), MARKER)).collect();
+    fences(text, &mut marks);
     marks.sort_unstable();
+    read_marked(text, marks, usual_word)
+}
+
+/// Adds the fences, from the lines that may have some.
+fn fences(text: &str, marks: &mut Vec<Mark>) {
+    let mut at = 0;
+    while let Some(word) = FENCE_WORD_REGEX.find_at(text, at) {
+        let start = text[..word.start()].rfind('\n').map_or(0, |end| end + 1);
+        let end = text[word.start()..].find('\n').map_or(text.len(), |length| word.start() + length);
+        marks.extend(FENCE_REGEX.find_iter(&text[start..end]).map(|mark| (start + mark.start(), start + mark.end(), FENCE)));
+        at = end;
+    }
+}
+
+/// Reads a text with its marks, in order. `usual` says how long the word at a byte is if it can be read as a whole; else 0.
+fn read_marked(text: &str, marks: Vec<Mark>, usual: impl Fn(&str, usize) -> usize) -> Reading {
     let mut marks = marks.into_iter().peekable();
     let mut reader = Reader::default();
-    let mut skip = 0;
-    for (at, c) in text.char_indices() {
+    reader.reading.tokens.reserve(text.len() / USUAL_WORD);
+    let (mut at, mut skip) = (0, 0);
+    while let Some(c) = text[at..].chars().next() {
         if let Some((_, end, class)) = marks.next_if(|(start, ..)| *start <= at) {
             reader.end_word();
             reader.push(class);
             skip = skip.max(end);
         }
+        let begins = at >= skip && reader.word.is_empty();
+        let length = if begins { usual(text, at) } else { 0 };
+        if length > 0 && marks.peek().is_none_or(|(start, ..)| at + length <= *start) {
+            reader.read_word(&text[at..at + length]);
+            at += length;
+            continue;
+        }
         if at >= skip {
             reader.read(c);
         }
+        at += c.len_utf8();
     }
     reader.finish()
+}
+
+/// Bytes of the word at a byte if it has letters of ASCII only and ends with them, as most do; else 0.
+fn usual_word(text: &str, at: usize) -> usize {
+    let rest = &text.as_bytes()[at..];
+    let length = rest.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(rest.len());
+    match rest.get(length) {
+        // The word goes on with a digit, behind an apostrophe, or perhaps with what is beyond ASCII.
+        Some(byte) if !byte.is_ascii() || byte.is_ascii_digit() || matches!(byte, b'\'' | b'`') => 0,
+        _ => length,
+    }
 }
 
 #[derive(Default)]
@@ -82,7 +125,7 @@ impl Reader {
             // What makes an umlaut of the letter before it.
             self.word.push('e');
         }
-        let unseen = ignorable(c) || combining(c);
+        let unseen = !c.is_ascii() && (ignorable(c) || combining(c));
         if unseen || matches!(c, '\'' | '’' | '`') && !self.word.is_empty() {
             return;
         }
@@ -103,6 +146,19 @@ impl Reader {
             '"' | '“' | '”' | '„' | '«' | '»' => self.quoted = !self.quoted,
             _ => {}
         }
+    }
+
+    /// The same for all letters of a word that ends here. They are of ASCII.
+    fn read_word(&mut self, letters: &str) {
+        self.stop = false;
+        if letters.len() == 1 || may_matter(letters) {
+            self.word.push_str(letters);
+            self.word.make_ascii_lowercase();
+            return self.end_word();
+        }
+        self.end_spread();
+        self.gap = 0;
+        self.push(0);
     }
 
     fn end_word(&mut self) {
@@ -225,4 +281,49 @@ fn offset(c: char, from: u32, to: u32, word: &mut String) {
 fn math(c: char, word: &mut String) {
     let letter = (u32::from(c) - 0x1d400) % 52 % 26;
     word.extend(char::from_u32(0x61 + letter));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FENCE, FENCE_REGEX, MARKER, MARKER_REGEX, Mark, fences, read, read_marked};
+    use crate::tricky;
+
+    /// All fences of a text, looked for in all of it.
+    fn plain_fences(text: &str) -> Vec<Mark> {
+        FENCE_REGEX.find_iter(text).map(|mark| (mark.start(), mark.end(), FENCE)).collect()
+    }
+
+    #[test]
+    fn fences_are_found_line_by_line() {
+        let lines = [
+            "## System",
+            "\r",
+            "",
+            "  [system prompt] :",
+            "begin of the prompt, end of prompts",
+            "</ſystem>",
+            "nothing",
+            "## system \u{2028}x",
+        ];
+        let whole = lines.join("\n");
+        let more =
+            [whole.as_str(), "system:", "\nsystem:\n", "\r\nsystem:\r\n", "## Anweisungen\n\n## instruction", "x system:\n## system"];
+        for text in tricky::texts().chain(more.map(str::to_owned)) {
+            let mut marks = Vec::new();
+            fences(&text, &mut marks);
+            assert_eq!(marks, plain_fences(&text), "{text:?}. If you are here because this failed: known injections reach the model.");
+        }
+        assert_eq!(plain_fences(&whole).len(), 6);
+    }
+
+    #[test]
+    fn words_are_read_as_they_are_letter_by_letter() {
+        for text in tricky::texts() {
+            let mut marks: Vec<Mark> = MARKER_REGEX.find_iter(&text).map(|mark| (mark.start(), mark.end(), MARKER)).collect();
+            marks.extend(plain_fences(&text));
+            marks.sort_unstable();
+            let plain = read_marked(&text, marks, |_, _| 0);
+            assert_eq!(read(&text), plain, "{text:?}. If you are here because this failed: known injections reach the model.");
+        }
+    }
 }

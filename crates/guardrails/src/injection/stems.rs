@@ -1,5 +1,6 @@
 //! Words that matter for injections, by class. Umlauts are spelt out, as [`super::reading`] does.
 
+use crate::sieve::{Bits, Sieve, letter};
 use std::{collections::HashMap, sync::LazyLock};
 
 /// Classes of one word, a bit for each.
@@ -166,6 +167,22 @@ static STEMS: LazyLock<HashMap<[u8; 2], Vec<Stem>>> = LazyLock::new(|| {
     stems
 });
 
+/// Known words that are whole.
+static WHOLE: LazyLock<Sieve> = LazyLock::new(|| Sieve::of(STEMS.values().flatten().filter(|stem| stem.whole).map(|stem| stem.text)));
+/// How the others begin, none of which has fewer letters than four.
+static BEGINNINGS: LazyLock<Bits> =
+    LazyLock::new(|| STEMS.values().flatten().filter(|stem| !stem.whole).filter_map(|stem| beginning(stem.text)).collect());
+
+fn beginning(word: &str) -> Option<usize> {
+    let [first, second, third, fourth, ..] = word.as_bytes() else { return None };
+    Some((letter(*first) | (letter(*second) << 5) | (letter(*third) << 10)) ^ (letter(*fourth) << 3))
+}
+
+/// Whether a word of letters of ASCII, in whatever case, may have a class. Hardly any other passes.
+pub(super) fn may_matter(word: &str) -> bool {
+    WHOLE.passes_ascii(word) || beginning(word).is_some_and(|beginning| BEGINNINGS.has(beginning))
+}
+
 fn beginning_like(word: &str) -> &'static [Stem] {
     word.as_bytes().first_chunk().and_then(|first| STEMS.get(first)).map_or(&[][..], Vec::as_slice)
 }
@@ -185,7 +202,8 @@ pub(super) fn first_word(letters: &str) -> Option<(usize, Classes)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ORDER, OVERRIDE, SYSTEM_TEXT, YOU, classes, first_word};
+    use super::{ORDER, OVERRIDE, STEMS, SYSTEM_TEXT, YOU, classes, first_word, may_matter};
+    use crate::tricky;
 
     #[test]
     fn words_and_stems_have_their_classes() {
@@ -194,6 +212,20 @@ mod tests {
         assert_eq!(classes("ignorant"), 0);
         assert_eq!(classes("systemprompts") & (ORDER | SYSTEM_TEXT), ORDER | SYSTEM_TEXT);
         assert_eq!((classes("du"), classes("d"), classes("")), (YOU, 0, 0));
+    }
+
+    #[test]
+    fn every_word_with_a_class_passes() {
+        for stem in STEMS.values().flatten() {
+            assert!(may_matter(stem.text) && may_matter(&stem.text.to_uppercase()), "{}", stem.text);
+            assert!(stem.whole || may_matter(&format!("{}xyz", stem.text)), "{}", stem.text);
+        }
+        for text in tricky::texts() {
+            for word in text.split(|c: char| !c.is_ascii_alphabetic()) {
+                assert!(classes(&word.to_ascii_lowercase()) == 0 || may_matter(word), "{word}");
+            }
+        }
+        assert!(!may_matter("river") && !may_matter("bridge") && !may_matter("x") && !may_matter(""));
     }
 
     #[test]

@@ -139,7 +139,8 @@ fn first_part(word: &str) -> &str {
 
 /// A first name and hardly anything else.
 pub(super) fn is_given(word: &str) -> bool {
-    GIVEN_NAMES.contains(&key(first_part(word)))
+    let part = first_part(word);
+    GIVEN_NAMES.passes(part) && GIVEN_NAMES.contains(&key(part))
 }
 
 /// A first name, perhaps another word as well.
@@ -196,6 +197,15 @@ mod tests {
             assert!(!is_nounlike(surname), "{surname}");
         }
         assert!(is_role("Oberbürgermeisterin") && is_role("Stadtrat") && !is_role("Rat") && !is_role("Richter") && !is_role("Weber"));
+    }
+
+    #[test]
+    fn first_names_are_known_in_any_case_and_spelling() {
+        for name in GIVEN.split_whitespace() {
+            for spelling in [name.to_owned(), name.to_uppercase(), super::key(name), format!("{name}-Peter")] {
+                assert!(is_given(&spelling), "{spelling}. If you are here because this failed: names go out unseen.");
+            }
+        }
     }
 
     #[test]

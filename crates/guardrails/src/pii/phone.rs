@@ -35,11 +35,11 @@ const ANNOUNCING: [&str; 13] =
 
 static PHONE: LazyLock<[Regex; 3]> = LazyLock::new(|| [INTERNATIONAL, GERMAN, AMERICAN].map(regex));
 
-/// Adds telephone numbers.
-pub(super) fn scan(view: View<'_>, hits: &mut Vec<Hit>) {
+/// Adds the telephone numbers in a stretch of a text.
+pub(super) fn scan(view: View<'_>, stretch: View<'_>, hits: &mut Vec<Hit>) {
     let from = hits.len();
     for regex in &*PHONE {
-        each(regex, view, Resume::Inside, hits, |range| Some((phone(view, range)?, entity(Entity::Phone))));
+        each(regex, stretch, Resume::Inside, hits, |range| Some((phone(view, range)?, entity(Entity::Phone))));
     }
     // The same digits may look like more than one form.
     let mut found = hits.split_off(from);

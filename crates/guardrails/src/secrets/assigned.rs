@@ -32,10 +32,13 @@ const LINK: &str = r#"(?-u:\b)[A-Za-z][0-9A-Za-z+.-]{1,30}://[^\s:/@"'`<>]*:([^\
 pub(super) const PATTERNS: [&str; 4] = [PASSWORD, KEY, SENTENCE, LINK];
 
 static REGEXES: LazyLock<[Regex; 4]> = LazyLock::new(|| PATTERNS.map(regex));
+/// All but a sentence have one of these before the value, which much of prose does without.
+static ASSIGNS: LazyLock<Regex> = LazyLock::new(|| regex("[:=]"));
 
 /// Adds the values, without what names them: a text stays readable.
 pub(super) fn scan(view: View<'_>, hits: &mut Vec<Hit>) {
-    for (regex, pattern) in REGEXES.iter().zip(PATTERNS) {
+    let assigns = ASSIGNS.is_match_at(view.text, view.from);
+    for (regex, pattern) in REGEXES.iter().zip(PATTERNS).filter(|(_, pattern)| assigns || *pattern == SENTENCE) {
         let mut at = view.from;
         // Groups take a slower search; most texts have nothing to be grouped.
         while let Some(captures) = regex.find_at(view.text, at).and_then(|found| regex.captures_at(view.text, found.start())) {
@@ -87,8 +90,8 @@ fn stands_for_another(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::scan;
-    use crate::view::View;
+    use super::{ASSIGNS, PATTERNS, REGEXES, SENTENCE, scan};
+    use crate::{tricky, view::View};
 
     fn found(text: &str) -> Vec<&str> {
         let mut hits = Vec::new();
@@ -116,6 +119,15 @@ mod tests {
             ("https://user:hunter2@example.org/x", "hunter2"),
         ] {
             assert_eq!(found(text), [value], "{text}. If you are here because this failed: secrets go out unseen.");
+        }
+    }
+
+    #[test]
+    fn a_text_that_assigns_nothing_has_values_in_sentences_only() {
+        for text in tricky::texts().filter(|text| !ASSIGNS.is_match(text)) {
+            for (regex, _) in REGEXES.iter().zip(PATTERNS).filter(|(_, pattern)| *pattern != SENTENCE) {
+                assert!(!regex.is_match(&text), "{text:?}. If you are here because this failed: secrets go out unseen.");
+            }
         }
     }
 
