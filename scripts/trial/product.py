@@ -1,4 +1,4 @@
-"""Kontor with a database of its own and one small model."""
+"""Kontor with a database of its own and a small model."""
 
 import json
 import os
@@ -11,10 +11,15 @@ FILE = "smollm2-135m-instruct-q4_1.gguf"
 FOREIGN = ("KONTOR__", "LEPTOS_", "OTEL_")
 
 
-class Product:
-    """`with` ends the process. `more`: further configuration, as environment variables."""
+def table(name, values):
+    """One of a list, in TOML; a text in JSON is one there, too."""
+    return "\n".join([f"[[{name}]]", *(f"{key} = {json.dumps(value)}" for key, value in values.items()), ""])
 
-    def __init__(self, program, repository, cache, folder, more):
+
+class Product:
+    """`with` ends the process. `more`: further configuration, as environment variables; `models`: further models."""
+
+    def __init__(self, program, repository, cache, folder, more, models=()):
         self.program, self.folder = program, folder
         self.port, self.metrics = free_port(), f"127.0.0.1:{free_port()}"
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN) and name != "DATABASE_URL"}
@@ -27,8 +32,8 @@ class Product:
             "LEPTOS_SITE_ROOT": os.environ.get("LEPTOS_SITE_ROOT", str(repository / "target/site")),
             **more,
         }
-        model = cache / "models" / FILE
-        (folder / "kontor.toml").write_text(f"[[models.offered]]\nid = {json.dumps(MODEL)}\npath = {json.dumps(str(model))}\ncontext_length = 2048\n")
+        offered = [{"id": MODEL, "path": str(cache / "models" / FILE), "context_length": 2048}, *models]
+        (folder / "kontor.toml").write_text("\n".join(table("models.offered", model) for model in offered))
         self.process = Process("kontor", [program, "serve"], folder, self.environment)
 
     def __enter__(self):

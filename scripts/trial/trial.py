@@ -38,7 +38,7 @@ def run(name, steps):
         program = program_to_try()
     except Failure as failure:
         sys.exit(f"{name}: {failure}")
-    report, folder = Report(), pathlib.Path(tempfile.mkdtemp(prefix=f"kontor-{name}-"))
+    report, folder = Report(), pathlib.Path(tempfile.mkdtemp(prefix=f"kontor-{name.replace(' ', '-')}-"))
     try:
         steps(report, program, folder)
     except Failure as failure:
