@@ -1,5 +1,5 @@
 # Each target is one line into scripts/, where the work and the explanations are.
-.PHONY: run setup test check fmt e2e bench bench-inference bench-gateway screenshots try-telemetry
+.PHONY: run setup test check fmt e2e bench bench-inference bench-gateway screenshots try-telemetry try-vulkan try-cuda
 
 run:         ; @scripts/run
 setup:       ; @scripts/setup test
@@ -12,3 +12,5 @@ bench-inference: ; @scripts/bench-inference
 bench-gateway: ; @scripts/bench-gateway
 screenshots: ; @scripts/screenshots
 try-telemetry: ; @scripts/try-telemetry
+try-vulkan:  ; @scripts/try-gpu vulkan
+try-cuda:    ; @scripts/try-gpu cuda

@@ -2,8 +2,9 @@
 
 import re
 
-from kontor import MODEL, usage_of_stream
+from kontor import usage_of_stream
 from processes import until
+from product import MODEL
 from prometheus import MAY_BE_EMPTY, promtool
 from traces import REFUSED
 

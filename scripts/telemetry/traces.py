@@ -3,8 +3,9 @@
 import time
 
 from collector import KEY
-from kontor import MARK, MODEL, Trace, usage_of_stream
+from kontor import MARK, Trace, usage_of_stream
 from processes import until
+from product import MODEL
 
 EDGE, FUNNEL, ATTEMPT, GENERATE = "POST /v1/chat/completions", f"chat {MODEL}", f"attempt {MODEL}", f"generate {MODEL}"
 PHASES = ("queue", "prefill", "decode")

@@ -10,8 +10,10 @@ use std::{
     time::Duration,
 };
 
-/// Variables of our own environment that a worker needs: where libraries and temporary files are. No secrets.
-const PASSED_ON: [&str; 4] = ["PATH", "LD_LIBRARY_PATH", "TMPDIR", "HOME"];
+/// Variables of our own environment that a worker needs: where libraries and temporary files are, which cards its
+/// libraries may see, and where Vulkan's drivers are. No secrets.
+const PASSED_ON: [&str; 8] =
+    ["PATH", "LD_LIBRARY_PATH", "TMPDIR", "HOME", "CUDA_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES", "VK_DRIVER_FILES", "VK_ICD_FILENAMES"];
 
 /// OpenMP's threads spin at the end of every operation by default. Where a worker shares its cores with anything
 /// else, the one that spins keeps the one that works from running, and inference gets ten times slower (measured;

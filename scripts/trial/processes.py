@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 
-# How the three write it: a word between blanks or tabs, or `level=warn`.
+# How these programs write it: a word between blanks or tabs, or `level=warn`.
 COMPLAINT = re.compile(r"(\s|level=)(warn|error|fatal|panic)\s", re.IGNORECASE)
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 # Never through a proxy: everything is on this machine.
