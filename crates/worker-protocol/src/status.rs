@@ -90,7 +90,7 @@ pub struct LoadedModel {
     pub slots: u32,
     #[serde(default)]
     pub state: ModelState,
-    /// Why it could not be loaded.
+    /// Why it could not be loaded, or what its load waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
     /// Bytes that it takes, or would take: estimated, and measured once it was loaded. 0 if nobody knows.

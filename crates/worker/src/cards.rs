@@ -33,11 +33,31 @@ fn missing(number: usize, cards: &[LlamaBackendDevice]) -> String {
     }
 }
 
-/// Bytes in use on the cards with these numbers; on all if none is named.
-pub fn in_use(wanted: &[usize]) -> u64 {
+/// A card's memory as its driver tells it, in bytes, whoever has it.
+pub struct Memory {
+    /// The card's number in options.
+    pub card: usize,
+    pub total: u64,
+    pub free: u64,
+}
+
+/// The memory of the cards with these numbers; if none is named, of those that llama.cpp takes by itself.
+pub fn memory(wanted: &[usize]) -> Vec<Memory> {
     let cards = all();
-    let counted = cards.iter().enumerate().filter(|(number, _)| wanted.is_empty() || wanted.contains(number));
-    counted.map(|(_, card)| u64::try_from(card.memory_total.saturating_sub(card.memory_free)).unwrap_or(u64::MAX)).sum()
+    // Beside a card of its own memory llama.cpp leaves the processor's own one alone, unless it is named.
+    let dedicated = cards.iter().any(is_dedicated);
+    let taken = |number: usize, card: &LlamaBackendDevice| match wanted {
+        [] => is_dedicated(card) || !dedicated,
+        wanted => wanted.contains(&number),
+    };
+    let bytes = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
+    let memory =
+        |(card, device): (usize, &LlamaBackendDevice)| Memory { card, total: bytes(device.memory_total), free: bytes(device.memory_free) };
+    cards.iter().enumerate().filter(|(number, card)| taken(*number, card)).map(memory).collect()
+}
+
+fn is_dedicated(card: &LlamaBackendDevice) -> bool {
+    matches!(card.device_type, LlamaBackendDeviceType::Gpu)
 }
 
 #[cfg(test)]

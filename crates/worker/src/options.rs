@@ -34,8 +34,11 @@ pub struct Options {
     pub join: Option<Join>,
     /// At least one. A single one is loaded at once and for good, and the worker ends if it cannot be.
     pub models: Vec<ModelOptions>,
-    /// Bytes that several models may take together; `None`: no limit.
+    /// Bytes that several models may take together, on all cards; `None`: as many as are free.
     pub memory: Option<u64>,
+    /// A folder in which the worker processes of this machine lock files, so that one after the other loads a model into
+    /// the same memory. It is made if it is not there. `None`: there are no others.
+    pub lock_dir: Option<PathBuf>,
     /// How long a model stays at least before it makes room for another.
     pub residence: Duration,
     /// How long running answers may take to end after shutdown was asked for.
@@ -207,7 +210,7 @@ impl ModelOptions {
 }
 
 impl Options {
-    /// The defaults: 127.0.0.1 with a free port, a minute's residence, no limit of memory.
+    /// The defaults: 127.0.0.1 with a free port, a minute's residence, no limit of memory, no other process.
     pub fn new(token: impl Into<String>, models: impl IntoIterator<Item = ModelOptions>) -> Self {
         Self {
             addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -215,6 +218,7 @@ impl Options {
             join: None,
             models: models.into_iter().collect(),
             memory: None,
+            lock_dir: None,
             residence: Duration::from_secs(60),
             drain_limit: Duration::from_secs(30),
             tracer: Tracer::default(),
@@ -247,6 +251,7 @@ impl std::fmt::Debug for Options {
             .field("join", &self.join)
             .field("models", &self.models)
             .field("memory", &self.memory)
+            .field("lock_dir", &self.lock_dir)
             .field("residence", &self.residence)
             .field("drain_limit", &self.drain_limit)
             .finish_non_exhaustive()

@@ -109,6 +109,9 @@ pub struct WorkerArgs {
     /// How long a model stays at least before it makes room for another.
     #[arg(long, hide = true)]
     pub residence_seconds: Option<u64>,
+    /// A folder that is the same for all workers of this machine: one after the other loads a model into the same memory.
+    #[arg(long)]
+    pub lock_dir: Option<PathBuf>,
     /// Where to listen; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:0")]
     pub addr: std::net::SocketAddr,

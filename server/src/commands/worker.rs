@@ -39,6 +39,7 @@ pub async fn run(args: WorkerArgs) -> Result<(), AnyError> {
         }
     };
     options.addr = args.addr;
+    options.lock_dir = args.lock_dir;
     options.memory = args.memory_mib.map(|mib| mib << 20);
     set(&mut options.residence, args.residence_seconds.map(Duration::from_secs));
     let tracer = startup::traces::of_worker(args.traces)?;

@@ -149,6 +149,7 @@ fn arguments(models: &[&Model], cards: &[usize], config: &Config) -> Vec<OsStrin
     if !cards.is_empty() {
         option("--cards", cards.iter().map(usize::to_string).collect::<Vec<_>>().join(",").into());
     }
+    option("--lock-dir", config.data_dir.join("loads").into());
     if workers.memory_mib > 0 {
         option("--memory-mib", workers.memory_mib.to_string().into());
         option("--residence-seconds", workers.residence_seconds.to_string().into());

@@ -1,4 +1,5 @@
-//! One worker process that exchanges its models, with memory as the system counts it.
+//! One worker process that exchanges its models, with memory as the system counts it, and several that load one after
+//! the other.
 
 #![expect(clippy::disallowed_methods, reason = "tests wait for their tasks themselves")]
 
@@ -6,7 +7,12 @@ use crate::world::{PROGRAM, SHORT_SPIN, World, eventually, first_text, model_fil
 use domain::Error;
 use inference::{Outcome, WorkerProcess, pool::ModelState};
 use serde_json::json;
-use std::time::{Duration, Instant};
+use std::{
+    ffi::OsString,
+    fs::File,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 const RESIDENCE: Duration = Duration::from_secs(3);
 
@@ -136,5 +142,47 @@ async fn who_waits_for_a_model_and_leaves_is_forgotten() {
     tokio::time::sleep(RESIDENCE + Duration::from_secs(1)).await;
     assert_eq!(world.state("a").await, ModelState::Ready, "it went for somebody who is not there any more");
     assert_eq!(world.pool.load().await[0].totals.loads, 1);
+    world.pool.shutdown().await;
+}
+
+/// A worker process with a model of this name alone.
+fn alone(id: &str, lock_dir: &Path) -> WorkerProcess {
+    let mut args: Vec<OsString> = ["worker", "--model-id", id, "--threads", "1", "--context-length", "1024"].map(Into::into).into();
+    args.extend(["--model".into(), model_file().into_os_string(), "--lock-dir".into(), lock_dir.into()]);
+    WorkerProcess {
+        name: format!("worker-{id}"),
+        models: vec![id.to_owned()],
+        program: PROGRAM.into(),
+        args,
+        env: vec![SHORT_SPIN.map(Into::into).into()],
+    }
+}
+
+#[tokio::test]
+async fn processes_load_one_after_the_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("processor.lock");
+    std::fs::write(&path, "a test").expect("written");
+    let somebody = File::open(&path).expect("a file");
+    somebody.lock().expect("nobody else has it");
+    let world = offering(&["a", "b"]).await;
+    for id in ["a", "b"] {
+        world.pool.supervise(alone(id, folder.path()));
+    }
+    eventually("both say for whom they wait", 60, || async {
+        let load = world.pool.load().await;
+        let mut models = load.iter().flat_map(|worker| &worker.models);
+        load.len() == 2
+            && load.iter().all(|worker| worker.models.len() == 1)
+            && models.all(|model| model.state == ModelState::Loading && model.problem.as_deref() == Some("it waits for a test"))
+    })
+    .await;
+    assert!(world.pool.load().await.iter().all(|worker| worker.totals.loads == 0), "one loads while somebody else does");
+    drop(somebody);
+    eventually("both have loaded", 60, || async { world.ready() == 2 }).await;
+    // Nobody loads any more, so nobody has it.
+    File::open(&path).expect("a file").try_lock().expect("it was given back");
+    let last = std::fs::read_to_string(&path).expect("text");
+    assert!(last.ends_with("which loads a") || last.ends_with("which loads b"), "{last}");
     world.pool.shutdown().await;
 }

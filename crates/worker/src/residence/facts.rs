@@ -3,10 +3,8 @@
 use std::path::Path;
 
 use llama_cpp_2::gguf::GgufContext;
-use memory_stats::memory_stats;
 use worker_protocol::{LoadedModel, ModelKind, ModelState};
 
-use crate::cards;
 use crate::engine::embed::STEP_TOKENS;
 use crate::model::{context_length, kind, version};
 use crate::options::{CacheType, ModelOptions};
@@ -21,11 +19,14 @@ pub struct Facts {
     pub info: LoadedModel,
     /// The part of it that is taken only when it is needed: the context for requests with a seed.
     pub later: u64,
+    /// How many equal parts it is divided into where there are several cards: its layers and what follows them.
+    pub parts: u32,
 }
 
 impl Facts {
-    /// Reads the file's header; `None` if there is none. Loading will say why.
-    pub fn read(options: &ModelOptions) -> Option<Self> {
+    /// Reads the file's header; `None` if there is none. Loading will say why. `on_card`: what counts is the graphics
+    /// card's memory, of which only the layers there take any.
+    pub fn read(options: &ModelOptions, on_card: bool) -> Option<Self> {
         let file = std::fs::metadata(&options.path).ok()?.len();
         let header = Header::open(&options.path)?;
         let kind = kind(|key| header.text(key));
@@ -42,15 +43,20 @@ impl Facts {
             memory: 0,
             version: version(options),
         };
-        let (at_once, later) = working_memory(options, &header, &info, width);
-        info.memory = file + at_once + later + ALWAYS;
-        Some(Self { info, later })
+        let layers = header.number("block_count").unwrap_or(0);
+        // llama.cpp counts what follows the last layer as one more.
+        let parts = layers.saturating_add(1);
+        let here = if on_card { options.gpu_layers.min(parts) } else { parts };
+        let weights = (u128::from(file) * u128::from(here)).div_ceil(u128::from(parts));
+        let (at_once, later) = working_memory(options, &header, &info, width, here.min(layers));
+        info.memory = u64::try_from(weights).unwrap_or(file) + at_once + later + ALWAYS;
+        Some(Self { info, later, parts })
     }
 }
 
 /// Cells of the cache, scores of a step, and what a step is computed in; and the same of the context that is made when
-/// the first request with a seed comes.
-fn working_memory(options: &ModelOptions, header: &Header, info: &LoadedModel, width: u32) -> (u64, u64) {
+/// the first request with a seed comes. Cells are counted for so many `layers`.
+fn working_memory(options: &ModelOptions, header: &Header, info: &LoadedModel, width: u32, layers: u32) -> (u64, u64) {
     let product = |factors: &[u32]| factors.iter().map(|factor| u64::from(*factor)).fold(1, u64::saturating_mul);
     let heads = header.number("attention.head_count").unwrap_or(1).max(1);
     let feed = header.number("feed_forward_length").unwrap_or(width * 4) * 2 + width * 4;
@@ -62,7 +68,6 @@ fn working_memory(options: &ModelOptions, header: &Header, info: &LoadedModel, w
     let kept = header.number("attention.head_count_kv").unwrap_or(heads);
     let key = header.number("attention.key_length").unwrap_or(width / heads);
     let value = header.number("attention.value_length").unwrap_or(width / heads);
-    let layers = header.number("block_count").unwrap_or(0);
     // Of 32 values with their scale, in bits.
     let bits = match options.cache_type {
         CacheType::F16 => 512,
@@ -111,20 +116,5 @@ impl Header {
     fn text(&self, key: &str) -> Option<String> {
         let at = self.find(key, llama_cpp_sys_2::GGUF_TYPE_STRING);
         at.and_then(|at| self.context.val_str(at).map(str::to_owned)).or_else(|| self.whole(key).map(|number| number.to_string()))
-    }
-}
-
-/// Bytes in use where models lie: on these graphics cards, or with `None` in this process.
-pub fn in_use(on: Option<&[usize]>) -> u64 {
-    match on {
-        Some(numbers) => cards::in_use(numbers),
-        // Weights are pages of their files, so what counts is what is resident, not what was allocated.
-        None => match memory_stats() {
-            Some(memory) => u64::try_from(memory.physical_mem).unwrap_or(u64::MAX),
-            None => {
-                tracing::warn!("the memory of this process cannot be read; estimates are not corrected");
-                0
-            }
-        },
     }
 }

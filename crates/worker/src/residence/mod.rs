@@ -2,12 +2,18 @@
 //!
 //! A model that is asked for and is not there is loaded; if there is no room, others go first. They take nothing new,
 //! what runs in them ends, then their memory is given back. Loads happen one after the other, against memory that is
-//! reserved before ([`facts`]) and corrected by what was measured; who goes is decided in [`plan`]; `steward` does it.
+//! reserved before ([`facts`]) and corrected by what was measured ([`ledger`], [`machine`]), also among the processes of
+//! the machine ([`turn`]). Who comes is decided in [`shares`], who goes in [`plan`]; `steward` does it.
 
 mod facts;
+mod ledger;
+mod machine;
 mod plan;
+mod shares;
 mod steward;
+mod turn;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
@@ -21,6 +27,8 @@ use crate::options::{ModelOptions, Options};
 use crate::power::Meters;
 use crate::shared::{Admission, House, Shared};
 use facts::Facts;
+use plan::Need;
+use shares::Wish;
 pub use steward::Steward;
 
 /// What those are told who ask a worker that ends.
@@ -47,9 +55,12 @@ struct Place {
 #[derive(Default)]
 struct Seat {
     stay: Option<Arc<Stay>>,
-    /// Requests that wait until it is loaded, and since when there are any.
-    waiting: u32,
-    waiting_since: Option<Instant>,
+    /// Requests that wait until it is loaded, in the order in which they came: whose, and since when.
+    waiting: BTreeMap<u64, (Arc<str>, Instant)>,
+    /// Number of the next one.
+    next: u64,
+    /// What its load waits for, if it has to.
+    obstacle: Option<String>,
     used: Option<Instant>,
     /// Bytes that it took when it was loaded last.
     measured: Option<u64>,
@@ -94,9 +105,10 @@ pub enum NoEntry {
 impl Residents {
     pub fn new(options: &Options) -> Self {
         let vital = options.models.len() == 1;
+        let on_card = machine::on_card(&options.models);
         let place = |model: &ModelOptions| Place {
             vital,
-            facts: Facts::read(model),
+            facts: Facts::read(model, on_card),
             options: model.clone(),
             seat: Mutex::default(),
             phase: watch::Sender::new(if vital { Phase::Loading } else { Phase::Absent }),
@@ -104,8 +116,8 @@ impl Residents {
         Self { places: options.models.iter().map(place).collect(), house: Arc::default() }
     }
 
-    /// Waits until the model is loaded. `waits` hears how many wait for it, once, if it is not.
-    pub async fn enter(&self, model: &str, count: u32, waits: impl FnOnce(u32)) -> Result<Guest, NoEntry> {
+    /// Waits until the model is loaded, in the tenant's name. `waits` hears how many wait for it, once, if it is not.
+    pub async fn enter(&self, model: &str, tenant: &str, count: u32, waits: impl FnOnce(u32)) -> Result<Guest, NoEntry> {
         let place = self.places.iter().find(|place| place.options.id == model).ok_or(NoEntry::Unknown)?;
         let mut waits = Some(waits);
         let mut phase = place.phase.subscribe();
@@ -125,11 +137,11 @@ impl Residents {
                 Phase::Failed(why) => return Err(NoEntry::Unavailable(why)),
                 Phase::Absent | Phase::Loading | Phase::Draining => {
                     if demand.is_none() {
-                        demand = Some(Demand::new(place)?);
+                        demand = Some(Demand::new(place, tenant)?);
                         self.house.changed.notify_one();
                     }
                     if let Some(waits) = waits.take() {
-                        waits(place.seat.lock().waiting - 1);
+                        waits(place.seat.lock().waiting().saturating_sub(1));
                     }
                 }
             }
@@ -154,7 +166,7 @@ impl Residents {
         for seat in self.places.iter().map(|place| place.seat.lock()) {
             let (runs, waits) = seat.stay.as_ref().map_or((0, 0), |stay| stay.shared.load());
             busy += runs;
-            queued += waits + seat.waiting;
+            queued += waits + seat.waiting();
         }
         Status { protocol: PROTOCOL, state, models, busy, queued, totals: self.house.totals.read(), devices: Meters::here().read() }
     }
@@ -172,12 +184,19 @@ impl Place {
     }
 
     fn info(&self) -> LoadedModel {
-        let (state, problem) = match &*self.phase.borrow() {
-            Phase::Absent => (ModelState::Absent, None),
-            Phase::Loading => (ModelState::Loading, None),
+        let obstacle = |absent: bool| {
+            let seat = self.seat.lock();
+            // What nobody waits for any more has none.
+            seat.obstacle.clone().filter(|_| !absent || !seat.waiting.is_empty())
+        };
+        // A value of its own: see `Residents::enter`.
+        let now = self.phase.borrow().clone();
+        let (state, problem) = match now {
+            Phase::Absent => (ModelState::Absent, obstacle(true)),
+            Phase::Loading => (ModelState::Loading, obstacle(false)),
             Phase::Ready => (ModelState::Ready, None),
             Phase::Draining => (ModelState::Draining, None),
-            Phase::Failed(why) => (ModelState::Failed, Some(why.clone())),
+            Phase::Failed(why) => (ModelState::Failed, Some(why)),
         };
         let loaded = self.seat.lock().stay.as_ref().and_then(|stay| stay.shared.model.get().map(|model| model.info.clone()));
         let memory = self.bytes();
@@ -191,30 +210,49 @@ impl Place {
         let estimate = || self.facts.as_ref().map_or(0, |facts| facts.info.memory);
         self.seat.lock().measured.unwrap_or_else(estimate)
     }
+
+    fn need(&self) -> Need {
+        let total = self.bytes();
+        let parts = self.facts.as_ref().map_or(1, |facts| facts.parts);
+        Need { total, piece: total / u64::from(parts.max(1)) }
+    }
+
+    /// Who waits for this one, which has that number.
+    fn wishes(&self, place: usize) -> Vec<Wish> {
+        let wish = |(tenant, since): &(Arc<str>, Instant)| Wish { tenant: tenant.clone(), place, since: *since };
+        self.seat.lock().waiting.values().map(wish).collect()
+    }
+}
+
+impl Seat {
+    /// Requests that wait.
+    fn waiting(&self) -> u32 {
+        u32::try_from(self.waiting.len()).unwrap_or(u32::MAX)
+    }
 }
 
 /// Somebody waits for a model.
-struct Demand<'a>(&'a Place);
+struct Demand<'a> {
+    place: &'a Place,
+    number: u64,
+}
 
 impl<'a> Demand<'a> {
-    fn new(place: &'a Place) -> Result<Self, NoEntry> {
+    fn new(place: &'a Place, tenant: &str) -> Result<Self, NoEntry> {
         let mut seat = place.seat.lock();
-        if seat.waiting >= place.options.queue_limit {
+        if seat.waiting() >= place.options.queue_limit {
             return Err(NoEntry::Full(place.options.queue_limit));
         }
-        seat.waiting += 1;
-        seat.waiting_since.get_or_insert_with(Instant::now);
+        let number = seat.next;
+        seat.next += 1;
+        seat.waiting.insert(number, (tenant.into(), Instant::now()));
         drop(seat);
-        Ok(Self(place))
+        Ok(Self { place, number })
     }
 }
 
 impl Drop for Demand<'_> {
     fn drop(&mut self) {
-        let mut seat = self.0.seat.lock();
-        seat.waiting -= 1;
-        if seat.waiting == 0 {
-            seat.waiting_since = None;
-        }
+        self.place.seat.lock().waiting.remove(&self.number);
     }
 }

@@ -1,6 +1,6 @@
 //! Loads models and lets them go, one at a time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::ledger::{Ledger, Release};
 use super::plan::{Step, Tenancy, make_room};
-use super::{ENDS, Phase, Place, Residents, Stay, facts};
+use super::shares::{Shares, Wish};
+use super::turn::Turn;
+use super::{ENDS, Phase, Place, Residents, Stay, machine};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::options::Options;
@@ -19,20 +22,25 @@ use crate::shared::Shared;
 const FAILED: Duration = Duration::from_secs(15);
 /// How long memory may take to come back after a model has gone.
 const RELEASE: Duration = Duration::from_secs(5);
+/// How long a model waits for memory that others have, before those who wait for it are told.
+const SHORTAGE: Duration = Duration::from_secs(30);
 /// Looked at again at the latest after so long while somebody waits.
 const LOOK: Duration = Duration::from_secs(1);
+/// And while another process loads.
+const TURN: Duration = Duration::from_millis(200);
 
 /// See the module.
 pub struct Steward {
     residents: Residents,
-    memory: Option<u64>,
     residence: Duration,
-    /// In use before anything was loaded.
-    base: u64,
-    /// The cards whose memory counts; `None`: the processor's does.
-    on_card: Option<Vec<usize>>,
-    /// Memory that did not come back.
-    withheld: u64,
+    ledger: Ledger,
+    /// Held from the look at what is free until the model has been measured.
+    turn: Turn,
+    shares: Shares,
+    /// Others went for this one, so nobody takes their room as long as it is wished for.
+    promised: Option<Wish>,
+    /// There is too little memory for this one, and since when.
+    shortage: Option<(usize, Instant)>,
     /// Models that are loaded without anybody asking, as far as there is room.
     wished: Vec<usize>,
     /// What lives or is about to go, by place.
@@ -43,19 +51,11 @@ pub struct Steward {
     engines: JoinSet<(usize, Result<(), Error>)>,
 }
 
-/// A model in memory.
-struct Life {
-    bytes: u64,
-    /// By how much memory in use had grown when it was loaded.
-    seen: u64,
-    state: Stage,
-}
-
+/// How it is with a model in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum Life {
     Loading {
         began: Instant,
-        before: u64,
     },
     Here {
         since: Instant,
@@ -63,25 +63,60 @@ enum Stage {
     /// Running answers come to their end.
     Draining,
     /// Its engine ends.
-    Leaving {
-        before: u64,
-    },
+    Leaving,
+}
+
+/// The model to load next.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// Somebody waits for it.
+    Asked(Wish),
+    /// Nobody does. `firm`: it is to be here nevertheless, whoever has to go.
+    Wished { place: usize, firm: bool },
+}
+
+impl Next {
+    fn place(&self) -> usize {
+        match self {
+            Self::Asked(wish) => wish.place,
+            Self::Wished { place, .. } => *place,
+        }
+    }
+
+    /// Others may have to go for it.
+    fn is_firm(&self) -> bool {
+        match self {
+            Self::Asked(_) => true,
+            Self::Wished { firm, .. } => *firm,
+        }
+    }
+
+    fn wish(self) -> Option<Wish> {
+        match self {
+            Self::Asked(wish) => Some(wish),
+            Self::Wished { .. } => None,
+        }
+    }
 }
 
 impl Steward {
     pub fn new(options: &Options, residents: Residents) -> Self {
-        let cards: BTreeSet<usize> = options.models.iter().flat_map(|model| model.cards.iter().copied()).collect();
-        let on_card = options.models.iter().any(|model| model.gpu_layers > 0).then(|| cards.into_iter().collect::<Vec<_>>());
+        let ledger = Ledger::new(machine::meter(&options.models), options.memory);
+        Self::with(options, residents, ledger)
+    }
+
+    fn with(options: &Options, residents: Residents, ledger: Ledger) -> Self {
         let mut wished: Vec<usize> = (0..options.models.len()).collect();
         // From behind: the last one is next.
         wished.sort_by_key(|place| (options.models[*place].pinned, std::cmp::Reverse(*place)));
         Self {
             residents,
-            memory: options.memory,
             residence: options.residence,
-            base: facts::in_use(on_card.as_deref()),
-            on_card,
-            withheld: 0,
+            turn: Turn::new(options.lock_dir.as_deref(), &ledger.names()),
+            ledger,
+            shares: Shares::default(),
+            promised: None,
+            shortage: None,
             wished,
             lives: BTreeMap::new(),
             failures: BTreeMap::new(),
@@ -119,57 +154,87 @@ impl Steward {
             self.turn_away();
             return Ok(None);
         }
-        if self.lives.values().any(|life| !matches!(life.state, Stage::Here { .. })) {
+        if self.lives.values().any(|life| !matches!(life, Life::Here { .. })) {
             return Ok(Some(LOOK));
         }
-        let Some((place, wanted)) = self.next() else {
+        let Some(next) = self.next() else {
             return Ok((!self.failures.is_empty()).then_some(LOOK));
         };
-        let need = self.place(place).bytes();
-        let step = match self.memory {
-            Some(memory) => {
-                let free = self.free(memory);
-                make_room(need, free, &self.tenancies(), self.residence, self.last_exchange.map(|then| then.elapsed()))
+        let (place, wanted) = (next.place(), next.is_firm());
+        let step = match self.decide_in_turn(place) {
+            Ok(step) => step,
+            Err(holder) => {
+                self.place(place).seat.lock().obstacle = Some(format!("it waits for {holder}"));
+                return Ok(Some(TURN));
             }
-            None => Step::Load,
         };
         if self.wished.last() == Some(&place) && (!wanted || matches!(step, Step::Load | Step::Never)) {
             self.wished.pop();
         }
+        if step != Step::Short {
+            self.shortage = None;
+            self.place(place).seat.lock().obstacle = None;
+        }
         match step {
-            Step::Load => self.load(place, need)?,
+            Step::Load => self.load(next)?,
             // Nobody asked, and it does not fit.
             _ if !wanted => {}
             Step::Drain(leaving) => {
                 tracing::info!(model = self.place(place).options.id, ?leaving, "others make room for a model");
                 self.last_exchange = Some(Instant::now());
                 leaving.into_iter().for_each(|leaving| self.drain(leaving));
+                self.promised = next.wish();
                 self.dismiss_idle();
             }
             Step::Later(wait) => return Ok(Some(wait.min(LOOK))),
-            Step::Never => {
-                let problem = format!("the model needs {} MiB of memory, more than the worker may give it", need >> 20);
-                if self.place(place).vital {
-                    return Err(Error::Model { path: self.place(place).options.path.clone(), problem });
-                }
-                self.fail(place, problem);
-            }
+            Step::Never => self.refuse(place, "more than the worker may give it")?,
+            Step::Short => self.lack(place)?,
         }
         Ok(Some(LOOK))
     }
 
-    /// The model to load next, and whether somebody waits for it: who waits longest, then what was wished for.
-    fn next(&mut self) -> Option<(usize, bool)> {
-        let absent = |place: &usize| !self.lives.contains_key(place) && !self.failures.contains_key(place);
-        let since = |place: usize| Some((self.place(place).seat.lock().waiting_since?, place));
-        let asked = (0..self.residents.places.len()).filter(absent).filter_map(since).min();
-        if let Some((_, place)) = asked {
-            return Some((place, true));
+    fn decide(&mut self, place: usize) -> Step {
+        let need = self.place(place).need();
+        let room = self.ledger.room();
+        make_room(&need, &room, &self.tenancies(), self.residence, self.last_exchange.map(|then| then.elapsed()))
+    }
+
+    /// [`Steward::decide`]; if the model is to be loaded, no other process of the machine loads one from now on.
+    ///
+    /// # Errors
+    /// Who loads one.
+    fn decide_in_turn(&mut self, place: usize) -> Result<Step, String> {
+        let step = self.decide(place);
+        if step != Step::Load {
+            return Ok(step);
+        }
+        let model = self.place(place).options.id.clone();
+        self.turn.take(&model, Instant::now())?;
+        // Another process may have loaded since.
+        let step = self.decide(place);
+        if step != Step::Load {
+            self.turn.give_back();
+        }
+        Ok(step)
+    }
+
+    /// The model to load next: a wish as [`Shares::first`] has it, then what was wished for at the start.
+    fn next(&mut self) -> Option<Next> {
+        let is_absent = |place: &usize| !self.lives.contains_key(place) && !self.failures.contains_key(place);
+        let absent = (0..self.residents.places.len()).filter(is_absent);
+        let wishes: Vec<Wish> = absent.flat_map(|place| self.place(place).wishes(place)).collect();
+        let is_promised =
+            |wish: &&Wish| self.promised.as_ref().is_some_and(|kept| (kept.place, &kept.tenant) == (wish.place, &wish.tenant));
+        let promised = wishes.iter().find(is_promised).cloned();
+        let asked = promised.clone().or_else(|| self.shares.first(&wishes, Instant::now()).cloned());
+        self.promised = promised;
+        if let Some(wish) = asked {
+            return Some(Next::Asked(wish));
         }
         while let Some(place) = self.wished.last().copied() {
             if !self.lives.contains_key(&place) && !self.failures.contains_key(&place) {
                 let Place { vital, options, .. } = self.place(place);
-                return Some((place, *vital || options.pinned));
+                return Some(Next::Wished { place, firm: *vital || options.pinned });
             }
             self.wished.pop();
         }
@@ -185,45 +250,69 @@ impl Steward {
         }
     }
 
-    /// What is neither reserved nor still occupied by somebody who has gone.
-    fn free(&mut self, memory: u64) -> u64 {
-        self.withheld = self.withheld.min(self.unexplained());
-        memory.saturating_sub(self.reserved()).saturating_sub(self.withheld)
-    }
-
-    fn reserved(&self) -> u64 {
-        self.lives.values().map(|life| life.bytes).sum()
-    }
-
-    /// What is in use and reserved by nobody.
-    fn unexplained(&self) -> u64 {
-        facts::in_use(self.on_card.as_deref()).saturating_sub(self.base).saturating_sub(self.reserved())
-    }
-
     fn tenancies(&self) -> Vec<Tenancy> {
         let tenancy = |(place, life): (&usize, &Life)| {
-            let Stage::Here { since } = life.state else { return None };
+            let Life::Here { since } = life else { return None };
             let seat = self.place(*place).seat.lock();
             Some(Tenancy {
                 place: *place,
-                bytes: life.bytes,
+                bytes: self.ledger.reserved(*place),
                 idle: seat.stay.as_ref().is_none_or(|stay| stay.shared.is_idle()),
                 age: since.elapsed(),
-                unused: seat.used.unwrap_or(since).elapsed(),
+                unused: seat.used.unwrap_or(*since).elapsed(),
             })
         };
         self.lives.iter().filter(|(place, _)| !self.place(**place).options.pinned).filter_map(tenancy).collect()
     }
 
-    fn load(&mut self, place: usize, bytes: u64) -> Result<(), Error> {
-        let before = facts::in_use(self.on_card.as_deref());
+    fn load(&mut self, next: Next) -> Result<(), Error> {
+        let place = next.place();
+        let need = self.place(place).need();
+        self.ledger.reserve(place, &need);
         let shared = Arc::new(Shared::new(self.residents.house.clone()));
         let (engine, mut ended) = Engine::start(self.place(place).options.clone(), shared.clone())?;
         self.place(place).seat.lock().stay = Some(Arc::new(Stay { shared, engine }));
         self.place(place).phase.send_replace(Phase::Loading);
-        tracing::info!(model = self.place(place).options.id, reserved_mib = bytes >> 20, "model loads");
-        self.lives.insert(place, Life { bytes, seen: 0, state: Stage::Loading { began: Instant::now(), before } });
+        tracing::info!(model = self.place(place).options.id, reserved_mib = need.total >> 20, "model loads");
+        self.lives.insert(place, Life::Loading { began: Instant::now() });
+        if let Some(wish) = next.wish() {
+            self.shares.charge(&wish.tenant, Instant::now());
+        }
+        self.promised = None;
         self.engines.spawn(async move { (place, ended.wait().await) });
+        Ok(())
+    }
+
+    /// There is too little memory now. Others may give some back, so it is looked at again for a while.
+    fn lack(&mut self, place: usize) -> Result<(), Error> {
+        let since = self.shortage.filter(|(lacks, _)| *lacks == place).map_or_else(Instant::now, |(_, since)| since);
+        let free = self.ledger.describe();
+        if since.elapsed() >= SHORTAGE {
+            self.shortage = None;
+            return self.refuse(place, &format!("others have it ({free})"));
+        }
+        let place_of = self.place(place);
+        if self.shortage.is_none() {
+            tracing::warn!(
+                model = place_of.options.id,
+                need_mib = place_of.bytes() >> 20,
+                free,
+                "a model waits for memory that others have"
+            );
+        }
+        place_of.seat.lock().obstacle = Some(format!("it waits for memory ({free})"));
+        self.shortage = Some((place, since));
+        Ok(())
+    }
+
+    /// A model cannot be loaded for want of memory; without its only one the worker is of no use.
+    fn refuse(&mut self, place: usize, why: &str) -> Result<(), Error> {
+        let Place { vital, options, .. } = self.place(place);
+        let problem = format!("the model needs {} MiB of memory, {why}", self.place(place).bytes() >> 20);
+        if *vital {
+            return Err(Error::Model { path: options.path.clone(), problem });
+        }
+        self.fail(place, problem);
         Ok(())
     }
 
@@ -232,19 +321,20 @@ impl Steward {
         let _seat = self.residents.places[place].seat.lock();
         self.residents.places[place].phase.send_replace(Phase::Draining);
         if let Some(life) = self.lives.get_mut(&place) {
-            life.state = Stage::Draining;
+            *life = Life::Draining;
         }
     }
 
     /// Ends the engine of one that drained. One at a time, so that what comes back is known to be its memory.
     fn dismiss_idle(&mut self) {
-        if self.lives.values().any(|life| matches!(life.state, Stage::Leaving { .. })) {
+        if self.lives.values().any(|life| *life == Life::Leaving) {
             return;
         }
-        for (place, life) in self.lives.iter_mut().filter(|(_, life)| life.state == Stage::Draining) {
+        for (place, life) in self.lives.iter_mut().filter(|(_, life)| **life == Life::Draining) {
             let mut seat = self.residents.places[*place].seat.lock();
             if seat.stay.as_ref().is_none_or(|stay| stay.shared.is_idle()) {
-                life.state = Stage::Leaving { before: facts::in_use(self.on_card.as_deref()) };
+                *life = Life::Leaving;
+                self.ledger.leaves(*place);
                 // The engine ends when its last handle is gone.
                 seat.stay = None;
                 return;
@@ -258,41 +348,39 @@ impl Steward {
             let seat = self.residents.places[place].seat.lock();
             seat.stay.as_ref().is_some_and(|stay| stay.shared.model.get().is_some())
         };
-        let loaded = self.lives.iter().find(|(place, life)| matches!(life.state, Stage::Loading { .. }) && is_there(**place));
-        let Some(place) = loaded.map(|(place, _)| *place) else { return };
-        let Some(life) = self.lives.get_mut(&place) else { return };
-        let Stage::Loading { began, before } = life.state else { return };
-        let measured = facts::in_use(self.on_card.as_deref()).saturating_sub(before);
-        let model = &self.residents.places[place].options.id;
-        tracing::info!(model, reserved_mib = life.bytes >> 20, measured_mib = measured >> 20, took = ?began.elapsed(), "model is here");
-        // A card's memory is allocated at once; a processor's counts when it is first touched, so more is to come.
-        let later = self.residents.places[place].facts.as_ref().map_or(0, |facts| facts.later);
-        let corrected = if self.on_card.is_some() { measured + later } else { measured };
-        // A fraction cannot be true: somebody else's memory came back just then.
-        if (self.on_card.is_some() && measured > life.bytes / 4) || corrected > life.bytes {
-            life.bytes = corrected;
-            self.residents.places[place].seat.lock().measured = Some(corrected);
+        let loading = |(place, life): (&usize, &Life)| match life {
+            Life::Loading { began } if is_there(*place) => Some((*place, *began)),
+            _ => None,
+        };
+        let Some((place, began)) = self.lives.iter().find_map(loading) else { return };
+        let later = self.place(place).facts.as_ref().map_or(0, |facts| facts.later);
+        let reserved: u64 = self.ledger.reserved(place).iter().sum();
+        let (measured, corrected) = self.ledger.loaded(place, later);
+        self.turn.give_back();
+        let model = &self.place(place).options.id;
+        tracing::info!(model, reserved_mib = reserved >> 20, measured_mib = measured >> 20, took = ?began.elapsed(), "model is here");
+        if corrected.is_some() {
+            self.place(place).seat.lock().measured = corrected;
         }
-        life.seen = measured;
-        life.state = Stage::Here { since: Instant::now() };
+        self.lives.insert(place, Life::Here { since: Instant::now() });
         self.residents.house.totals.loads.fetch_add(1, Relaxed);
         self.place(place).phase.send_replace(Phase::Ready);
     }
 
     async fn ended(&mut self, joined: Result<(usize, Result<(), Error>), JoinError>) -> Result<(), Error> {
         let (place, result) = joined.map_err(|_| Error::EnginePanicked)?;
-        let life = self.lives.remove(&place);
         self.place(place).seat.lock().stay = None;
-        let (bytes, seen) = life.as_ref().map_or((0, 0), |life| (life.bytes, life.seen));
-        match life.map(|life| life.state) {
-            Some(Stage::Leaving { before }) => {
+        match self.lives.remove(&place) {
+            Some(Life::Leaving) => {
                 result?;
-                self.await_release(place, before, bytes, seen).await;
+                self.await_release(place).await;
                 self.place(place).phase.send_replace(Phase::Absent);
                 Ok(())
             }
             // One that was never here says nothing against the others.
-            Some(Stage::Loading { .. }) if !self.place(place).vital => {
+            Some(Life::Loading { .. }) if !self.place(place).vital => {
+                self.ledger.forget(place);
+                self.turn.give_back();
                 let why = result.err().map_or_else(|| "the model did not load".into(), |error| error.to_string());
                 self.fail(place, why);
                 Ok(())
@@ -303,25 +391,28 @@ impl Steward {
     }
 
     /// A model that is loaded into memory that is not free yet would be one too many.
-    async fn await_release(&mut self, place: usize, before: u64, bytes: u64, seen: u64) {
+    async fn await_release(&mut self, place: usize) {
         let (began, model) = (Instant::now(), self.place(place).options.id.clone());
-        let released = || before.saturating_sub(facts::in_use(self.on_card.as_deref()));
-        while released() < seen / 2 && began.elapsed() < RELEASE {
+        while !self.ledger.is_back(place) && began.elapsed() < RELEASE {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let released = released();
+        let Release { released, withheld, grown } = self.ledger.release(place);
         tracing::info!(model, released_mib = released >> 20, took = ?began.elapsed(), "model has gone");
-        if released < seen / 2 {
-            self.withheld = self.unexplained();
-            tracing::warn!(model, expected_mib = seen >> 20, withheld_mib = self.withheld >> 20, "its memory did not come back");
-        } else if released > bytes {
-            // It had grown; the next time so much is reserved.
-            self.place(place).seat.lock().measured = Some(released);
+        if withheld > 0 {
+            tracing::warn!(
+                model,
+                withheld_mib = withheld >> 20,
+                "memory did not come back; it is not given to others as long as it is in use"
+            );
+        }
+        if grown.is_some() {
+            self.place(place).seat.lock().measured = grown;
         }
     }
 
     fn fail(&mut self, place: usize, why: String) {
         tracing::error!(model = self.place(place).options.id, why, "a model cannot be loaded");
+        self.place(place).seat.lock().obstacle = None;
         self.failures.insert(place, Instant::now());
         self.place(place).phase.send_replace(Phase::Failed(why));
     }
@@ -354,3 +445,6 @@ impl Steward {
         outcome
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use worker_protocol::{FailCode, Generate};
 
-use super::generate::prompt;
+use super::generate::{prompt, tenant};
 use super::{Refusal, Worker, gone};
 use crate::engine::Link;
 use crate::residence::Guest;
@@ -10,7 +10,7 @@ use crate::residence::Guest;
 impl Worker {
     /// A model that is not there is loaded for it: nobody else knows its vocabulary and its template.
     pub(super) async fn count(&self, request: Generate) -> Result<u32, Refusal> {
-        let Guest { stay, admissions } = self.enter(&request.model, 1, &Link::nowhere()).await?;
+        let Guest { stay, admissions } = self.enter(&request.model, tenant(&request), 1, &Link::nowhere()).await?;
         let shared = stay.shared.clone();
         let count = move || -> Result<u32, Refusal> {
             // The model stays as long as somebody is in.

@@ -19,7 +19,7 @@ const MAX_INPUTS: usize = 2048;
 impl Worker {
     pub(super) async fn embed(&self, request: Embed, link: Link) -> Result<(), Refusal> {
         let arrived = Instant::now();
-        let Guest { stay, mut admissions } = self.enter(&request.model, 1, &link).await?;
+        let Guest { stay, mut admissions } = self.enter(&request.model, &request.tenant, 1, &link).await?;
         let Some(admission) = admissions.pop() else { return Err(gone()) };
         let shared = stay.shared.clone();
         let prepare = move || prepare(&shared, request, link, admission, arrived);

@@ -30,7 +30,7 @@ impl Worker {
         if request.n > MAX_CHOICES {
             return Err(Refusal(FailCode::Invalid, format!("n must be at most {MAX_CHOICES}")));
         }
-        let Guest { stay, admissions } = self.enter(&request.model, request.n, &link).await?;
+        let Guest { stay, admissions } = self.enter(&request.model, tenant(&request), request.n, &link).await?;
         let shared = stay.shared.clone();
         // A long prompt takes milliseconds; the engine's steps and other connections go on meanwhile.
         let prepare = move || prepare(&shared, &request, &link, admissions, arrived);
@@ -54,7 +54,7 @@ fn prepare(shared: &Shared, request: &Generate, link: &Link, admissions: Vec<Adm
     let pinned = usize::try_from(request.pinned_messages).unwrap_or(usize::MAX).min(request.messages.len());
     let beginning = Conversation { messages: &request.messages[..pinned], continue_last: false, ..conversation };
     let pinned = if pinned > 0 { model.beginning(&prompt, &beginning) } else { 0 };
-    let tenant = if request.tenant.is_empty() { request.partition.clone() } else { request.tenant.clone() };
+    let tenant = tenant(request).to_owned();
     let partition = if request.transient { transient(&request.partition) } else { request.partition.clone() };
     let several = admissions.len() > 1;
     let jobs = (0..).zip(admissions).map(|(number, admission)| {
@@ -82,6 +82,11 @@ fn prepare(shared: &Shared, request: &Generate, link: &Link, admissions: Vec<Adm
 
 fn invalid(message: String) -> Refusal {
     Refusal(FailCode::Invalid, message)
+}
+
+/// Whose share a request takes; without a tenant, each partition is its own.
+pub(super) fn tenant(request: &Generate) -> &str {
+    if request.tenant.is_empty() { &request.partition } else { &request.tenant }
 }
 
 /// What the template is given.

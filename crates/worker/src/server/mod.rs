@@ -138,10 +138,10 @@ impl Worker {
         Watched::new(span)
     }
 
-    /// Waits for the model; tells so if it takes time.
-    async fn enter(&self, model: &str, count: u32, link: &Link) -> Result<Guest, Refusal> {
+    /// Waits for the model in the tenant's name; tells so if it takes time.
+    async fn enter(&self, model: &str, tenant: &str, count: u32, link: &Link) -> Result<Guest, Refusal> {
         let waits = |place| link.send(Event::Queued { place, wait_ms: None });
-        let entering = self.residents.enter(model, count, waits);
+        let entering = self.residents.enter(model, tenant, count, waits);
         let Some(entered) = link.cancelled.run_until_cancelled(entering).await else {
             return Err(Refusal(FailCode::Cancelled, String::new()));
         };

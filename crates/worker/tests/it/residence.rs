@@ -2,6 +2,7 @@
 //! server's tests.
 
 use std::io::Write;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -27,8 +28,11 @@ impl Shared {
     }
 
     async fn within(memory: Option<u64>, models: impl IntoIterator<Item = ModelOptions>) -> Self {
+        Self::with(Options { memory, ..Options::new(TOKEN, models) }).await
+    }
+
+    async fn with(options: Options) -> Self {
         let turn = quick().await;
-        let options = Options { memory, ..Options::new(TOKEN, models) };
         let worker = tokio::task::spawn_blocking(|| Worker::start_with(options)).await.unwrap();
         let client = Pool::new(worker.addr.clone(), "a");
         Self { client, worker, _turn: turn }
@@ -120,6 +124,42 @@ async fn who_waits_for_a_model_is_told_when_the_worker_ends() {
     assert!(
         began.elapsed() < Duration::from_secs(5),
         "If you are here because this failed: who waits for a model holds the worker's end up, and does not ask another one."
+    );
+    shared.stop().await;
+}
+
+#[tokio::test]
+async fn who_asks_for_many_models_does_not_keep_out_who_asks_for_one() {
+    // Room for one.
+    let models = ["a", "b", "c", "d"].map(model);
+    let options = Options { memory: Some(600 << 20), residence: Duration::from_secs(2), ..Options::new(TOKEN, models) };
+    let shared = Shared::with(options).await;
+    shared.until_ready(&["a"]).await;
+    let asked = |id: &str, tenant: &str, tokens: u32| Generate { tenant: tenant.into(), ..of(id, ask("Tell me about the sea.", tokens)) };
+    let mut long = asked("a", "many", 900);
+    long.ignore_end = true;
+    let long = shared.client.open(long).await;
+    shared.client.until(|status| status.busy == 1).await;
+
+    let mut waiting = Vec::new();
+    for (queued, (id, tenant)) in (1..).zip([("b", "many"), ("c", "many"), ("d", "few")]) {
+        waiting.push((id, shared.client.open(asked(id, tenant, 4)).await));
+        shared.client.until(|status| status.queued == queued).await;
+    }
+    assert_eq!(state(&shared.client.status().await, "d"), ModelState::Absent);
+    // Everybody waits until this one ends.
+    drop(long);
+    let order = Mutex::new(Vec::new());
+    let order_of = &order;
+    join_all(waiting.into_iter().map(|(id, reply)| async move {
+        assert_eq!(reply.rest().await.done().1.completion_tokens, 4, "{id}");
+        order_of.lock().unwrap().push(id);
+    }))
+    .await;
+    assert_eq!(
+        *order.lock().unwrap(),
+        ["b", "d", "c"],
+        "If you are here because this failed: a model was loaded for the tenant that had one already, before the other had its first."
     );
     shared.stop().await;
 }
