@@ -147,7 +147,7 @@ async fn who_waits_for_a_model_and_leaves_is_forgotten() {
 
 /// A worker process with a model of this name alone.
 fn alone(id: &str, lock_dir: &Path) -> WorkerProcess {
-    let mut args: Vec<OsString> = ["worker", "--model-id", id, "--threads", "1", "--context-length", "1024"].map(Into::into).into();
+    let mut args: Vec<OsString> = ["worker", "--model-id", id, "--threads", "1", "--context-length", "1024"].map(OsString::from).into();
     args.extend(["--model".into(), model_file().into_os_string(), "--lock-dir".into(), lock_dir.into()]);
     WorkerProcess {
         name: format!("worker-{id}"),

@@ -17,6 +17,41 @@ pub struct Wish {
     pub since: Instant,
 }
 
+/// The model to load next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Somebody waits for it.
+    Asked(Wish),
+    /// Nobody does. `firm`: it is to be here nevertheless, whoever has to go.
+    Wished { place: usize, firm: bool },
+}
+
+impl Next {
+    /// The model's.
+    pub fn place(&self) -> usize {
+        match self {
+            Self::Asked(wish) => wish.place,
+            Self::Wished { place, .. } => *place,
+        }
+    }
+
+    /// Others may have to go for it.
+    pub fn is_firm(&self) -> bool {
+        match self {
+            Self::Asked(_) => true,
+            Self::Wished { firm, .. } => *firm,
+        }
+    }
+
+    /// Who asked for it.
+    pub fn wish(self) -> Option<Wish> {
+        match self {
+            Self::Asked(wish) => Some(wish),
+            Self::Wished { .. } => None,
+        }
+    }
+}
+
 /// The loads that were made for each tenant lately. What counts is how many: each takes the time in which no other model
 /// can come, its own and the residence after it, whatever its size.
 #[derive(Default)]

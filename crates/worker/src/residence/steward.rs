@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ledger::{Ledger, Release};
 use super::plan::{Step, Tenancy, make_room};
-use super::shares::{Shares, Wish};
+use super::shares::{Next, Shares, Wish};
 use super::turn::Turn;
 use super::{ENDS, Phase, Place, Residents, Stay, machine};
 use crate::engine::Engine;
@@ -64,39 +64,6 @@ enum Life {
     Draining,
     /// Its engine ends.
     Leaving,
-}
-
-/// The model to load next.
-#[derive(Debug, PartialEq, Eq)]
-enum Next {
-    /// Somebody waits for it.
-    Asked(Wish),
-    /// Nobody does. `firm`: it is to be here nevertheless, whoever has to go.
-    Wished { place: usize, firm: bool },
-}
-
-impl Next {
-    fn place(&self) -> usize {
-        match self {
-            Self::Asked(wish) => wish.place,
-            Self::Wished { place, .. } => *place,
-        }
-    }
-
-    /// Others may have to go for it.
-    fn is_firm(&self) -> bool {
-        match self {
-            Self::Asked(_) => true,
-            Self::Wished { firm, .. } => *firm,
-        }
-    }
-
-    fn wish(self) -> Option<Wish> {
-        match self {
-            Self::Asked(wish) => Some(wish),
-            Self::Wished { .. } => None,
-        }
-    }
 }
 
 impl Steward {

@@ -34,7 +34,7 @@ impl Turn {
     /// `folder` is the same for all processes of the machine that load into these memories; `None`: there are no others.
     pub fn new(folder: Option<&Path>, memories: &[String]) -> Self {
         let file = |folder: &Path, memory: &String| folder.join(format!("{}.lock", memory.replace(' ', "-")));
-        let paths = folder.map_or_else(Vec::new, |folder| memories.iter().map(|memory| file(folder, memory)).collect());
+        let paths: Vec<PathBuf> = folder.map(|folder| memories.iter().map(|memory| file(folder, memory)).collect()).unwrap_or_default();
         Self { paths, held: Vec::new(), waits: None, complained: false }
     }
 
