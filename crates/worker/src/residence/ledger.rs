@@ -177,7 +177,7 @@ impl Ledger {
 
     /// Sums of something over all models, in each memory.
     fn sums(&self, of: impl Fn(&Entry, usize) -> u64) -> Vec<u64> {
-        (0..self.base.len()).map(|memory| self.entries.values().map(|entry| of(entry, memory)).sum()).collect()
+        (0..self.base.len()).map(|memory| self.entries.values().map(|entry| of(entry, memory)).sum::<u64>()).collect()
     }
 
     /// What is taken and reserved by nobody.
