@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 use tokio_util::sync::CancellationToken;
-use worker::{Join, ModelOptions, Options};
+use worker::{FurtherModel, Join, ModelOptions, Options};
 use worker_protocol::tls::Identity;
 
 /// How long running answers may take to end. The parent gives us five seconds, and has ended all turns by then.
@@ -64,28 +64,25 @@ fn join(args: &WorkerArgs) -> Result<Option<Join>, AnyError> {
 
 /// The first model and all further ones, which differ in what their JSON says.
 fn models(args: &WorkerArgs) -> Result<Vec<ModelOptions>, AnyError> {
-    let first = ModelOptions {
-        pinned: args.pinned,
-        context_length: args.context_length,
-        state_dir: args.state_dir.clone(),
-        ..ModelOptions::new(&args.model, &args.model_id)
-    };
+    let mut common = ModelOptions::new(&args.model, &args.model_id);
+    common.cells = args.cells.filter(|cells| *cells > 0);
+    common.cards.clone_from(&args.cards);
+    set(&mut common.threads, args.threads);
+    set(&mut common.cache_type, args.cache_type);
+    set(&mut common.flash_attention, args.flash_attention);
+    set(&mut common.batch, args.batch);
+    set(&mut common.gpu_layers, args.gpu_layers);
+    set(&mut common.queue_limit, args.queue_limit);
+    set(&mut common.state_limit, args.cache_mib.map(|mib| mib.saturating_mul(1 << 20)));
+    common.speculate = !args.no_speculation;
+    let mut first =
+        ModelOptions { pinned: args.pinned, context_length: args.context_length, state_dir: args.state_dir.clone(), ..common.clone() };
+    set(&mut first.slots, args.slots);
     let mut models = vec![first];
     for more in &args.more {
-        models.push(serde_json::from_str(more).map_err(|error| format!("--more {more}: {error}"))?);
+        let further: FurtherModel = serde_json::from_str(more).map_err(|error| format!("--more {more}: {error}"))?;
+        models.push(further.over(&common));
     }
-    for model in &mut models {
-        model.cells = args.cells;
-        model.cards.clone_from(&args.cards);
-        set(&mut model.threads, args.threads);
-        set(&mut model.cache_type, args.cache_type);
-        set(&mut model.flash_attention, args.flash_attention);
-        set(&mut model.batch, args.batch);
-        set(&mut model.gpu_layers, args.gpu_layers);
-        set(&mut model.queue_limit, args.queue_limit);
-        model.speculate = !args.no_speculation;
-    }
-    set(&mut models[0].slots, args.slots);
     Ok(models)
 }
 

@@ -126,6 +126,16 @@ fn everything_wrong_is_reported_at_once_with_key_and_origin() {
 fn values_that_cannot_work_are_refused() {
     let cases = [
         ("[workers]\nslots = 0\n", "workers.slots"),
+        ("[workers]\ncache_type = \"q5\"\n", "`workers.cache_type`: \"q5\" is none of"),
+        ("[workers]\nflash_attention = \"maybe\"\n", "`workers.flash_attention`: \"maybe\" is none of"),
+        ("[workers]\ncache_type = \"q4_0\"\nflash_attention = \"off\"\n", "`workers.flash_attention`: cannot be off"),
+        ("[workers]\nqueue_limit = 0\n", "workers.queue_limit"),
+        ("[workers]\ncache_mib = 0\n", "workers.cache_mib"),
+        ("[[models.offered]]\nid = \"a\"\npath = \"a\"\ncache_type = \"q5\"\n", "cache_type of a"),
+        (
+            "[workers]\ncache_type = \"q8_0\"\n[[models.offered]]\nid = \"a\"\npath = \"a\"\nflash_attention = \"off\"\n",
+            "flash_attention of a: cannot be off",
+        ),
         ("[server]\npublic_url = \"kontor.example.org\"\n", "server.public_url"),
         ("[log]\nlevel = \"loud=very\"\n", "log.level"),
         ("[bootstrap]\npassword = \"short\"\n", "bootstrap.password"),
