@@ -173,6 +173,18 @@ pub enum AdminCommand {
         #[arg(long)]
         name: String,
     },
+    /// List all tenants with their weights.
+    ListTenants,
+    /// Let a tenant's work count more than that of others where a worker has not enough for all; in force within two seconds.
+    SetWeight {
+        /// The tenant's short name.
+        #[arg(long)]
+        tenant: String,
+        /// 1 to 100; every tenant has 1 at first. One with 4 gets four times what one with 1 gets while both want more than
+        /// there is.
+        #[arg(long)]
+        weight: u16,
+    },
     /// Create a person; without --password-stdin a random password is printed once.
     CreateUser {
         /// The tenant's short name.
