@@ -115,3 +115,50 @@ fn end_with_input(shutdown: CancellationToken) -> std::io::Result<()> {
     })?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::models;
+    use crate::cli::{Cli, Command};
+    use clap::Parser;
+    use worker::{CacheType, FlashAttention, ModelOptions};
+
+    fn told(more: &[&str]) -> Result<Vec<ModelOptions>, String> {
+        let line = ["kontor", "worker", "--model", "chat.gguf", "--model-id", "chat"];
+        let parsed = Cli::try_parse_from(line.iter().chain(more)).map_err(|error| error.to_string())?;
+        match parsed.command {
+            Some(Command::Worker(args)) => models(&args).map_err(|error| error.to_string()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn options_are_for_all_models_unless_one_says_otherwise() {
+        let embedder = r#"{"id": "e", "path": "e.gguf", "gpu_layers": 0, "cells": 0, "cache_type": "f16", "flash_attention": "off"}"#;
+        let common = ["--gpu-layers", "99", "--cells", "4096", "--cache-type", "q8_0", "--flash-attention", "on", "--queue-limit", "7"];
+        let own = ["--cache-mib", "2", "--slots", "2", "--context-length", "1024", "--state-dir", "kept", "--pinned"];
+        let more = ["--more", r#"{"id": "other", "path": "o.gguf"}"#, "--more", embedder];
+        let models = told(&[&common[..], &own[..], &more[..]].concat()).expect("valid");
+        let kinds = |model: &ModelOptions| (model.gpu_layers, model.cells, model.cache_type, model.flash_attention);
+        assert_eq!(kinds(&models[0]), (99, Some(4096), CacheType::Q8_0, FlashAttention::On));
+        assert_eq!(kinds(&models[1]), kinds(&models[0]));
+        assert_eq!(kinds(&models[2]), (0, None, CacheType::F16, FlashAttention::Off));
+        assert!(models.iter().all(|model| model.queue_limit == 7 && model.state_limit == 2 << 20));
+        let first = &models[0];
+        assert_eq!((first.slots, first.context_length, first.pinned, first.state_dir.is_some()), (2, Some(1024), true, true));
+        let other = &models[1];
+        assert_eq!((other.slots, other.context_length, other.pinned, other.state_dir.is_some()), (4, None, false, false));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        for (option, value, named) in [
+            ("--flash-attention", "maybe", "none of auto, on, off"),
+            ("--cache-type", "q5", "none of f16, q8_0, q4_0"),
+            ("--more", r#"{"id": "e", "path": "e.gguf", "cache_type": "q5"}"#, "unknown variant"),
+        ] {
+            let wrong = told(&[option, value]).expect_err(value);
+            assert!(wrong.contains(named), "{wrong}");
+        }
+    }
+}

@@ -185,7 +185,8 @@ fn state_dir(model: &Model, cards: &[usize], config: &Config) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::{Config, Model, arguments};
-    use crate::config::Sources;
+    use crate::{cli::Cli, config::Sources};
+    use clap::Parser;
     use serde_json::Value;
     use std::ffi::OsString;
 
@@ -196,9 +197,13 @@ mod tests {
         Config::load(&Sources { file: Some(file), env: Vec::new() }).expect("valid")
     }
 
+    /// What a worker for all models is told, which it understands.
     fn said(config: &Config, cards: &[usize]) -> Vec<String> {
         let models: Vec<&Model> = config.models.offered.iter().collect();
-        arguments(&models, cards, config).into_iter().map(OsString::into_string).collect::<Result<_, _>>().expect("text")
+        let arguments = arguments(&models, cards, config);
+        let parsed = Cli::try_parse_from([OsString::from("kontor")].iter().chain(&arguments));
+        assert!(parsed.is_ok(), "{parsed:?}");
+        arguments.into_iter().map(OsString::into_string).collect::<Result<_, _>>().expect("text")
     }
 
     /// What follows the option.
