@@ -8,8 +8,9 @@
 //! gateway/    all about the gateway
 //! ```
 //!
-//! Every figure is the median of the rounds' ratios; each round measures ours, then the peer, each in a fresh
-//! process, so that neither profits from what the other's round left behind.
+//! Every figure is the median of the rounds' ratios; each round measures both, each in a fresh process, so that
+//! neither profits from what the other's round left behind. Ours is first in odd rounds, the peer in even ones: what a
+//! machine does later in a round, warmer or slower, falls on both.
 
 mod engine;
 mod gateway;
@@ -27,7 +28,8 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use engine::{Launcher, Tuning};
-use report::Report;
+use report::{Figure, Report};
+use scenarios::Scenario;
 
 /// Any error ends the measurement.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -115,8 +117,7 @@ async fn run(args: Args) -> Result<()> {
                 if !args.busy {
                     quiet::wait().await?;
                 }
-                let ours = scenario.run(&launcher, engine::Kind::Ours).await?;
-                let theirs = scenario.run(&launcher, engine::Kind::Peer(tuning)).await?;
+                let (ours, theirs) = both(scenario, &launcher, tuning, round).await?;
                 report.add(scenario.name(), peer, &ours, &theirs)?;
             }
             report.write(&args.out)?;
@@ -129,4 +130,16 @@ async fn run(args: Args) -> Result<()> {
     }
     report.print();
     report.write(&args.out)
+}
+
+/// One round: the figures of ours and of the peer.
+async fn both(scenario: Scenario, launcher: &Launcher, tuning: Tuning, round: usize) -> Result<(Vec<Figure>, Vec<Figure>)> {
+    let (ours, peer) = (engine::Kind::Ours, engine::Kind::Peer(tuning));
+    if round % 2 == 1 {
+        let ours = scenario.run(launcher, ours).await?;
+        Ok((ours, scenario.run(launcher, peer).await?))
+    } else {
+        let peer = scenario.run(launcher, peer).await?;
+        Ok((scenario.run(launcher, ours).await?, peer))
+    }
 }
