@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::Instant;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
@@ -50,6 +51,16 @@ struct Timings {
     predicted_n: u64,
 }
 
+#[derive(Debug, Deserialize)]
+struct Rendered {
+    prompt: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Tokenized {
+    tokens: Vec<i32>,
+}
+
 impl LlamaServer {
     pub async fn start(launcher: &Launcher, tuning: Tuning, needs: Needs) -> Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
@@ -82,12 +93,8 @@ impl LlamaServer {
     }
 
     pub async fn ask(&self, ask: Ask, told: Option<mpsc::UnboundedSender<Instant>>) -> Result<Answer> {
-        let system = ask.system.map(|content| json!({"role": "system", "content": content}));
-        let roles = ["user", "assistant"].into_iter().cycle();
-        let turns = ask.turns.into_iter().zip(roles).map(|(content, role)| json!({"role": role, "content": content}));
-        let messages: Vec<Value> = system.into_iter().chain(turns).collect();
         let mut body = json!({
-            "messages": messages, "stream": true, "temperature": 0, "repeat_penalty": 1.0, "max_tokens": ask.max_tokens, "cache_prompt": true,
+            "messages": messages(&ask), "stream": true, "temperature": 0, "repeat_penalty": 1.0, "max_tokens": ask.max_tokens, "cache_prompt": true,
         });
         if let Some(schema) = ask.schema {
             body["response_format"] = json!({"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": true}});
@@ -125,8 +132,27 @@ impl LlamaServer {
         Ok(answer)
     }
 
+    /// The tokens of the prompt that it makes of the question, special ones included.
+    pub async fn prompt(&self, ask: &Ask) -> Result<Vec<i32>> {
+        let Rendered { prompt } = self.post("apply-template", &json!({"messages": messages(ask)})).await?;
+        let body = json!({"content": prompt, "add_special": true, "parse_special": true});
+        let Tokenized { tokens } = self.post("tokenize", &body).await?;
+        Ok(tokens)
+    }
+
+    async fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T> {
+        Ok(self.http.post(format!("{}/{path}", self.base)).json(body).send().await?.error_for_status()?.json().await?)
+    }
+
     pub async fn stop(mut self) -> Result<()> {
         self.child.kill().await?;
         Ok(())
     }
+}
+
+fn messages(ask: &Ask) -> Vec<Value> {
+    let system = ask.system.iter().map(|content| json!({"role": "system", "content": content}));
+    let roles = ["user", "assistant"].into_iter().cycle();
+    let turns = ask.turns.iter().zip(roles).map(|(content, role)| json!({"role": role, "content": content}));
+    system.chain(turns).collect()
 }

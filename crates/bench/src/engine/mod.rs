@@ -121,6 +121,19 @@ impl Launcher {
             Kind::Peer(tuning) => Engine::Peer(llama_server::LlamaServer::start(self, tuning, needs).await?),
         })
     }
+
+    /// The tokens of the prompts that these questions become. The peer tells, in a process of its own: both have the same
+    /// file, so the same vocabulary and the same template.
+    pub async fn prompts(&self, asks: &[Ask]) -> Result<Vec<Vec<i32>>> {
+        let needs = Needs { clients: 1, context: 2048, slots: None, speculate: false, keep: false };
+        let teller = llama_server::LlamaServer::start(self, Tuning::Default, needs).await?;
+        let mut prompts = Vec::with_capacity(asks.len());
+        for ask in asks {
+            prompts.push(teller.prompt(ask).await?);
+        }
+        teller.stop().await?;
+        Ok(prompts)
+    }
 }
 
 impl Engine {
