@@ -28,6 +28,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use engine::{Launcher, Tuning};
+use kernels::Kernels;
 use report::{Figure, Report};
 use scenarios::Scenario;
 
@@ -62,7 +63,7 @@ struct Args {
     #[arg(long, value_delimiter = ',', default_value = "default,tuned")]
     peer: Vec<String>,
     /// `llama-bench` of the llama.cpp that the worker uses, and the peer's: how much faster the latter is in itself is
-    /// divided out of speeds.
+    /// divided out of speeds, and of times that are spent on prompts.
     #[arg(long, requires = "bench_peer")]
     bench_ours: Option<PathBuf>,
     #[arg(long, requires = "bench_ours")]
@@ -98,11 +99,11 @@ fn measure_engine(args: Args) -> Result<()> {
 async fn run(args: Args) -> Result<()> {
     let launcher =
         Launcher { model: args.model.clone(), kontor: args.kontor.clone(), llama_server: args.llama_server.clone(), threads: args.threads };
-    let kernel_ratio = match args.bench_ours.as_deref().zip(args.bench_peer.as_deref()) {
-        Some((ours, peer)) => kernels::ratio(ours, peer, &args.model, args.threads).await?,
-        None => 1.0,
+    let kernels = match args.bench_ours.as_deref().zip(args.bench_peer.as_deref()) {
+        Some((ours, peer)) => kernels::read(ours, peer, &args.model, args.threads).await?,
+        None => Kernels::EQUAL,
     };
-    let mut report = Report::new(kernel_ratio);
+    let mut report = Report::new(kernels);
     for peer in &args.peer {
         let tuning: Tuning = peer.parse()?;
         for scenario in scenarios::all() {
