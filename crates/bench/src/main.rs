@@ -104,6 +104,7 @@ async fn run(args: Args) -> Result<()> {
         None => Kernels::EQUAL,
     };
     let mut report = Report::new(kernels);
+    let mut failures = Vec::new();
     for peer in &args.peer {
         let tuning: Tuning = peer.parse()?;
         for scenario in scenarios::all() {
@@ -118,8 +119,14 @@ async fn run(args: Args) -> Result<()> {
                 if !args.busy {
                     quiet::wait().await?;
                 }
-                let (ours, theirs) = both(scenario, &launcher, tuning, round).await?;
-                report.add(scenario.name(), peer, &ours, &theirs)?;
+                match both(scenario, &launcher, tuning, round).await {
+                    Ok((ours, theirs)) => report.add(scenario.name(), peer, &ours, &theirs)?,
+                    Err(error) => {
+                        eprintln!("{} ({peer}) ends in round {round}: {error}", scenario.name());
+                        failures.push(format!("{} ({peer}): {error}", scenario.name()));
+                        break;
+                    }
+                }
             }
             report.write(&args.out)?;
         }
@@ -130,17 +137,23 @@ async fn run(args: Args) -> Result<()> {
         report.add("identity", "default", &ours, &peer)?;
     }
     report.print();
-    report.write(&args.out)
+    report.write(&args.out)?;
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("; ").into()) }
 }
 
 /// One round: the figures of ours and of the peer.
 async fn both(scenario: Scenario, launcher: &Launcher, tuning: Tuning, round: usize) -> Result<(Vec<Figure>, Vec<Figure>)> {
     let (ours, peer) = (engine::Kind::Ours, engine::Kind::Peer(tuning));
     if round % 2 == 1 {
-        let ours = scenario.run(launcher, ours).await?;
-        Ok((ours, scenario.run(launcher, peer).await?))
+        let ours = measure(scenario, launcher, ours).await?;
+        Ok((ours, measure(scenario, launcher, peer).await?))
     } else {
-        let peer = scenario.run(launcher, peer).await?;
-        Ok((scenario.run(launcher, ours).await?, peer))
+        let peer = measure(scenario, launcher, peer).await?;
+        Ok((measure(scenario, launcher, ours).await?, peer))
     }
+}
+
+async fn measure(scenario: Scenario, launcher: &Launcher, kind: engine::Kind) -> Result<Vec<Figure>> {
+    let whose = if kind == engine::Kind::Ours { "ours" } else { "the peer" };
+    scenario.run(launcher, kind).await.map_err(|error| format!("{whose}: {error}").into())
 }

@@ -9,9 +9,9 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 use uuid::Uuid;
-use worker_protocol::{ChatMessage, ChatRole, Event, Format, Generate, Hello, State, Status};
+use worker_protocol::{ChatMessage, ChatRole, Event, FailCode, Format, Generate, Hello, State, Status};
 
-use super::{Answer, Ask, Launcher, Needs, client, lines, ready, spawn};
+use super::{Answer, Ask, Launcher, Needs, Refused, client, lines, ready, spawn};
 use crate::Result;
 
 const TOKEN: &str = "the-token-of-the-worker-that-is-measured";
@@ -36,7 +36,7 @@ impl Kontor {
         command.arg("worker").arg("--model").arg(&launcher.model).args(["--model-id", MODEL]);
         command.args(["--threads", &launcher.threads.to_string(), "--context-length", &needs.context.to_string()]);
         let slots = needs.slots.unwrap_or(needs.clients).clamp(1, 16);
-        command.args(["--slots", &slots.to_string(), "--queue-limit", "256"]);
+        command.args(["--slots", &slots.to_string()]);
         command.args(["--cells", &needs.context.saturating_mul(slots.max(4)).to_string()]);
         if needs.keep {
             command.arg("--state-dir").arg(state_dir());
@@ -104,6 +104,7 @@ impl Kontor {
                     answer.evaluated_tokens = (usage.prompt_tokens - usage.cached_tokens).into();
                     answer.completion_tokens = usage.completion_tokens.into();
                 }
+                Event::Failed { code: FailCode::Overloaded, message, .. } => return Err(Refused(message).into()),
                 Event::Failed { message, .. } => return Err(format!("the worker failed: {message}").into()),
                 Event::Queued { .. }
                 | Event::Started { .. }

@@ -4,6 +4,7 @@ mod kontor;
 mod lines;
 mod llama_server;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::str::FromStr;
@@ -106,6 +107,18 @@ impl Answer {
         self.at.first().copied().unwrap_or(self.took)
     }
 }
+
+/// The engine has enough to do and takes no more. The peer never says so.
+#[derive(Debug)]
+pub struct Refused(pub String);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the worker refuses: {}", self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
 
 /// A running engine.
 pub enum Engine {
