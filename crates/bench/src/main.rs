@@ -45,6 +45,9 @@ struct Args {
     /// The GGUF file that both run.
     #[arg(long)]
     model: PathBuf,
+    /// The GGUF file of the scenario `edit`, whose model must be able to repeat code; the same one if left out.
+    #[arg(long)]
+    edit_model: Option<PathBuf>,
     /// The built `kontor`.
     #[arg(long)]
     kontor: PathBuf,
@@ -97,8 +100,13 @@ fn measure_engine(args: Args) -> Result<()> {
 }
 
 async fn run(args: Args) -> Result<()> {
-    let launcher =
-        Launcher { model: args.model.clone(), kontor: args.kontor.clone(), llama_server: args.llama_server.clone(), threads: args.threads };
+    let launcher = Launcher {
+        model: args.model.clone(),
+        edit_model: args.edit_model.as_ref().unwrap_or(&args.model).clone(),
+        kontor: args.kontor.clone(),
+        llama_server: args.llama_server.clone(),
+        threads: args.threads,
+    };
     let kernels = match args.bench_ours.as_deref().zip(args.bench_peer.as_deref()) {
         Some((ours, peer)) => kernels::read(ours, peer, &args.model, args.threads).await?,
         None => Kernels::EQUAL,

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 use worker_protocol::{ChatMessage, ChatRole, Event, FailCode, Format, Generate, Hello, State, Status};
 
-use super::{Answer, Ask, Launcher, Needs, Refused, client, lines, ready, spawn};
+use super::{Answer, Ask, Drafts, Launcher, Needs, Refused, client, lines, ready, spawn};
 use crate::Result;
 
 const TOKEN: &str = "the-token-of-the-worker-that-is-measured";
@@ -64,6 +64,11 @@ impl Kontor {
     pub async fn is_busy(&self) -> Result<bool> {
         let status = self.status().await?;
         Ok(status.busy + status.queued > 0)
+    }
+
+    pub async fn drafts(&self) -> Result<Drafts> {
+        let totals = self.status().await?.totals;
+        Ok(Drafts { drafted: totals.drafted_tokens, accepted: totals.accepted_tokens })
     }
 
     pub async fn ask(&self, ask: Ask, told: Option<mpsc::UnboundedSender<Instant>>) -> Result<Answer> {

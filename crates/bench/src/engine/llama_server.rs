@@ -2,6 +2,8 @@
 
 use std::net::TcpListener;
 use std::process::Stdio;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use serde::Deserialize;
@@ -10,13 +12,16 @@ use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
-use super::{Answer, Ask, Launcher, Needs, Tuning, client, lines, ready, spawn};
+use super::{Answer, Ask, Drafts, Launcher, Needs, Tuning, client, lines, ready, spawn};
 use crate::Result;
 
 pub struct LlamaServer {
     child: Child,
     http: reqwest::Client,
     base: String,
+    /// It tells of each answer only.
+    drafted: AtomicU64,
+    accepted: AtomicU64,
 }
 
 /// What is read of a streamed chunk.
@@ -49,6 +54,11 @@ struct Timings {
     cache_n: u64,
     prompt_n: u64,
     predicted_n: u64,
+    /// Guessed ahead; left out where nothing was.
+    #[serde(default)]
+    draft_n: u64,
+    #[serde(default)]
+    draft_n_accepted: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -81,10 +91,15 @@ impl LlamaServer {
         }
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let child = spawn(&mut command, "kontor-bench-peer.log")?;
-        let server = Self { child, http: client()?, base: format!("http://127.0.0.1:{port}") };
+        let base = format!("http://127.0.0.1:{port}");
+        let server = Self { child, http: client()?, base, drafted: AtomicU64::new(0), accepted: AtomicU64::new(0) };
         let health = format!("{}/health", server.base);
         ready("llama-server", async || server.http.get(&health).send().await.is_ok_and(|response| response.status().is_success())).await?;
         Ok(server)
+    }
+
+    pub fn drafts(&self) -> Drafts {
+        Drafts { drafted: self.drafted.load(Relaxed), accepted: self.accepted.load(Relaxed) }
     }
 
     pub async fn is_busy(&self) -> Result<bool> {
@@ -105,6 +120,7 @@ impl LlamaServer {
         let begin = Instant::now();
         let response = self.http.post(format!("{}/v1/chat/completions", self.base)).json(&body).send().await?;
         let mut answer = Answer::default();
+        let mut drafts = Drafts::default();
         lines::read(response.error_for_status()?, |line| {
             let Some(data) = line.strip_prefix(b"data: ").filter(|data| *data != b"[DONE]") else { return Ok(()) };
             let chunk: Chunk = serde_json::from_slice(data)?;
@@ -125,10 +141,13 @@ impl LlamaServer {
                 answer.prompt_tokens = timings.prompt_n + timings.cache_n;
                 answer.evaluated_tokens = timings.prompt_n;
                 answer.completion_tokens = timings.predicted_n;
+                drafts = Drafts { drafted: timings.draft_n, accepted: timings.draft_n_accepted };
             }
             Ok(())
         })
         .await?;
+        self.drafted.fetch_add(drafts.drafted, Relaxed);
+        self.accepted.fetch_add(drafts.accepted, Relaxed);
         Ok(answer)
     }
 

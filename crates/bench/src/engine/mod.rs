@@ -63,6 +63,8 @@ pub struct Needs {
 #[derive(Clone, Debug)]
 pub struct Launcher {
     pub model: PathBuf,
+    /// For what the model must be able to repeat.
+    pub edit_model: PathBuf,
     pub kontor: PathBuf,
     pub llama_server: PathBuf,
     pub threads: u32,
@@ -106,6 +108,13 @@ impl Answer {
     pub fn ttft(&self) -> Duration {
         self.at.first().copied().unwrap_or(self.took)
     }
+}
+
+/// Tokens guessed ahead since the engine was started, and how many of them were right.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Drafts {
+    pub drafted: u64,
+    pub accepted: u64,
 }
 
 /// The engine has enough to do and takes no more. The peer never says so.
@@ -160,6 +169,14 @@ impl Engine {
         match self {
             Self::Ours(engine) => engine.ask(ask, told).await,
             Self::Peer(engine) => engine.ask(ask, told).await,
+        }
+    }
+
+    /// What was guessed ahead so far.
+    pub async fn drafts(&self) -> Result<Drafts> {
+        match self {
+            Self::Ours(engine) => engine.drafts().await,
+            Self::Peer(engine) => Ok(engine.drafts()),
         }
     }
 
