@@ -59,6 +59,9 @@ struct Args {
     threads: u32,
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Prompts that both answer to tell whether they say the same.
+    #[arg(long, default_value_t = 100)]
+    identity_prompts: usize,
     /// Only these scenarios.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -141,7 +144,7 @@ async fn run(args: Args) -> Result<()> {
     }
     if args.only.is_empty() || args.only.iter().any(|name| name == "identity") {
         eprintln!("identity");
-        let (ours, peer) = identity::run(&launcher).await?;
+        let (ours, peer) = identity::run(&launcher, args.identity_prompts).await?;
         report.add("identity", "default", &ours, &peer)?;
     }
     report.print();

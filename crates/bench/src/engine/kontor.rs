@@ -88,6 +88,7 @@ impl Kontor {
             },
             format: ask.schema.map(Format::JsonSchema),
             ignore_end: ask.ignore_end,
+            logprobs: ask.logprobs,
             ..Generate::default()
         };
         let begin = Instant::now();
@@ -95,8 +96,9 @@ impl Kontor {
         let mut answer = Answer::default();
         lines::read(response.error_for_status()?, |line| {
             match serde_json::from_slice(line)? {
-                Event::Text { text, .. } => {
+                Event::Text { text, logprobs, .. } => {
                     answer.text.push_str(&text);
+                    answer.logprobs.extend(logprobs);
                     answer.at.push(begin.elapsed());
                     if let Some(told) = &told {
                         // Nobody need listen.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
+use worker_protocol::TokenLogprob;
 
 use crate::Result;
 pub use kontor::state_dir;
@@ -82,6 +83,8 @@ pub struct Ask {
     pub schema: Option<serde_json::Value>,
     /// Do not end before `max_tokens`.
     pub ignore_end: bool,
+    /// Tell how likely each token was and so many likely ones; only ours is asked.
+    pub logprobs: Option<u8>,
 }
 
 impl Ask {
@@ -102,6 +105,8 @@ pub struct Answer {
     /// Prompt tokens that were computed.
     pub evaluated_tokens: u64,
     pub completion_tokens: u64,
+    /// Of each token, if asked for.
+    pub logprobs: Vec<TokenLogprob>,
 }
 
 impl Answer {
