@@ -5,13 +5,14 @@
 //! engine/     starting, asking and stopping the two         scenarios/  what is measured
 //! kernels.rs  what lies in the two versions of llama.cpp     identity.rs  are the answers the same?
 //! quiet.rs    is the machine quiet enough to measure?        report.rs   ratios, table, JSON
-//! gateway/    all about the gateway
+//! aims.rs     what the figures should be                     gateway/    all about the gateway
 //! ```
 //!
 //! Every figure is the median of the rounds' ratios; each round measures both, each in a fresh process, so that
 //! neither profits from what the other's round left behind. Ours is first in odd rounds, the peer in even ones: what a
 //! machine does later in a round, warmer or slower, falls on both.
 
+mod aims;
 mod engine;
 mod gateway;
 mod identity;

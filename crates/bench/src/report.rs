@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::Result;
 use crate::kernels::Kernels;
+use crate::{Result, aims};
 
 /// One figure of one run.
 #[derive(Clone, Copy, Debug)]
@@ -113,12 +113,14 @@ impl Report {
         write(path, &Document { kernel_ratio: answer, kernel_ratio_prompt: prompt, rows: self.rows() })
     }
 
-    /// Prints the table.
+    /// Prints the table, and which aims are missed.
     #[expect(clippy::print_stdout, reason = "it is what the program is run for")]
     pub fn print(&self) {
         let Kernels { answer, prompt } = self.kernels;
         println!("Freed of the kernels: the peer's llama.cpp is {answer:.3} times as fast in answers, {prompt:.3} times in prompts.\n");
-        print(&self.rows());
+        let rows = self.rows();
+        print(&rows);
+        aims::print(&rows);
     }
 }
 

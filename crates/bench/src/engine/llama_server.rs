@@ -109,7 +109,8 @@ impl LlamaServer {
 
     pub async fn ask(&self, ask: Ask, told: Option<mpsc::UnboundedSender<Instant>>) -> Result<Answer> {
         let mut body = json!({
-            "messages": messages(&ask), "stream": true, "temperature": 0, "repeat_penalty": 1.0, "max_tokens": ask.max_tokens, "cache_prompt": true,
+            "messages": messages(&ask), "max_tokens": ask.max_tokens,
+            "stream": true, "temperature": 0, "repeat_penalty": 1.0, "cache_prompt": true,
         });
         if let Some(schema) = ask.schema {
             body["response_format"] = json!({"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": true}});
