@@ -7,8 +7,6 @@ use crate::engine::{Answer, Ask, Engine, Kind, Launcher, Needs};
 use crate::report::Figure;
 use crate::texts::{prose, question, source};
 
-/// Of the function that gets another name.
-const RENAMED: usize = 2;
 const PARAGRAPHS: u64 = 5;
 /// Tokens of each.
 const PARAGRAPH: usize = 120;
@@ -59,24 +57,26 @@ async fn tasks(launcher: &Launcher, kind: Kind, speculate: bool) -> Result<Tasks
     Ok(Tasks { edit, quote, chat: speed(&chat) })
 }
 
-/// What to ask for, and what should come.
+/// What to ask for, and what should come. Small models repeat all of it only if the change is at the beginning and they
+/// are told how much there is.
 fn edit() -> Result<(Ask, String)> {
     let code = source(5);
-    let name =
-        code.lines().filter_map(|line| line.strip_prefix("fn ")?.split('(').next()).nth(RENAMED).ok_or("there are too few functions")?;
-    let expected = code.replace(name, "renamed");
+    let names: Vec<&str> = code.lines().filter_map(|line| line.strip_prefix("fn ")?.split('(').next()).collect();
+    let name = *names.first().ok_or("there is no function")?;
     let text = format!(
-        "Rename the function `{name}` to `renamed` in this code and repeat the whole code, without any comment:\n\n```rust\n{code}```"
+        "Rename the function `{name}` to `renamed` in this code and repeat the whole code, all {} functions, without any comment:\n\n\
+         ```rust\n{code}```",
+        names.len()
     );
-    Ok((Ask::question(text, 400), expected))
+    Ok((Ask::question(text, 400), code.replace(name, "renamed")))
 }
 
 /// What to ask for, and what should come.
 fn quote() -> (Ask, String) {
     let paragraph = |number: u64| prose(70 + number, PARAGRAPH).trim_end().to_owned();
-    let document: Vec<String> = (1..=PARAGRAPHS).map(|number| format!("Paragraph {number}: {}", paragraph(number))).collect();
+    let document: Vec<String> = (1..=PARAGRAPHS).map(|number| format!("## Paragraph {number}\n\n{}", paragraph(number))).collect();
     let document = document.join("\n\n");
-    let text = format!("This is a document:\n\n{document}\n\nQuote paragraph {QUOTED} of the document word by word. Write nothing else.");
+    let text = format!("{document}\n\n---\n\nCopy the section \"## Paragraph {QUOTED}\" of this document word by word.");
     (Ask::question(text, 160), paragraph(QUOTED))
 }
 
@@ -121,7 +121,7 @@ mod tests {
         assert!(expected.contains("fn renamed(input"));
         assert_eq!(expected.matches("fn ").count(), ask.turns[0].matches("fn ").count());
         let (ask, expected) = quote();
-        assert_eq!(ask.turns[0].matches(&format!("Paragraph {QUOTED}: {expected}\n\n")).count(), 1);
+        assert_eq!(ask.turns[0].matches(&format!("## Paragraph {QUOTED}\n\n{expected}\n\n")).count(), 1);
     }
 
     #[test]
