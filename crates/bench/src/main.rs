@@ -117,40 +117,40 @@ async fn run(args: Args) -> Result<()> {
     };
     let mut report = Report::new(kernels);
     let mut failures = Vec::new();
+    let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
     for peer in &args.peer {
         let tuning: Tuning = peer.parse()?;
-        for scenario in scenarios::all() {
-            if !args.only.is_empty() && !args.only.iter().any(|name| name == scenario.name()) {
-                continue;
-            }
-            if !scenario.suits(tuning) {
-                continue;
-            }
-            for round in 1..=args.rounds {
-                eprintln!("{} ({peer}), round {round} of {}", scenario.name(), args.rounds);
-                if !args.busy {
-                    quiet::wait().await?;
-                }
-                match both(scenario, &launcher, tuning, round).await {
-                    Ok((ours, theirs)) => report.add(scenario.name(), peer, &ours, &theirs)?,
-                    Err(error) => {
-                        eprintln!("{} ({peer}) ends in round {round}: {error}", scenario.name());
-                        failures.push(format!("{} ({peer}): {error}", scenario.name()));
-                        break;
-                    }
-                }
+        for scenario in scenarios::all().into_iter().filter(|scenario| wanted(scenario.name()) && scenario.suits(tuning)) {
+            if let Err(error) = rounds(&args, &launcher, scenario, tuning, peer, &mut report).await {
+                eprintln!("{} ({peer}) ends: {error}", scenario.name());
+                failures.push(format!("{} ({peer}): {error}", scenario.name()));
             }
             report.write(&args.out)?;
         }
     }
-    if args.only.is_empty() || args.only.iter().any(|name| name == "identity") {
+    if wanted("identity") {
         eprintln!("identity");
-        let (ours, peer) = identity::run(&launcher, args.identity_prompts).await?;
-        report.add("identity", "default", &ours, &peer)?;
+        match identity::run(&launcher, args.identity_prompts).await {
+            Ok((ours, peer)) => report.add("identity", "default", &ours, &peer)?,
+            Err(error) => failures.push(format!("identity: {error}")),
+        }
     }
     report.print();
     report.write(&args.out)?;
     if failures.is_empty() { Ok(()) } else { Err(failures.join("; ").into()) }
+}
+
+/// All rounds of a scenario. What fails in it ends it, but not the others.
+async fn rounds(args: &Args, launcher: &Launcher, scenario: Scenario, tuning: Tuning, against: &str, report: &mut Report) -> Result<()> {
+    for round in 1..=args.rounds {
+        eprintln!("{} ({against}), round {round} of {}", scenario.name(), args.rounds);
+        if !args.busy {
+            quiet::wait().await?;
+        }
+        let (ours, theirs) = both(scenario, launcher, tuning, round).await?;
+        report.add(scenario.name(), against, &ours, &theirs)?;
+    }
+    Ok(())
 }
 
 /// One round: the figures of ours and of the peer.
