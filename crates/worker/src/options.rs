@@ -83,7 +83,8 @@ pub struct ModelOptions {
 }
 
 /// How the context stores keys and values. Fewer bits hold more tokens in the same memory and cost a little
-/// quality; quantised kinds need flash attention, which the context switches on where the back end has it.
+/// quality; quantised kinds need flash attention, which the context switches on where the back end has it: an option that
+/// switches it off is refused beside them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CacheType {
     #[default]
@@ -197,6 +198,10 @@ impl ModelOptions {
         if self.batch < self.slots + 16 || self.batch > 4096 {
             return fail("batch", format!("must be {} (slots + 16) to 4096, is {}", self.slots + 16, self.batch));
         }
+        // llama.cpp makes no such context and does not say why.
+        if self.cache_type != CacheType::F16 && self.flash_attention == FlashAttention::Off {
+            return fail("flash_attention", format!("must not be off where cache_type is {:?}: quantised values need it", self.cache_type));
+        }
         if let Some(length) = self.context_length
             && !(64..=1 << 20).contains(&length)
         {
@@ -269,7 +274,7 @@ mod tests {
     #[test]
     fn each_bad_option_is_named() {
         type Spoil = fn(&mut Options);
-        let bad: [(&str, Spoil); 7] = [
+        let bad: [(&str, Spoil); 8] = [
             ("token", |o| o.token = "short".into()),
             ("models", |o| o.models.clear()),
             ("twice", |o| o.models.push(o.models[0].clone())),
@@ -277,6 +282,7 @@ mod tests {
             ("threads", |o| o.models[0].threads = 0),
             ("batch", |o| o.models[0].batch = 8),
             ("context_length", |o| o.models[0].context_length = Some(1)),
+            ("flash_attention", |o| (o.models[0].cache_type, o.models[0].flash_attention) = (CacheType::Q8_0, FlashAttention::Off)),
         ];
         for (name, spoil) in bad {
             let mut options = options();
