@@ -2,6 +2,7 @@
 
 use crate::setup::{asker, eventually, first_text, read, request};
 use domain::{Actor, Error, SystemClock};
+use futures::future::join_all;
 use inference::{Catalogue, Ended, Inference, ModelConfig, Outcome, Pool, Upstream};
 use std::{sync::Arc, time::Duration};
 use testkit::{
@@ -173,4 +174,37 @@ async fn stop_ends_it_there() {
     generation.cancel();
     let (_, ended) = read(&mut generation).await;
     assert_eq!((ended.outcome, ended.stats.completion_tokens), (Outcome::Cancelled, 1));
+}
+
+#[tokio::test]
+async fn second_tries_end_with_their_budget_and_first_ones_do_not() {
+    const REQUESTS: usize = 75;
+    const AT_ONCE: usize = 25;
+    // What `pool` allows in ten seconds, and a fifth of the requests.
+    const LEAST: usize = 100;
+    const MOST: usize = LEAST + REQUESTS / 5;
+    let upstream = FakeUpstream::start().await;
+    upstream.set(Mood::Refuses(500, "boom"));
+    // So many places that the budget ends before the last one is left alone.
+    let place = |n| Upstream { believed: Duration::from_secs(60), ..upstream.config(&format!("bad-{n}"), FAKE_MODEL) };
+    let world = world(vec![fake_model()], (0..50).map(place).collect()).await;
+    eventually("all are ready", || async { world.pool.describe().matches("ready with").count() == 50 }).await;
+    for _ in 0..REQUESTS / AT_ONCE {
+        for (text, ended) in join_all((0..AT_ONCE).map(|_| world.ask())).await {
+            assert_eq!((text.as_str(), ended.outcome), ("", Outcome::Failed));
+            assert!(matches!(ended.error, Some(Error::Unavailable { what: "model", retry_after: Some(_) })), "{ended:?}");
+        }
+    }
+    let again = upstream.requests().len() - REQUESTS;
+    assert!(
+        (LEAST..=MOST).contains(&again),
+        "{again} second tries of {REQUESTS} requests. If you are here because this failed: an installation that fails is asked \
+         several times as much."
+    );
+    upstream.set(Mood::Answers);
+    assert_eq!(world.ask().await.1.outcome, Outcome::Ok, "a first try needs no budget");
+    let rows = world.rows().await;
+    let failed: Vec<_> = rows.iter().filter(|row| row.outcome.as_deref() == Some("failed")).collect();
+    assert_eq!((rows.len(), failed.len()), (REQUESTS + 1, REQUESTS), "one use, one event, however often it was tried");
+    assert!(failed.iter().all(|row| (row.prompt_tokens, row.completion_tokens) == (0, 0)), "{failed:?}");
 }

@@ -2,8 +2,8 @@
 //!
 //! The idea is RadixAttention's (Zheng et al., "SGLang: Efficient Execution of Structured Language Model
 //! Programs", 2024): every computed beginning is a path from a root, so the longest known beginning of a new
-//! prompt is found by walking down. Each partition (tenant and data class) has a root of its own, and no walk
-//! ever leaves it. llama.cpp's cells are single tokens, so edges are runs of tokens of any length.
+//! prompt is found by walking down. Each partition (a tenant, or what it asks not to have kept) has a root of
+//! its own, and no walk ever leaves it. llama.cpp's cells are single tokens, so edges are runs of tokens of any length.
 
 use std::collections::HashMap;
 
