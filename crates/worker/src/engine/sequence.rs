@@ -279,10 +279,12 @@ mod tests {
 
     fn start(prompt: usize, sampling: &Sampling, stop: &[&str]) -> (Sequence, UnboundedReceiver<Event>) {
         let (events, receiver) = unbounded_channel();
+        let flow = Flow { tenant: "t".into(), priority: worker_protocol::Priority::Interactive };
+        let admission = Admission::acquire(&Arc::new(Shared::default()), &flow, 1, 1).unwrap().remove(0);
         let job = Job {
             id: Uuid::nil(),
             partition: "p".into(),
-            flow: Flow { tenant: "t".into(), priority: worker_protocol::Priority::Interactive },
+            flow,
             weight: 1,
             pinned: 0,
             choice: Choice::default(),
@@ -293,7 +295,7 @@ mod tests {
             stop: stop.iter().map(|s| (*s).into()).collect(),
             link: Link { events, cancelled: CancellationToken::new() },
             arrived: Instant::now(),
-            admission: Admission::acquire(&Arc::new(Shared::default()), 1).unwrap(),
+            admission,
         };
         (Sequence::start(job, 0, 2), receiver)
     }
