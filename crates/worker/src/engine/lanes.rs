@@ -3,9 +3,9 @@
 //! What comes out of a step depends, in its last digits, on where cells lie, on who else is in it and on how a prompt
 //! is cut; and a model amplifies that until another token is chosen. Whoever gives a seed asks for the same answer
 //! each time, so such requests run one after the other in a context of their own, which is empty at their beginning,
-//! in steps of a fixed size. The price is the prefix cache. The context is made when the first seed comes. The size is
-//! chosen once, from what a step cost before the first request; were it another one after a restart, a seed could give
-//! another answer, see [`super::batch::budget::steady`].
+//! in steps of a fixed size; one that was paused is computed again as it was the first time. The price is the prefix
+//! cache. The context is made when the first seed comes. The size is chosen once, from what a step cost before the first
+//! request; were it another one after a restart, a seed could give another answer, see [`super::batch::budget::steady`].
 //!
 //! Both contexts count what they compute in the same [`Flows`]. Between two steps of the common one there is at most
 //! one for a seed, so that nobody's answer stands still for longer, and only if nobody with work was served less than

@@ -9,7 +9,7 @@ use worker_protocol::{FailCode, Finish, TokenLogprob};
 use super::batch::schedule::{Need, share};
 use super::queue::flows::Flows;
 use super::sequence::{Next, Sequence};
-use super::thread::Thread;
+use super::thread::{Lane, Thread};
 use crate::error::Error;
 use crate::sampling::{likeliest, log_probabilities};
 
@@ -49,7 +49,9 @@ impl Thread<'_> {
 
     /// Divides the step.
     fn plan(&mut self, flows: &Flows) -> Vec<Part> {
-        let needs: Vec<Need> = self.running.iter().map(Sequence::need).collect();
+        let alike = self.lane == Lane::Exact;
+        let need = |sequence: &Sequence| if alike { sequence.need_alike() } else { sequence.need() };
+        let needs: Vec<Need> = self.running.iter().map(need).collect();
         let readers = needs.iter().filter(|need| **need == Need::Decode).count();
         let budget = self.budget.tokens(readers).min(self.batch_limit);
         let mut order: Vec<usize> = (0..needs.len()).collect();

@@ -58,7 +58,7 @@ pub(super) struct Thread<'a> {
     kept: Option<Kept>,
     /// Something was computed since the prefix cache was saved.
     unsaved: bool,
-    lane: Lane,
+    pub(super) lane: Lane,
     pub(super) shared: &'a Shared,
     /// Scratch: one score per token of the vocabulary.
     pub(super) scores: Vec<f32>,
