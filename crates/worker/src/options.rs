@@ -77,7 +77,8 @@ pub struct ModelOptions {
     pub gpu_layers: u32,
     /// Graphics cards to use, by their number; the layers are divided among them. Empty: all.
     pub cards: Vec<usize>,
-    /// Requests that may wait for a slot.
+    /// Requests that may wait for a slot, and that may wait until the model is loaded. Whoever has few of them takes the
+    /// place of whoever has most.
     pub queue_limit: u32,
 }
 

@@ -16,7 +16,9 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use worker_protocol::{LoadedModel, ModelState, PROTOCOL, State, Status};
 
+use crate::bound::Bound;
 use crate::engine::Engine;
+use crate::engine::queue::flows::Flow;
 use crate::options::{ModelOptions, Options};
 use crate::power::Meters;
 use crate::shared::{Admission, House, Shared};
@@ -48,7 +50,7 @@ struct Place {
 struct Seat {
     stay: Option<Arc<Stay>>,
     /// Requests that wait until it is loaded, and since when there are any.
-    waiting: u32,
+    waiting: Bound,
     waiting_since: Option<Instant>,
     used: Option<Instant>,
     /// Bytes that it took when it was loaded last.
@@ -87,6 +89,8 @@ pub enum NoEntry {
     Unknown,
     /// So many requests run or wait already.
     Full(u32),
+    /// It waited for the model, and made room for somebody else who does.
+    Displaced,
     /// It cannot be loaded, or the worker ends.
     Unavailable(String),
 }
@@ -105,11 +109,11 @@ impl Residents {
     }
 
     /// Waits until the model is loaded. `waits` hears how many wait for it, once, if it is not.
-    pub async fn enter(&self, model: &str, count: u32, waits: impl FnOnce(u32)) -> Result<Guest, NoEntry> {
+    pub async fn enter(&self, model: &str, flow: &Flow, count: u32, waits: impl FnOnce(u32)) -> Result<Guest, NoEntry> {
         let place = self.places.iter().find(|place| place.options.id == model).ok_or(NoEntry::Unknown)?;
         let mut waits = Some(waits);
         let mut phase = place.phase.subscribe();
-        let mut demand = None;
+        let mut demand: Option<Demand<'_>> = None;
         loop {
             if self.house.draining.load(Relaxed) {
                 return Err(NoEntry::Unavailable(ENDS.into()));
@@ -118,18 +122,22 @@ impl Residents {
             let now = phase.borrow_and_update().clone();
             match now {
                 Phase::Ready => {
-                    if let Some(guest) = place.admit(count)? {
+                    if let Some(guest) = place.admit(flow, count)? {
                         return Ok(guest);
                     }
                 }
                 Phase::Failed(why) => return Err(NoEntry::Unavailable(why)),
                 Phase::Absent | Phase::Loading | Phase::Draining => {
+                    // After the phase was looked at: whoever takes the place changes it afterwards.
+                    if demand.as_ref().is_some_and(Demand::is_displaced) {
+                        return Err(NoEntry::Displaced);
+                    }
                     if demand.is_none() {
-                        demand = Some(Demand::new(place)?);
+                        demand = Some(Demand::new(place, flow)?);
                         self.house.changed.notify_one();
                     }
                     if let Some(waits) = waits.take() {
-                        waits(place.seat.lock().waiting - 1);
+                        waits(place.seat.lock().waiting.inside().saturating_sub(1));
                     }
                 }
             }
@@ -154,7 +162,7 @@ impl Residents {
         for seat in self.places.iter().map(|place| place.seat.lock()) {
             let (runs, waits) = seat.stay.as_ref().map_or((0, 0), |stay| stay.shared.load());
             busy += runs;
-            queued += waits + seat.waiting;
+            queued += waits + seat.waiting.inside();
         }
         Status { protocol: PROTOCOL, state, models, busy, queued, totals: self.house.totals.read(), devices: Meters::here().read() }
     }
@@ -162,11 +170,11 @@ impl Residents {
 
 impl Place {
     /// Only under the seat's lock is it certain that nobody who comes in is sent away with the model.
-    fn admit(&self, count: u32) -> Result<Option<Guest>, NoEntry> {
+    fn admit(&self, flow: &Flow, count: u32) -> Result<Option<Guest>, NoEntry> {
         let mut seat = self.seat.lock();
         let Some(stay) = seat.stay.clone().filter(|_| *self.phase.borrow() == Phase::Ready) else { return Ok(None) };
         let limit = self.options.slots.saturating_add(self.options.queue_limit);
-        let admissions = (0..count.max(1)).map(|_| Admission::acquire(&stay.shared, limit)).collect::<Option<Vec<_>>>();
+        let admissions = Admission::acquire(&stay.shared, flow, count.max(1), limit);
         seat.used = Some(Instant::now());
         Ok(Some(Guest { stay, admissions: admissions.ok_or(NoEntry::Full(limit))? }))
     }
@@ -194,26 +202,36 @@ impl Place {
 }
 
 /// Somebody waits for a model.
-struct Demand<'a>(&'a Place);
+struct Demand<'a> {
+    place: &'a Place,
+    /// Its number among those who wait.
+    request: u64,
+}
 
 impl<'a> Demand<'a> {
-    fn new(place: &'a Place) -> Result<Self, NoEntry> {
+    fn new(place: &'a Place, flow: &Flow) -> Result<Self, NoEntry> {
+        let limit = place.options.queue_limit;
         let mut seat = place.seat.lock();
-        if seat.waiting >= place.options.queue_limit {
-            return Err(NoEntry::Full(place.options.queue_limit));
-        }
-        seat.waiting += 1;
+        let entered = seat.waiting.enter(flow, 1, limit).ok_or(NoEntry::Full(limit))?;
         seat.waiting_since.get_or_insert_with(Instant::now);
         drop(seat);
-        Ok(Self(place))
+        if entered.displaces {
+            // The phase is what it was, but whoever made room wakes up and finds out.
+            place.phase.send_modify(|_| {});
+        }
+        Ok(Self { place, request: entered.number })
+    }
+
+    fn is_displaced(&self) -> bool {
+        self.place.seat.lock().waiting.is_displaced(self.request)
     }
 }
 
 impl Drop for Demand<'_> {
     fn drop(&mut self) {
-        let mut seat = self.0.seat.lock();
-        seat.waiting -= 1;
-        if seat.waiting == 0 {
+        let mut seat = self.place.seat.lock();
+        seat.waiting.leave(self.request);
+        if seat.waiting.is_empty() {
             seat.waiting_since = None;
         }
     }

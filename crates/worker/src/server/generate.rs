@@ -30,7 +30,7 @@ impl Worker {
         if request.n > MAX_CHOICES {
             return Err(Refusal(FailCode::Invalid, format!("n must be at most {MAX_CHOICES}")));
         }
-        let Guest { stay, admissions } = self.enter(&request.model, request.n, &link).await?;
+        let Guest { stay, admissions } = self.enter(&request.model, &flow(&request), request.n, &link).await?;
         let shared = stay.shared.clone();
         // A long prompt takes milliseconds; the engine's steps and other connections go on meanwhile.
         let prepare = move || prepare(&shared, &request, &link, admissions, arrived);
@@ -54,7 +54,6 @@ fn prepare(shared: &Shared, request: &Generate, link: &Link, admissions: Vec<Adm
     let pinned = usize::try_from(request.pinned_messages).unwrap_or(usize::MAX).min(request.messages.len());
     let beginning = Conversation { messages: &request.messages[..pinned], continue_last: false, ..conversation };
     let pinned = if pinned > 0 { model.beginning(&prompt, &beginning) } else { 0 };
-    let tenant = if request.tenant.is_empty() { request.partition.clone() } else { request.tenant.clone() };
     let partition = if request.transient { transient(&request.partition) } else { request.partition.clone() };
     let several = admissions.len() > 1;
     let jobs = (0..).zip(admissions).map(|(number, admission)| {
@@ -63,7 +62,7 @@ fn prepare(shared: &Shared, request: &Generate, link: &Link, admissions: Vec<Adm
         Ok(Job {
             id: request.id,
             partition: partition.clone(),
-            flow: Flow { tenant: tenant.clone(), priority: request.priority },
+            flow: flow(request),
             weight: request.weight.max(1),
             prompt: prompt.clone(),
             pinned,
@@ -78,6 +77,12 @@ fn prepare(shared: &Shared, request: &Generate, link: &Link, admissions: Vec<Adm
         })
     });
     jobs.collect()
+}
+
+/// Whose work it is.
+pub(super) fn flow(request: &Generate) -> Flow {
+    let tenant = if request.tenant.is_empty() { &request.partition } else { &request.tenant };
+    Flow { tenant: tenant.clone(), priority: request.priority }
 }
 
 fn invalid(message: String) -> Refusal {

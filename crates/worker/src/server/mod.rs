@@ -25,8 +25,10 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use uuid::Uuid;
 use worker_protocol::{Cancel, Counted, Embed, Event, FailCode, Generate, Status, Usage};
 
+use crate::bound::DISPLACED;
 use crate::choices::Choices;
 use crate::engine::Link;
+use crate::engine::queue::flows::Flow;
 use crate::options::Options;
 use crate::residence::{Guest, NoEntry, Residents};
 use running::Running;
@@ -139,15 +141,16 @@ impl Worker {
     }
 
     /// Waits for the model; tells so if it takes time.
-    async fn enter(&self, model: &str, count: u32, link: &Link) -> Result<Guest, Refusal> {
+    async fn enter(&self, model: &str, flow: &Flow, count: u32, link: &Link) -> Result<Guest, Refusal> {
         let waits = |place| link.send(Event::Queued { place, wait_ms: None });
-        let entering = self.residents.enter(model, count, waits);
+        let entering = self.residents.enter(model, flow, count, waits);
         let Some(entered) = link.cancelled.run_until_cancelled(entering).await else {
             return Err(Refusal(FailCode::Cancelled, String::new()));
         };
         entered.map_err(|refused| match refused {
             NoEntry::Unknown => Refusal(FailCode::Invalid, format!("this worker has no model {model:?}")),
             NoEntry::Full(limit) => Refusal(FailCode::Overloaded, format!("{limit} requests are running or waiting already")),
+            NoEntry::Displaced => Refusal(FailCode::Overloaded, DISPLACED.into()),
             NoEntry::Unavailable(why) => Refusal(FailCode::Overloaded, why),
         })
     }

@@ -57,6 +57,20 @@ async fn the_same_seed_gives_the_same_answer() {
     let other = alone.client.run(tell(8)).await.text();
     assert_eq!(one, two);
     assert_ne!(one, other);
+    let neighbours: Vec<_> = (0..4)
+        .map(|n| {
+            let client = alone.client.clone();
+            let mut request = ask(&format!("Write an essay about the number {n}."), 40);
+            // Two of them wait for the same context.
+            request.sampling.seed = (n < 2).then_some(n);
+            tokio::spawn(async move { client.run(request).await })
+        })
+        .collect();
+    let beside = alone.client.run(tell(7)).await.text();
+    for neighbour in neighbours {
+        neighbour.await.unwrap().done();
+    }
+    assert_eq!(one, beside, "If you are here because this failed: an answer with a seed depends on who else asks.");
 }
 
 #[tokio::test]

@@ -190,11 +190,16 @@ impl Cells {
         held.used = self.clock;
     }
 
-    /// Keeps the first `length` tokens of `seq` from being given up, as far as pins may go.
+    /// Keeps the first `length` tokens of `seq` from being given up, as far as pins may go: older ones go first, and
+    /// one that has more than all together may have changes nothing.
     pub fn pin(&mut self, seq: usize, length: usize) {
         let held = &self.held[seq];
         let length = length.min(held.published);
-        while self.tree.pinned() + length > self.capacity / PINNED_PART {
+        let most = self.capacity / PINNED_PART;
+        if length > most {
+            return;
+        }
+        while self.tree.pinned() + length > most {
             if !self.tree.unpin_oldest() {
                 return;
             }
