@@ -5,6 +5,7 @@ use crate::{
     generation::Output,
     guard::Passed,
     pool::{Backend, BackendError, Dispatched},
+    refusal::refused,
     work::Work,
 };
 use domain::Error;
@@ -210,8 +211,7 @@ impl Driver {
                 }
                 Work::Vectors(_) => Error::invalid("input", "context_length_exceeded", message),
             },
-            // What only the model's side can judge, such as a schema or the template's demands; a sentence for the caller.
-            FailCode::Invalid => Error::invalid("request", "model_refused", message),
+            FailCode::Invalid => refused(message),
             FailCode::Overloaded | FailCode::Engine | FailCode::Cancelled => {
                 tracing::warn!(usage = %self.ticket.id(), ?code, message, "the worker failed");
                 if code == FailCode::Engine { interrupted() } else { unavailable() }

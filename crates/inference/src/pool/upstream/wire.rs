@@ -1,9 +1,11 @@
 //! The OpenAI protocol's words for a request.
 //!
 //! Source: the chat completions reference; `top_k`, `min_p`, `repeat_penalty`, `chat_template_kwargs` and
-//! `continue_final_message` are what llama-server and vLLM add to it, and are sent only if they are asked for.
+//! `continue_final_message` are what llama-server and vLLM add to it, and are sent only if they are asked for;
+//! `structured_outputs`, the `guided_` fields and `cache_salt` are vLLM's, and are sent only where the configuration says so.
 
-use super::LengthField;
+use super::{LengthField, StructuredField, salt};
+use domain::secret::Secret;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -15,6 +17,16 @@ pub(super) const BYTES_PER_TOKEN: usize = 4;
 /// The call that it is.
 pub(super) fn call(request: &Generate) -> &'static str {
     if request.raw { "completions" } else { "chat/completions" }
+}
+
+/// What not all servers that speak the protocol have in common.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Words {
+    pub length: LengthField,
+    /// How it is told of expressions and grammars; `None`: it knows neither.
+    pub structured: Option<StructuredField>,
+    /// The key of the salts that part the prefix caches of partitions; `None` sends none.
+    pub salt_key: Option<Secret>,
 }
 
 /// A request's body.
@@ -68,12 +80,21 @@ pub(super) struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     response_format: Option<ResponseFormat<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    structured_outputs: Option<Structured<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    guided_regex: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    guided_grammar: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_salt: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     tools: Option<Vec<OfFunction<'a, Function<'a>>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_choice: Option<Choice<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     parallel_tool_calls: Option<bool>,
 }
+
 #[derive(Serialize)]
 struct StreamOptions {
     include_usage: bool,
@@ -97,6 +118,14 @@ struct TemplateArguments {
 enum ResponseFormat<'a> {
     JsonObject,
     JsonSchema { json_schema: NamedSchema<'a> },
+}
+
+/// vLLM's newer words for what is no schema.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Structured<'a> {
+    Regex(&'a str),
+    Grammar(&'a str),
 }
 
 #[derive(Serialize)]
@@ -156,14 +185,15 @@ struct Named<'a> {
 ///
 /// # Errors
 /// A sentence for the caller: what cannot be asked of an upstream.
-pub(super) fn body<'a>(request: &'a Generate, model: &'a str, length: LengthField) -> Result<Body<'a>, String> {
+pub(super) fn body<'a>(request: &'a Generate, model: &'a str, words: &Words) -> Result<Body<'a>, String> {
     let (prompt, messages) = match request.messages.as_slice() {
         [only] if request.raw => (Some(only.content.as_str()), None),
         messages => (None, Some(messages.iter().map(message).collect())),
     };
     let sampling = &request.sampling;
-    let bounded = |field: LengthField| sampling.max_tokens.filter(|_| length == field);
+    let bounded = |field: LengthField| sampling.max_tokens.filter(|_| words.length == field);
     let with_tools = !request.tools.is_empty();
+    let form = request.format.as_ref().map(|format| form(format, words.structured)).transpose()?.unwrap_or_default();
     Ok(Body {
         model,
         prompt,
@@ -189,7 +219,11 @@ pub(super) fn body<'a>(request: &'a Generate, model: &'a str, length: LengthFiel
         chat_template_kwargs: request.think.map(|enable_thinking| TemplateArguments { enable_thinking }),
         continue_final_message: request.continue_last.then_some(true),
         add_generation_prompt: request.continue_last.then_some(false),
-        response_format: request.format.as_ref().map(format).transpose()?,
+        response_format: form.response_format,
+        structured_outputs: form.structured_outputs,
+        guided_regex: form.guided_regex,
+        guided_grammar: form.guided_grammar,
+        cache_salt: words.salt_key.as_ref().map(|key| salt::of(key, &request.partition)),
         tools: with_tools.then(|| request.tools.iter().map(tool).collect()),
         tool_choice: tool_choice(&request.tool_choice).filter(|_| with_tools),
         parallel_tool_calls: (with_tools && request.single_tool_call).then_some(false),
@@ -217,12 +251,36 @@ fn tool_choice(choice: &ToolChoice) -> Option<Choice<'_>> {
     }
 }
 
-fn format(format: &Format) -> Result<ResponseFormat<'_>, String> {
-    match format {
-        Format::JsonSchema(schema) if is_any_object(schema) => Ok(ResponseFormat::JsonObject),
-        Format::JsonSchema(schema) => Ok(ResponseFormat::JsonSchema { json_schema: NamedSchema { name: "answer", schema, strict: true } }),
-        Format::Regex(_) | Format::Lark(_) => Err("response_format: this model's server knows JSON schemas, but no other grammars".into()),
+/// The fields that say what an answer looks like.
+#[derive(Default)]
+struct Form<'a> {
+    response_format: Option<ResponseFormat<'a>>,
+    structured_outputs: Option<Structured<'a>>,
+    guided_regex: Option<&'a str>,
+    guided_grammar: Option<&'a str>,
+}
+
+fn form(format: &Format, structured: Option<StructuredField>) -> Result<Form<'_>, String> {
+    let none = Form::default();
+    match (format, structured) {
+        (Format::JsonSchema(schema), _) => Ok(Form { response_format: Some(response_format(schema)), ..none }),
+        (Format::Regex(text), Some(StructuredField::StructuredOutputs)) => {
+            Ok(Form { structured_outputs: Some(Structured::Regex(text)), ..none })
+        }
+        (Format::Lark(text), Some(StructuredField::StructuredOutputs)) => {
+            Ok(Form { structured_outputs: Some(Structured::Grammar(text)), ..none })
+        }
+        (Format::Regex(text), Some(StructuredField::Guided)) => Ok(Form { guided_regex: Some(text), ..none }),
+        (Format::Lark(text), Some(StructuredField::Guided)) => Ok(Form { guided_grammar: Some(text), ..none }),
+        (Format::Regex(_) | Format::Lark(_), None) => Err("structured_outputs: this model's server knows JSON schemas alone".into()),
     }
+}
+
+fn response_format(schema: &Value) -> ResponseFormat<'_> {
+    if is_any_object(schema) {
+        return ResponseFormat::JsonObject;
+    }
+    ResponseFormat::JsonSchema { json_schema: NamedSchema { name: "answer", schema, strict: true } }
 }
 
 /// It asks for an object and says nothing about it.
@@ -261,18 +319,19 @@ pub(super) fn tokens_in(text: &str) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{LengthField, call, estimate};
+    use super::{LengthField, StructuredField, Words, call, estimate};
     use contract::model::Sampling;
+    use domain::secret::Secret;
     use serde_json::{Value, json};
     use worker_protocol::{ChatMessage, ChatRole, Format, Generate, Tool, ToolCall, ToolChoice};
 
     fn body(request: &Generate, model: &str) -> Result<Value, String> {
-        sent(request, model, LengthField::MaxTokens)
+        sent(request, model, &Words::default())
     }
 
     /// As the server reads it.
-    fn sent(request: &Generate, model: &str, length: LengthField) -> Result<Value, String> {
-        let text = serde_json::to_string(&super::body(request, model, length)?).unwrap();
+    fn sent(request: &Generate, model: &str, words: &Words) -> Result<Value, String> {
+        let text = serde_json::to_string(&super::body(request, model, words)?).unwrap();
         Ok(serde_json::from_str(&text).unwrap())
     }
 
@@ -330,13 +389,14 @@ mod tests {
             }}],
             "tool_choice": "required", "parallel_tool_calls": false,
         });
-        assert_eq!(sent(&request, "m", LengthField::MaxCompletionTokens).unwrap(), expected);
+        let words = Words { length: LengthField::MaxCompletionTokens, ..Words::default() };
+        assert_eq!(sent(&request, "m", &words).unwrap(), expected);
         let without = Generate { tools: Vec::new(), format: Some(Format::JsonSchema(json!({"type": "object"}))), ..request };
         for field in ["tools", "tool_choice", "parallel_tool_calls"] {
             expected.as_object_mut().unwrap().remove(field);
         }
         expected["response_format"] = json!({"type": "json_object"});
-        assert_eq!(sent(&without, "m", LengthField::MaxCompletionTokens).unwrap(), expected, "choices of no tools are none");
+        assert_eq!(sent(&without, "m", &words).unwrap(), expected, "choices of no tools are none");
     }
 
     #[test]
@@ -383,8 +443,35 @@ mod tests {
     }
 
     #[test]
-    fn a_grammar_that_it_does_not_know_is_refused() {
-        let request = Generate { format: Some(Format::Regex("a+".into())), ..Generate::default() };
-        assert!(body(&request, "m").is_err());
+    fn expressions_and_grammars_are_passed_on_to_those_that_know_them() {
+        let asking = |format: Format| Generate { format: Some(format), ..Generate::default() };
+        let (regex, lark) = (asking(Format::Regex("a+".into())), asking(Format::Lark("start: \"a\"".into())));
+        let to = |request: &Generate, structured| sent(request, "m", &Words { structured, ..Words::default() });
+        let newer = Some(StructuredField::StructuredOutputs);
+        assert_eq!(to(&regex, newer).unwrap()["structured_outputs"], json!({"regex": "a+"}));
+        assert_eq!(to(&lark, newer).unwrap()["structured_outputs"], json!({"grammar": "start: \"a\""}));
+        let older = Some(StructuredField::Guided);
+        assert_eq!(to(&regex, older).unwrap()["guided_regex"], "a+");
+        assert_eq!(to(&lark, older).unwrap()["guided_grammar"], "start: \"a\"");
+        for request in [&regex, &lark] {
+            assert!(to(request, None).unwrap_err().starts_with("structured_outputs: "));
+        }
+        let schema = to(&asking(Format::JsonSchema(json!({"type": "object"}))), newer).unwrap();
+        assert_eq!((&schema["response_format"], schema.get("structured_outputs")), (&json!({"type": "json_object"}), None));
+    }
+
+    #[test]
+    fn partitions_are_parted_by_a_salt_that_does_not_name_them() {
+        let salt = |partition: &str, key: Option<&str>| {
+            let request = Generate { partition: partition.into(), ..Generate::default() };
+            let words = Words { salt_key: key.map(Secret::new), ..Words::default() };
+            sent(&request, "m", &words).unwrap().get("cache_salt").map(|salt| salt.as_str().unwrap().to_owned())
+        };
+        let one = salt("tenant-one", Some("key"));
+        assert_eq!(salt("tenant-one", Some("key")), one, "a prefix is found again");
+        assert!(one.as_ref().is_some_and(|salt| salt.len() == 64 && !salt.contains("tenant")), "{one:?}");
+        assert_ne!(salt("tenant-two", Some("key")), one);
+        assert_ne!(salt("tenant-one", Some("another key")), one, "who does not have the key cannot tell whose salt it is");
+        assert_eq!(salt("tenant-one", None), None);
     }
 }
