@@ -54,6 +54,13 @@ impl Driver {
                 Some(Ok(Event::Failed { code: FailCode::Overloaded, .. })) if !progress.committed => {
                     return Attempt::Full(dispatched.member());
                 }
+                // As an upstream's 5xx: nothing was said yet that another member would say twice.
+                Some(Ok(Event::Failed { code: FailCode::Engine, message, usage })) if !progress.committed => {
+                    self.ticket.report(usage);
+                    progress.broke = true;
+                    dispatched.judge(false);
+                    return Attempt::Lost(Some(dispatched.member()), BackendError::Failing(message));
+                }
                 Some(Ok(Event::Failed { code, message, usage })) => {
                     self.ticket.report(usage);
                     dispatched.judge(code != FailCode::Engine);
