@@ -10,6 +10,7 @@ mod azure;
 mod calls;
 mod dialect;
 mod errors;
+mod form;
 mod openai;
 mod salt;
 mod splitter;

@@ -4,12 +4,12 @@
 //! `continue_final_message` are what llama-server and vLLM add to it, and are sent only if they are asked for;
 //! `structured_outputs`, the `guided_` fields and `cache_salt` are vLLM's, and are sent only where the configuration says so.
 
-use super::{LengthField, StructuredField, salt};
+use super::{LengthField, StructuredField, form::Form, salt};
 use domain::secret::Secret;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use worker_protocol::{ChatMessage, ChatRole, Format, Generate, Tool, ToolCall, ToolChoice};
+use worker_protocol::{ChatMessage, ChatRole, Generate, Tool, ToolCall, ToolChoice};
 
 /// Bytes that a token has at least on average, for estimates.
 pub(super) const BYTES_PER_TOKEN: usize = 4;
@@ -77,14 +77,8 @@ pub(super) struct Body<'a> {
     continue_final_message: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     add_generation_prompt: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    response_format: Option<ResponseFormat<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    structured_outputs: Option<Structured<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    guided_regex: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    guided_grammar: Option<&'a str>,
+    #[serde(flatten)]
+    form: Form<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cache_salt: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -111,28 +105,6 @@ enum Logprobs {
 #[derive(Serialize)]
 struct TemplateArguments {
     enable_thinking: bool,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum ResponseFormat<'a> {
-    JsonObject,
-    JsonSchema { json_schema: NamedSchema<'a> },
-}
-
-/// vLLM's newer words for what is no schema.
-#[derive(Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Structured<'a> {
-    Regex(&'a str),
-    Grammar(&'a str),
-}
-
-#[derive(Serialize)]
-struct NamedSchema<'a> {
-    name: &'static str,
-    schema: &'a Value,
-    strict: bool,
 }
 
 #[derive(Serialize)]
@@ -193,7 +165,6 @@ pub(super) fn body<'a>(request: &'a Generate, model: &'a str, words: &Words) -> 
     let sampling = &request.sampling;
     let bounded = |field: LengthField| sampling.max_tokens.filter(|_| words.length == field);
     let with_tools = !request.tools.is_empty();
-    let form = request.format.as_ref().map(|format| form(format, words.structured)).transpose()?.unwrap_or_default();
     Ok(Body {
         model,
         prompt,
@@ -219,10 +190,7 @@ pub(super) fn body<'a>(request: &'a Generate, model: &'a str, words: &Words) -> 
         chat_template_kwargs: request.think.map(|enable_thinking| TemplateArguments { enable_thinking }),
         continue_final_message: request.continue_last.then_some(true),
         add_generation_prompt: request.continue_last.then_some(false),
-        response_format: form.response_format,
-        structured_outputs: form.structured_outputs,
-        guided_regex: form.guided_regex,
-        guided_grammar: form.guided_grammar,
+        form: request.format.as_ref().map(|format| Form::of(format, words.structured)).transpose()?.unwrap_or_default(),
         cache_salt: words.salt_key.as_ref().map(|key| salt::of(key, &request.partition)),
         tools: with_tools.then(|| request.tools.iter().map(tool).collect()),
         tool_choice: tool_choice(&request.tool_choice).filter(|_| with_tools),
@@ -249,43 +217,6 @@ fn tool_choice(choice: &ToolChoice) -> Option<Choice<'_>> {
         ToolChoice::Required => Some(Choice::Word("required")),
         ToolChoice::Named(name) => Some(Choice::Named(of_function(Named { name }))),
     }
-}
-
-/// The fields that say what an answer looks like.
-#[derive(Default)]
-struct Form<'a> {
-    response_format: Option<ResponseFormat<'a>>,
-    structured_outputs: Option<Structured<'a>>,
-    guided_regex: Option<&'a str>,
-    guided_grammar: Option<&'a str>,
-}
-
-fn form(format: &Format, structured: Option<StructuredField>) -> Result<Form<'_>, String> {
-    let none = Form::default();
-    match (format, structured) {
-        (Format::JsonSchema(schema), _) => Ok(Form { response_format: Some(response_format(schema)), ..none }),
-        (Format::Regex(text), Some(StructuredField::StructuredOutputs)) => {
-            Ok(Form { structured_outputs: Some(Structured::Regex(text)), ..none })
-        }
-        (Format::Lark(text), Some(StructuredField::StructuredOutputs)) => {
-            Ok(Form { structured_outputs: Some(Structured::Grammar(text)), ..none })
-        }
-        (Format::Regex(text), Some(StructuredField::Guided)) => Ok(Form { guided_regex: Some(text), ..none }),
-        (Format::Lark(text), Some(StructuredField::Guided)) => Ok(Form { guided_grammar: Some(text), ..none }),
-        (Format::Regex(_) | Format::Lark(_), None) => Err("structured_outputs: this model's server knows JSON schemas alone".into()),
-    }
-}
-
-fn response_format(schema: &Value) -> ResponseFormat<'_> {
-    if is_any_object(schema) {
-        return ResponseFormat::JsonObject;
-    }
-    ResponseFormat::JsonSchema { json_schema: NamedSchema { name: "answer", schema, strict: true } }
-}
-
-/// It asks for an object and says nothing about it.
-fn is_any_object(schema: &Value) -> bool {
-    schema.as_object().is_some_and(|fields| fields.len() == 1 && fields.get("type").is_some_and(|of| of == "object"))
 }
 
 fn message(message: &ChatMessage) -> Message<'_> {
@@ -443,21 +374,11 @@ mod tests {
     }
 
     #[test]
-    fn expressions_and_grammars_are_passed_on_to_those_that_know_them() {
-        let asking = |format: Format| Generate { format: Some(format), ..Generate::default() };
-        let (regex, lark) = (asking(Format::Regex("a+".into())), asking(Format::Lark("start: \"a\"".into())));
-        let to = |request: &Generate, structured| sent(request, "m", &Words { structured, ..Words::default() });
-        let newer = Some(StructuredField::StructuredOutputs);
-        assert_eq!(to(&regex, newer).unwrap()["structured_outputs"], json!({"regex": "a+"}));
-        assert_eq!(to(&lark, newer).unwrap()["structured_outputs"], json!({"grammar": "start: \"a\""}));
-        let older = Some(StructuredField::Guided);
-        assert_eq!(to(&regex, older).unwrap()["guided_regex"], "a+");
-        assert_eq!(to(&lark, older).unwrap()["guided_grammar"], "start: \"a\"");
-        for request in [&regex, &lark] {
-            assert!(to(request, None).unwrap_err().starts_with("structured_outputs: "));
-        }
-        let schema = to(&asking(Format::JsonSchema(json!({"type": "object"}))), newer).unwrap();
-        assert_eq!((&schema["response_format"], schema.get("structured_outputs")), (&json!({"type": "json_object"}), None));
+    fn a_grammar_that_it_does_not_know_is_refused() {
+        let request = Generate { format: Some(Format::Regex("a+".into())), ..Generate::default() };
+        assert!(body(&request, "m").is_err());
+        let words = Words { structured: Some(StructuredField::StructuredOutputs), ..Words::default() };
+        assert_eq!(sent(&request, "m", &words).unwrap()["structured_outputs"], json!({"regex": "a+"}));
     }
 
     #[test]
