@@ -94,6 +94,8 @@ pub fn add_upstreams(config: &Config, pool: &Pool) -> Result<(), Box<dyn std::er
             slots: upstream.slots,
             models: models.collect(),
             length: upstream.length(),
+            structured: upstream.structured_field,
+            salt_key: upstream.cache_salt_key.clone(),
             believed: seconds(upstream.poll_seconds()),
             connect: seconds(upstream.connect_seconds),
             first: seconds(upstream.first_seconds),

@@ -31,7 +31,7 @@ pub use process::WorkerProcess;
 pub use registry::RegisterError;
 use supervisor::Restart;
 pub use tally::{Reconciled, Tokens};
-pub use upstream::{LengthField, Upstream, UpstreamKind, UpstreamModel};
+pub use upstream::{LengthField, StructuredField, Upstream, UpstreamKind, UpstreamModel};
 pub use worker::WorkerBackend;
 pub use worker_protocol::{Device, LoadedModel, ModelState, Totals};
 

@@ -1,7 +1,7 @@
 //! Servers that speak the OpenAI protocol: as good as workers while they answer, and no burden when they do not.
 
-use crate::setup::{asker, eventually, first_text, read, request};
-use domain::{Actor, Error, SystemClock};
+use crate::setup::{asker, asker_of, eventually, first_text, read, request};
+use domain::{Actor, Error, SystemClock, secret::Secret};
 use futures::future::join_all;
 use inference::{Catalogue, Ended, Inference, ModelConfig, Outcome, Pool, Upstream};
 use std::{sync::Arc, time::Duration};
@@ -56,6 +56,25 @@ async fn an_upstream_answers_and_its_figures_are_the_ledger_s() {
     assert!(shown.contains("vllm") && !shown.contains("sk-upstream") && !shown.contains("hunter2"), "{shown}");
     let rows = world.rows().await;
     assert_eq!((rows[0].prompt_tokens, rows[0].cached_tokens, rows[0].completion_tokens), (20, 8, 3));
+}
+
+#[tokio::test]
+async fn tenants_are_parted_by_salts_that_do_not_name_them() {
+    let upstream = FakeUpstream::start().await;
+    let key = Some(Secret::new("a-key-of-salts-that-nobody-guesses"));
+    let world = world(vec![fake_model()], vec![Upstream { salt_key: key, ..upstream.config("vllm", FAKE_MODEL) }]).await;
+    let neighbour = asker_of(&world.db, "b").await;
+    for actor in [&world.actor, &world.actor, &neighbour] {
+        read(&mut world.inference.admit(actor, request()).await.expect("admitted")).await;
+    }
+    let salts: Vec<String> = upstream.requests().iter().map(|sent| sent["cache_salt"].as_str().expect("a salt").to_owned()).collect();
+    assert!(
+        salts[0] == salts[1] && salts[1] != salts[2],
+        "{salts:?}. If you are here because this failed: one tenant can find out by the time it takes what another one asked."
+    );
+    for actor in [&world.actor, &neighbour] {
+        assert!(!upstream.requests().iter().any(|sent| sent.to_string().contains(&actor.tenant().to_string())));
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use llama_cpp_2::token::LlamaToken;
-use worker_protocol::{FailCode, Generate, ModelKind, Tool, ToolChoice};
+use worker_protocol::{FailCode, Format, Generate, ModelKind, Tool, ToolChoice};
 
 use super::{Refusal, Worker, gone};
 use crate::engine::kept::transient;
@@ -133,6 +133,12 @@ fn choice(model: &Model, request: &Generate, tools: &[Tool], thinking: bool) -> 
         return Err(format!("logprobs must be at most {MAX_LOGPROBS}, is {logprobs}"));
     }
     let forced = forced(model.family(), tools, &request.tool_choice, request.single_tool_call, thinking);
+    // What the caller gets told begins with the field at fault.
+    let field = match (&forced, &request.format) {
+        (Some(_), _) => "tools",
+        (None, Some(Format::Regex(_) | Format::Lark(_))) => "structured_outputs",
+        (None, _) => "response_format",
+    };
     let (family, format, thinks) = match (forced, &request.format) {
         (Some((family, format)), _) => (family, Some(format), model.thinks()),
         (None, Some(format)) => {
@@ -143,7 +149,11 @@ fn choice(model: &Model, request: &Generate, tools: &[Tool], thinking: bool) -> 
         }
         (None, None) => (model.family(), None, model.thinks()),
     };
-    let constraint = format.map(|format| model.grammars.as_ref().map_err(Clone::clone)?.constraint(&format)).transpose()?;
+    let constraint = |format: Format| {
+        let grammars = model.grammars.as_ref().map_err(Clone::clone)?;
+        grammars.constraint(&format).map_err(|error| format!("{field}: {error}"))
+    };
+    let constraint = format.map(constraint).transpose()?;
     let parser =
         (!request.raw && (!tools.is_empty() || thinks)).then(|| Parser::new(Some(family), tools.to_vec(), thinks, thinks && thinking));
     Ok(Choice {
