@@ -5,12 +5,14 @@
 //! engine/     starting, asking and stopping the two         scenarios/  what is measured
 //! kernels.rs  what lies in the two versions of llama.cpp     identity.rs  are the answers the same?
 //! quiet.rs    is the machine quiet enough to measure?        report.rs   ratios, table, JSON
-//! gateway/    all about the gateway
+//! aims.rs     what the figures should be                     gateway/    all about the gateway
 //! ```
 //!
-//! Every figure is the median of the rounds' ratios; each round measures ours, then the peer, each in a fresh
-//! process, so that neither profits from what the other's round left behind.
+//! Every figure is the median of the rounds' ratios; each round measures both, each in a fresh process, so that
+//! neither profits from what the other's round left behind. Ours is first in odd rounds, the peer in even ones: what a
+//! machine does later in a round, warmer or slower, falls on both.
 
+mod aims;
 mod engine;
 mod gateway;
 mod identity;
@@ -27,7 +29,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use engine::{Launcher, Tuning};
-use report::Report;
+use kernels::Kernels;
+use report::{Figure, Report};
+use scenarios::Scenario;
 
 /// Any error ends the measurement.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -42,6 +46,9 @@ struct Args {
     /// The GGUF file that both run.
     #[arg(long)]
     model: PathBuf,
+    /// The GGUF file of the scenario `edit`, whose model must be able to repeat code; the same one if left out.
+    #[arg(long)]
+    edit_model: Option<PathBuf>,
     /// The built `kontor`.
     #[arg(long)]
     kontor: PathBuf,
@@ -53,6 +60,9 @@ struct Args {
     threads: u32,
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Prompts that both answer to tell whether they say the same.
+    #[arg(long, default_value_t = 100)]
+    identity_prompts: usize,
     /// Only these scenarios.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -60,7 +70,7 @@ struct Args {
     #[arg(long, value_delimiter = ',', default_value = "default,tuned")]
     peer: Vec<String>,
     /// `llama-bench` of the llama.cpp that the worker uses, and the peer's: how much faster the latter is in itself is
-    /// divided out of speeds.
+    /// divided out of speeds, and of times that are spent on prompts.
     #[arg(long, requires = "bench_peer")]
     bench_ours: Option<PathBuf>,
     #[arg(long, requires = "bench_ours")]
@@ -94,39 +104,68 @@ fn measure_engine(args: Args) -> Result<()> {
 }
 
 async fn run(args: Args) -> Result<()> {
-    let launcher =
-        Launcher { model: args.model.clone(), kontor: args.kontor.clone(), llama_server: args.llama_server.clone(), threads: args.threads };
-    let kernel_ratio = match args.bench_ours.as_deref().zip(args.bench_peer.as_deref()) {
-        Some((ours, peer)) => kernels::ratio(ours, peer, &args.model, args.threads).await?,
-        None => 1.0,
+    let launcher = Launcher {
+        model: args.model.clone(),
+        edit_model: args.edit_model.as_ref().unwrap_or(&args.model).clone(),
+        kontor: args.kontor.clone(),
+        llama_server: args.llama_server.clone(),
+        threads: args.threads,
     };
-    let mut report = Report::new(kernel_ratio);
+    let kernels = match args.bench_ours.as_deref().zip(args.bench_peer.as_deref()) {
+        Some((ours, peer)) => kernels::read(ours, peer, &args.model, args.threads).await?,
+        None => Kernels::EQUAL,
+    };
+    let mut report = Report::new(kernels);
+    let mut failures = Vec::new();
+    let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
     for peer in &args.peer {
         let tuning: Tuning = peer.parse()?;
-        for scenario in scenarios::all() {
-            if !args.only.is_empty() && !args.only.iter().any(|name| name == scenario.name()) {
-                continue;
-            }
-            if !scenario.suits(tuning) {
-                continue;
-            }
-            for round in 1..=args.rounds {
-                eprintln!("{} ({peer}), round {round} of {}", scenario.name(), args.rounds);
-                if !args.busy {
-                    quiet::wait().await?;
-                }
-                let ours = scenario.run(&launcher, engine::Kind::Ours).await?;
-                let theirs = scenario.run(&launcher, engine::Kind::Peer(tuning)).await?;
-                report.add(scenario.name(), peer, &ours, &theirs)?;
+        for scenario in scenarios::all().into_iter().filter(|scenario| wanted(scenario.name()) && scenario.suits(tuning)) {
+            if let Err(error) = rounds(&args, &launcher, scenario, tuning, peer, &mut report).await {
+                eprintln!("{} ({peer}) ends: {error}", scenario.name());
+                failures.push(format!("{} ({peer}): {error}", scenario.name()));
             }
             report.write(&args.out)?;
         }
     }
-    if args.only.is_empty() || args.only.iter().any(|name| name == "identity") {
+    if wanted("identity") {
         eprintln!("identity");
-        let (ours, peer) = identity::run(&launcher).await?;
-        report.add("identity", "default", &ours, &peer)?;
+        match identity::run(&launcher, args.identity_prompts).await {
+            Ok((ours, peer)) => report.add("identity", "default", &ours, &peer)?,
+            Err(error) => failures.push(format!("identity: {error}")),
+        }
     }
     report.print();
-    report.write(&args.out)
+    report.write(&args.out)?;
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("; ").into()) }
+}
+
+/// All rounds of a scenario. What fails in it ends it, but not the others.
+async fn rounds(args: &Args, launcher: &Launcher, scenario: Scenario, tuning: Tuning, against: &str, report: &mut Report) -> Result<()> {
+    for round in 1..=args.rounds {
+        eprintln!("{} ({against}), round {round} of {}", scenario.name(), args.rounds);
+        if !args.busy {
+            quiet::wait().await?;
+        }
+        let (ours, theirs) = both(scenario, launcher, tuning, round).await?;
+        report.add(scenario.name(), against, &ours, &theirs)?;
+    }
+    Ok(())
+}
+
+/// One round: the figures of ours and of the peer.
+async fn both(scenario: Scenario, launcher: &Launcher, tuning: Tuning, round: usize) -> Result<(Vec<Figure>, Vec<Figure>)> {
+    let (ours, peer) = (engine::Kind::Ours, engine::Kind::Peer(tuning));
+    if round % 2 == 1 {
+        let ours = measure(scenario, launcher, ours).await?;
+        Ok((ours, measure(scenario, launcher, peer).await?))
+    } else {
+        let peer = measure(scenario, launcher, peer).await?;
+        Ok((measure(scenario, launcher, ours).await?, peer))
+    }
+}
+
+async fn measure(scenario: Scenario, launcher: &Launcher, kind: engine::Kind) -> Result<Vec<Figure>> {
+    let whose = if kind == engine::Kind::Ours { "ours" } else { "the peer" };
+    scenario.run(launcher, kind).await.map_err(|error| format!("{whose}: {error}").into())
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::Result;
+use crate::kernels::Kernels;
+use crate::{Result, aims};
 
 /// One figure of one run.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +27,7 @@ type Key = (String, String, u32, &'static str);
 
 /// See the module.
 pub struct Report {
-    kernel_ratio: f64,
+    kernels: Kernels,
     /// Ours and the peer's of each round.
     rounds: BTreeMap<Key, Vec<(f64, f64)>>,
 }
@@ -70,13 +71,15 @@ impl Row {
 
 #[derive(Debug, Serialize)]
 struct Document {
+    /// How many times faster the peer's llama.cpp is in answers, and in prompts.
     kernel_ratio: f64,
+    kernel_ratio_prompt: f64,
     rows: Vec<Row>,
 }
 
 impl Report {
-    pub fn new(kernel_ratio: f64) -> Self {
-        Self { kernel_ratio, rounds: BTreeMap::new() }
+    pub fn new(kernels: Kernels) -> Self {
+        Self { kernels, rounds: BTreeMap::new() }
     }
 
     /// Takes in one round.
@@ -96,9 +99,7 @@ impl Report {
 
     fn rows(&self) -> Vec<Row> {
         let row = |((scenario, against, clients, metric), rounds): (&Key, &Vec<(f64, f64)>)| {
-            // A faster build of the same library is no merit of either engine.
-            let kernel = if *metric == "tokens_per_s" { self.kernel_ratio } else { 1.0 };
-            Row::of(scenario, against, *clients, metric, rounds, kernel)
+            Row::of(scenario, against, *clients, metric, rounds, self.kernels.factor(scenario, against, *clients, metric))
         };
         self.rounds.iter().map(row).collect()
     }
@@ -108,14 +109,18 @@ impl Report {
     /// # Errors
     /// The file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        write(path, &Document { kernel_ratio: self.kernel_ratio, rows: self.rows() })
+        let Kernels { answer, prompt } = self.kernels;
+        write(path, &Document { kernel_ratio: answer, kernel_ratio_prompt: prompt, rows: self.rows() })
     }
 
-    /// Prints the table.
+    /// Prints the table, and which aims are missed.
     #[expect(clippy::print_stdout, reason = "it is what the program is run for")]
     pub fn print(&self) {
-        println!("Speeds are multiplied by {:.3}, by which the peer's llama.cpp is faster in itself.\n", self.kernel_ratio);
-        print(&self.rows());
+        let Kernels { answer, prompt } = self.kernels;
+        println!("Freed of the kernels: the peer's llama.cpp is {answer:.3} times as fast in answers, {prompt:.3} times in prompts.\n");
+        let rows = self.rows();
+        print(&rows);
+        aims::print(&rows);
     }
 }
 
@@ -164,7 +169,7 @@ mod tests {
 
     #[test]
     fn the_ratio_is_the_median_of_the_rounds_ratios() {
-        let mut report = Report::new(1.0);
+        let mut report = Report::new(Kernels::EQUAL);
         for (ours, peer) in [(2.0, 1.0), (9.0, 3.0), (8.0, 8.0)] {
             report.add("chat", "default", &[Figure::new(1, "tokens_per_s", ours)], &[Figure::new(1, "tokens_per_s", peer)]).unwrap();
         }
@@ -174,7 +179,7 @@ mod tests {
 
     #[test]
     fn figures_that_do_not_match_are_refused() {
-        assert!(Report::new(1.0).add("chat", "default", &[], &[Figure::new(1, "x", 1.0)]).is_err());
+        assert!(Report::new(Kernels::EQUAL).add("chat", "default", &[], &[Figure::new(1, "x", 1.0)]).is_err());
     }
 
     #[test]

@@ -64,6 +64,7 @@ impl<R: Render> Following<R> {
             }
             match self.generation.next().await {
                 None => self.over = true,
+                Some(Output::Queued { place, wait_ms }) => self.frames.push_back(sse::queued(place, wait_ms)),
                 Some(Output::Ended { choice, finish }) => self.render.ended(choice, finish),
                 Some(Output::End(ended)) => {
                     self.over = true;

@@ -27,6 +27,7 @@ mod parameters;
 mod rerank;
 mod responses;
 mod sse;
+mod structured;
 mod usage;
 
 pub use batches::BatchLines;

@@ -1,6 +1,10 @@
 //! Fields that requests for completions have in common, and values that come in several shapes.
 
-use crate::{failure::Failure, openapi};
+use crate::{
+    failure::Failure,
+    openapi,
+    structured::{self, StructuredOutputs},
+};
 use contract::model::Sampling;
 use inference::Options;
 use serde::{
@@ -59,6 +63,16 @@ macro_rules! completion_request {
             stop: Option<$crate::parameters::OneOrMany>,
             /// What is added to the scores of tokens, by their numbers.
             logit_bias: Option<std::collections::BTreeMap<String, f32>>,
+            /// What the answer looks like, in vLLM's words.
+            structured_outputs: Option<$crate::structured::StructuredOutputs>,
+            /// What vLLM's older releases have for `structured_outputs.json`.
+            guided_json: Option<serde_json::Value>,
+            /// The same for `structured_outputs.regex`.
+            guided_regex: Option<String>,
+            /// The same for `structured_outputs.choice`.
+            guided_choice: Option<Vec<String>>,
+            /// The same for `structured_outputs.grammar`.
+            guided_grammar: Option<String>,
             // Known, and without a meaning here.
             #[serde(rename = "user")]
             #[schema(schema_with = $crate::known::schema)]
@@ -84,6 +98,14 @@ macro_rules! completion_request {
                     n: self.n,
                     stop: self.stop.clone(),
                     logit_bias: self.logit_bias.clone().unwrap_or_default(),
+                    structured: self.structured_outputs.clone(),
+                    guided: $crate::structured::StructuredOutputs {
+                        json: self.guided_json.clone(),
+                        json_object: None,
+                        regex: self.guided_regex.clone(),
+                        choice: self.guided_choice.clone(),
+                        grammar: self.guided_grammar.clone(),
+                    },
                 }
             }
         }
@@ -107,13 +129,16 @@ pub struct Parameters {
     pub n: Option<u32>,
     pub stop: Option<OneOrMany>,
     pub logit_bias: BTreeMap<String, f32>,
+    pub structured: Option<StructuredOutputs>,
+    /// The older fields for the same.
+    pub guided: StructuredOutputs,
 }
 
 impl Parameters {
     /// Sampling, and options that hold no more than these.
     ///
     /// # Errors
-    /// `n` or `logit_bias` make no sense.
+    /// `n`, `logit_bias` or the form of the answer make no sense.
     pub fn split(self) -> Result<(Sampling, Options), Failure> {
         if self.n == Some(0) {
             return Err(Failure::invalid("n", "out_of_range", "n must be at least 1."));
@@ -133,7 +158,8 @@ impl Parameters {
             })?;
             logit_bias.insert(id, bias);
         }
-        let options = Options { stop, logit_bias, n: self.n.unwrap_or(1), ..Options::default() };
+        let format = structured::form(self.structured, self.guided)?;
+        let options = Options { stop, format, logit_bias, n: self.n.unwrap_or(1), ..Options::default() };
         Ok((self.sampling, options))
     }
 }

@@ -51,6 +51,12 @@ pub fn text(json: &str) -> Bytes {
     format!("data: {json}\n\n").into()
 }
 
+/// A comment, which clients that do not look for it pass over: the place in the queue, 0 is next, and about how long it takes.
+pub fn queued(place: u32, wait_ms: Option<u32>) -> Bytes {
+    let wait = wait_ms.map(|wait_ms| format!(" wait_ms={wait_ms}")).unwrap_or_default();
+    format!(": queued place={place}{wait}\n\n").into()
+}
+
 /// Sends frames as they come, with pings in between.
 pub fn respond(frames: impl Stream<Item = Bytes> + Send + 'static) -> Response {
     let mut response = Response::new(Body::from_stream(pinged(frames, PING).map(Ok::<_, Infallible>)));
@@ -77,7 +83,7 @@ fn pinged(frames: impl Stream<Item = Bytes> + Send + 'static, after: Duration) -
 
 #[cfg(test)]
 mod tests {
-    use super::{Bytes, PING_FRAME, data, named, pinged};
+    use super::{Bytes, PING_FRAME, data, named, pinged, queued};
     use futures::{StreamExt, stream};
     use std::time::Duration;
     use tokio::time::sleep;
@@ -104,5 +110,6 @@ mod tests {
     fn events_end_with_an_empty_line() {
         assert_eq!(data(&[1]), "data: [1]\n\n");
         assert_eq!(named("x", &[1]), "event: x\ndata: [1]\n\n");
+        assert_eq!((queued(3, Some(4000)), queued(0, None)), (": queued place=3 wait_ms=4000\n\n".into(), ": queued place=0\n\n".into()));
     }
 }

@@ -283,7 +283,7 @@ fn generate(ticket: &Ticket, model: String, request: Request) -> Generate {
     Generate {
         id: ticket.id().0,
         model,
-        weight: 1,
+        weight: ticket.weight(),
         priority,
         pinned_messages,
         raw,

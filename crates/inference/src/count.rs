@@ -4,6 +4,7 @@ use crate::{
     Inference,
     admit::{Options, Request, check},
     meter::RETRY_AFTER_S,
+    refusal::refused,
 };
 use domain::{Actor, Error, Result};
 use worker_protocol::{Counted, FailCode, Generate};
@@ -32,9 +33,7 @@ impl Inference {
         let prompt = Generate { model, messages, continue_last, raw, tools, tool_choice, think, ..Generate::default() };
         match self.inner.pool.count(&prompt).await? {
             Counted::Tokens(tokens) => Ok(tokens),
-            Counted::Refused { code: FailCode::Invalid | FailCode::ContextLengthExceeded, message } => {
-                Err(Error::invalid("request", "model_refused", message))
-            }
+            Counted::Refused { code: FailCode::Invalid | FailCode::ContextLengthExceeded, message } => Err(refused(message)),
             Counted::Refused { code, message } => {
                 tracing::warn!(?code, message, "a worker could not count a prompt");
                 Err(Error::unavailable("model", Some(RETRY_AFTER_S)))

@@ -188,15 +188,16 @@ impl Generation {
     }
 
     /// Waits until the model begins, but no longer than `patience`: whoever has to say first whether there will be an
-    /// answer knows it then. Nothing is lost but places in the queue.
+    /// answer knows it then. Nothing is lost but places in the queue that have changed since.
     ///
     /// # Errors
     /// It failed before it began.
     pub async fn begun(&mut self, patience: Duration) -> Result<()> {
+        let mut place = None;
         let first = async {
             loop {
                 match self.next().await {
-                    Some(Output::Queued { .. }) => {}
+                    Some(queued @ Output::Queued { .. }) => place = Some(queued),
                     other => return other,
                 }
             }
@@ -214,7 +215,11 @@ impl Generation {
                 self.heard = Some(output);
                 Ok(())
             }
-            Ok(None) | Err(_) => Ok(()),
+            Ok(None) => Ok(()),
+            Err(_) => {
+                self.heard = place;
+                Ok(())
+            }
         }
     }
 
@@ -282,6 +287,18 @@ mod tests {
         sender.send(failed()).await.expect("room");
         assert!(matches!(generation.begun(SOON).await, Err(Error::Unavailable { .. })));
         assert!(generation.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn who_still_waits_is_told_the_place_of_now() {
+        let (mut generation, sender) = generation();
+        for place in [3, 2] {
+            sender.send(Output::Queued { place, wait_ms: Some(4000) }).await.expect("room");
+        }
+        generation.begun(Duration::from_millis(50)).await.expect("nobody knows yet");
+        assert!(matches!(generation.next().await, Some(Output::Queued { place: 2, wait_ms: Some(4000) })));
+        sender.send(Output::Started { prompt_tokens: 7, cached_tokens: 0 }).await.expect("room");
+        assert!(matches!(generation.next().await, Some(Output::Started { .. })));
     }
 
     #[tokio::test]

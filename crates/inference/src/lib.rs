@@ -18,6 +18,7 @@ pub mod meter;
 mod observe;
 pub mod pool;
 mod reconcile;
+mod refusal;
 mod sweep;
 mod vectors;
 mod work;
@@ -28,7 +29,9 @@ pub use catalogue::{Catalogue, CatalogueError, ModelConfig, Offered};
 pub use drive::LONGEST_GENERATION;
 pub use generation::{Cached, Ended, Generation, Outcome, Output, Route};
 pub use observe::Metrics;
-pub use pool::{Credential, LengthField, Pool, PoolTiming, Prefer, RegisterError, Upstream, UpstreamKind, UpstreamModel, WorkerProcess};
+pub use pool::{
+    Credential, LengthField, Pool, PoolTiming, Prefer, RegisterError, StructuredField, Upstream, UpstreamKind, UpstreamModel, WorkerProcess,
+};
 pub use vectors::{VectorRequest, Vectors};
 pub use work::Work;
 pub use worker_protocol::{ChatMessage, ChatRole, Finish, Format, ModelKind, Priority, TokenLogprob, Tool, ToolCall, ToolChoice};

@@ -95,7 +95,8 @@ impl Inference {
         let reservation = Reservation::of_inputs(&admitted.model, context, purpose, inputs.iter().map(bytes));
         let VectorRequest { truncate, priority, .. } = request;
         let work = move |ticket: &crate::meter::Ticket, model| {
-            Work::Vectors(Embed { id: ticket.id().0, model, tenant: ticket.tenant(), weight: 1, priority, inputs, truncate })
+            let (id, tenant, weight) = (ticket.id().0, ticket.tenant(), ticket.weight());
+            Work::Vectors(Embed { id, model, tenant, weight, priority, inputs, truncate })
         };
         collect(self.begin(actor, admitted, reservation, work).await?, count).await
     }

@@ -1,13 +1,39 @@
 //! Organisations.
 
 use crate::{
-    chat_sql::{one, run, sql},
+    chat_sql::{all, one, run, sql},
+    db::Db,
+    error::map,
     tx::{SystemTx, TenantTx},
 };
 use contract::ids::TenantId;
 use domain::{Error, Result};
 use sea_orm::FromQueryResult;
 use uuid::Uuid;
+
+/// An organisation as the operator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tenant {
+    pub id: TenantId,
+    /// Its short name.
+    pub slug: String,
+    /// The name shown to people.
+    pub name: String,
+    /// What its work counts beside that of others where a worker has not enough for all: 1 to 100.
+    pub weight: u16,
+}
+
+impl Db {
+    /// The weights of all tenants that have another one than 1.
+    ///
+    /// # Errors
+    /// As for any statement.
+    pub async fn tenant_weights(&self) -> Result<Vec<(TenantId, u16)>> {
+        let statement = sql("SELECT id, weight FROM tenant WHERE weight <> 1", []);
+        let rows = WeightRow::find_by_statement(statement).all(self.system()).await.map_err(map)?;
+        rows.into_iter().map(|row| Ok((TenantId(row.id), weight(row.weight)?))).collect()
+    }
+}
 
 /// The transaction's own tenant.
 #[derive(Debug)]
@@ -23,6 +49,32 @@ struct NameRow {
 #[derive(FromQueryResult)]
 struct IdRow {
     id: Uuid,
+}
+
+#[derive(FromQueryResult)]
+struct WeightRow {
+    id: Uuid,
+    weight: i32,
+}
+
+#[derive(FromQueryResult)]
+struct TenantRow {
+    id: Uuid,
+    slug: String,
+    name: String,
+    weight: i32,
+}
+
+impl TryFrom<TenantRow> for Tenant {
+    type Error = Error;
+
+    fn try_from(row: TenantRow) -> Result<Self> {
+        Ok(Self { id: TenantId(row.id), slug: row.slug, name: row.name, weight: weight(row.weight)? })
+    }
+}
+
+fn weight(stored: i32) -> Result<u16> {
+    u16::try_from(stored).map_err(Error::internal)
 }
 
 impl<'a> Tenants<'a> {
@@ -68,6 +120,27 @@ impl<'a> SystemTenants<'a> {
     pub async fn by_slug(&self, slug: &str) -> Result<Option<TenantId>> {
         let row: Option<IdRow> = one(self.tx.conn(), sql("SELECT id FROM tenant WHERE slug = $1", [slug.into()])).await?;
         Ok(row.map(|row| TenantId(row.id)))
+    }
+
+    /// All of them, by slug.
+    ///
+    /// # Errors
+    /// As for any statement.
+    pub async fn list(&self) -> Result<Vec<Tenant>> {
+        let rows: Vec<TenantRow> = all(self.tx.conn(), sql("SELECT id, slug, name, weight FROM tenant ORDER BY slug", [])).await?;
+        rows.into_iter().map(Tenant::try_from).collect()
+    }
+
+    /// Gives a tenant this weight, 1 to 100. Nodes learn of it as they do of limits.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such tenant; else as for any statement, also for another weight.
+    pub async fn set_weight(&self, tenant: TenantId, weight: u16) -> Result<()> {
+        let statement = sql("UPDATE tenant SET weight = $2 WHERE id = $1", [tenant.0.into(), i32::from(weight).into()]);
+        match self.tx.changed(run(self.tx.conn(), statement).await?) {
+            0 => Err(Error::not_found("tenant")),
+            _ => Ok(()),
+        }
     }
 
     /// There is at least one tenant: this is not the first start.

@@ -30,7 +30,7 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 pub enum Topic {
     /// Service accounts and their keys.
     Keys,
-    /// Prices, budgets and limits.
+    /// Prices, budgets and limits, and what tenants weigh.
     Quotas,
     /// What tenants want to be kept from models and from answers.
     Guardrails,

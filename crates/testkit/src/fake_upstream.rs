@@ -140,6 +140,8 @@ pub(crate) fn upstream_at(base_url: String, name: &str, model: &str) -> Upstream
         slots: 8,
         models: vec![UpstreamModel { id: model.into(), upstream_id: "their-model".into(), context_length: 4096, cost: 0 }],
         length: LengthField::MaxTokens,
+        structured: None,
+        salt_key: None,
         believed: Duration::ZERO,
         connect: Duration::from_secs(1),
         first: Duration::from_millis(500),

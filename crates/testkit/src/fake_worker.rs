@@ -227,7 +227,7 @@ async fn status(Shared(inner): Shared<Arc<Mutex<Inner>>>) -> Json<Status> {
         busy: inner.running,
         queued: 0,
         totals: inner.totals,
-        devices: vec![Device { name: "fake".into(), power_mw: Some(1000), energy_mj: Some(2000) }],
+        devices: vec![Device { name: "fake".into(), machine: "fake machine".into(), power_mw: Some(1000), energy_mj: Some(2000) }],
     })
 }
 

@@ -1,4 +1,4 @@
-//! Prices, budgets and limits for tests. Set them before the first use: a node looks for news once a second.
+//! Prices, budgets, limits and weights for tests. Set them before the first use: a node looks for news once a second.
 
 use crate::TestDb;
 use contract::ids::{BudgetId, RateLimitId, TenantId};
@@ -82,6 +82,13 @@ pub async fn limit(db: &TestDb, tenant: TenantId, level: Level, change: impl FnO
     tx.rate_limits().add(&limit).await.expect("a limit");
     tx.commit().await.expect("committing");
     limit
+}
+
+/// What a tenant's work counts beside that of others.
+pub async fn weigh(db: &TestDb, tenant: TenantId, weight: u16) {
+    let tx = begin(db).await;
+    tx.tenants().set_weight(tenant, weight).await.expect("a weight");
+    tx.commit().await.expect("committing");
 }
 
 async fn begin(db: &TestDb) -> SystemTx {

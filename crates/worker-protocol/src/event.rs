@@ -110,7 +110,8 @@ pub enum FailCode {
     ContextLengthExceeded,
     /// The request makes no sense to this worker (unknown model, bad sampling value).
     Invalid,
-    /// No slot and no room in the queue, or draining.
+    /// No slot and no room in the queue, or draining. Told of one that waited, too, if somebody who has less in the full
+    /// queue came after it; never of one that has started.
     Overloaded,
     /// The engine failed.
     Engine,

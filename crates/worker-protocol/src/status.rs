@@ -31,8 +31,11 @@ pub struct Status {
 /// A processor or graphics card with a meter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
-    /// As its driver calls it.
+    /// As its driver calls it; no other one of the same machine has this name.
     pub name: String,
+    /// The machine that it belongs to, the same for all workers there and for no other machine; empty: nobody knows.
+    #[serde(default)]
+    pub machine: String,
     /// Draw now, in milliwatts.
     pub power_mw: Option<u64>,
     /// Energy in millijoules since some moment before now; never falls while the worker lives.

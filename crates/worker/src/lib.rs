@@ -15,6 +15,7 @@
 //! join.rs      belonging to a pool on another machine
 //! cards.rs     graphics cards; power.rs what the machine draws
 //! residence/   which models are in memory: loaded when asked for, one engine each
+//! bound.rs     how many may wait, and who makes room for others
 //! ```
 //!
 //! llama.cpp ends the process on a failed assertion, so nothing else runs in a worker; whoever starts one
@@ -23,6 +24,7 @@
 #[cfg(target_family = "wasm")]
 compile_error!("`worker` is server-only");
 
+mod bound;
 mod cards;
 mod choices;
 mod constraint;
@@ -54,7 +56,7 @@ use worker_protocol::{Hello, PROTOCOL};
 
 pub use error::Error;
 pub use join::Join;
-pub use options::{CacheType, FlashAttention, MIN_TOKEN_CHARS, ModelOptions, Options};
+pub use options::{CacheType, FlashAttention, FurtherModel, MIN_TOKEN_CHARS, ModelOptions, Options};
 use residence::{Residents, Steward};
 
 /// `tracing` target of llama.cpp's own messages. They are many; a log filter should show only warnings of it.

@@ -48,8 +48,7 @@ pub struct Options {
 }
 
 /// How one model runs. [`ModelOptions::new`] gives the defaults, the fields are open to change.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(from = "Partial")]
+#[derive(Clone, Debug)]
 pub struct ModelOptions {
     /// The name that requests use for it.
     pub id: String,
@@ -81,13 +80,16 @@ pub struct ModelOptions {
     pub gpu_layers: u32,
     /// Graphics cards to use, by their number; the layers are divided among them. Empty: all.
     pub cards: Vec<usize>,
-    /// Requests that may wait for a slot.
+    /// Requests that may wait for a slot, and that may wait until the model is loaded. Whoever has few of them takes the
+    /// place of whoever has most.
     pub queue_limit: u32,
 }
 
 /// How the context stores keys and values. Fewer bits hold more tokens in the same memory and cost a little
-/// quality; quantised kinds need flash attention, which the context switches on where the back end has it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// quality; quantised kinds need flash attention, which the context switches on where the back end has it: an option that
+/// switches it off is refused beside them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum CacheType {
     #[default]
     F16,
@@ -96,7 +98,8 @@ pub enum CacheType {
 }
 
 /// Whether attention is computed in one go, without writing its matrix down.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum FlashAttention {
     /// As is best where the model runs.
     #[default]
@@ -131,27 +134,40 @@ impl std::str::FromStr for CacheType {
     }
 }
 
-/// What may be said of a model in JSON; the rest are the defaults.
-#[derive(Deserialize)]
+/// What may be said of one model in JSON; see [`ModelOptions`].
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Partial {
+pub struct FurtherModel {
     id: String,
     path: PathBuf,
     pinned: Option<bool>,
     context_length: Option<u32>,
     slots: Option<u32>,
     state_dir: Option<PathBuf>,
+    gpu_layers: Option<u32>,
+    /// 0: as if no model said so.
+    cells: Option<u32>,
+    cache_type: Option<CacheType>,
+    flash_attention: Option<FlashAttention>,
 }
 
-impl From<Partial> for ModelOptions {
-    fn from(given: Partial) -> Self {
-        let defaults = Self::new(given.path, given.id);
-        Self {
-            pinned: given.pinned.unwrap_or(defaults.pinned),
-            context_length: given.context_length,
-            slots: given.slots.unwrap_or(defaults.slots),
-            state_dir: given.state_dir,
-            ..defaults
+impl FurtherModel {
+    /// How it runs. What it does not say is as in `common`, but for the folder: no two models share one.
+    #[must_use]
+    pub fn over(self, common: &ModelOptions) -> ModelOptions {
+        let common = common.clone();
+        ModelOptions {
+            id: self.id,
+            path: self.path,
+            pinned: self.pinned.unwrap_or(common.pinned),
+            context_length: self.context_length.or(common.context_length),
+            slots: self.slots.unwrap_or(common.slots),
+            state_dir: self.state_dir,
+            gpu_layers: self.gpu_layers.unwrap_or(common.gpu_layers),
+            cells: self.cells.map_or(common.cells, |cells| (cells > 0).then_some(cells)),
+            cache_type: self.cache_type.unwrap_or(common.cache_type),
+            flash_attention: self.flash_attention.unwrap_or(common.flash_attention),
+            ..common
         }
     }
 }
@@ -200,10 +216,17 @@ impl ModelOptions {
         if self.batch < self.slots + 16 || self.batch > 4096 {
             return fail("batch", format!("must be {} (slots + 16) to 4096, is {}", self.slots + 16, self.batch));
         }
+        // llama.cpp makes no such context and does not say why.
+        if self.cache_type != CacheType::F16 && self.flash_attention == FlashAttention::Off {
+            return fail("flash_attention", format!("must not be off where cache_type is {:?}: quantised values need it", self.cache_type));
+        }
         if let Some(length) = self.context_length
             && !(64..=1 << 20).contains(&length)
         {
             return fail("context_length", format!("must be 64 to {}, is {length}", 1 << 20));
+        }
+        if self.queue_limit == 0 {
+            return fail("queue_limit", "must be at least 1".into());
         }
         Ok(())
     }
@@ -274,7 +297,7 @@ mod tests {
     #[test]
     fn each_bad_option_is_named() {
         type Spoil = fn(&mut Options);
-        let bad: [(&str, Spoil); 7] = [
+        let bad: [(&str, Spoil); 9] = [
             ("token", |o| o.token = "short".into()),
             ("models", |o| o.models.clear()),
             ("twice", |o| o.models.push(o.models[0].clone())),
@@ -282,12 +305,52 @@ mod tests {
             ("threads", |o| o.models[0].threads = 0),
             ("batch", |o| o.models[0].batch = 8),
             ("context_length", |o| o.models[0].context_length = Some(1)),
+            ("queue_limit", |o| o.models[0].queue_limit = 0),
+            ("flash_attention", |o| (o.models[0].cache_type, o.models[0].flash_attention) = (CacheType::Q8_0, FlashAttention::Off)),
         ];
         for (name, spoil) in bad {
             let mut options = options();
             spoil(&mut options);
             let text = options.validate().map_or_else(|error| error.to_string(), |()| String::new());
             assert!(text.contains(name), "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_further_model_is_like_the_others_where_it_says_nothing() {
+        let common = ModelOptions {
+            gpu_layers: 99,
+            cells: Some(32_768),
+            cache_type: CacheType::Q8_0,
+            flash_attention: FlashAttention::On,
+            ..ModelOptions::new("", "")
+        };
+        let read = |json: &str| serde_json::from_str::<FurtherModel>(json).map(|further| further.over(&common));
+        let like = read(r#"{"id": "e", "path": "e.gguf"}"#).unwrap();
+        assert_eq!((like.id.as_str(), like.gpu_layers, like.cells), ("e", 99, Some(32_768)));
+        assert_eq!((like.cache_type, like.flash_attention), (CacheType::Q8_0, FlashAttention::On));
+        let own =
+            r#"{"id": "e", "path": "e.gguf", "gpu_layers": 0, "cells": 0, "cache_type": "f16", "flash_attention": "off", "slots": 2}"#;
+        let own = read(own).unwrap();
+        assert_eq!((own.gpu_layers, own.cells, own.slots), (0, None, 2));
+        assert_eq!((own.cache_type, own.flash_attention), (CacheType::F16, FlashAttention::Off));
+        for (json, named) in
+            [(r#"{"id": "e", "path": "e", "cache_type": "q5"}"#, "q5"), (r#"{"id": "e", "path": "e", "layers": 1}"#, "layers")]
+        {
+            let error = read(json).unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_way_to_name_a_kind_is_the_same() {
+        for (name, kind) in [("f16", CacheType::F16), ("q8_0", CacheType::Q8_0), ("q4_0", CacheType::Q4_0)] {
+            assert_eq!(name.parse(), Ok(kind));
+            assert_eq!(serde_json::from_value::<CacheType>(name.into()).unwrap(), kind);
+        }
+        for (name, kind) in [("auto", FlashAttention::Auto), ("on", FlashAttention::On), ("off", FlashAttention::Off)] {
+            assert_eq!(name.parse(), Ok(kind));
+            assert_eq!(serde_json::from_value::<FlashAttention>(name.into()).unwrap(), kind);
         }
     }
 

@@ -14,12 +14,15 @@ use worker_protocol::Device;
 
 /// What was read is good for so long.
 const FRESH: Duration = Duration::from_millis(900);
+/// Made anew whenever a kernel starts: the same in all of its containers, whatever their names are, and on no other machine.
+const MACHINE: &str = "/proc/sys/kernel/random/boot_id";
 /// Drivers of cards whose hwmon tells power or energy.
 const CARDS: [&str; 3] = ["amdgpu", "xe", "i915"];
 
 /// The machine's meters. Reading costs some system calls, at most once a second.
 pub struct Meters {
     root: PathBuf,
+    machine: String,
     inner: Mutex<Inner>,
 }
 
@@ -35,11 +38,15 @@ impl Meters {
     /// Of this machine; shared by all who ask.
     pub fn here() -> &'static Self {
         static HERE: OnceLock<Meters> = OnceLock::new();
-        HERE.get_or_init(|| Self::under(Path::new("/sys/class")))
+        HERE.get_or_init(|| Self::under(Path::new("/sys/class"), text(Path::new(MACHINE)).unwrap_or_default()))
     }
 
-    fn under(root: &Path) -> Self {
-        Self { root: root.to_owned(), inner: Mutex::default() }
+    fn under(root: &Path, machine: String) -> Self {
+        Self { root: root.to_owned(), machine, inner: Mutex::default() }
+    }
+
+    fn device(&self, name: String, power_mw: Option<u64>, energy_mj: Option<u64>) -> Device {
+        Device { name, machine: self.machine.clone(), power_mw, energy_mj }
     }
 
     /// What the meters say; empty where there are none.
@@ -50,7 +57,7 @@ impl Meters {
             inner.devices = self.packages(&mut inner.counters);
             let cards = self.cards(&mut inner.counters);
             inner.devices.extend(cards);
-            inner.devices.extend(nvidia());
+            inner.devices.extend(self.nvidia());
         }
         inner.devices.clone()
     }
@@ -63,7 +70,7 @@ impl Meters {
         });
         let device = |folder: PathBuf| {
             let energy = advance(counters, &folder.join("energy_uj"), number(&folder.join("max_energy_range_uj")))?;
-            Some(Device { name: text(&folder.join("name"))?, power_mw: None, energy_mj: Some(energy) })
+            Some(self.device(text(&folder.join("name"))?, None, Some(energy)))
         };
         folders.filter_map(device).collect()
     }
@@ -74,9 +81,36 @@ impl Meters {
             let power = number(&folder.join("power1_average")).or_else(|| number(&folder.join("power1_input")));
             let energy = advance(counters, &folder.join("energy1_input"), None);
             let name = format!("{driver} {}", folder.file_name()?.to_string_lossy());
-            (power.is_some() || energy.is_some()).then_some(Device { name, power_mw: power.map(|uw| uw / 1000), energy_mj: energy })
+            (power.is_some() || energy.is_some()).then(|| self.device(name, power.map(|uw| uw / 1000), energy))
         };
         folders(&self.root.join("hwmon")).into_iter().filter_map(device).collect()
+    }
+
+    #[cfg(feature = "nvml")]
+    fn nvidia(&self) -> Vec<Device> {
+        use nvml_wrapper::Nvml;
+        static NVML: OnceLock<Option<Nvml>> = OnceLock::new();
+        let library = NVML.get_or_init(|| {
+            let found = Nvml::init();
+            if let Err(error) = &found {
+                tracing::info!(%error, "NVIDIA's management library is not here; the cards' power is not known");
+            }
+            found.ok()
+        });
+        let Some(library) = library else { return Vec::new() };
+        let device = |index: u32| {
+            let card = library.device_by_index(index).ok()?;
+            // Containers of one machine may each count other cards from 0.
+            let own = card.uuid().unwrap_or_else(|_| index.to_string());
+            let name = format!("{} {own}", card.name().unwrap_or_else(|_| "NVIDIA card".into()));
+            Some(self.device(name, card.power_usage().ok().map(u64::from), card.total_energy_consumption().ok()))
+        };
+        (0..library.device_count().unwrap_or(0)).filter_map(device).collect()
+    }
+
+    #[cfg(not(feature = "nvml"))]
+    fn nvidia(&self) -> Vec<Device> {
+        Vec::new()
     }
 }
 
@@ -102,31 +136,6 @@ fn text(file: &Path) -> Option<String> {
 
 fn number(file: &Path) -> Option<u64> {
     text(file)?.parse().ok()
-}
-
-#[cfg(feature = "nvml")]
-fn nvidia() -> Vec<Device> {
-    use nvml_wrapper::Nvml;
-    static NVML: OnceLock<Option<Nvml>> = OnceLock::new();
-    let library = NVML.get_or_init(|| {
-        let found = Nvml::init();
-        if let Err(error) = &found {
-            tracing::info!(%error, "NVIDIA's management library is not here; the cards' power is not known");
-        }
-        found.ok()
-    });
-    let Some(library) = library else { return Vec::new() };
-    let device = |index| {
-        let card = library.device_by_index(index).ok()?;
-        let name = format!("{} {index}", card.name().unwrap_or_else(|_| "NVIDIA card".into()));
-        Some(Device { name, power_mw: card.power_usage().ok().map(u64::from), energy_mj: card.total_energy_consumption().ok() })
-    };
-    (0..library.device_count().unwrap_or(0)).filter_map(device).collect()
-}
-
-#[cfg(not(feature = "nvml"))]
-fn nvidia() -> Vec<Device> {
-    Vec::new()
 }
 
 #[cfg(test)]
@@ -159,9 +168,10 @@ mod tests {
         write(root, "hwmon/hwmon0/power1_input", "5000000\n");
         write(root, "hwmon/hwmon3/name", "amdgpu\n");
         write(root, "hwmon/hwmon3/power1_average", "87000000\n");
-        let meters = Meters::under(root);
-        let card = Device { name: "amdgpu hwmon3".into(), power_mw: Some(87_000), energy_mj: None };
-        let package = |energy_mj| Device { name: "package-0".into(), power_mw: None, energy_mj: Some(energy_mj) };
+        let meters = Meters::under(root, "here".into());
+        let card = meters.device("amdgpu hwmon3".into(), Some(87_000), None);
+        assert_eq!(card.machine, "here");
+        let package = |energy_mj| meters.device("package-0".into(), None, Some(energy_mj));
         assert_eq!(now(root, &meters), [package(0), card.clone()]);
         write(root, "powercap/intel-rapl:0/energy_uj", "9500000\n");
         assert_eq!(now(root, &meters)[0], package(500));
@@ -173,6 +183,13 @@ mod tests {
     #[test]
     fn a_machine_without_meters_has_none() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(Meters::under(folder.path()).read().iter().all(|device| device.name.contains("NVIDIA")));
+        assert!(Meters::under(folder.path(), String::new()).read().iter().all(|device| device.name.contains("NVIDIA")));
+    }
+
+    #[test]
+    fn a_running_kernel_says_which_machine_it_is() {
+        let machine = &Meters::here().machine;
+        assert_eq!(Some(machine), text(Path::new(MACHINE)).as_ref());
+        assert!(!machine.is_empty());
     }
 }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use parking_lot::FairMutex;
+use parking_lot::{FairMutex, Mutex};
 use tokio::sync::{Notify, SetOnce};
 use worker_protocol::Totals;
 
+use crate::bound::Bound;
+use crate::engine::queue::flows::Flow;
 use crate::error::Error;
 use crate::model::Model;
 
@@ -19,6 +21,8 @@ pub struct House {
     /// Whoever computes a step has it. Several models that compute at once would keep each other's threads waiting at
     /// every operation; so they take turns, in the order in which they asked.
     pub turn: FairMutex<()>,
+    /// Answers that are being written, of all models.
+    readers: AtomicU32,
     /// Wakes the steward: somebody asks for a model, it is loaded, or the last one who used it left.
     pub changed: Notify,
 }
@@ -32,10 +36,11 @@ pub struct Shared {
     /// The engine gives up at its next step, whatever it is doing.
     pub halted: AtomicBool,
     /// Requests running, waiting or being tokenised; see [`Admission`].
-    inside: AtomicU32,
+    inside: Mutex<Bound>,
     /// Of each of the engine's lanes.
     busy: [AtomicU32; 2],
     queued: [AtomicU32; 2],
+    readers: [AtomicU32; 2],
 }
 
 /// Since start.
@@ -51,6 +56,13 @@ pub struct Counters {
     pub evicted_cells: AtomicU64,
     pub pauses: AtomicU64,
     pub loads: AtomicU64,
+}
+
+impl House {
+    /// Answers that are being written and wait for their next token, of all models.
+    pub fn readers(&self) -> u32 {
+        self.readers.load(Relaxed)
+    }
 }
 
 impl Shared {
@@ -70,7 +82,7 @@ impl Shared {
 
     /// Nobody is inside.
     pub fn is_idle(&self) -> bool {
-        self.inside.load(Relaxed) == 0
+        self.inside.lock().is_empty()
     }
 
     /// Sequences that run, and requests that wait for a slot.
@@ -80,10 +92,21 @@ impl Shared {
 
     /// What one of the engine's lanes does.
     pub fn publish(&self, lane: usize, busy: usize, queued: usize) {
-        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         self.busy[lane].store(number(busy), Relaxed);
         self.queued[lane].store(number(queued), Relaxed);
     }
+
+    /// How many answers one of the engine's lanes is writing.
+    pub fn publish_readers(&self, lane: usize, readers: usize) {
+        let now = number(readers);
+        let before = self.readers[lane].swap(now, Relaxed);
+        // Atomic numbers wrap around, so this takes away where there are fewer now.
+        self.house.readers.fetch_add(now.wrapping_sub(before), Relaxed);
+    }
+}
+
+fn number(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 fn sum(counts: &[AtomicU32]) -> u32 {
@@ -118,36 +141,84 @@ impl Counters {
     }
 }
 
-/// A request's right to be in a model's engine, running or waiting; given back when dropped.
-pub struct Admission(Arc<Shared>);
+/// A completion's right to be in a model's engine, running or waiting; given back when dropped.
+pub struct Admission {
+    shared: Arc<Shared>,
+    /// Its request's number in the [`Bound`].
+    request: u64,
+}
 
 impl Admission {
-    /// `None` if `limit` requests are in there already.
-    pub fn acquire(shared: &Arc<Shared>, limit: u32) -> Option<Self> {
-        let count = |inside: u32| (inside < limit).then_some(inside + 1);
-        shared.inside.fetch_update(Relaxed, Relaxed, count).ok().map(|_| Self(shared.clone()))
+    /// One for each of `count` completions of a request of `flow`. `None` if `limit` are in there already and nobody
+    /// makes room, see [`Bound::enter`].
+    pub fn acquire(shared: &Arc<Shared>, flow: &Flow, count: u32, limit: u32) -> Option<Vec<Self>> {
+        let entered = shared.inside.lock().enter(flow, count, limit)?;
+        Some((0..count).map(|_| Self { shared: shared.clone(), request: entered.number }).collect())
+    }
+
+    /// The request does not wait any more, so it stays to its end. False if its place was taken before.
+    pub fn begin(&self) -> bool {
+        self.shared.inside.lock().begin(self.request)
+    }
+
+    /// Somebody else has the place; the request is to end.
+    pub fn is_displaced(&self) -> bool {
+        self.shared.inside.lock().is_displaced(self.request)
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        if self.0.inside.fetch_sub(1, Relaxed) == 1 {
-            self.0.house.changed.notify_one();
+        let mut inside = self.shared.inside.lock();
+        inside.leave(self.request);
+        if inside.is_empty() {
+            self.shared.house.changed.notify_one();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use worker_protocol::Priority;
+
     use super::*;
+
+    fn flow(tenant: &str) -> Flow {
+        Flow { tenant: tenant.into(), priority: Priority::Interactive }
+    }
 
     #[test]
     fn admissions_are_bounded_and_come_back() {
         let shared = Arc::new(Shared::default());
-        let first = Admission::acquire(&shared, 1);
+        let first = Admission::acquire(&shared, &flow("a"), 2, 2);
         assert!(first.is_some() && !shared.is_idle());
-        assert!(Admission::acquire(&shared, 1).is_none());
+        assert!(Admission::acquire(&shared, &flow("a"), 1, 2).is_none());
         drop(first);
-        assert!(shared.is_idle() && Admission::acquire(&shared, 1).is_some());
+        assert!(shared.is_idle() && Admission::acquire(&shared, &flow("a"), 1, 2).is_some());
+    }
+
+    #[test]
+    fn whoever_made_room_is_inside_until_it_has_gone() {
+        let shared = Arc::new(Shared::default());
+        let flood = Admission::acquire(&shared, &flow("a"), 2, 2).unwrap();
+        let other = Admission::acquire(&shared, &flow("b"), 1, 2).unwrap();
+        assert!(flood.iter().all(Admission::is_displaced) && !flood[0].begin() && other[0].begin());
+        drop(other);
+        assert!(!shared.is_idle(), "If you are here because this failed: a model goes while somebody is still to be told.");
+        drop(flood);
+        assert!(shared.is_idle());
+    }
+
+    #[test]
+    fn readers_of_all_models_are_counted_together() {
+        let house = Arc::new(House::default());
+        let (one, two) = (Shared::new(house.clone()), Shared::new(house.clone()));
+        one.publish_readers(0, 3);
+        one.publish_readers(1, 1);
+        two.publish_readers(0, 2);
+        assert_eq!(house.readers(), 6);
+        one.publish_readers(0, 1);
+        two.publish_readers(0, 0);
+        assert_eq!(house.readers(), 2);
     }
 }

@@ -96,18 +96,20 @@ pub struct WorkerArgs {
     /// With --join: how long running answers may take to end after SIGTERM.
     #[arg(long, default_value_t = 600)]
     pub drain_seconds: u64,
-    /// A further model, as JSON: id, path and optionally pinned, context_length, slots, state_dir. May be given more
-    /// than once.
-    #[arg(long = "more", value_name = "JSON", hide = true)]
+    /// A further model, as JSON: id, path and optionally pinned, context_length, slots, state_dir, which are then its own, and
+    /// gpu_layers, cells, cache_type, flash_attention, by default as the options of the same names. May be given more than
+    /// once.
+    #[arg(long = "more", value_name = "JSON")]
     pub more: Vec<String>,
-    /// The model never makes room for another.
-    #[arg(long, hide = true)]
+    /// With --more: the model of --model never makes room for another.
+    #[arg(long)]
     pub pinned: bool,
-    /// Memory that several models may take together, in MiB.
-    #[arg(long, hide = true)]
+    /// With --more: memory that the loaded models may take together, in MiB (of the graphics cards, if a model has layers
+    /// there); default: no limit.
+    #[arg(long, value_name = "MIB")]
     pub memory_mib: Option<u64>,
-    /// How long a model stays at least before it makes room for another.
-    #[arg(long, hide = true)]
+    /// With --memory-mib: how long a model stays loaded at least before it makes room for another; default: 60.
+    #[arg(long, value_name = "SECONDS")]
     pub residence_seconds: Option<u64>,
     /// A folder that is the same for all workers of this machine: one after the other loads a model into the same memory.
     #[arg(long)]
@@ -115,48 +117,52 @@ pub struct WorkerArgs {
     /// Where to listen; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:0")]
     pub addr: std::net::SocketAddr,
-    /// Tokens of context for one conversation; default: 8192 or what the model was trained for.
-    #[arg(long, hide = true)]
+    /// Tokens of context for one conversation with the model of --model; default: 8192, or what it was trained for if that is
+    /// less.
+    #[arg(long, value_name = "TOKENS")]
     pub context_length: Option<u32>,
-    /// Conversations at the same time.
-    #[arg(long, hide = true)]
+    /// Conversations with the model of --model at the same time, 1 to 64; default: 4.
+    #[arg(long)]
     pub slots: Option<u32>,
-    /// Threads; default: what the machine has.
-    #[arg(long, hide = true)]
+    /// Threads that compute; default: what the machine has.
+    #[arg(long)]
     pub threads: Option<u32>,
-    /// Tokens that the context holds, prefix cache included; default: two conversations of full length, four on a
-    /// graphics card.
-    #[arg(long, hide = true)]
+    /// Tokens that a model's context holds: running conversations and the prefix cache; default, and 0: two conversations of
+    /// full length, four on a graphics card.
+    #[arg(long, value_name = "TOKENS")]
     pub cells: Option<u32>,
-    /// How the context stores keys and values: f16, q8_0 or q4_0.
-    #[arg(long, hide = true)]
+    /// How keys and values are stored: f16, q8_0 (half the memory) or q4_0 (a quarter); default: f16.
+    #[arg(long)]
     pub cache_type: Option<worker::CacheType>,
-    /// Compute attention in one go: auto, on or off.
-    #[arg(long, hide = true)]
+    /// Compute attention without writing its matrix down: auto, on or off; default: auto, as is best where the model runs.
+    #[arg(long)]
     pub flash_attention: Option<worker::FlashAttention>,
-    /// Most tokens in one step.
-    #[arg(long, hide = true)]
+    /// Most tokens in one step, at least slots + 16; default: 256.
+    #[arg(long, value_name = "TOKENS")]
     pub batch: Option<u32>,
-    /// Layers on the graphics card.
-    #[arg(long, hide = true)]
+    /// Layers on the graphics cards, the rest on the processor; 99 puts all of a usual model there; default: 0.
+    #[arg(long, value_name = "LAYERS")]
     pub gpu_layers: Option<u32>,
     /// Graphics cards to use, by number, e.g. 0,1; default: all.
-    #[arg(long, value_delimiter = ',', hide = true)]
+    #[arg(long, value_delimiter = ',')]
     pub cards: Vec<usize>,
-    /// Requests that may wait.
-    #[arg(long, hide = true)]
+    /// Requests to a model that may wait for a slot, at least 1; more are refused; default: 64.
+    #[arg(long, value_name = "REQUESTS")]
     pub queue_limit: Option<u32>,
-    /// Where the prefix cache is kept over a restart.
-    #[arg(long, hide = true)]
+    /// Folder where the prefix cache of the model of --model is kept over a restart; default: nowhere.
+    #[arg(long, value_name = "FOLDER")]
     pub state_dir: Option<PathBuf>,
-    /// Do not guess tokens ahead.
-    #[arg(long, hide = true)]
+    /// With --state-dir: most that is kept there of a model, in MiB; default: 256.
+    #[arg(long, value_name = "MIB")]
+    pub cache_mib: Option<u64>,
+    /// Do not guess tokens ahead where an answer repeats what was said before.
+    #[arg(long)]
     pub no_speculation: bool,
     /// Where spans go, as OTLP over HTTP: the whole address; default: what OTEL_EXPORTER_OTLP_ENDPOINT says.
     #[arg(long, value_name = "URL")]
     pub traces: Option<String>,
     /// What to log, as in `log.level`.
-    #[arg(long, default_value = "info", hide = true)]
+    #[arg(long, default_value = "info")]
     pub log: String,
 }
 
@@ -169,6 +175,18 @@ pub enum AdminCommand {
         slug: String,
         #[arg(long)]
         name: String,
+    },
+    /// List all tenants with their weights.
+    ListTenants,
+    /// Let a tenant's work count more than that of others where a worker has not enough for all; in force within two seconds.
+    SetWeight {
+        /// The tenant's short name.
+        #[arg(long)]
+        tenant: String,
+        /// 1 to 100; every tenant has 1 at first. One with 4 gets four times what one with 1 gets while both want more than
+        /// there is.
+        #[arg(long)]
+        weight: u16,
     },
     /// Create a person; without --password-stdin a random password is printed once.
     CreateUser {

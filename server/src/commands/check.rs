@@ -139,7 +139,8 @@ fn open_to_all(config: &Config) -> Vec<String> {
     let plain: Vec<&str> = config.upstreams.iter().filter(|one| one.has_plain_key()).map(|one| one.name.as_str()).collect();
     let file = config.file.as_deref().filter(|_| !plain.is_empty());
     let file = file.and_then(|file| told(file, &format!("the key of {} in plain text", plain.join(", "))));
-    let key_files = config.upstreams.iter().filter_map(|one| told(one.key_file.as_deref()?, &format!("the key of {}", one.name)));
+    let key_files = config.upstreams.iter().flat_map(|one| [(&one.key_file, &one.name), (&one.cache_salt_key_file, &one.name)]);
+    let key_files = key_files.filter_map(|(file, name)| told(file.as_deref()?, &format!("a key of {name}")));
     let master = told(MasterKeyFile::of(config).path(), "the master key");
     file.into_iter().chain(key_files).chain(master).collect()
 }

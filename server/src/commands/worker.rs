@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 use tokio_util::sync::CancellationToken;
-use worker::{Join, ModelOptions, Options};
+use worker::{FurtherModel, Join, ModelOptions, Options};
 use worker_protocol::tls::Identity;
 
 /// How long running answers may take to end. The parent gives us five seconds, and has ended all turns by then.
@@ -65,28 +65,25 @@ fn join(args: &WorkerArgs) -> Result<Option<Join>, AnyError> {
 
 /// The first model and all further ones, which differ in what their JSON says.
 fn models(args: &WorkerArgs) -> Result<Vec<ModelOptions>, AnyError> {
-    let first = ModelOptions {
-        pinned: args.pinned,
-        context_length: args.context_length,
-        state_dir: args.state_dir.clone(),
-        ..ModelOptions::new(&args.model, &args.model_id)
-    };
+    let mut common = ModelOptions::new(&args.model, &args.model_id);
+    common.cells = args.cells.filter(|cells| *cells > 0);
+    common.cards.clone_from(&args.cards);
+    set(&mut common.threads, args.threads);
+    set(&mut common.cache_type, args.cache_type);
+    set(&mut common.flash_attention, args.flash_attention);
+    set(&mut common.batch, args.batch);
+    set(&mut common.gpu_layers, args.gpu_layers);
+    set(&mut common.queue_limit, args.queue_limit);
+    set(&mut common.state_limit, args.cache_mib.map(|mib| mib.saturating_mul(1 << 20)));
+    common.speculate = !args.no_speculation;
+    let mut first =
+        ModelOptions { pinned: args.pinned, context_length: args.context_length, state_dir: args.state_dir.clone(), ..common.clone() };
+    set(&mut first.slots, args.slots);
     let mut models = vec![first];
     for more in &args.more {
-        models.push(serde_json::from_str(more).map_err(|error| format!("--more {more}: {error}"))?);
+        let further: FurtherModel = serde_json::from_str(more).map_err(|error| format!("--more {more}: {error}"))?;
+        models.push(further.over(&common));
     }
-    for model in &mut models {
-        model.cells = args.cells;
-        model.cards.clone_from(&args.cards);
-        set(&mut model.threads, args.threads);
-        set(&mut model.cache_type, args.cache_type);
-        set(&mut model.flash_attention, args.flash_attention);
-        set(&mut model.batch, args.batch);
-        set(&mut model.gpu_layers, args.gpu_layers);
-        set(&mut model.queue_limit, args.queue_limit);
-        model.speculate = !args.no_speculation;
-    }
-    set(&mut models[0].slots, args.slots);
     Ok(models)
 }
 
@@ -118,4 +115,51 @@ fn end_with_input(shutdown: CancellationToken) -> std::io::Result<()> {
         std::process::exit(0);
     })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::models;
+    use crate::cli::{Cli, Command};
+    use clap::Parser;
+    use worker::{CacheType, FlashAttention, ModelOptions};
+
+    fn told(more: &[&str]) -> Result<Vec<ModelOptions>, String> {
+        let line = ["kontor", "worker", "--model", "chat.gguf", "--model-id", "chat"];
+        let parsed = Cli::try_parse_from(line.iter().chain(more)).map_err(|error| error.to_string())?;
+        match parsed.command {
+            Some(Command::Worker(args)) => models(&args).map_err(|error| error.to_string()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn options_are_for_all_models_unless_one_says_otherwise() {
+        let embedder = r#"{"id": "e", "path": "e.gguf", "gpu_layers": 0, "cells": 0, "cache_type": "f16", "flash_attention": "off"}"#;
+        let common = ["--gpu-layers", "99", "--cells", "4096", "--cache-type", "q8_0", "--flash-attention", "on", "--queue-limit", "7"];
+        let own = ["--cache-mib", "2", "--slots", "2", "--context-length", "1024", "--state-dir", "kept", "--pinned"];
+        let more = ["--more", r#"{"id": "other", "path": "o.gguf"}"#, "--more", embedder];
+        let models = told(&[&common[..], &own[..], &more[..]].concat()).expect("valid");
+        let kinds = |model: &ModelOptions| (model.gpu_layers, model.cells, model.cache_type, model.flash_attention);
+        assert_eq!(kinds(&models[0]), (99, Some(4096), CacheType::Q8_0, FlashAttention::On));
+        assert_eq!(kinds(&models[1]), kinds(&models[0]));
+        assert_eq!(kinds(&models[2]), (0, None, CacheType::F16, FlashAttention::Off));
+        assert!(models.iter().all(|model| model.queue_limit == 7 && model.state_limit == 2 << 20));
+        let first = &models[0];
+        assert_eq!((first.slots, first.context_length, first.pinned, first.state_dir.is_some()), (2, Some(1024), true, true));
+        let other = &models[1];
+        assert_eq!((other.slots, other.context_length, other.pinned, other.state_dir.is_some()), (4, None, false, false));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        for (option, value, named) in [
+            ("--flash-attention", "maybe", "none of auto, on, off"),
+            ("--cache-type", "q5", "none of f16, q8_0, q4_0"),
+            ("--more", r#"{"id": "e", "path": "e.gguf", "cache_type": "q5"}"#, "unknown variant"),
+        ] {
+            let wrong = told(&[option, value]).expect_err(value);
+            assert!(wrong.contains(named), "{wrong}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Which models are offered.
 
-use super::Workers;
+use super::{Workers, workers::attention};
 use inference::{ModelKind, Prefer};
 use serde::Deserialize;
 use std::{
@@ -49,6 +49,14 @@ pub struct Model {
     pub context_length: Option<u32>,
     /// Conversations at the same time; `None`: `workers.slots`.
     pub slots: Option<u32>,
+    /// Layers on the graphics card, 0: the processor computes it; `None`: `workers.gpu_layers`.
+    pub gpu_layers: Option<u32>,
+    /// Tokens that its context holds; `None`: `workers.cells`.
+    pub cells: Option<u32>,
+    /// How its keys and values are stored; `None`: `workers.cache_type`.
+    pub cache_type: Option<String>,
+    /// `None`: `workers.flash_attention`.
+    pub flash_attention: Option<String>,
     /// Where models share a worker: it never makes room for another.
     #[serde(default)]
     pub pinned: bool,
@@ -77,6 +85,30 @@ impl Model {
         self.slots.unwrap_or(workers.slots)
     }
 
+    /// Layers on the graphics card.
+    #[must_use]
+    pub fn gpu_layers(&self, workers: &Workers) -> u32 {
+        self.gpu_layers.unwrap_or(workers.gpu_layers)
+    }
+
+    /// Tokens that its context holds; 0: as many as are usual where it runs.
+    #[must_use]
+    pub fn cells(&self, workers: &Workers) -> u32 {
+        self.cells.unwrap_or(workers.cells)
+    }
+
+    /// How its keys and values are stored.
+    #[must_use]
+    pub fn cache_type<'a>(&'a self, workers: &'a Workers) -> &'a str {
+        self.cache_type.as_deref().unwrap_or(&workers.cache_type)
+    }
+
+    /// Whether attention is computed without writing its matrix down.
+    #[must_use]
+    pub fn flash_attention<'a>(&'a self, workers: &'a Workers) -> &'a str {
+        self.flash_attention.as_deref().unwrap_or(&workers.flash_attention)
+    }
+
     /// A model known by its file alone: the name without quantisation and extension becomes the id.
     fn of_file(path: PathBuf) -> Self {
         let stem = path.file_stem().map(|stem| stem.to_string_lossy().to_lowercase()).unwrap_or_default();
@@ -94,6 +126,10 @@ impl Model {
             path: Some(path),
             context_length: None,
             slots: None,
+            gpu_layers: None,
+            cells: None,
+            cache_type: None,
+            flash_attention: None,
             pinned: false,
             default: true,
             fallback: Vec::new(),
@@ -138,6 +174,12 @@ impl Models {
             }
             if !(1..=64).contains(&model.slots(workers)) {
                 wrong.push(format!("`models.offered`: slots of {} must lie between 1 and 64", model.id));
+            }
+            // What all have in common is told once, of `workers`.
+            if model.cache_type.is_some() || model.flash_attention.is_some() {
+                for (field, problem) in attention(model.cache_type(workers), model.flash_attention(workers)) {
+                    wrong.push(format!("`models.offered`: {field} of {}: {problem}", model.id));
+                }
             }
         }
         for (id, alias) in self.offered.iter().flat_map(|model| model.aliases.iter().map(move |alias| (&model.id, alias))) {

@@ -6,18 +6,20 @@ use super::{
     bootstrap::secret,
 };
 use domain::secret::Secret;
-use inference::{LengthField, ModelKind, UpstreamKind};
+use inference::{LengthField, ModelKind, StructuredField, UpstreamKind};
 use serde::Deserialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 /// Tokens of an answer of Anthropic's whose length nobody bounded; every model since Claude 3.5 makes as many.
 const LONGEST_ANSWER: u32 = 8192;
 /// Seconds between two polls of a provider.
 const PROVIDER_POLL: u32 = 30;
+/// Bytes of the key of salts.
+const SHORTEST_SALT_KEY: usize = 32;
 
 /// Whose API it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -63,6 +65,15 @@ pub struct Upstream {
     pub cost: BTreeMap<String, f64>,
     /// The name of the field that bounds an answer: `max_tokens` or `max_completion_tokens`; the latter is Azure's default.
     pub max_tokens_field: Option<LengthField>,
+    /// How it is told of regular expressions and grammars: `structured_outputs` or `guided`, as newer and older releases of
+    /// vLLM have it. Without it requests for them are refused.
+    pub structured_field: Option<StructuredField>,
+    /// Gives each tenant a `cache_salt` of its own, made with this key of 32 bytes or more; for servers, such as vLLM, that
+    /// share prefixes between requests of the same salt. All nodes need the same one.
+    #[serde(default, deserialize_with = "secret")]
+    pub cache_salt_key: Option<Secret>,
+    /// A file with that key, in place of `cache_salt_key`.
+    pub cache_salt_key_file: Option<PathBuf>,
     /// Tokens that an answer of Anthropic's has at most.
     pub longest_answer: Option<u32>,
     /// Seconds for which a good answer to a poll is believed; 0 polls it as often as workers. Default: 30 for Azure and
@@ -111,10 +122,11 @@ impl fmt::Debug for Upstream {
 }
 
 impl Upstream {
-    /// The key stands in the configuration file itself.
+    /// A key stands in the configuration file itself.
     #[must_use]
     pub fn has_plain_key(&self) -> bool {
-        self.key.is_some() && self.key_file.is_none()
+        let keys = [(&self.key, &self.key_file), (&self.cache_salt_key, &self.cache_salt_key_file)];
+        keys.into_iter().any(|(key, file)| key.is_some() && file.is_none())
     }
 
     /// The kind with what belongs to it.
@@ -166,6 +178,13 @@ impl Upstream {
         }
         if self.kind == Kind::Anthropic && self.max_tokens_field.is_some() {
             complain("has a max_tokens_field, which kind = \"anthropic\" has no choice of".into());
+        }
+        let vllm = [
+            ("structured_field", self.structured_field.is_some()),
+            ("cache_salt_key", self.cache_salt_key.is_some() || self.cache_salt_key_file.is_some()),
+        ];
+        for (name, _) in vllm.into_iter().filter(|(_, given)| *given && self.kind != Kind::OpenAi) {
+            complain(format!("has a {name}, which is for kind = \"openai\" alone"));
         }
         match self.longest_answer {
             Some(_) if self.kind != Kind::Anthropic => complain("has a longest_answer, which is for kind = \"anthropic\" alone".into()),
@@ -220,14 +239,23 @@ impl Upstream {
         {
             complain(format!("has a ca_file that does not exist: {}", file.display()));
         }
-        match (&self.key, &self.key_file) {
-            (Some(_), Some(_)) => complain("has both key and key_file: give one of the two".into()),
-            (None, Some(file)) => match std::fs::read_to_string(file) {
-                Ok(text) => self.key = Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned())),
-                Err(error) => complain(format!("has a key_file that cannot be read: {}: {error}", file.display())),
-            },
-            _ => {}
+        read_key("key", &mut self.key, self.key_file.as_deref(), &mut complain);
+        read_key("cache_salt_key", &mut self.cache_salt_key, self.cache_salt_key_file.as_deref(), &mut complain);
+        if self.cache_salt_key.as_ref().is_some_and(|key| key.reveal().len() < SHORTEST_SALT_KEY) {
+            complain(format!("has a cache_salt_key of less than {SHORTEST_SALT_KEY} bytes"));
         }
+    }
+}
+
+/// Reads a key from its file, where that is given in place of the key itself.
+fn read_key(name: &str, key: &mut Option<Secret>, file: Option<&Path>, mut complain: impl FnMut(String)) {
+    match (&*key, file) {
+        (Some(_), Some(_)) => complain(format!("has both {name} and {name}_file: give one of the two")),
+        (None, Some(file)) => match std::fs::read_to_string(file) {
+            Ok(text) => *key = Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned())),
+            Err(error) => complain(format!("has a {name}_file that cannot be read: {}: {error}", file.display())),
+        },
+        _ => {}
     }
 }
 

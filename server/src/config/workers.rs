@@ -1,6 +1,12 @@
 //! Worker processes started by `serve`.
 
 use serde::Deserialize;
+use worker::{CacheType, FlashAttention};
+
+/// More that wait are more than anybody waits for.
+const MOST_WAITING: u32 = 65_536;
+/// A terabyte.
+const MOST_CACHE_MIB: u64 = 1 << 20;
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,10 +27,16 @@ pub struct Workers {
     pub cells: u32,
     /// How keys and values are stored: `f16`, `q8_0` or `q4_0`.
     pub cache_type: String,
+    /// Attention without writing its matrix down: `auto`, `on` or `off`.
+    pub flash_attention: String,
+    /// Requests that may wait for a model's slots; more are refused.
+    pub queue_limit: u32,
     /// Guess tokens ahead from what was said before (n-gram speculation).
     pub speculation: bool,
     /// Keep the prefix cache in the data folder over a restart.
     pub keep_cache: bool,
+    /// Most that is kept of a worker's prefix cache of one model, in MiB.
+    pub cache_mib: u64,
     /// Layers on the graphics card; needs a build with the feature `cuda` or `vulkan`.
     pub gpu_layers: u32,
     /// For each group of cards workers of their own; empty: one worker for a model, which uses all cards.
@@ -39,8 +51,27 @@ impl Workers {
         if self.context_length < 512 {
             wrong.push("`workers.context_length`: must be at least 512 tokens".into());
         }
-        if let Err(error) = self.cache_type.parse::<worker::CacheType>() {
-            wrong.push(format!("`workers.cache_type`: {error}"));
+        for (field, problem) in attention(&self.cache_type, &self.flash_attention) {
+            wrong.push(format!("`workers.{field}`: {problem}"));
+        }
+        if !(1..=MOST_WAITING).contains(&self.queue_limit) {
+            wrong.push(format!("`workers.queue_limit`: must lie between 1 and {MOST_WAITING}"));
+        }
+        if !(1..=MOST_CACHE_MIB).contains(&self.cache_mib) {
+            wrong.push(format!("`workers.cache_mib`: must lie between 1 and {MOST_CACHE_MIB}; `workers.keep_cache = false` keeps nothing"));
+        }
+    }
+}
+
+/// What is wrong with `cache_type` and `flash_attention`, each with the key's name.
+pub(super) fn attention(cache_type: &str, flash_attention: &str) -> Vec<(&'static str, String)> {
+    match (cache_type.parse::<CacheType>(), flash_attention.parse::<FlashAttention>()) {
+        (Ok(CacheType::Q8_0 | CacheType::Q4_0), Ok(FlashAttention::Off)) => {
+            vec![("flash_attention", format!("cannot be off where cache_type is {cache_type}"))]
+        }
+        (cache_type, flash_attention) => {
+            let wrong = [("cache_type", cache_type.err()), ("flash_attention", flash_attention.err())];
+            wrong.into_iter().filter_map(|(field, problem)| Some((field, problem?))).collect()
         }
     }
 }

@@ -274,7 +274,8 @@ impl Metrics {
     }
 
     fn device(&self, worker: &str, device: &Device) {
-        let labels = vec![("worker", worker.to_owned()), ("device", device.name.clone())];
+        // Workers of one machine tell the same, and machines may have cards of the same name.
+        let labels = vec![("worker", worker.to_owned()), ("machine", device.machine.clone()), ("device", device.name.clone())];
         for (family, thousandths) in [(&self.power, device.power_mw), (&self.energy, device.energy_mj)] {
             if let Some(thousandths) = thousandths {
                 family.get_or_create(&labels).set(ratio(thousandths, 1000));

@@ -94,6 +94,8 @@ pub fn add_upstreams(config: &Config, pool: &Pool) -> Result<(), Box<dyn std::er
             slots: upstream.slots,
             models: models.collect(),
             length: upstream.length(),
+            structured: upstream.structured_field,
+            salt_key: upstream.cache_salt_key.clone(),
             believed: seconds(upstream.poll_seconds()),
             connect: seconds(upstream.connect_seconds),
             first: seconds(upstream.first_seconds),
@@ -124,10 +126,14 @@ fn arguments(models: &[&Model], cards: &[usize], config: &Config) -> Vec<OsStrin
     for (at, model) in models.iter().enumerate() {
         let path = model.path.as_deref().unwrap_or(Path::new(""));
         let (length, slots) = (model.context_length(workers), model.slots(workers));
+        let (layers, cells) = (model.gpu_layers(workers), model.cells(workers));
+        let (cache_type, flash_attention) = (model.cache_type(workers), model.flash_attention(workers));
         let state_dir = workers.keep_cache.then(|| state_dir(model, cards, config));
         if at > 0 {
+            // Everything is said: what a further model leaves out is as with the first one, not as configured for all.
             let more = json!({
                 "id": model.id, "path": path, "pinned": model.pinned, "context_length": length, "slots": slots, "state_dir": state_dir,
+                "gpu_layers": layers, "cells": cells, "cache_type": cache_type, "flash_attention": flash_attention,
             });
             option("--more", more.to_string().into());
             continue;
@@ -136,6 +142,12 @@ fn arguments(models: &[&Model], cards: &[usize], config: &Config) -> Vec<OsStrin
         option("--model-id", model.id.clone().into());
         option("--context-length", length.to_string().into());
         option("--slots", slots.to_string().into());
+        option("--gpu-layers", layers.to_string().into());
+        option("--cache-type", cache_type.into());
+        option("--flash-attention", flash_attention.into());
+        if cells > 0 {
+            option("--cells", cells.to_string().into());
+        }
         if let Some(folder) = state_dir {
             option("--state-dir", folder.into());
         }
@@ -144,8 +156,8 @@ fn arguments(models: &[&Model], cards: &[usize], config: &Config) -> Vec<OsStrin
     if let Some(target) = config.traces.target() {
         option("--traces", target.into());
     }
-    option("--cache-type", workers.cache_type.clone().into());
-    option("--gpu-layers", workers.gpu_layers.to_string().into());
+    option("--queue-limit", workers.queue_limit.to_string().into());
+    option("--cache-mib", workers.cache_mib.to_string().into());
     if !cards.is_empty() {
         option("--cards", cards.iter().map(usize::to_string).collect::<Vec<_>>().join(",").into());
     }
@@ -156,9 +168,6 @@ fn arguments(models: &[&Model], cards: &[usize], config: &Config) -> Vec<OsStrin
     }
     if workers.threads > 0 {
         option("--threads", workers.threads.to_string().into());
-    }
-    if workers.cells > 0 {
-        option("--cells", workers.cells.to_string().into());
     }
     if !workers.speculation {
         arguments.push("--no-speculation".into());
@@ -174,4 +183,87 @@ fn state_dir(model: &Model, cards: &[usize], config: &Config) -> PathBuf {
     let cards: String = cards.iter().map(|card| format!("-card{card}")).collect();
     let name: String = model.id.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
     config.data_dir.join("prefix-cache").join(name + &cards)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Config, Model, arguments};
+    use crate::{cli::Cli, config::Sources};
+    use clap::Parser;
+    use serde_json::Value;
+    use std::ffi::OsString;
+
+    fn config(toml: &str) -> Config {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("kontor.toml");
+        std::fs::write(&file, toml).expect("a file");
+        Config::load(&Sources { file: Some(file), env: Vec::new() }).expect("valid")
+    }
+
+    /// What a worker for all models is told, which it understands.
+    fn said(config: &Config, cards: &[usize]) -> Vec<String> {
+        let models: Vec<&Model> = config.models.offered.iter().collect();
+        let arguments = arguments(&models, cards, config);
+        let parsed = Cli::try_parse_from([OsString::from("kontor")].iter().chain(&arguments));
+        assert!(parsed.is_ok(), "{parsed:?}");
+        arguments.into_iter().map(OsString::into_string).collect::<Result<_, _>>().expect("text")
+    }
+
+    /// What follows the option.
+    fn value<'a>(arguments: &'a [String], option: &str) -> Option<&'a str> {
+        let at = arguments.iter().position(|argument| argument == option)?;
+        arguments.get(at + 1).map(String::as_str)
+    }
+
+    #[test]
+    fn a_worker_is_told_what_is_configured() {
+        let said = said(
+            &config(
+                "data_dir = \"/srv\"\n[workers]\ngpu_layers = 99\ncells = 4096\ncache_type = \"q8_0\"\nflash_attention = \"on\"\n\
+                 queue_limit = 7\ncache_mib = 512\nkeep_cache = true\nspeculation = false\nthreads = 3\n\
+                 [[models.offered]]\nid = \"m\"\npath = \"/models/m.gguf\"\nslots = 2\n",
+            ),
+            &[0, 2],
+        );
+        for (option, expected) in [
+            ("--model", "/models/m.gguf"),
+            ("--model-id", "m"),
+            ("--slots", "2"),
+            ("--gpu-layers", "99"),
+            ("--cells", "4096"),
+            ("--cache-type", "q8_0"),
+            ("--flash-attention", "on"),
+            ("--queue-limit", "7"),
+            ("--cache-mib", "512"),
+            ("--cards", "0,2"),
+            ("--threads", "3"),
+            ("--lock-dir", "/srv/loads"),
+            ("--state-dir", "/srv/prefix-cache/m-card0-card2"),
+        ] {
+            assert_eq!(value(&said, option), Some(expected), "{option} of {said:?}");
+        }
+        assert!(said.iter().any(|argument| argument == "--no-speculation"), "{said:?}");
+    }
+
+    #[test]
+    fn a_model_may_be_set_apart_from_the_others() {
+        let config = config(
+            "[workers]\ngpu_layers = 99\ncache_type = \"q8_0\"\nmemory_mib = 6000\n\
+             [[models.offered]]\nid = \"chat\"\npath = \"/models/chat.gguf\"\ncells = 16384\n\
+             [[models.offered]]\nid = \"embedder\"\nkind = \"embedding\"\npath = \"/models/e.gguf\"\ngpu_layers = 0\n\
+             cache_type = \"f16\"\nflash_attention = \"off\"\n",
+        );
+        let said = said(&config, &[]);
+        assert_eq!(value(&said, "--gpu-layers"), Some("99"));
+        assert_eq!(value(&said, "--cells"), Some("16384"));
+        assert_eq!(value(&said, "--cache-type"), Some("q8_0"));
+        assert_eq!(value(&said, "--cards"), None);
+        let more: Value = serde_json::from_str(value(&said, "--more").expect("a further model")).expect("JSON");
+        assert_eq!(more["id"], "embedder");
+        assert_eq!(more["gpu_layers"], 0);
+        assert_eq!(more["cells"], 0, "not those of the first model");
+        assert_eq!(more["cache_type"], "f16");
+        assert_eq!(more["flash_attention"], "off");
+        serde_json::from_value::<worker::FurtherModel>(more).expect("what a worker understands");
+    }
 }

@@ -1,6 +1,6 @@
 //! Configuration: layers, secrets from files, and mistakes that name themselves.
 
-use inference::{LengthField, Prefer, UpstreamKind};
+use inference::{LengthField, Prefer, StructuredField, UpstreamKind};
 use server::config::{Config, ConfigErrors, DEFAULT_TOML, Sources};
 use std::{fs, path::PathBuf};
 use tempfile::TempDir;
@@ -126,6 +126,16 @@ fn everything_wrong_is_reported_at_once_with_key_and_origin() {
 fn values_that_cannot_work_are_refused() {
     let cases = [
         ("[workers]\nslots = 0\n", "workers.slots"),
+        ("[workers]\ncache_type = \"q5\"\n", "`workers.cache_type`: \"q5\" is none of"),
+        ("[workers]\nflash_attention = \"maybe\"\n", "`workers.flash_attention`: \"maybe\" is none of"),
+        ("[workers]\ncache_type = \"q4_0\"\nflash_attention = \"off\"\n", "`workers.flash_attention`: cannot be off"),
+        ("[workers]\nqueue_limit = 0\n", "workers.queue_limit"),
+        ("[workers]\ncache_mib = 0\n", "workers.cache_mib"),
+        ("[[models.offered]]\nid = \"a\"\npath = \"a\"\ncache_type = \"q5\"\n", "cache_type of a"),
+        (
+            "[workers]\ncache_type = \"q8_0\"\n[[models.offered]]\nid = \"a\"\npath = \"a\"\nflash_attention = \"off\"\n",
+            "flash_attention of a: cannot be off",
+        ),
         ("[server]\npublic_url = \"kontor.example.org\"\n", "server.public_url"),
         ("[log]\nlevel = \"loud=very\"\n", "log.level"),
         ("[bootstrap]\npassword = \"short\"\n", "bootstrap.password"),
@@ -155,6 +165,19 @@ fn values_that_cannot_work_are_refused() {
         ),
         ("[[upstreams]]\nname = \"u\"\napi_version = \"1\"\nbase_url = \"https://x/v1\"\nmodels = {}\n", "kind = \"azure\" alone"),
         ("[[upstreams]]\nname = \"u\"\nlongest_answer = 5\nbase_url = \"https://x/v1\"\nmodels = {}\n", "kind = \"anthropic\" alone"),
+        (
+            "[[upstreams]]\nname = \"u\"\nkind = \"anthropic\"\nstructured_field = \"guided\"\nbase_url = \"https://x/v1\"\nmodels = {}\n",
+            "has a structured_field, which is for kind = \"openai\" alone",
+        ),
+        ("[[upstreams]]\nname = \"u\"\nstructured_field = \"ebnf\"\nbase_url = \"https://x/v1\"\nmodels = {}\n", "ebnf"),
+        (
+            "[[upstreams]]\nname = \"u\"\ncache_salt_key = \"short\"\nbase_url = \"https://x/v1\"\nmodels = {}\n",
+            "has a cache_salt_key of less than 32 bytes",
+        ),
+        (
+            "[[upstreams]]\nname = \"u\"\ncache_salt_key_file = \"/no/such\"\nbase_url = \"https://x/v1\"\nmodels = {}\n",
+            "a cache_salt_key_file that cannot be read",
+        ),
         ("[[upstreams]]\nname = \"u\"\nweight = 0\nbase_url = \"https://x/v1\"\nmodels = {}\n", "has weight = 0"),
         ("[[upstreams]]\nname = \"u\"\ncost = { c = 1 }\nbase_url = \"https://x/v1\"\nmodels = {}\n", "a cost of c, which it does not run"),
         ("[[models.offered]]\nid = \"a\"\npath = \"a\"\naliases = [\"a\"]\n", "the alias a of a is the name of a model"),
@@ -180,14 +203,19 @@ fn an_upstream_runs_a_model_that_has_no_file() {
     let folder = TempDir::new().expect("a folder");
     let key = folder.path().join("key");
     fs::write(&key, "sk-upstream\n").expect("written");
+    let salt = folder.path().join("salt");
+    fs::write(&salt, "a-key-of-salts-that-nobody-guesses\n").expect("written");
     let toml = format!(
-        "[[models.offered]]\nid = \"big\"\n[[upstreams]]\nname = \"u\"\nbase_url = \"https://llm.example.org/v1/\"\nkey_file = {key:?}\nmodels = {{ big = \"vendor/Big\" }}\n"
+        "[[models.offered]]\nid = \"big\"\n[[upstreams]]\nname = \"u\"\nbase_url = \"https://llm.example.org/v1/\"\nkey_file = {key:?}\ncache_salt_key_file = {salt:?}\nstructured_field = \"guided\"\nmodels = {{ big = \"vendor/Big\" }}\n"
     );
     let config = load(Some(&toml), &[]).expect("valid");
     let upstream = &config.upstreams[0];
     assert_eq!((upstream.base_url.as_str(), upstream.order, upstream.slots), ("https://llm.example.org/v1", 1, 32));
     assert_eq!(upstream.key.as_ref().map(|key| key.reveal()), Some("sk-upstream"));
-    assert!(!format!("{config:?}").contains("sk-upstream"));
+    assert_eq!(upstream.cache_salt_key.as_ref().map(|key| key.reveal()), Some("a-key-of-salts-that-nobody-guesses"));
+    assert_eq!(upstream.structured_field, Some(StructuredField::Guided));
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("sk-upstream") && !shown.contains("nobody-guesses"));
 }
 
 #[test]

@@ -3,10 +3,10 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests wait for their tasks themselves")]
 
-use crate::world::{eventually, read, signal, sum, words, world};
+use crate::world::{MODEL, broken_files, empty, eventually, model_file, offering, process, read, signal, sum, words, world};
 use domain::Error;
 use inference::{Generation, Outcome, Output};
-use std::{sync::Arc, time::Duration};
+use std::{fs, os::unix::fs::symlink, path::PathBuf, sync::Arc, time::Duration};
 use testkit::ledger::LedgerRow;
 use tokio::{
     sync::Semaphore,
@@ -200,4 +200,58 @@ async fn workers_are_replaced_without_an_interruption() {
     assert_eq!(world.ready(), 1);
     world.pool.shutdown().await;
     assert!(world.pids().is_empty());
+}
+
+#[tokio::test]
+async fn a_new_worker_whose_model_is_broken_does_not_take_the_place_of_the_old_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [half, page] = broken_files(folder.path());
+    let file = folder.path().join("model.gguf");
+    symlink(model_file(), &file).expect("linked");
+    let world = empty().await;
+    world.pool.supervise(process("worker-1", MODEL, &file, &["--context-length", "1024", "--slots", "4"]));
+    eventually("it is ready", 60, || async { world.ready() == 1 }).await;
+    let old = world.pids();
+    let restart = async |to: PathBuf| {
+        fs::remove_file(&file).expect("removed");
+        symlink(to, &file).expect("linked");
+        tokio::time::timeout(Duration::from_secs(60), world.pool.restart_workers()).await.expect("an end");
+    };
+    for broken in [half, page, folder.path().join("nowhere")] {
+        restart(broken.clone()).await;
+        assert_eq!(world.pids(), old, "{}: the old one stays, and it alone", broken.display());
+        assert_eq!(world.ready(), 1);
+        let (_, ended) = read(world.ask("Say hello.", 3).await).await;
+        assert_eq!(ended.outcome, Outcome::Ok, "{}: {ended:?}", broken.display());
+    }
+    restart(model_file()).await;
+    eventually("a new one has come", 20, || async { world.pids().len() == 1 && world.pids() != old }).await;
+    let (_, ended) = read(world.ask("Say hello.", 3).await).await;
+    assert_eq!(ended.outcome, Outcome::Ok, "{ended:?}");
+    world.pool.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_worker_with_nothing_but_a_broken_model_is_given_up_and_costs_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let world = offering(&[MODEL, "half", "page"]).await;
+    world.pool.supervise(process("whole", MODEL, &model_file(), &["--context-length", "1024"]));
+    for (id, file) in ["half", "page"].into_iter().zip(broken_files(folder.path())) {
+        world.pool.supervise(process(id, id, &file, &["--context-length", "1024"]));
+    }
+    eventually("one is ready", 60, || async { world.ready() == 1 }).await;
+    for id in ["half", "page"] {
+        eventually("it is given up", 60, || async { world.pool.describe().contains(&format!("{id}: keeps failing")) }).await;
+        let (text, ended) = read(world.ask_of(Some(id), "hello", 4).await).await;
+        assert!(text.is_empty(), "{id}: {text}");
+        assert!(matches!(ended.error, Some(Error::Unavailable { what: "model", retry_after: Some(_) })), "{id}: {ended:?}");
+        let (_, ended) = read(world.ask_of(Some(MODEL), "hello", 4).await).await;
+        assert_eq!(ended.outcome, Outcome::Ok, "beside {id}: {ended:?}");
+    }
+    let rows = world.settled().await;
+    let (whole, broken): (Vec<&LedgerRow>, Vec<&LedgerRow>) = rows.iter().partition(|row| row.model == MODEL);
+    assert_eq!((whole.len(), broken.len()), (2, 2), "one use, one event");
+    assert!(broken.iter().all(|row| row.outcome.as_deref() == Some("failed")), "{broken:?}");
+    assert_eq!(sum(broken), (0, 0, 0), "nothing was computed, nothing is charged");
+    world.pool.shutdown().await;
 }

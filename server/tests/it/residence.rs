@@ -3,7 +3,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests wait for their tasks themselves")]
 
-use crate::world::{PROGRAM, SHORT_SPIN, World, eventually, first_text, model_file, offering, read};
+use crate::world::{PROGRAM, SHORT_SPIN, World, broken_files, eventually, first_text, model_file, offering, read, sum};
 use domain::Error;
 use inference::{Outcome, WorkerProcess, pool::ModelState};
 use serde_json::json;
@@ -184,5 +184,34 @@ async fn processes_load_one_after_the_other() {
     File::open(&path).expect("a file").try_lock().expect("it was given back");
     let last = std::fs::read_to_string(&path).expect("text");
     assert!(last.ends_with("which loads a") || last.ends_with("which loads b"), "{last}");
+    world.pool.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_loaded_is_said_so_costs_nothing_and_harms_no_other_model() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [half, page] = broken_files(folder.path());
+    let world = sharing(&["whole", "half", "page"], 10_000, |id| json!({"path": if id == "half" { &half } else { &page }})).await;
+    world.until_ready(&["whole"]).await;
+    for (id, file, problem) in [("half", &half, "incomplete"), ("page", &page, "it is not a GGUF file")] {
+        let (text, ended) = read(world.ask_of(Some(id), "hello", 4).await).await;
+        assert!(text.is_empty(), "{id}: {text}");
+        assert!(matches!(ended.error, Some(Error::Unavailable { what: "model", retry_after: Some(_) })), "{id}: {ended:?}");
+        let told = format!("{id} (cannot be loaded: cannot load the model {}: ", file.display());
+        eventually("the operator is told why", 5, || async {
+            let described = world.pool.describe();
+            described.split_once(&told).is_some_and(|(_, why)| why.contains(problem))
+        })
+        .await;
+        let (_, ended) = read(world.ask_of(Some("whole"), "hello", 4).await).await;
+        assert_eq!(ended.outcome, Outcome::Ok, "beside {id}: {ended:?}");
+    }
+    let rows = world.settled().await;
+    let (whole, broken): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.model == "whole");
+    assert_eq!((whole.len(), broken.len()), (2, 2), "one use, one event");
+    assert!(broken.iter().all(|row| row.outcome.as_deref() == Some("failed")), "{broken:?}");
+    assert_eq!(sum(broken), (0, 0, 0), "nothing was computed, nothing is charged");
+    let totals = world.totals().await;
+    assert_eq!(sum(whole), (totals.prompt_tokens, totals.cached_tokens, totals.completion_tokens));
     world.pool.shutdown().await;
 }

@@ -43,20 +43,33 @@ pub struct World {
 pub async fn world(workers: usize, arguments: &[&str]) -> World {
     let world = empty().await;
     for n in 1..=workers {
-        let mut args = vec!["worker", "--model-id", MODEL, "--model"];
-        let file = model_file().display().to_string();
-        args.extend([file.as_str(), "--threads", "2", "--log", "info"]);
-        args.extend(arguments);
-        world.pool.supervise(WorkerProcess {
-            name: format!("worker-{n}"),
-            models: vec![MODEL.into()],
-            program: PROGRAM.into(),
-            args: args.into_iter().map(Into::into).collect(),
-            env: vec![SHORT_SPIN.map(Into::into).into()],
-        });
+        world.pool.supervise(process(&format!("worker-{n}"), MODEL, &model_file(), arguments));
     }
     eventually("all workers are ready", 60, || async { world.ready() == workers }).await;
     world
+}
+
+/// A real worker process with one model.
+pub fn process(name: &str, id: &str, file: &Path, arguments: &[&str]) -> WorkerProcess {
+    let file = file.display().to_string();
+    let mut args = vec!["worker", "--model-id", id, "--model", file.as_str(), "--threads", "2", "--log", "info"];
+    args.extend(arguments);
+    WorkerProcess {
+        name: name.into(),
+        models: vec![id.into()],
+        program: PROGRAM.into(),
+        args: args.into_iter().map(Into::into).collect(),
+        env: vec![SHORT_SPIN.map(Into::into).into()],
+    }
+}
+
+/// The first half of a model, and a page that says that there is none, as files in this folder.
+pub fn broken_files(folder: &Path) -> [PathBuf; 2] {
+    let files = ["half.gguf", "page.gguf"].map(|name| folder.join(name));
+    let model = std::fs::read(model_file()).expect("`make setup` fetches the model");
+    std::fs::write(&files[0], &model[..model.len() / 2]).expect("written");
+    std::fs::write(&files[1], "<html>404</html>").expect("written");
+    files
 }
 
 /// A pool without workers.

@@ -9,9 +9,9 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 use uuid::Uuid;
-use worker_protocol::{ChatMessage, ChatRole, Event, Format, Generate, Hello, State, Status};
+use worker_protocol::{ChatMessage, ChatRole, Event, FailCode, Format, Generate, Hello, State, Status};
 
-use super::{Answer, Ask, Launcher, Needs, client, lines, ready, spawn};
+use super::{Answer, Ask, Drafts, Launcher, Needs, Refused, client, lines, ready, spawn};
 use crate::Result;
 
 const TOKEN: &str = "the-token-of-the-worker-that-is-measured";
@@ -36,7 +36,7 @@ impl Kontor {
         command.arg("worker").arg("--model").arg(&launcher.model).args(["--model-id", MODEL]);
         command.args(["--threads", &launcher.threads.to_string(), "--context-length", &needs.context.to_string()]);
         let slots = needs.slots.unwrap_or(needs.clients).clamp(1, 16);
-        command.args(["--slots", &slots.to_string(), "--queue-limit", "256"]);
+        command.args(["--slots", &slots.to_string()]);
         command.args(["--cells", &needs.context.saturating_mul(slots.max(4)).to_string()]);
         if needs.keep {
             command.arg("--state-dir").arg(state_dir());
@@ -66,6 +66,11 @@ impl Kontor {
         Ok(status.busy + status.queued > 0)
     }
 
+    pub async fn drafts(&self) -> Result<Drafts> {
+        let totals = self.status().await?.totals;
+        Ok(Drafts { drafted: totals.drafted_tokens, accepted: totals.accepted_tokens })
+    }
+
     pub async fn ask(&self, ask: Ask, told: Option<mpsc::UnboundedSender<Instant>>) -> Result<Answer> {
         let system = ask.system.map(|content| ChatMessage::new(ChatRole::System, content));
         let roles = [ChatRole::User, ChatRole::Assistant].into_iter().cycle();
@@ -83,6 +88,7 @@ impl Kontor {
             },
             format: ask.schema.map(Format::JsonSchema),
             ignore_end: ask.ignore_end,
+            logprobs: ask.logprobs,
             ..Generate::default()
         };
         let begin = Instant::now();
@@ -90,8 +96,9 @@ impl Kontor {
         let mut answer = Answer::default();
         lines::read(response.error_for_status()?, |line| {
             match serde_json::from_slice(line)? {
-                Event::Text { text, .. } => {
+                Event::Text { text, logprobs, .. } => {
                     answer.text.push_str(&text);
+                    answer.logprobs.extend(logprobs);
                     answer.at.push(begin.elapsed());
                     if let Some(told) = &told {
                         // Nobody need listen.
@@ -104,6 +111,7 @@ impl Kontor {
                     answer.evaluated_tokens = (usage.prompt_tokens - usage.cached_tokens).into();
                     answer.completion_tokens = usage.completion_tokens.into();
                 }
+                Event::Failed { code: FailCode::Overloaded, message, .. } => return Err(Refused(message).into()),
                 Event::Failed { message, .. } => return Err(format!("the worker failed: {message}").into()),
                 Event::Queued { .. }
                 | Event::Started { .. }

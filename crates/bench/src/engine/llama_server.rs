@@ -2,20 +2,26 @@
 
 use std::net::TcpListener;
 use std::process::Stdio;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
-use super::{Answer, Ask, Launcher, Needs, Tuning, client, lines, ready, spawn};
+use super::{Answer, Ask, Drafts, Launcher, Needs, Tuning, client, lines, ready, spawn};
 use crate::Result;
 
 pub struct LlamaServer {
     child: Child,
     http: reqwest::Client,
     base: String,
+    /// It tells of each answer only.
+    drafted: AtomicU64,
+    accepted: AtomicU64,
 }
 
 /// What is read of a streamed chunk.
@@ -48,6 +54,21 @@ struct Timings {
     cache_n: u64,
     prompt_n: u64,
     predicted_n: u64,
+    /// Guessed ahead; left out where nothing was.
+    #[serde(default)]
+    draft_n: u64,
+    #[serde(default)]
+    draft_n_accepted: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Rendered {
+    prompt: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Tokenized {
+    tokens: Vec<i32>,
 }
 
 impl LlamaServer {
@@ -70,10 +91,15 @@ impl LlamaServer {
         }
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let child = spawn(&mut command, "kontor-bench-peer.log")?;
-        let server = Self { child, http: client()?, base: format!("http://127.0.0.1:{port}") };
+        let base = format!("http://127.0.0.1:{port}");
+        let server = Self { child, http: client()?, base, drafted: AtomicU64::new(0), accepted: AtomicU64::new(0) };
         let health = format!("{}/health", server.base);
         ready("llama-server", async || server.http.get(&health).send().await.is_ok_and(|response| response.status().is_success())).await?;
         Ok(server)
+    }
+
+    pub fn drafts(&self) -> Drafts {
+        Drafts { drafted: self.drafted.load(Relaxed), accepted: self.accepted.load(Relaxed) }
     }
 
     pub async fn is_busy(&self) -> Result<bool> {
@@ -82,12 +108,9 @@ impl LlamaServer {
     }
 
     pub async fn ask(&self, ask: Ask, told: Option<mpsc::UnboundedSender<Instant>>) -> Result<Answer> {
-        let system = ask.system.map(|content| json!({"role": "system", "content": content}));
-        let roles = ["user", "assistant"].into_iter().cycle();
-        let turns = ask.turns.into_iter().zip(roles).map(|(content, role)| json!({"role": role, "content": content}));
-        let messages: Vec<Value> = system.into_iter().chain(turns).collect();
         let mut body = json!({
-            "messages": messages, "stream": true, "temperature": 0, "repeat_penalty": 1.0, "max_tokens": ask.max_tokens, "cache_prompt": true,
+            "messages": messages(&ask), "max_tokens": ask.max_tokens,
+            "stream": true, "temperature": 0, "repeat_penalty": 1.0, "cache_prompt": true,
         });
         if let Some(schema) = ask.schema {
             body["response_format"] = json!({"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": true}});
@@ -98,6 +121,7 @@ impl LlamaServer {
         let begin = Instant::now();
         let response = self.http.post(format!("{}/v1/chat/completions", self.base)).json(&body).send().await?;
         let mut answer = Answer::default();
+        let mut drafts = Drafts::default();
         lines::read(response.error_for_status()?, |line| {
             let Some(data) = line.strip_prefix(b"data: ").filter(|data| *data != b"[DONE]") else { return Ok(()) };
             let chunk: Chunk = serde_json::from_slice(data)?;
@@ -118,15 +142,37 @@ impl LlamaServer {
                 answer.prompt_tokens = timings.prompt_n + timings.cache_n;
                 answer.evaluated_tokens = timings.prompt_n;
                 answer.completion_tokens = timings.predicted_n;
+                drafts = Drafts { drafted: timings.draft_n, accepted: timings.draft_n_accepted };
             }
             Ok(())
         })
         .await?;
+        self.drafted.fetch_add(drafts.drafted, Relaxed);
+        self.accepted.fetch_add(drafts.accepted, Relaxed);
         Ok(answer)
+    }
+
+    /// The tokens of the prompt that it makes of the question, special ones included.
+    pub async fn prompt(&self, ask: &Ask) -> Result<Vec<i32>> {
+        let Rendered { prompt } = self.post("apply-template", &json!({"messages": messages(ask)})).await?;
+        let body = json!({"content": prompt, "add_special": true, "parse_special": true});
+        let Tokenized { tokens } = self.post("tokenize", &body).await?;
+        Ok(tokens)
+    }
+
+    async fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T> {
+        Ok(self.http.post(format!("{}/{path}", self.base)).json(body).send().await?.error_for_status()?.json().await?)
     }
 
     pub async fn stop(mut self) -> Result<()> {
         self.child.kill().await?;
         Ok(())
     }
+}
+
+fn messages(ask: &Ask) -> Vec<Value> {
+    let system = ask.system.iter().map(|content| json!({"role": "system", "content": content}));
+    let roles = ["user", "assistant"].into_iter().cycle();
+    let turns = ask.turns.iter().zip(roles).map(|(content, role)| json!({"role": role, "content": content}));
+    system.chain(turns).collect()
 }

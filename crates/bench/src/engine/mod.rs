@@ -4,6 +4,7 @@ mod kontor;
 mod lines;
 mod llama_server;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::str::FromStr;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
+use worker_protocol::TokenLogprob;
 
 use crate::Result;
 pub use kontor::state_dir;
@@ -62,6 +64,8 @@ pub struct Needs {
 #[derive(Clone, Debug)]
 pub struct Launcher {
     pub model: PathBuf,
+    /// For what the model must be able to repeat.
+    pub edit_model: PathBuf,
     pub kontor: PathBuf,
     pub llama_server: PathBuf,
     pub threads: u32,
@@ -79,6 +83,8 @@ pub struct Ask {
     pub schema: Option<serde_json::Value>,
     /// Do not end before `max_tokens`.
     pub ignore_end: bool,
+    /// Tell how likely each token was and so many likely ones; only ours is asked.
+    pub logprobs: Option<u8>,
 }
 
 impl Ask {
@@ -99,6 +105,8 @@ pub struct Answer {
     /// Prompt tokens that were computed.
     pub evaluated_tokens: u64,
     pub completion_tokens: u64,
+    /// Of each token, if asked for.
+    pub logprobs: Vec<TokenLogprob>,
 }
 
 impl Answer {
@@ -106,6 +114,25 @@ impl Answer {
         self.at.first().copied().unwrap_or(self.took)
     }
 }
+
+/// Tokens guessed ahead since the engine was started, and how many of them were right.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Drafts {
+    pub drafted: u64,
+    pub accepted: u64,
+}
+
+/// The engine has enough to do and takes no more. The peer never says so.
+#[derive(Debug)]
+pub struct Refused(pub String);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the worker refuses: {}", self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
 
 /// A running engine.
 pub enum Engine {
@@ -121,6 +148,19 @@ impl Launcher {
             Kind::Peer(tuning) => Engine::Peer(llama_server::LlamaServer::start(self, tuning, needs).await?),
         })
     }
+
+    /// The tokens of the prompts that these questions become. The peer tells, in a process of its own: both have the same
+    /// file, so the same vocabulary and the same template.
+    pub async fn prompts(&self, asks: &[Ask]) -> Result<Vec<Vec<i32>>> {
+        let needs = Needs { clients: 1, context: 2048, slots: None, speculate: false, keep: false };
+        let teller = llama_server::LlamaServer::start(self, Tuning::Default, needs).await?;
+        let mut prompts = Vec::with_capacity(asks.len());
+        for ask in asks {
+            prompts.push(teller.prompt(ask).await?);
+        }
+        teller.stop().await?;
+        Ok(prompts)
+    }
 }
 
 impl Engine {
@@ -134,6 +174,14 @@ impl Engine {
         match self {
             Self::Ours(engine) => engine.ask(ask, told).await,
             Self::Peer(engine) => engine.ask(ask, told).await,
+        }
+    }
+
+    /// What was guessed ahead so far.
+    pub async fn drafts(&self) -> Result<Drafts> {
+        match self {
+            Self::Ours(engine) => engine.drafts().await,
+            Self::Peer(engine) => Ok(engine.drafts()),
         }
     }
 

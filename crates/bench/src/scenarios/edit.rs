@@ -1,36 +1,134 @@
-//! A text is repeated with a small change, with and without guessing ahead; and a chat, where guessing must not hurt.
+//! Code is repeated with a small change and a paragraph of a document is quoted, with and without guessing ahead; and a
+//! chat, where guessing must not hurt.
 
 use super::{number, warm_up};
 use crate::Result;
-use crate::engine::{Answer, Ask, Kind, Launcher, Needs};
+use crate::engine::{Answer, Ask, Engine, Kind, Launcher, Needs};
 use crate::report::Figure;
-use crate::texts::{question, source};
+use crate::texts::{prose, question, source};
+
+const PARAGRAPHS: u64 = 5;
+/// Tokens of each.
+const PARAGRAPH: usize = 120;
+const QUOTED: u64 = 3;
 
 pub async fn run(launcher: &Launcher, kind: Kind) -> Result<Vec<Figure>> {
-    let mut speeds = Vec::new();
-    for speculate in [false, true] {
-        let engine = launcher.start(kind, Needs { clients: 1, context: 4096, slots: None, speculate, keep: false }).await?;
-        warm_up(&engine).await?;
-        let code = source(5);
-        let edit = engine
-            .ask(Ask {
-                // The beginning of the answer is given, so that small models do what they are asked for.
-                ..Ask::question(format!("Repeat this code exactly, without any comment:\n\n```rust\n{code}```"), 400)
-            })
-            .await?;
-        let chat = engine.ask(Ask { ignore_end: true, ..Ask::question(question(7), 200) }).await?;
-        engine.stop().await?;
-        speeds.push((speed(&edit), speed(&chat)));
-    }
-    let [off, on] = speeds[..] else { return Err("two runs were to be made".into()) };
+    let launcher = Launcher { model: launcher.edit_model.clone(), ..launcher.clone() };
+    let off = tasks(&launcher, kind, false).await?;
+    let on = tasks(&launcher, kind, true).await?;
     Ok(vec![
-        Figure::new(1, "edit_on_per_off", on.0 / off.0),
-        Figure::new(1, "chat_on_per_off", on.1 / off.1),
-        Figure::new(1, "edit_tokens_per_s", on.0),
+        Figure::new(1, "edit_on_per_off", on.edit.speed / off.edit.speed),
+        Figure::new(1, "edit_tokens_per_s", on.edit.speed),
+        Figure::new(1, "edit_accepted", on.edit.accepted),
+        Figure::new(1, "edit_repeated", on.edit.repeated),
+        Figure::new(1, "quote_on_per_off", on.quote.speed / off.quote.speed),
+        Figure::new(1, "quote_tokens_per_s", on.quote.speed),
+        Figure::new(1, "quote_accepted", on.quote.accepted),
+        Figure::new(1, "quote_repeated", on.quote.repeated),
+        Figure::new(1, "chat_on_per_off", on.chat / off.chat),
     ])
+}
+
+struct Tasks {
+    edit: Repetition,
+    quote: Repetition,
+    /// Tokens per second.
+    chat: f64,
+}
+
+struct Repetition {
+    /// Tokens per second.
+    speed: f64,
+    /// Part of the tokens guessed ahead that were right; not a number where none were guessed.
+    accepted: f64,
+    /// Part of the answer that stands in what was to be repeated: does the model do what it is asked for?
+    repeated: f64,
+}
+
+async fn tasks(launcher: &Launcher, kind: Kind, speculate: bool) -> Result<Tasks> {
+    let engine = launcher.start(kind, Needs { clients: 1, context: 4096, slots: None, speculate, keep: false }).await?;
+    warm_up(&engine).await?;
+    let (ask, expected) = edit()?;
+    let edit = repeat(&engine, ask, &expected).await?;
+    let (ask, expected) = quote();
+    let quote = repeat(&engine, ask, &expected).await?;
+    let chat = engine.ask(Ask { ignore_end: true, ..Ask::question(question(7), 200) }).await?;
+    engine.stop().await?;
+    Ok(Tasks { edit, quote, chat: speed(&chat) })
+}
+
+/// What to ask for, and what should come. Small models repeat all of it only if the change is at the beginning and they
+/// are told how much there is.
+fn edit() -> Result<(Ask, String)> {
+    let code = source(5);
+    let names: Vec<&str> = code.lines().filter_map(|line| line.strip_prefix("fn ")?.split('(').next()).collect();
+    let name = *names.first().ok_or("there is no function")?;
+    let text = format!(
+        "Rename the function `{name}` to `renamed` in this code and repeat the whole code, all {} functions, without any comment:\n\n\
+         ```rust\n{code}```",
+        names.len()
+    );
+    Ok((Ask::question(text, 400), code.replace(name, "renamed")))
+}
+
+/// What to ask for, and what should come.
+fn quote() -> (Ask, String) {
+    let paragraph = |number: u64| prose(70 + number, PARAGRAPH).trim_end().to_owned();
+    let document: Vec<String> = (1..=PARAGRAPHS).map(|number| format!("## Paragraph {number}\n\n{}", paragraph(number))).collect();
+    let document = document.join("\n\n");
+    let text = format!("{document}\n\n---\n\nCopy the section \"## Paragraph {QUOTED}\" of this document word by word.");
+    (Ask::question(text, 160), paragraph(QUOTED))
+}
+
+async fn repeat(engine: &Engine, ask: Ask, expected: &str) -> Result<Repetition> {
+    let before = engine.drafts().await?;
+    let answer = engine.ask(ask).await?;
+    let after = engine.drafts().await?;
+    let accepted = number(after.accepted - before.accepted) / number(after.drafted - before.drafted);
+    Ok(Repetition { speed: speed(&answer), accepted, repeated: repeated(&answer.text, expected) })
 }
 
 /// Tokens per second after the first one.
 fn speed(answer: &Answer) -> f64 {
     number(answer.completion_tokens.saturating_sub(1)) / (answer.took.saturating_sub(answer.ttft())).as_secs_f64()
+}
+
+/// Part of the answer's bytes whose line or sentence is one of `expected`. The last one may be cut.
+fn repeated(answer: &str, expected: &str) -> f64 {
+    let pieces = answer.split(['\n', '.']).map(str::trim).filter(|piece| !piece.is_empty() && !piece.starts_with("```"));
+    let (mut same, mut all) = (0, 0);
+    for piece in pieces {
+        all += piece.len();
+        if expected.contains(piece) {
+            same += piece.len();
+        }
+    }
+    part(same, all)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a short text's bytes")]
+fn part(some: usize, all: usize) -> f64 {
+    if all == 0 { 0.0 } else { some as f64 / all as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_expected_is_the_text_asked_about_with_the_change() {
+        let (ask, expected) = edit().unwrap();
+        assert!(expected.contains("fn renamed(input"));
+        assert_eq!(expected.matches("fn ").count(), ask.turns[0].matches("fn ").count());
+        let (ask, expected) = quote();
+        assert_eq!(ask.turns[0].matches(&format!("## Paragraph {QUOTED}\n\n{expected}\n\n")).count(), 1);
+    }
+
+    #[test]
+    fn an_answer_that_goes_its_own_way_repeats_less() {
+        let (_, expected) = edit().unwrap();
+        assert_eq!(repeated(&format!("```rust\n{expected}```"), &expected), 1.0);
+        assert!(repeated("Sure! Here is a poem about rivers and bridges.", &expected) < 0.1);
+        assert_eq!(repeated("", &expected), 0.0);
+    }
 }

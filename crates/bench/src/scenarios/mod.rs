@@ -53,9 +53,9 @@ impl Scenario {
         }
     }
 
-    /// It makes a difference how the peer is tuned.
+    /// It makes a difference how the peer is tuned. After a restart it does not: the peer has nothing left either way.
     pub fn suits(self, tuning: Tuning) -> bool {
-        tuning == Tuning::Default || matches!(self, Self::Chat | Self::SharedPrefix | Self::Stall | Self::Fairness | Self::Cancel)
+        tuning == Tuning::Default || self != Self::Restart
     }
 
     pub async fn run(self, launcher: &Launcher, kind: Kind) -> Result<Vec<Figure>> {

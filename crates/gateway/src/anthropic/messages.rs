@@ -58,6 +58,9 @@ pub struct Block {
     #[schema(schema_with = content)]
     content: Option<Content>,
     is_error: Option<bool>,
+    /// Keep what leads up to the end of this message computed for as long as there is room.
+    #[schema(value_type = Option<Object>)]
+    cache_control: Option<Known>,
     // Known, and nothing that a template takes.
     #[serde(rename = "signature")]
     #[schema(schema_with = crate::known::schema)]
@@ -65,9 +68,6 @@ pub struct Block {
     #[serde(rename = "data")]
     #[schema(schema_with = crate::known::schema)]
     _data: Option<Known>,
-    #[serde(rename = "cache_control")]
-    #[schema(schema_with = crate::known::schema)]
-    _cache_control: Option<Known>,
     #[serde(rename = "citations")]
     #[schema(schema_with = crate::known::schema)]
     _citations: Option<Known>,
@@ -79,26 +79,33 @@ pub struct Block {
     _source: Option<Known>,
 }
 
-/// The same for the funnel, the system's text first.
+/// The same for the funnel, the system's text first, and how many of them at the beginning are to be kept computed.
 ///
 /// # Errors
 /// A block that no model here takes, or a message that makes no sense; with its path.
-pub fn messages(system: Option<Content>, messages: Vec<Message>) -> Result<Vec<ChatMessage>, Failure> {
+pub fn messages(system: Option<Content>, messages: Vec<Message>) -> Result<(Vec<ChatMessage>, u32), Failure> {
     let mut said = Vec::with_capacity(messages.len() + 1);
+    let mut pinned = 0;
+    let marked = system.as_ref().is_some_and(Content::is_marked);
     let system = system.map(|system| system.text("system")).transpose()?.unwrap_or_default();
     let system = without_bookkeeping(&system);
     if !system.is_empty() {
         said.push(ChatMessage::new(ChatRole::System, system));
+        pinned = usize::from(marked);
     }
     for (at, Message { role, content }) in messages.into_iter().enumerate() {
         let path = format!("messages[{at}].content");
+        let marked = content.is_marked();
         match role {
             Role::System => said.push(ChatMessage::new(ChatRole::System, content.text(&path)?)),
             Role::User => user(content, &path)?.into_iter().for_each(|message| add(&mut said, message)),
             Role::Assistant => add(&mut said, assistant(content, &path)?),
         }
+        if marked {
+            pinned = said.len();
+        }
     }
-    Ok(said)
+    Ok((said, u32::try_from(pinned).unwrap_or(u32::MAX)))
 }
 
 fn without_bookkeeping(system: &str) -> &str {
@@ -182,6 +189,11 @@ fn unfit(kind: &str, path: String) -> Failure {
 }
 
 impl Content {
+    /// A client wants what leads up to here to be cached.
+    fn is_marked(&self) -> bool {
+        self.0.iter().any(|block| block.cache_control.is_some() || block.content.as_ref().is_some_and(Self::is_marked))
+    }
+
     /// Where there can be nothing but text.
     fn text(self, path: &str) -> Result<String, Failure> {
         let mut texts = Vec::with_capacity(self.0.len());
@@ -228,6 +240,10 @@ mod tests {
     use serde_json::{Value, json};
 
     fn read(system: Value, said: Value) -> Result<Vec<ChatMessage>, String> {
+        read_with_pins(system, said).map(|(said, _)| said)
+    }
+
+    fn read_with_pins(system: Value, said: Value) -> Result<(Vec<ChatMessage>, u32), String> {
         let system: Option<Content> = serde_json::from_value(system).map_err(|error| error.to_string())?;
         let said: Vec<Message> = serde_json::from_value(said).map_err(|error| error.to_string())?;
         messages(system, said).map_err(|failure| failure.event())
@@ -243,6 +259,28 @@ mod tests {
         assert_eq!(read_as_blocks[1], ChatMessage::new(ChatRole::User, "a\nb"));
         assert_eq!(read(json!("Be brief.\nBe kind."), json!([{ "role": "user", "content": "a\nb" }])).unwrap(), read_as_blocks);
         assert_eq!(read(json!(""), json!([{ "role": "user", "content": "a" }])).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_is_marked_for_the_cache_is_pinned_with_all_before_it() {
+        let block =
+            |marked: bool| json!([{ "type": "text", "text": "a", "cache_control": marked.then(|| json!({ "type": "ephemeral" })) }]);
+        let pinned = |system: Value, marks: [bool; 3]| {
+            let said: Vec<Value> = marks
+                .into_iter()
+                .zip(["user", "assistant", "user"])
+                .map(|(marked, role)| json!({ "role": role, "content": block(marked) }))
+                .collect();
+            read_with_pins(system, said.into()).unwrap().1
+        };
+        assert_eq!(pinned(block(false), [false; 3]), 0);
+        assert_eq!(pinned(block(true), [false; 3]), 1);
+        assert_eq!(pinned(block(true), [false, true, false]), 3);
+        assert_eq!(pinned(Value::Null, [true, false, false]), 1);
+        let result = json!([{ "type": "tool_result", "tool_use_id": "c", "content": block(true) }, { "type": "text", "text": "b" }]);
+        assert_eq!(read_with_pins(Value::Null, json!([{ "role": "user", "content": result }])).unwrap().1, 2, "the whole turn");
+        let empty = json!([{ "type": "text", "text": "", "cache_control": { "type": "ephemeral" } }]);
+        assert_eq!(read_with_pins(empty, json!([{ "role": "user", "content": "a" }])).unwrap().1, 0);
     }
 
     #[test]

@@ -47,9 +47,9 @@ struct ToolEntry {
     name: Option<String>,
     description: Option<String>,
     input_schema: Option<Value>,
-    #[serde(rename = "cache_control")]
-    #[schema(schema_with = crate::known::schema)]
-    _cache_control: Option<Known>,
+    /// Keep the tools and the system's text computed for as long as there is room.
+    #[schema(value_type = Option<Object>)]
+    cache_control: Option<Known>,
     #[serde(rename = "strict")]
     #[schema(schema_with = crate::known::schema)]
     _strict: Option<Known>,
@@ -138,7 +138,8 @@ impl MessagesRequest {
             max_tokens: self.max_tokens,
             ..Sampling::default()
         };
-        let options = Options {
+        let keeps_tools = self.tools.iter().flatten().any(|tool| tool.cache_control.is_some());
+        let mut options = Options {
             stop: self.stop_sequences.unwrap_or_default(),
             format: self.output_config.and_then(|config| config.format).map(format).transpose()?,
             single_tool_call: self.tool_choice.as_ref().is_some_and(|choice| choice.disable_parallel_tool_use == Some(true)),
@@ -147,7 +148,10 @@ impl MessagesRequest {
             think: self.thinking.and_then(|thinking| think(thinking.kind)),
             ..Options::default()
         };
-        let messages = messages(self.system, self.messages)?;
+        let (messages, pinned) = messages(self.system, self.messages)?;
+        // Templates tell of tools where they tell of the system's text.
+        let with_system = keeps_tools && messages.first().is_some_and(|first| first.role == ChatRole::System);
+        options.pinned_messages = pinned.max(u32::from(with_system));
         if messages.last().is_some_and(|last| last.role == ChatRole::Assistant) {
             // Anthropic's own newer models refuse it as well.
             let message = "The conversation must end with the user's message; an answer that was begun is not gone on with.";
@@ -244,6 +248,16 @@ mod tests {
         let search = with(json!({ "tools": [{ "type": "web_search_20260318", "name": "web_search", "max_uses": 5 }] })).unwrap_err();
         assert!(search.contains("tools[0]") && search.contains("unsupported_tool"), "{search}");
         assert!(with(json!({ "tools": [{ "name": "f" }] })).unwrap_err().contains("input_schema"));
+    }
+
+    #[test]
+    fn tools_that_are_marked_for_the_cache_pin_the_system_s_text() {
+        let tools = |mark: Value| json!([{ "name": "f", "input_schema": { "type": "object" }, "cache_control": mark }]);
+        let pinned = |more: Value| with(more).unwrap().options.pinned_messages;
+        let mark = json!({ "type": "ephemeral" });
+        assert_eq!(pinned(json!({ "system": "Be brief.", "tools": tools(mark.clone()) })), 1);
+        assert_eq!(pinned(json!({ "system": "Be brief.", "tools": tools(Value::Null) })), 0);
+        assert_eq!(pinned(json!({ "tools": tools(mark) })), 0, "there is no message to pin them with");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a client asks for, and what the funnel is asked for in turn.
 
 use super::messages::{Message, messages};
-use crate::{failure::Failure, known::Known, parameters::completion_request};
+use crate::{failure::Failure, known::Known, parameters::completion_request, structured::one_of};
 use inference::{Format, Options, Tool, ToolChoice};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -108,7 +108,7 @@ impl ChatRequest {
         let mut tools = tools(self.tools.unwrap_or_default())?;
         let tool_choice = self.tool_choice.as_ref().map(|choice| tool_choice(choice, &mut tools)).transpose()?.unwrap_or_default();
         let options = Options {
-            format: self.response_format.map(format).transpose()?.flatten(),
+            format: one_of("response_format", self.response_format.map(format).transpose()?.flatten(), options.format)?,
             logprobs: logprobs(self.logprobs, self.top_logprobs)?,
             tool_choice,
             single_tool_call: self.parallel_tool_calls == Some(false),
@@ -230,6 +230,16 @@ mod tests {
         assert!(format(json!({ "type": "json_schema" })).unwrap_err().contains("response_format.json_schema"));
         assert!(format(json!({ "type": "json_schema", "json_schema": { "name": "a b" } })).unwrap_err().contains("json_schema.name"));
         assert!(format(json!({ "type": "xml" })).unwrap_err().contains("response_format.type"));
+    }
+
+    #[test]
+    fn a_form_is_asked_for_in_one_way() {
+        let regex = Some(Format::Regex("a+".into()));
+        assert_eq!(with(json!({ "structured_outputs": { "regex": "a+" } })).unwrap().options.format, regex);
+        assert_eq!(with(json!({ "guided_regex": "a+", "response_format": { "type": "text" } })).unwrap().options.format, regex);
+        let both = with(json!({ "guided_regex": "a+", "response_format": { "type": "json_object" } })).unwrap_err();
+        assert!(both.contains(r#""param":"response_format""#), "{both}");
+        assert!(with(json!({ "guided_regex": "(" })).unwrap_err().contains(r#""param":"guided_regex""#));
     }
 
     #[test]

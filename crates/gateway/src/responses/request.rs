@@ -5,7 +5,12 @@ use super::{
     input::{TextOr, WireItem, input},
     tools::{ToolEntry, tool_choice, tools},
 };
-use crate::{failure::Failure, known::Known, openapi};
+use crate::{
+    failure::Failure,
+    known::Known,
+    openapi,
+    structured::{StructuredOutputs, form, one_of},
+};
 use contract::model::Sampling;
 use inference::{Format, Options};
 use serde::{Deserialize, Serialize};
@@ -34,6 +39,8 @@ pub struct ResponsesRequest {
     temperature: Option<f64>,
     top_p: Option<f64>,
     text: Option<TextOptions>,
+    /// What the answer looks like, in vLLM's words.
+    structured_outputs: Option<StructuredOutputs>,
     reasoning: Option<Reasoning>,
     tools: Option<Vec<ToolEntry>>,
     /// `auto`, `none`, `required`, or an object that names a function or the tools that are allowed.
@@ -139,8 +146,9 @@ impl ResponsesRequest {
     pub fn into_create(self) -> Result<CreateResponse, Failure> {
         refuse_unsupported(&self)?;
         let mut tools = tools(self.tools.as_deref().unwrap_or_default())?;
+        let asked = self.text.as_ref().and_then(|text| text.format.as_ref()).map(format).transpose()?.flatten();
         let options = Options {
-            format: self.text.as_ref().and_then(|text| text.format.as_ref()).map(format).transpose()?.flatten(),
+            format: one_of("text.format", asked, form(self.structured_outputs, StructuredOutputs::default())?)?,
             tool_choice: tool_choice(self.tool_choice.as_ref(), &mut tools)?,
             single_tool_call: self.parallel_tool_calls == Some(false),
             think: think(self.reasoning.as_ref().and_then(|reasoning| reasoning.effort.as_deref()))?,
@@ -286,6 +294,15 @@ mod tests {
         assert!(format(json!({ "type": "json_schema", "name": "x" })).unwrap_err().contains("text.format.schema"));
         assert!(format(json!({ "type": "json_schema", "name": "a b", "schema": {} })).unwrap_err().contains("text.format.name"));
         assert!(format(json!({ "type": "xml" })).unwrap_err().contains("text.format.type"));
+    }
+
+    #[test]
+    fn a_form_is_asked_for_in_one_way() {
+        let structured = json!({ "regex": "a+" });
+        let create = with(json!({ "structured_outputs": structured })).unwrap();
+        assert_eq!(create.options.format, Some(Format::Regex("a+".into())));
+        let both = with(json!({ "structured_outputs": structured, "text": { "format": { "type": "json_object" } } })).unwrap_err();
+        assert!(both.contains(r#""param":"text.format""#), "{both}");
     }
 
     #[test]

@@ -37,3 +37,24 @@ async fn administration_leaves_a_trace() {
     assert_eq!(house.audited("tenant.created", &format!("target = '{}' AND actor = 'test'", house.tenant)).await, 1);
     assert_eq!(house.audited("user.created", &format!("target = '{}'", house.anna)).await, 1);
 }
+
+#[tokio::test]
+async fn a_tenant_weighs_what_the_operator_says() {
+    let house = House::build().await;
+    let other = house.identity.create_tenant("test", "acme", "Acme").await.unwrap();
+    let weights = async || {
+        let tenants = house.identity.tenants("test").await.unwrap();
+        tenants.into_iter().map(|tenant| (tenant.slug, tenant.weight)).collect::<Vec<_>>()
+    };
+    assert_eq!(weights().await, [("acme".to_owned(), 1), ("demo".to_owned(), 1)]);
+    assert!(house.test.db.tenant_weights().await.unwrap().is_empty());
+    house.identity.set_weight("test", other, 100).await.unwrap();
+    for wrong in [0, 101] {
+        assert_eq!(code(house.identity.set_weight("test", other, wrong).await), "out_of_range");
+    }
+    assert_eq!(weights().await, [("acme".to_owned(), 100), ("demo".to_owned(), 1)]);
+    assert_eq!(house.test.db.tenant_weights().await.unwrap(), [(other, 100)]);
+    assert_eq!(house.audited("tenant.weight_set", &format!("target = '{other}' AND detail ->> 'weight' = '100'")).await, 1);
+    let nobody = contract::ids::TenantId(uuid::Uuid::now_v7());
+    assert_eq!(code(house.identity.set_weight("test", nobody, 2).await), "tenant_not_found");
+}

@@ -5,6 +5,7 @@ use crate::{
     generation::Output,
     guard::Passed,
     pool::{Backend, BackendError, Dispatched},
+    refusal::refused,
     work::Work,
 };
 use domain::Error;
@@ -52,6 +53,13 @@ impl Driver {
                 }
                 Some(Ok(Event::Failed { code: FailCode::Overloaded, .. })) if !progress.committed => {
                     return Attempt::Full(dispatched.member());
+                }
+                // As an upstream's 5xx: nothing was said yet that another member would say twice.
+                Some(Ok(Event::Failed { code: FailCode::Engine, message, usage })) if !progress.committed => {
+                    self.ticket.report(usage);
+                    progress.broke = true;
+                    dispatched.judge(false);
+                    return Attempt::Lost(Some(dispatched.member()), BackendError::Failing(message));
                 }
                 Some(Ok(Event::Failed { code, message, usage })) => {
                     self.ticket.report(usage);
@@ -210,8 +218,7 @@ impl Driver {
                 }
                 Work::Vectors(_) => Error::invalid("input", "context_length_exceeded", message),
             },
-            // What only the model's side can judge, such as a schema or the template's demands; a sentence for the caller.
-            FailCode::Invalid => Error::invalid("request", "model_refused", message),
+            FailCode::Invalid => refused(message),
             FailCode::Overloaded | FailCode::Engine | FailCode::Cancelled => {
                 tracing::warn!(usage = %self.ticket.id(), ?code, message, "the worker failed");
                 if code == FailCode::Engine { interrupted() } else { unavailable() }

@@ -97,7 +97,7 @@ struct Progress {
     first_output: Option<Instant>,
     /// A part of a completion came out; from then on no other member can take over. Vectors come out the same anywhere.
     committed: bool,
-    /// A member was lost over it.
+    /// A member was lost over it, or its engine failed.
     broke: bool,
     retries: u32,
     /// Members that were asked.
@@ -229,13 +229,13 @@ impl Driver {
     /// Nobody could; another model may.
     async fn attempts_with(&self, progress: &mut Progress) -> Result<Option<End>, Error> {
         self.change_work(|work| work.set_model(&progress.model));
-        let (mut avoid, mut unfit) = (Vec::new(), None);
+        let (mut avoid, mut unfit, mut failed) = (Vec::new(), None, None);
         loop {
             match self.attempt(progress, &avoid).await {
                 Attempt::Ended(end) => return Ok(Some(end)),
                 _ if self.stopping.is_cancelled() => return Ok(None),
                 Attempt::Stopped => return Ok(None),
-                Attempt::Nobody(error) => return Err(unfit.unwrap_or(error)),
+                Attempt::Nobody(error) => return Err(unfit.or(failed).unwrap_or(error)),
                 Attempt::Full(member) => avoid.push(member),
                 Attempt::Unfit(member, message) => {
                     unfit = unfit.or_else(|| Some(self.failure(FailCode::Invalid, message)));
@@ -258,7 +258,11 @@ impl Driver {
                     tracing::warn!(usage = %self.ticket.id(), %error, "a completion failed before its first output; trying again");
                     progress.retries += 1;
                     self.ticket.report(Usage::default());
-                    avoid.extend(member);
+                    if let Some(member) = member {
+                        avoid.push(member);
+                        // If nobody is left, that is why.
+                        failed = progress.broke.then(interrupted);
+                    }
                 }
             }
         }

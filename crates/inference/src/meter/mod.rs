@@ -126,7 +126,7 @@ impl Meter {
     pub(crate) async fn open(&self, actor: Actor, reservation: Reservation, fallbacks: Vec<String>) -> Result<Ticket> {
         let (id, at) = (UsageId(Uuid::now_v7()), self.clock.now());
         let opened = self.open_as(id, at, &actor, &reservation, fallbacks).await;
-        let (tariff, hold, longest_answer) = opened.map_err(|error| match error {
+        let Opened { tariff, hold, longest_answer, weight } = opened.map_err(|error| match error {
             error @ Error::QuotaExceeded { .. } => {
                 tracing::info!(request = %actor.request(), %error, "a use was refused");
                 error
@@ -136,18 +136,11 @@ impl Meter {
                 Error::unavailable("ledger", Some(RETRY_AFTER_S))
             }
         })?;
-        let account = Account { model: reservation.model, opened_at: at, tariff, limits: hold.limits(), longest_answer };
+        let account = Account { model: reservation.model, opened_at: at, tariff, limits: hold.limits(), longest_answer, weight };
         Ok(Ticket { id, actor, account, hold: Some(hold), meter: self.clone(), reported: Mutex::new(Usage::default()) })
     }
 
-    async fn open_as(
-        &self,
-        id: UsageId,
-        at: Millis,
-        actor: &Actor,
-        reservation: &Reservation,
-        fallbacks: Vec<String>,
-    ) -> Result<(Tariff, Hold, Option<u32>)> {
+    async fn open_as(&self, id: UsageId, at: Millis, actor: &Actor, reservation: &Reservation, fallbacks: Vec<String>) -> Result<Opened> {
         let policy = self.quotas.policy().await?;
         let payer = Payer::of(actor);
         let tariff = policy.tariff(std::iter::once(reservation.model.clone()).chain(fallbacks), at)?;
@@ -180,7 +173,8 @@ impl Meter {
         };
         self.writer.open(Entry::open(&new)?).await?;
         let shortened = covered.answer < reservation.answer;
-        Ok((tariff, hold, shortened.then(|| covered.longest_answer())))
+        let longest_answer = shortened.then(|| covered.longest_answer());
+        Ok(Opened { tariff, hold, longest_answer, weight: policy.weight(actor.tenant()) })
     }
 
     /// Counts a request that computes nothing and is not in the ledger. `name`: what stands for a model in limits.
@@ -311,6 +305,15 @@ pub struct Ticket {
     reported: Mutex<Usage>,
 }
 
+/// What a use is opened with.
+struct Opened {
+    tariff: Tariff,
+    hold: Hold,
+    /// Tokens that an answer may have, where the budget covers no longer one.
+    longest_answer: Option<u32>,
+    weight: u16,
+}
+
 /// What a use costs, and how the limits stood when it began.
 #[derive(Clone, Debug)]
 struct Account {
@@ -322,6 +325,8 @@ struct Account {
     limits: Limits,
     /// Tokens that an answer may have, where the budget covers no longer one.
     longest_answer: Option<u32>,
+    /// What the tenant's work counts beside that of others.
+    weight: u16,
 }
 
 impl Ticket {
@@ -341,6 +346,12 @@ impl Ticket {
     #[must_use]
     pub fn tenant(&self) -> String {
         self.actor.tenant().to_string()
+    }
+
+    /// What that tenant's work counts beside that of others.
+    #[must_use]
+    pub fn weight(&self) -> u16 {
+        self.account.weight
     }
 
     /// Models to fall back to that were reserved for.

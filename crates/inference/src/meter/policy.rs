@@ -1,4 +1,4 @@
-//! Prices, budgets and limits as a node has them in memory.
+//! Prices, budgets, limits and weights as a node has them in memory.
 
 use contract::{Millis, ids::TenantId};
 use domain::{Amount, Currency, Error, Price, Result, quota::Payer};
@@ -12,6 +12,8 @@ pub(crate) struct Policy {
     /// By model, oldest first.
     prices: HashMap<String, Vec<DatedPrice>>,
     tenants: HashMap<TenantId, OfTenant>,
+    /// Of those who have another one than 1.
+    weights: HashMap<TenantId, u16>,
 }
 
 #[derive(Debug)]
@@ -40,7 +42,13 @@ impl Policy {
         for limit in db.rate_limits().await? {
             policy.tenants.entry(limit.tenant).or_default().limits.push(Arc::new(limit));
         }
+        policy.weights = db.tenant_weights().await?.into_iter().collect();
         Ok(policy)
+    }
+
+    /// What a tenant's work counts beside that of others.
+    pub(crate) fn weight(&self, tenant: TenantId) -> u16 {
+        self.weights.get(&tenant).copied().unwrap_or(1)
     }
 
     /// The price of a model at an instant; `None`: it costs nothing.

@@ -31,7 +31,7 @@ pub use process::WorkerProcess;
 pub use registry::RegisterError;
 use supervisor::Restart;
 pub use tally::{Reconciled, Tokens};
-pub use upstream::{LengthField, Upstream, UpstreamKind, UpstreamModel};
+pub use upstream::{LengthField, StructuredField, Upstream, UpstreamKind, UpstreamModel};
 pub use worker::WorkerBackend;
 pub use worker_protocol::{Device, LoadedModel, ModelState, Totals};
 
@@ -172,7 +172,7 @@ impl Pool {
 
     /// Replaces each worker process of our own by a new one, one after the other. The new one takes over when it is
     /// ready, so for a while both hold the model; the old one ends when its running answers have. Where the new one does
-    /// not start, the old one stays.
+    /// not start, the old one stays; a process that does not run at all is not waited for.
     pub async fn restart_workers(&self) {
         let restarts = self.inner.restarts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for restart in restarts {

@@ -7,6 +7,7 @@ use super::{
     member::Member,
     process::{Running, WorkerProcess},
 };
+use futures::FutureExt;
 use std::{io, process::ExitStatus, sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, watch},
@@ -41,6 +42,14 @@ impl Restart {
         // The sender is ours.
         let _ = over.changed().await;
     }
+
+    /// A life has ended. Whoever asked meanwhile has what was asked for, since the next one is a new process; and nobody waits
+    /// for one that never starts.
+    fn settle(&self) {
+        // What is left of it would replace the next process as soon as it runs.
+        let _: Option<()> = self.asked.notified().now_or_never();
+        self.over.send_modify(|over| *over += 1);
+    }
 }
 
 /// Runs the process until `stop`, again and again.
@@ -55,6 +64,7 @@ pub(super) async fn supervise(process: WorkerProcess, member: Arc<Member>, resta
             Ok(status) => tracing::error!(worker = process.name, %status, "worker ended"),
             Err(error) => tracing::error!(worker = process.name, %error, "worker did not start"),
         }
+        restart.settle();
         let pause = back_off.after(started.elapsed());
         let (phase, reason) = if back_off.failures >= HOPELESS { (Phase::Down, "keeps failing") } else { (Phase::Starting, "restarting") };
         member.detach(phase, reason);

@@ -1,6 +1,6 @@
 //! The stages before the pool, many at once, and the sweeper.
 
-use crate::setup::{Setup, eventually, first_text, read, request, setup};
+use crate::setup::{Setup, asker_of, eventually, first_text, read, request, setup};
 use contract::{
     account::Role,
     ids::{NodeId, UsageId},
@@ -15,6 +15,7 @@ use store::usage::NewUsage;
 use testkit::{
     fake_worker::{FAKE_MODEL, Script, fake_model, quick_pool},
     ledger::{execute_as_owner, hold_ledger, ledger},
+    quotas::weigh,
 };
 use uuid::Uuid;
 
@@ -47,6 +48,20 @@ async fn nonsense_is_refused_before_the_ledger() {
     let refused = s.inference.admit(&s.actor, Request { sampling, ..request() }).await;
     assert!(matches!(refused, Err(Error::Invalid { field: "temperature", .. })), "{refused:?}");
     assert!(ledger(&s.db).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_worker_is_told_what_the_tenant_weighs() {
+    let s = setup().await;
+    let other = asker_of(&s.db, "b").await;
+    let told = async |actor| {
+        read(&mut s.inference.admit(actor, request()).await.expect("admitted")).await;
+        s.worker.requests().last().expect("asked").weight
+    };
+    weigh(&s.db, s.actor.tenant(), 7).await;
+    assert_eq!((told(&s.actor).await, told(&other).await), (7, 1));
+    weigh(&s.db, s.actor.tenant(), 2).await;
+    eventually("the new weight is known", || async { told(&s.actor).await == 2 }).await;
 }
 
 #[tokio::test]

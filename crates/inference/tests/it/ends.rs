@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 use testkit::{
+    fake_upstream::FakeUpstream,
     fake_worker::{FAKE_CONTEXT, FAKE_MODEL, Script, fake_model, quick_pool},
     ledger::{LedgerRow, execute_as_owner, ledger},
 };
@@ -74,6 +75,36 @@ async fn worker_error() {
     assert_eq!(ended.outcome, Outcome::Failed);
     assert!(matches!(ended.error, Some(Error::Unavailable { what: "worker", .. })));
     assert_settled(&s.only_use().await, "failed", (12, 4, 2));
+}
+
+#[tokio::test]
+async fn an_engine_that_fails_before_the_first_token_leaves_it_to_another_member() {
+    let s = setup().await;
+    s.worker.otherwise(Script::answer("never").fails_after(0, FailCode::Engine));
+    let upstream = FakeUpstream::start().await;
+    let pool = quick_pool();
+    pool.add("worker", s.worker.backend());
+    // Of a higher order than the worker, which is therefore asked first.
+    pool.add_upstream(upstream.config("vllm", FAKE_MODEL)).expect("a client");
+    let catalogue = Catalogue::new(vec![fake_model()]).expect("valid");
+    let inference = Inference::new(s.db.db.clone(), catalogue, pool.clone(), Arc::new(SystemClock));
+    eventually("both are ready", || async { pool.describe().matches("ready with").count() == 2 }).await;
+    let (text, ended) = read(&mut inference.admit(&s.actor, request()).await.expect("admitted")).await;
+    assert_eq!((text.as_str(), ended.outcome), ("one two three", Outcome::Ok));
+    assert_eq!((s.worker.requests().len(), upstream.requests().len()), (1, 1));
+    inference.drain().await;
+    assert_settled(&s.only_use().await, "ok", (20, 8, 3));
+}
+
+#[tokio::test]
+async fn an_engine_that_fails_and_has_no_substitute_ends_the_use() {
+    let s = setup().await;
+    s.worker.otherwise(Script::answer("never").fails_after(0, FailCode::Engine));
+    let (text, ended) = read(&mut s.ask().await).await;
+    assert_eq!((text.as_str(), ended.outcome), ("", Outcome::Failed));
+    assert!(matches!(ended.error, Some(Error::Unavailable { what: "worker", .. })), "{ended:?}");
+    assert_eq!(s.worker.requests().len(), 1, "it would fail again");
+    assert_settled(&s.only_use().await, "failed", (0, 0, 0));
 }
 
 #[tokio::test]

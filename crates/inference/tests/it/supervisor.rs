@@ -1,12 +1,12 @@
 //! Child processes: a worker that dies comes back, one that cannot start is given up, none outlives us.
 
-use crate::setup::{asker, eventually, read, request};
+use crate::setup::{asker, eventually, first_text, read, request};
 use domain::{Error, SystemClock};
 use inference::{Catalogue, Inference, Outcome, Pool, PoolTiming, WorkerProcess};
 use std::{fs, path::Path, sync::Arc, time::Duration};
 use testkit::{
     TestDb,
-    fake_worker::{FAKE_MODEL, FakeWorker, fake_model, quick_pool},
+    fake_worker::{FAKE_MODEL, FakeWorker, Script, fake_model, quick_pool},
 };
 
 /// A shell script in the place of a worker. It notes its process id and each life, and exits when its input
@@ -96,4 +96,81 @@ async fn a_worker_that_cannot_start_is_not_waited_for_for_ever() {
     let (_, ended) = tokio::time::timeout(Duration::from_secs(5), read(&mut generation)).await.expect("no waiting without hope");
     assert!(matches!(ended.error, Some(Error::Unavailable { what: "model", .. })), "{ended:?}");
     assert!(lives(folder.path()) >= 3);
+}
+
+/// A script that says hello with the address of this fake worker, unless it ends before.
+fn greets(before: &str, fake: &FakeWorker) -> String {
+    format!(
+        r#"read -r token
+echo life >> "$1/lives"
+{before}
+echo $$ > "$1/pid"
+echo '{{"protocol":{},"addr":"{}"}}'
+exec cat > /dev/null
+"#,
+        worker_protocol::PROTOCOL,
+        fake.addr()
+    )
+}
+
+#[tokio::test]
+async fn where_the_new_worker_does_not_start_the_old_one_stays_and_serves() {
+    let db = TestDb::new().await;
+    let actor = asker(&db).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let fake = FakeWorker::start().await;
+    fake.accept_any_token();
+    // It ends without a word; it ends while it loads, where nobody listens; it is another program; the fifth is well.
+    let broken = format!(
+        r#"case $(wc -l < "$1/lives") in
+2) echo 'no such model' >&2; exit 3 ;;
+3) echo '{{"protocol":{},"addr":"127.0.0.1:1"}}'; echo 'no such model' >&2; exit 3 ;;
+4) echo 'what is a worker?'; exec cat > /dev/null ;;
+esac"#,
+        worker_protocol::PROTOCOL
+    );
+    let pool = quick_pool();
+    pool.supervise(process(folder.path(), &greets(&broken, &fake)));
+    let inference = over(&db, pool.clone());
+    eventually("it is ready", || async { inference.ready().is_ok() }).await;
+    let old = pid(folder.path());
+    let restart = || async { tokio::time::timeout(Duration::from_secs(30), pool.restart_workers()).await.expect("an end") };
+    for life in 2..=4 {
+        fake.script(Script::answer("one two three").hangs_after(1));
+        let mut running = inference.admit(&actor, request()).await.expect("admitted");
+        first_text(&mut running).await;
+        restart().await;
+        assert_eq!(lives(folder.path()), life, "a new one was tried");
+        assert_eq!(pid(folder.path()), old);
+        assert!(is_alive(&old), "If you are here because this failed: a restart takes away the worker that works ({life}).");
+        assert_eq!(inference.ready(), Ok(()));
+        let (_, ended) = read(&mut inference.admit(&actor, request()).await.expect("admitted")).await;
+        assert_eq!(ended.outcome, Outcome::Ok, "{life}: {ended:?}");
+        eventually("only what ran before runs on", || async { fake.running() == 1 }).await;
+        running.cancel();
+        assert_eq!(read(&mut running).await.1.outcome, Outcome::Cancelled);
+    }
+    restart().await;
+    assert_ne!(pid(folder.path()), old);
+    eventually("the old one ends", || async { !is_alive(&old) }).await;
+    let (_, ended) = read(&mut inference.admit(&actor, request()).await.expect("admitted")).await;
+    assert_eq!(ended.outcome, Outcome::Ok, "{ended:?}");
+    pool.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_restart_does_not_wait_for_a_worker_that_never_starts() {
+    let db = TestDb::new().await;
+    let (broken, well) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let fake = FakeWorker::start().await;
+    fake.accept_any_token();
+    let pool = quick_pool();
+    pool.supervise(process(broken.path(), "exit 3"));
+    pool.supervise(WorkerProcess { name: "well".into(), ..process(well.path(), &greets("", &fake)) });
+    let inference = over(&db, pool.clone());
+    eventually("one is ready", || async { inference.ready().is_ok() }).await;
+    let restarted = tokio::time::timeout(Duration::from_secs(30), pool.restart_workers()).await;
+    assert!(restarted.is_ok(), "If you are here because this failed: one broken worker keeps all others from being replaced.");
+    assert_eq!(lives(well.path()), 2);
+    pool.shutdown().await;
 }

@@ -1,7 +1,8 @@
 //! Servers that speak the OpenAI protocol: as good as workers while they answer, and no burden when they do not.
 
-use crate::setup::{asker, eventually, first_text, read, request};
-use domain::{Actor, Error, SystemClock};
+use crate::setup::{asker, asker_of, eventually, first_text, read, request};
+use domain::{Actor, Error, SystemClock, secret::Secret};
+use futures::future::join_all;
 use inference::{Catalogue, Ended, Inference, ModelConfig, Outcome, Pool, Upstream};
 use std::{sync::Arc, time::Duration};
 use testkit::{
@@ -55,6 +56,25 @@ async fn an_upstream_answers_and_its_figures_are_the_ledger_s() {
     assert!(shown.contains("vllm") && !shown.contains("sk-upstream") && !shown.contains("hunter2"), "{shown}");
     let rows = world.rows().await;
     assert_eq!((rows[0].prompt_tokens, rows[0].cached_tokens, rows[0].completion_tokens), (20, 8, 3));
+}
+
+#[tokio::test]
+async fn tenants_are_parted_by_salts_that_do_not_name_them() {
+    let upstream = FakeUpstream::start().await;
+    let key = Some(Secret::new("a-key-of-salts-that-nobody-guesses"));
+    let world = world(vec![fake_model()], vec![Upstream { salt_key: key, ..upstream.config("vllm", FAKE_MODEL) }]).await;
+    let neighbour = asker_of(&world.db, "b").await;
+    for actor in [&world.actor, &world.actor, &neighbour] {
+        read(&mut world.inference.admit(actor, request()).await.expect("admitted")).await;
+    }
+    let salts: Vec<String> = upstream.requests().iter().map(|sent| sent["cache_salt"].as_str().expect("a salt").to_owned()).collect();
+    assert!(
+        salts[0] == salts[1] && salts[1] != salts[2],
+        "{salts:?}. If you are here because this failed: one tenant can find out by the time it takes what another one asked."
+    );
+    for actor in [&world.actor, &neighbour] {
+        assert!(!upstream.requests().iter().any(|sent| sent.to_string().contains(&actor.tenant().to_string())));
+    }
 }
 
 #[tokio::test]
@@ -173,4 +193,37 @@ async fn stop_ends_it_there() {
     generation.cancel();
     let (_, ended) = read(&mut generation).await;
     assert_eq!((ended.outcome, ended.stats.completion_tokens), (Outcome::Cancelled, 1));
+}
+
+#[tokio::test]
+async fn second_tries_end_with_their_budget_and_first_ones_do_not() {
+    const REQUESTS: usize = 75;
+    const AT_ONCE: usize = 25;
+    // What `pool` allows in ten seconds, and a fifth of the requests.
+    const LEAST: usize = 100;
+    const MOST: usize = LEAST + REQUESTS / 5;
+    let upstream = FakeUpstream::start().await;
+    upstream.set(Mood::Refuses(500, "boom"));
+    // So many places that the budget ends before the last one is left alone.
+    let place = |n| Upstream { believed: Duration::from_secs(60), ..upstream.config(&format!("bad-{n}"), FAKE_MODEL) };
+    let world = world(vec![fake_model()], (0..50).map(place).collect()).await;
+    eventually("all are ready", || async { world.pool.describe().matches("ready with").count() == 50 }).await;
+    for _ in 0..REQUESTS / AT_ONCE {
+        for (text, ended) in join_all((0..AT_ONCE).map(|_| world.ask())).await {
+            assert_eq!((text.as_str(), ended.outcome), ("", Outcome::Failed));
+            assert!(matches!(ended.error, Some(Error::Unavailable { what: "model", retry_after: Some(_) })), "{ended:?}");
+        }
+    }
+    let again = upstream.requests().len() - REQUESTS;
+    assert!(
+        (LEAST..=MOST).contains(&again),
+        "{again} second tries of {REQUESTS} requests. If you are here because this failed: an installation that fails is asked \
+         several times as much."
+    );
+    upstream.set(Mood::Answers);
+    assert_eq!(world.ask().await.1.outcome, Outcome::Ok, "a first try needs no budget");
+    let rows = world.rows().await;
+    let failed: Vec<_> = rows.iter().filter(|row| row.outcome.as_deref() == Some("failed")).collect();
+    assert_eq!((rows.len(), failed.len()), (REQUESTS + 1, REQUESTS), "one use, one event, however often it was tried");
+    assert!(failed.iter().all(|row| (row.prompt_tokens, row.completion_tokens) == (0, 0)), "{failed:?}");
 }

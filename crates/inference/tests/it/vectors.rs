@@ -8,6 +8,7 @@ use testkit::{
     fake_upstream::FakeUpstream,
     fake_worker::{FAKE_MODEL, Script, fake_model, quick_pool},
     ledger::ledger,
+    quotas::weigh,
     response_caches::keep_answers,
 };
 use worker_protocol::{EmbedInput, FailCode};
@@ -29,11 +30,12 @@ fn texts(texts: &[&str]) -> Vec<String> {
 #[tokio::test]
 async fn texts_become_vectors_and_one_use() {
     let s = of_kind(ModelKind::Embedding).await;
+    weigh(&s.db, s.actor.tenant(), 5).await;
     let made = s.inference.embed(&s.actor, texts(&["salt", "herring"]), VectorRequest::default()).await.expect("vectors");
     assert_eq!(made.vectors, [[0.0, 4.0], [1.0, 7.0]]);
     assert_eq!((made.stats.prompt_tokens, made.stats.completion_tokens), (12, 0));
     let asked = &s.worker.embedded()[0];
-    assert_eq!(asked.tenant, s.actor.tenant().to_string());
+    assert_eq!((asked.tenant.as_str(), asked.weight), (s.actor.tenant().to_string().as_str(), 5));
     let row = s.settled().await;
     assert_eq!((row.outcome.as_deref(), row.prompt_tokens), (Some("ok"), 12));
     assert!(row.reserved_tokens >= 12, "{row:?}");

@@ -60,6 +60,12 @@ pub(crate) fn build(
     messages
 }
 
+/// How many messages at the beginning are worth keeping computed: the system prompt, which all of a person's chats may begin
+/// with. What follows it is found again while it is fresh, without being pinned.
+pub(crate) fn pinned(messages: &[ChatMessage]) -> u32 {
+    u32::from(messages.first().is_some_and(|first| first.role == ChatRole::System))
+}
+
 /// Questions that a guardrail refused would be refused again, and all that follows with them.
 fn without_refused(path: Vec<PromptMessage>) -> Vec<PromptMessage> {
     let mut kept: Vec<PromptMessage> = Vec::with_capacity(path.len());
@@ -134,7 +140,7 @@ fn cost(c: char) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{build, fence, system, tokens};
+    use super::{build, fence, pinned, system, tokens};
     use contract::chat::MessageRole;
     use inference::ChatRole;
     use store::messages::PromptMessage;
@@ -159,6 +165,7 @@ mod tests {
         let roles: Vec<ChatRole> = built.iter().map(|message| message.role).collect();
         assert_eq!(roles, [ChatRole::System, ChatRole::User, ChatRole::Assistant, ChatRole::User, ChatRole::Assistant, ChatRole::User]);
         assert_eq!(built[0].content, "Be kind.");
+        assert_eq!((pinned(&built), pinned(&build(None, path(2), 4096, None, false))), (1, 0));
     }
 
     #[test]

@@ -95,15 +95,9 @@ impl StoredTurn {
         tx.commit().await?;
         let system = prompt::system(&profile.instructions, &conversation.system_prompt);
         let messages = prompt::build(system, path, context, conversation.sampling.max_tokens, continue_last);
-        let request = Request {
-            purpose: Purpose::Chat,
-            model,
-            messages,
-            continue_last,
-            sampling: conversation.sampling,
-            transient: false,
-            options: Options::default(),
-        };
+        let options = Options { pinned_messages: prompt::pinned(&messages), ..Options::default() };
+        let request =
+            Request { purpose: Purpose::Chat, model, messages, continue_last, sampling: conversation.sampling, transient: false, options };
         self.shared.inference.admit(&self.actor, request).await
     }
 

@@ -24,6 +24,7 @@ async fn nothing_of_a_temporary_chat_is_stored() {
     let events = world.follow(turn).await;
     assert_eq!((text(&events).as_str(), end(&events)), ("canary-answer in pieces", (MessageStatus::Complete, None)));
     assert_eq!(world.follow(turn).await, events, "it can be followed again for a while");
+    assert_eq!(world.worker.requests()[0].pinned_messages, 0, "what leaves nothing behind is not kept longer than needed");
     assert_eq!(
         world.rows_with("canary").await,
         0,

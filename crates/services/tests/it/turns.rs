@@ -211,6 +211,7 @@ async fn the_prompt_has_instructions_history_and_attachments() {
     assert_eq!((read.name.as_str(), read.content.as_str()), ("a.txt", "alpha"));
 
     let asked = world.worker.requests();
+    assert_eq!(asked.last().expect("asked").pinned_messages, 1, "the instructions are kept computed");
     let prompt: Vec<(ChatRole, &str)> = asked.last().expect("asked").messages.iter().map(|one| (one.role, one.content.as_str())).collect();
     assert_eq!(
         prompt,

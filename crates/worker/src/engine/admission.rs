@@ -8,7 +8,7 @@ use worker_protocol::Priority;
 
 use super::batch::schedule::Need;
 use super::queue::Work;
-use super::queue::flows::Flow;
+use super::queue::flows::{Flow, Flows};
 use super::sequence::Sequence;
 use super::thread::Thread;
 use crate::error::Error;
@@ -20,19 +20,23 @@ const HEADROOM: usize = 64;
 
 impl Thread<'_> {
     /// Lets in what may run now.
-    pub(super) fn admit(&mut self) -> Result<(), Error> {
+    pub(super) fn admit(&mut self, flows: &Flows) -> Result<(), Error> {
         let mut pauses = 0;
         loop {
-            let Some((at, next)) = self.queue.next(&self.flows, |work| !self.sibling_computes(work)) else { return Ok(()) };
+            let Some((at, next)) = self.queue.next(flows, |work| !self.sibling_computes(work)) else { return Ok(()) };
             if !self.has_room_for(next) {
                 return Ok(());
             }
-            let victim = if self.running.len() >= self.slots { self.victim(next.flow()) } else { None };
+            let victim = if self.running.len() >= self.slots { self.victim(next.flow(), flows) } else { None };
             if self.running.len() >= self.slots && (victim.is_none() || pauses == self.slots) {
                 return Ok(());
             }
             // Taken out before the other one is put in: the place is for this one.
             let work = self.queue.take(at);
+            if !work.begin() {
+                work.turn_away();
+                continue;
+            }
             if let Some(victim) = victim {
                 self.pause(victim);
                 pauses += 1;
@@ -99,10 +103,10 @@ impl Thread<'_> {
 
     /// Who should make room for a waiting flow: the latest of the flow that has most, if it has so many that it
     /// still has as many as the other one afterwards; or batch work, for somebody who has nothing running.
-    fn victim(&self, flow: &Flow) -> Option<usize> {
+    fn victim(&self, flow: &Flow, flows: &Flows) -> Option<usize> {
         let running = |flow: &Flow| self.running.iter().filter(|running| running.flow == *flow).count();
         #[expect(clippy::cast_precision_loss, reason = "there are few slots")]
-        let share = |count: usize, flow: &Flow| count as f64 / self.flows.weight(flow);
+        let share = |count: usize, flow: &Flow| count as f64 / flows.weight(flow);
         let mine = running(flow);
         let wanted = share(mine + 1, flow);
         let candidates = self.running.iter().enumerate().filter(|(_, sequence)| {
@@ -114,8 +118,8 @@ impl Thread<'_> {
 
     /// Whoever has least claim to go on when the context is full: batch before interactive, the tenant served
     /// most, the latest.
-    pub(super) fn least_entitled(&self) -> Option<usize> {
-        last(self.running.iter().enumerate(), |sequence| self.flows.served(&sequence.flow))
+    pub(super) fn least_entitled(&self, flows: &Flows) -> Option<usize> {
+        last(self.running.iter().enumerate(), |sequence| flows.served(&sequence.flow))
     }
 
     /// Takes one out; what it has computed stays as long as nobody else needs the room.

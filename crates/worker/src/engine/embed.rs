@@ -1,7 +1,8 @@
 //! The loop of embedding models and rerankers: inputs of many requests go through the model together.
 //!
 //! There is nothing to keep between steps, so a step is simply filled with whole inputs, whose turn it is by the
-//! same virtual token counters as completions.
+//! same virtual token counters as completions. Where a chat model of the same process has answers to write, a step takes
+//! no longer than one of prompts beside them would; an input is computed whole in any case.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,9 +13,11 @@ use llama_cpp_2::token::LlamaToken;
 use uuid::Uuid;
 use worker_protocol::{Event, FailCode, Finish, ModelKind, Timings, Usage, normalised};
 
+use super::batch::budget::Budget;
 use super::context::Context;
 use super::queue::flows::{Flow, Flows};
 use super::{Link, Message};
+use crate::bound::DISPLACED;
 use crate::error::Error;
 use crate::model::Model;
 use crate::options::ModelOptions;
@@ -36,7 +39,7 @@ pub struct EmbedJob {
     pub link: Link,
     pub arrived: Instant,
     /// Held until the job ends.
-    pub _admission: Admission,
+    pub admission: Admission,
 }
 
 /// A job and how far it has come.
@@ -57,7 +60,8 @@ pub(super) fn run(options: &ModelOptions, shared: &Arc<Shared>, model: Model, jo
     tracing::info!(model = model.info.id, ?kind, context_length = model.info.context_length, "model ready");
     shared.loaded(model)?;
     let tokens = usize::try_from(STEP_TOKENS).unwrap_or(usize::MAX);
-    Embedder { context, kind, tokens, pending: VecDeque::new(), flows: Flows::default(), shared }.serve(jobs)
+    let (budget, flows) = (Budget::new(tokens), Flows::default());
+    Embedder { context, kind, tokens, budget, pending: VecDeque::new(), flows, shared }.serve(jobs)
 }
 
 struct Embedder<'a> {
@@ -65,6 +69,7 @@ struct Embedder<'a> {
     kind: ModelKind,
     /// Tokens of a step, unless one input alone has more.
     tokens: usize,
+    budget: Budget,
     /// In order of arrival.
     pending: VecDeque<Pending>,
     flows: Flows,
@@ -80,13 +85,7 @@ impl Embedder<'_> {
                 }
                 return Ok(());
             }
-            for at in (0..self.pending.len()).rev() {
-                if self.pending[at].job.link.is_cancelled()
-                    && let Some(cancelled) = self.pending.remove(at)
-                {
-                    cancelled.fail(FailCode::Cancelled, "");
-                }
-            }
+            self.tidy();
             self.flows.present(self.pending.iter().map(|pending| (&pending.job.flow, pending.job.weight)));
             let step = self.plan();
             self.publish(step.len());
@@ -96,6 +95,19 @@ impl Embedder<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Drops what is not to be computed any more.
+    fn tidy(&mut self) {
+        for pending in std::mem::take(&mut self.pending) {
+            if pending.job.link.is_cancelled() {
+                pending.fail(FailCode::Cancelled, "");
+            } else if pending.job.admission.is_displaced() {
+                pending.fail(FailCode::Overloaded, DISPLACED);
+            } else {
+                self.pending.push_back(pending);
+            }
+        }
     }
 
     /// Takes in what has arrived; sleeps if there is nothing to do. False when there never will be again.
@@ -120,16 +132,20 @@ impl Embedder<'_> {
     /// The inputs of the next step: which job's, and which of its.
     fn plan(&mut self) -> Vec<(usize, usize)> {
         let mut step = Vec::new();
-        let mut room = self.tokens;
+        let mut room = room(&self.budget, self.tokens, self.shared.house.readers());
         let most = usize::try_from(STEP_INPUTS).unwrap_or(usize::MAX);
         while step.len() < most {
-            let open = (0..self.pending.len()).filter(|at| self.pending[*at].taken < self.pending[*at].job.inputs.len());
+            let open = (0..self.pending.len()).filter(|at| self.pending[*at].is_open());
             let served = |at: &usize| self.flows.served(&self.pending[*at].job.flow);
             let Some(at) = open.min_by(|a, b| served(a).total_cmp(&served(b))) else { break };
             let pending = &mut self.pending[at];
             let length = pending.job.inputs[pending.taken].len();
             if length > room && !step.is_empty() {
                 break;
+            }
+            if pending.taken == 0 && !pending.job.admission.begin() {
+                // Somebody else has its place, so it is not open any more.
+                continue;
             }
             step.push((at, pending.taken));
             pending.taken += 1;
@@ -142,7 +158,7 @@ impl Embedder<'_> {
     fn step(&mut self, step: &[(usize, usize)]) -> Result<(), Error> {
         self.context.clear();
         self.context.begin_step();
-        let mut total = 0_u64;
+        let mut total = 0;
         for (seq, (at, input)) in step.iter().enumerate() {
             let pending = &mut self.pending[*at];
             pending.start(self.shared);
@@ -151,8 +167,9 @@ impl Embedder<'_> {
                 total += 1;
             }
         }
-        self.context.decode()?;
-        self.shared.house.totals.evaluated_tokens.fetch_add(total, Relaxed);
+        let took = self.context.decode()?;
+        self.budget.observe(total, took);
+        self.shared.house.totals.evaluated_tokens.fetch_add(u64::try_from(total).unwrap_or_default(), Relaxed);
         for (seq, (at, input)) in step.iter().enumerate() {
             let vector = self.context.pooled(seq)?;
             let vector = if self.kind == ModelKind::Embedding { normalised(vector) } else { vector[..1].to_vec() };
@@ -172,6 +189,11 @@ impl Embedder<'_> {
 }
 
 impl Pending {
+    /// There is something left to compute.
+    fn is_open(&self) -> bool {
+        self.taken < self.job.inputs.len() && (self.taken > 0 || !self.job.admission.is_displaced())
+    }
+
     fn prompt_tokens(&self) -> u32 {
         u32::try_from(self.job.inputs.iter().map(Vec::len).sum::<usize>()).unwrap_or(u32::MAX)
     }
@@ -213,6 +235,31 @@ impl Pending {
     }
 }
 
+/// Tokens of a step: as many as are worth it, unless somebody's answer would stand still for too long meanwhile.
+fn room(budget: &Budget, most: usize, readers: u32) -> usize {
+    if readers == 0 { most } else { budget.tokens(1).min(most) }
+}
+
 fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_short_only_beside_answers() {
+        let most = 1024;
+        let mut budget = Budget::new(most);
+        (0..8).for_each(|_| budget.observe(1000, Duration::from_secs(2)));
+        assert_eq!(room(&budget, most, 0), most);
+        let beside = room(&budget, most, 3);
+        assert!(
+            (100..=130).contains(&beside),
+            "{beside} tokens of 2 ms each. If you are here because this failed: making vectors stops all answers of other models."
+        );
+        (0..20).for_each(|_| budget.observe(1000, Duration::from_millis(20)));
+        assert_eq!(room(&budget, most, 3), most);
+    }
 }

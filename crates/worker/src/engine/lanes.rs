@@ -3,7 +3,14 @@
 //! What comes out of a step depends, in its last digits, on where cells lie, on who else is in it and on how a prompt
 //! is cut; and a model amplifies that until another token is chosen. Whoever gives a seed asks for the same answer
 //! each time, so such requests run one after the other in a context of their own, which is empty at their beginning,
-//! in steps of a fixed size. The price is the prefix cache. The context is made when the first seed comes.
+//! in steps of a fixed size; one that was paused is computed again as it was the first time. The price is the prefix
+//! cache. The context is made when the first seed comes. The size is chosen once, from what a step cost before the first
+//! request; were it another one after a restart, a seed could give another answer, see [`super::batch::budget::steady`].
+//!
+//! Both contexts count what they compute in the same [`Flows`]. Between two steps of the common one there is at most
+//! one for a seed, so that nobody's answer stands still for longer, and only if nobody with work was served less than
+//! whoever has work there: a flood of seeds has its tenant's share and no more. Whose tenant also fills the common
+//! context would wait for ever by that rule, so after [`PATIENCE`] steps there is one in any case.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, mpsc};
@@ -12,6 +19,8 @@ use std::time::{Duration, Instant};
 use llama_cpp_2::model::LlamaModel;
 use worker_protocol::{LoadedModel, ModelKind};
 
+use super::batch::budget::Budget;
+use super::queue::flows::Flows;
 use super::thread::{Lane, Thread};
 use super::{Job, Message, embed};
 use crate::error::Error;
@@ -21,6 +30,8 @@ use crate::shared::Shared;
 
 /// After so long without work the prefix cache is saved.
 const QUIET: Duration = Duration::from_secs(20);
+/// So many common steps in a row may pass without one for a seed that waits for it.
+const PATIENCE: u32 = 8;
 
 /// Loads the model and serves until every handle is gone or a halt is asked for.
 pub fn run(options: &ModelOptions, shared: &Arc<Shared>, jobs: mpsc::Receiver<Message>) -> Result<(), Error> {
@@ -31,12 +42,21 @@ pub fn run(options: &ModelOptions, shared: &Arc<Shared>, jobs: mpsc::Receiver<Me
     if info.kind != ModelKind::Chat {
         return embed::run(options, shared, model, &jobs);
     }
-    let mut common = Thread::new(options, &weights, &info, shared, Lane::Shared)?;
-    common.warm_up()?;
+    let batch = usize::try_from(options.batch).unwrap_or(usize::MAX);
+    let mut common = Thread::new(options, &weights, &info, shared, Lane::Shared, Budget::new(batch))?;
+    let exact_step = common.warm_up()?;
     common.load()?;
-    tracing::info!(model = info.id, context_length = info.context_length, slots = info.slots, took = ?began.elapsed(), "model ready");
+    tracing::info!(
+        model = info.id,
+        context_length = info.context_length,
+        slots = info.slots,
+        exact_step,
+        took = ?began.elapsed(),
+        "model ready"
+    );
     shared.loaded(model)?;
-    let mut lanes = Lanes { common, exact: None, options, weights: &weights, info: &info, shared, jobs };
+    let (flows, turns) = (Flows::default(), Turns::default());
+    let mut lanes = Lanes { common, exact: None, exact_step, flows, turns, options, weights: &weights, info: &info, shared, jobs };
     lanes.serve()?;
     lanes.common.save();
     Ok(())
@@ -45,6 +65,11 @@ pub fn run(options: &ModelOptions, shared: &Arc<Shared>, jobs: mpsc::Receiver<Me
 struct Lanes<'a> {
     common: Thread<'a>,
     exact: Option<Thread<'a>>,
+    /// Most tokens of its steps.
+    exact_step: usize,
+    /// Of both.
+    flows: Flows,
+    turns: Turns,
     options: &'a ModelOptions,
     weights: &'a LlamaModel,
     info: &'a LoadedModel,
@@ -62,12 +87,33 @@ impl Lanes<'_> {
                 }
                 return Ok(());
             }
-            self.common.turn()?;
-            if let Some(exact) = self.exact.as_mut().filter(|exact| exact.has_work()) {
-                exact.turn()?;
+            self.common.tidy();
+            if let Some(exact) = &mut self.exact {
+                exact.tidy();
             }
+            self.flows.present(self.common.present().chain(self.exact.iter().flat_map(|exact| exact.present())));
+            self.common.turn(&mut self.flows)?;
+            self.exact_turn()?;
         }
         Ok(())
+    }
+
+    /// A step for a seed, if it is its turn.
+    fn exact_turn(&mut self) -> Result<(), Error> {
+        let Some(exact) = &mut self.exact else { return Ok(()) };
+        if !exact.has_work() {
+            // Where one was cancelled, the numbers still have it.
+            exact.tell(&self.flows);
+            return Ok(());
+        }
+        let seeds = self.flows.least(exact.present().map(|(flow, _)| flow));
+        let others = self.flows.least(self.common.present().map(|(flow, _)| flow));
+        if self.turns.exact_is_due(seeds, others) {
+            exact.turn(&mut self.flows)
+        } else {
+            exact.tell(&self.flows);
+            Ok(())
+        }
     }
 
     /// Takes in what has arrived; sleeps if there is nothing to do. False when there never will be again.
@@ -101,7 +147,7 @@ impl Lanes<'_> {
 
     fn take(&mut self, job: Box<Job>) {
         if job.exact && self.exact.is_none() {
-            match Thread::new(self.options, self.weights, self.info, self.shared, Lane::Exact) {
+            match Thread::new(self.options, self.weights, self.info, self.shared, Lane::Exact, Budget::fixed(self.exact_step)) {
                 Ok(exact) => self.exact = Some(exact),
                 Err(error) => tracing::warn!(%error, "there is no room for a context of its own; a seed may not repeat an answer"),
             }
@@ -110,5 +156,80 @@ impl Lanes<'_> {
             Some(exact) if job.exact => exact.push(job),
             _ => self.common.push(job),
         }
+    }
+}
+
+/// When the context for seeds has a step.
+#[derive(Default)]
+struct Turns {
+    /// Common steps since it had one, while something waited for it.
+    passed_over: u32,
+}
+
+impl Turns {
+    /// `seeds` and `others`: what was served to whoever was served least of those with work in that context.
+    fn exact_is_due(&mut self, seeds: f64, others: f64) -> bool {
+        let due = seeds <= others || self.passed_over >= PATIENCE;
+        self.passed_over = if due { 0 } else { self.passed_over + 1 };
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use worker_protocol::Priority;
+
+    use super::super::queue::flows::Flow;
+    use super::*;
+
+    fn flow(tenant: &str, priority: Priority) -> Flow {
+        Flow { tenant: tenant.into(), priority }
+    }
+
+    /// Rounds in which all of `common` are served ten tokens each and, if it is its turn, whoever was served least of
+    /// `seeds` is, too. Returns how many steps each of `seeds` had.
+    fn rounds(count: usize, common: &[Flow], seeds: &[Flow]) -> Vec<usize> {
+        let (mut flows, mut turns) = (Flows::default(), Turns::default());
+        let mut steps = vec![0; seeds.len()];
+        for _ in 0..count {
+            flows.present(common.iter().chain(seeds).map(|flow| (flow, 1)));
+            common.iter().for_each(|flow| flows.charge(flow, 10, 0));
+            if turns.exact_is_due(flows.least(seeds.iter()), flows.least(common.iter())) {
+                let next = (0..seeds.len()).min_by(|a, b| flows.served(&seeds[*a]).total_cmp(&flows.served(&seeds[*b])));
+                let next = next.expect("somebody");
+                flows.charge(&seeds[next], 10, 0);
+                steps[next] += 1;
+            }
+        }
+        steps
+    }
+
+    #[test]
+    fn a_flood_of_seeds_takes_no_more_than_its_tenants_share() {
+        let (a, b) = (flow("a", Priority::Interactive), flow("b", Priority::Interactive));
+        let steps = rounds(9_000, std::slice::from_ref(&b), std::slice::from_ref(&a));
+        assert!((8_900..=9_000).contains(&steps[0]), "{steps:?}: as much as the other one");
+        // Whoever fills the common context, too, has the share of its tenant already.
+        let steps = rounds(9_000, &[a.clone(), b], &[a]);
+        assert!((900..=1_100).contains(&steps[0]), "{steps:?}");
+    }
+
+    #[test]
+    fn seeds_of_two_tenants_share_their_context() {
+        let (a, b, c) = (flow("a", Priority::Interactive), flow("b", Priority::Interactive), flow("c", Priority::Interactive));
+        let steps = rounds(8_000, &[c], &[a, b]);
+        assert!(steps[0].abs_diff(steps[1]) <= 1, "{steps:?}");
+    }
+
+    #[test]
+    fn batch_work_with_seeds_has_an_eighth() {
+        let steps = rounds(9_000, &[flow("b", Priority::Interactive)], &[flow("a", Priority::Batch)]);
+        assert!((1_000..=1_800).contains(&steps[0]), "{steps:?}");
+    }
+
+    #[test]
+    fn without_others_it_is_always_their_turn() {
+        let mut turns = Turns::default();
+        assert!((0..10).all(|_| turns.exact_is_due(1e9, f64::INFINITY)));
     }
 }

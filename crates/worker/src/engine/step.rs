@@ -7,8 +7,9 @@ use llama_cpp_2::token::LlamaToken;
 use worker_protocol::{FailCode, Finish, TokenLogprob};
 
 use super::batch::schedule::{Need, share};
+use super::queue::flows::Flows;
 use super::sequence::{Next, Sequence};
-use super::thread::Thread;
+use super::thread::{Lane, Thread};
 use crate::error::Error;
 use crate::sampling::{likeliest, log_probabilities};
 
@@ -24,12 +25,12 @@ struct Part {
 }
 
 impl Thread<'_> {
-    pub(super) fn step(&mut self) -> Result<(), Error> {
-        let mut parts = self.plan();
+    pub(super) fn step(&mut self, flows: &mut Flows) -> Result<(), Error> {
+        let mut parts = self.plan(flows);
         let total: usize = parts.iter().map(|part| part.tokens + part.guess.len()).sum();
         if !self.cells.make_room(total) {
             // One alone always fits: none is longer than the context.
-            let at = self.least_entitled().filter(|_| self.running.len() > 1);
+            let at = self.least_entitled(flows).filter(|_| self.running.len() > 1);
             let at = at.ok_or_else(|| Error::Engine("a single completion does not fit into the context".into()))?;
             self.pause(at);
             // What remains is planned anew in the next round of the loop.
@@ -43,18 +44,20 @@ impl Thread<'_> {
         }
         self.failures = 0;
         self.shared.house.totals.evaluated_tokens.fetch_add(u64::try_from(total).unwrap_or_default(), Relaxed);
-        self.pass_on(parts)
+        self.pass_on(parts, flows)
     }
 
     /// Divides the step.
-    fn plan(&mut self) -> Vec<Part> {
-        let needs: Vec<Need> = self.running.iter().map(Sequence::need).collect();
+    fn plan(&mut self, flows: &Flows) -> Vec<Part> {
+        let alike = self.lane == Lane::Exact;
+        let need = |sequence: &Sequence| if alike { sequence.need_alike() } else { sequence.need() };
+        let needs: Vec<Need> = self.running.iter().map(need).collect();
         let readers = needs.iter().filter(|need| **need == Need::Decode).count();
         let budget = self.budget.tokens(readers).min(self.batch_limit);
         let mut order: Vec<usize> = (0..needs.len()).collect();
         order.sort_by(|a, b| {
             let (a, b) = (&self.running[*a], &self.running[*b]);
-            self.flows.served(&a.flow).total_cmp(&self.flows.served(&b.flow)).then(a.arrived.cmp(&b.arrived))
+            flows.served(&a.flow).total_cmp(&flows.served(&b.flow)).then(a.arrived.cmp(&b.arrived))
         });
         let shares = share(&needs, budget, &order, self.steps);
         self.steps = self.steps.wrapping_add(1);
@@ -110,7 +113,7 @@ impl Thread<'_> {
     }
 
     /// Chooses the next tokens of every sequence that has scores, and ends the sequences that are complete.
-    fn pass_on(&mut self, parts: Vec<Part>) -> Result<(), Error> {
+    fn pass_on(&mut self, parts: Vec<Part>, flows: &mut Flows) -> Result<(), Error> {
         let mut going_on = Vec::with_capacity(self.running.len());
         let readers = parts.iter().filter(|part| part.scores.is_some()).count();
         let price = self.budget.price_of_guess(readers);
@@ -118,7 +121,7 @@ impl Thread<'_> {
             let outcome = self.choose_all(&mut sequence, &part);
             let right = *outcome.as_ref().map_or(&0, |(right, _)| right);
             sequence.drafter.learn(part.guess.len(), right, price);
-            self.account(&mut sequence, &part, right);
+            self.account(&mut sequence, &part, right, flows);
             match outcome {
                 Ok((_, None)) => going_on.push(sequence),
                 Ok((_, Some(finish))) => {
@@ -136,13 +139,13 @@ impl Thread<'_> {
     }
 
     /// Books what a sequence's part of the step has computed.
-    fn account(&mut self, sequence: &mut Sequence, part: &Part, right: usize) {
+    fn account(&mut self, sequence: &mut Sequence, part: &Part, right: usize, flows: &mut Flows) {
         let computed = part.tokens + right;
         let begin = sequence.done();
         self.cells.extend(sequence.seq, &sequence.tokens()[begin..begin + computed], part.tokens + part.guess.len());
         sequence.advance(computed);
         let chosen = part.scores.map_or(0, |_| right + 1);
-        self.flows.charge(&sequence.flow, part.tokens.saturating_sub(usize::from(chosen > 0)), chosen);
+        flows.charge(&sequence.flow, part.tokens.saturating_sub(usize::from(chosen > 0)), chosen);
         let number = |n: usize| u64::try_from(n).unwrap_or_default();
         self.shared.house.totals.drafted_tokens.fetch_add(number(part.guess.len()), Relaxed);
         self.shared.house.totals.accepted_tokens.fetch_add(number(right), Relaxed);

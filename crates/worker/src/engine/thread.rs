@@ -1,6 +1,7 @@
 //! One context and what runs in it: let in who may run, make a step.
 
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
@@ -8,11 +9,12 @@ use llama_cpp_2::vocab::LlamaVocab;
 use worker_protocol::{FailCode, LoadedModel};
 
 use super::Job;
-use super::batch::budget::Budget;
+use super::batch::budget::{Budget, steady};
+use super::batch::schedule::Need;
 use super::cells::{Cells, MOST_SEQUENCES};
 use super::context::Context;
 use super::kept::Kept;
-use super::queue::flows::Flows;
+use super::queue::flows::{Flow, Flows};
 use super::queue::{Queue, Work};
 use super::sequence::Sequence;
 use crate::error::Error;
@@ -28,8 +30,10 @@ pub(super) enum Lane {
     Exact = 1,
 }
 
-/// Prompt tokens in a step where an answer must come out the same each time.
+/// Most prompt tokens in a step where an answer must come out the same each time.
 const EXACT_STEP: usize = 32;
+/// Tokens of a larger step before the first request.
+const WARM_UP: usize = 16;
 /// Failed steps in a row after which the context is given up.
 const MOST_FAILURES: u32 = 3;
 /// Sequences beside those that run, for beginnings that are kept.
@@ -48,14 +52,13 @@ pub(super) struct Thread<'a> {
     /// A sequence's cells can be cut, so that guesses can be taken back. Not with recurrent models.
     pub(super) can_cut: bool,
     pub(super) cells: Cells,
-    pub(super) flows: Flows,
     pub(super) queue: Queue,
     pub(super) running: Vec<Sequence>,
     pub(super) budget: Budget,
     kept: Option<Kept>,
     /// Something was computed since the prefix cache was saved.
     unsaved: bool,
-    lane: Lane,
+    pub(super) lane: Lane,
     pub(super) shared: &'a Shared,
     /// Scratch: one score per token of the vocabulary.
     pub(super) scores: Vec<f32>,
@@ -72,6 +75,7 @@ impl<'a> Thread<'a> {
         info: &LoadedModel,
         shared: &'a Shared,
         lane: Lane,
+        budget: Budget,
     ) -> Result<Self, Error> {
         let exact = lane == Lane::Exact;
         let batch = usize::try_from(options.batch).unwrap_or(usize::MAX);
@@ -92,10 +96,9 @@ impl<'a> Thread<'a> {
             slots,
             can_cut,
             cells: Cells::new(number(cells), number(sequences), can_cut && !exact),
-            flows: Flows::default(),
             queue: Queue::default(),
             running: Vec::with_capacity(slots),
-            budget: if exact { Budget::fixed(EXACT_STEP.min(batch)) } else { Budget::new(batch) },
+            budget,
             kept: kept.map_err(|error| Error::Engine(format!("the prefix cache cannot be kept: {error}")))?,
             unsaved: false,
             lane,
@@ -112,10 +115,11 @@ impl<'a> Thread<'a> {
     }
 
     /// Pulls the weights into memory and measures what a step costs, so that the first request is served
-    /// like any other.
-    pub(super) fn warm_up(&mut self) -> Result<(), Error> {
+    /// like any other. Returns how many tokens a step of a fixed size can have here, see [`steady`].
+    pub(super) fn warm_up(&mut self) -> Result<usize, Error> {
+        let (mut one, mut several) = (Duration::MAX, Duration::MAX);
         // The first step only pages the weights in.
-        for (step, tokens) in [1, 1, 16, 16, 1].into_iter().enumerate() {
+        for (step, tokens) in [1, 1, WARM_UP, WARM_UP, 1, WARM_UP].into_iter().enumerate() {
             self.context.begin_step();
             for position in 0..tokens {
                 self.context.add(LlamaToken(0), position, 0, position + 1 == tokens)?;
@@ -123,10 +127,12 @@ impl<'a> Thread<'a> {
             let took = self.context.decode()?;
             if step > 0 {
                 self.budget.observe(tokens, took);
+                let quickest = if tokens == 1 { &mut one } else { &mut several };
+                *quickest = took.min(*quickest);
             }
             self.context.clear();
         }
-        Ok(())
+        Ok(steady(one, (WARM_UP, several), EXACT_STEP.min(self.batch_limit)))
     }
 
     /// Something runs or waits.
@@ -138,23 +144,37 @@ impl<'a> Thread<'a> {
         self.queue.push(Work::New(job));
     }
 
-    /// Lets in who may run and makes a step.
-    pub(super) fn turn(&mut self) -> Result<(), Error> {
+    /// Drops what is not to be answered any more.
+    pub(super) fn tidy(&mut self) {
         self.queue.forget_cancelled();
+        self.queue.forget_displaced();
         self.drop_cancelled();
+    }
+
+    /// Whose work is here, running or waiting, with their weights.
+    pub(super) fn present(&self) -> impl Iterator<Item = (&Flow, u16)> {
         let waiting = self.queue.iter().map(|work| (work.flow(), work.weight()));
-        self.flows.present(waiting.chain(self.running.iter().map(|sequence| (&sequence.flow, sequence.weight))));
-        self.admit()?;
-        // First the numbers, so that whoever hears of its place finds it in the status.
-        self.publish();
-        self.queue.announce(&self.flows);
+        waiting.chain(self.running.iter().map(|sequence| (&sequence.flow, sequence.weight)))
+    }
+
+    /// Lets in who may run and makes a step.
+    pub(super) fn turn(&mut self, flows: &mut Flows) -> Result<(), Error> {
+        self.admit(flows)?;
+        self.tell(flows);
         if !self.running.is_empty() {
-            self.step()?;
+            self.step(flows)?;
             self.unsaved = true;
             // Before the thread may go to sleep.
             self.publish();
         }
         Ok(())
+    }
+
+    /// Tells those that wait how long.
+    pub(super) fn tell(&mut self, flows: &Flows) {
+        // First the numbers, so that whoever hears of its place finds it in the status.
+        self.publish();
+        self.queue.announce(flows);
     }
 
     /// There is something to keep that was not kept yet.
@@ -189,6 +209,8 @@ impl<'a> Thread<'a> {
 
     fn publish(&mut self) {
         self.shared.publish(self.lane as usize, self.running.len(), self.queue.len());
+        let readers = self.running.iter().filter(|sequence| sequence.need() == Need::Decode).count();
+        self.shared.publish_readers(self.lane as usize, readers);
         self.shared.house.totals.evicted_cells.fetch_add(self.cells.take_evicted(), Relaxed);
     }
 

@@ -22,7 +22,9 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use worker_protocol::{LoadedModel, ModelState, PROTOCOL, State, Status};
 
+use crate::bound::Bound;
 use crate::engine::Engine;
+use crate::engine::queue::flows::Flow;
 use crate::options::{ModelOptions, Options};
 use crate::power::Meters;
 use crate::shared::{Admission, House, Shared};
@@ -55,10 +57,10 @@ struct Place {
 #[derive(Default)]
 struct Seat {
     stay: Option<Arc<Stay>>,
-    /// Requests that wait until it is loaded, in the order in which they came: whose, and since when.
-    waiting: BTreeMap<u64, (Arc<str>, Instant)>,
-    /// Number of the next one.
-    next: u64,
+    /// Requests that wait until it is loaded.
+    waiting: Bound,
+    /// Whose they are, and since when they wait; by their numbers there, which is the order in which they came.
+    wishes: BTreeMap<u64, (Arc<str>, Instant)>,
     /// What its load waits for, if it has to.
     obstacle: Option<String>,
     used: Option<Instant>,
@@ -98,6 +100,8 @@ pub enum NoEntry {
     Unknown,
     /// So many requests run or wait already.
     Full(u32),
+    /// It waited for the model, and made room for somebody else who does.
+    Displaced,
     /// It cannot be loaded, or the worker ends.
     Unavailable(String),
 }
@@ -116,12 +120,12 @@ impl Residents {
         Self { places: options.models.iter().map(place).collect(), house: Arc::default() }
     }
 
-    /// Waits until the model is loaded, in the tenant's name. `waits` hears how many wait for it, once, if it is not.
-    pub async fn enter(&self, model: &str, tenant: &str, count: u32, waits: impl FnOnce(u32)) -> Result<Guest, NoEntry> {
+    /// Waits until the model is loaded, in this flow's name. `waits` hears how many wait for it, once, if it is not.
+    pub async fn enter(&self, model: &str, flow: &Flow, count: u32, waits: impl FnOnce(u32)) -> Result<Guest, NoEntry> {
         let place = self.places.iter().find(|place| place.options.id == model).ok_or(NoEntry::Unknown)?;
         let mut waits = Some(waits);
         let mut phase = place.phase.subscribe();
-        let mut demand = None;
+        let mut demand: Option<Demand<'_>> = None;
         loop {
             if self.house.draining.load(Relaxed) {
                 return Err(NoEntry::Unavailable(ENDS.into()));
@@ -130,18 +134,22 @@ impl Residents {
             let now = phase.borrow_and_update().clone();
             match now {
                 Phase::Ready => {
-                    if let Some(guest) = place.admit(count)? {
+                    if let Some(guest) = place.admit(flow, count)? {
                         return Ok(guest);
                     }
                 }
                 Phase::Failed(why) => return Err(NoEntry::Unavailable(why)),
                 Phase::Absent | Phase::Loading | Phase::Draining => {
+                    // After the phase was looked at: whoever takes the place changes it afterwards.
+                    if demand.as_ref().is_some_and(Demand::is_displaced) {
+                        return Err(NoEntry::Displaced);
+                    }
                     if demand.is_none() {
-                        demand = Some(Demand::new(place, tenant)?);
+                        demand = Some(Demand::new(place, flow)?);
                         self.house.changed.notify_one();
                     }
                     if let Some(waits) = waits.take() {
-                        waits(place.seat.lock().waiting().saturating_sub(1));
+                        waits(place.seat.lock().waiting.inside().saturating_sub(1));
                     }
                 }
             }
@@ -166,7 +174,7 @@ impl Residents {
         for seat in self.places.iter().map(|place| place.seat.lock()) {
             let (runs, waits) = seat.stay.as_ref().map_or((0, 0), |stay| stay.shared.load());
             busy += runs;
-            queued += waits + seat.waiting();
+            queued += waits + seat.waiting.inside();
         }
         Status { protocol: PROTOCOL, state, models, busy, queued, totals: self.house.totals.read(), devices: Meters::here().read() }
     }
@@ -174,11 +182,11 @@ impl Residents {
 
 impl Place {
     /// Only under the seat's lock is it certain that nobody who comes in is sent away with the model.
-    fn admit(&self, count: u32) -> Result<Option<Guest>, NoEntry> {
+    fn admit(&self, flow: &Flow, count: u32) -> Result<Option<Guest>, NoEntry> {
         let mut seat = self.seat.lock();
         let Some(stay) = seat.stay.clone().filter(|_| *self.phase.borrow() == Phase::Ready) else { return Ok(None) };
         let limit = self.options.slots.saturating_add(self.options.queue_limit);
-        let admissions = (0..count.max(1)).map(|_| Admission::acquire(&stay.shared, limit)).collect::<Option<Vec<_>>>();
+        let admissions = Admission::acquire(&stay.shared, flow, count.max(1), limit);
         seat.used = Some(Instant::now());
         Ok(Some(Guest { stay, admissions: admissions.ok_or(NoEntry::Full(limit))? }))
     }
@@ -219,40 +227,43 @@ impl Place {
 
     /// Who waits for this one, which has that number.
     fn wishes(&self, place: usize) -> Vec<Wish> {
-        let wish = |(tenant, since): &(Arc<str>, Instant)| Wish { tenant: tenant.clone(), place, since: *since };
-        self.seat.lock().waiting.values().map(wish).collect()
-    }
-}
-
-impl Seat {
-    /// Requests that wait.
-    fn waiting(&self) -> u32 {
-        u32::try_from(self.waiting.len()).unwrap_or(u32::MAX)
+        let seat = self.seat.lock();
+        // For who made room and has not been told yet, nothing is to be loaded.
+        let waits = seat.wishes.iter().filter(|(request, _)| !seat.waiting.is_displaced(**request));
+        waits.map(|(_, (tenant, since))| Wish { tenant: tenant.clone(), place, since: *since }).collect()
     }
 }
 
 /// Somebody waits for a model.
 struct Demand<'a> {
     place: &'a Place,
-    number: u64,
+    /// Its number among those who wait.
+    request: u64,
 }
 
 impl<'a> Demand<'a> {
-    fn new(place: &'a Place, tenant: &str) -> Result<Self, NoEntry> {
+    fn new(place: &'a Place, flow: &Flow) -> Result<Self, NoEntry> {
+        let limit = place.options.queue_limit;
         let mut seat = place.seat.lock();
-        if seat.waiting() >= place.options.queue_limit {
-            return Err(NoEntry::Full(place.options.queue_limit));
-        }
-        let number = seat.next;
-        seat.next += 1;
-        seat.waiting.insert(number, (tenant.into(), Instant::now()));
+        let entered = seat.waiting.enter(flow, 1, limit).ok_or(NoEntry::Full(limit))?;
+        seat.wishes.insert(entered.number, (flow.tenant.as_str().into(), Instant::now()));
         drop(seat);
-        Ok(Self { place, number })
+        if entered.displaces {
+            // The phase is what it was, but whoever made room wakes up and finds out.
+            place.phase.send_modify(|_| {});
+        }
+        Ok(Self { place, request: entered.number })
+    }
+
+    fn is_displaced(&self) -> bool {
+        self.place.seat.lock().waiting.is_displaced(self.request)
     }
 }
 
 impl Drop for Demand<'_> {
     fn drop(&mut self) {
-        self.place.seat.lock().waiting.remove(&self.number);
+        let mut seat = self.place.seat.lock();
+        seat.waiting.leave(self.request);
+        seat.wishes.remove(&self.request);
     }
 }

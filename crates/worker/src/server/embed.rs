@@ -19,16 +19,17 @@ const MAX_INPUTS: usize = 2048;
 impl Worker {
     pub(super) async fn embed(&self, request: Embed, link: Link) -> Result<(), Refusal> {
         let arrived = Instant::now();
-        let Guest { stay, mut admissions } = self.enter(&request.model, &request.tenant, 1, &link).await?;
+        let flow = Flow { tenant: request.tenant.clone(), priority: request.priority };
+        let Guest { stay, mut admissions } = self.enter(&request.model, &flow, 1, &link).await?;
         let Some(admission) = admissions.pop() else { return Err(gone()) };
         let shared = stay.shared.clone();
-        let prepare = move || prepare(&shared, request, link, admission, arrived);
+        let prepare = move || prepare(&shared, request, flow, link, admission, arrived);
         let job = tokio::task::spawn_blocking(prepare).await.map_err(|error| Refusal(FailCode::Engine, error.to_string()))??;
         stay.engine.submit_embed(job).map_err(|_| gone())
     }
 }
 
-fn prepare(shared: &Shared, request: Embed, link: Link, admission: Admission, arrived: Instant) -> Result<EmbedJob, Refusal> {
+fn prepare(shared: &Shared, request: Embed, flow: Flow, link: Link, admission: Admission, arrived: Instant) -> Result<EmbedJob, Refusal> {
     let model = shared.model.get().ok_or_else(gone)?;
     if request.inputs.is_empty() || request.inputs.len() > MAX_INPUTS {
         return Err(Refusal(FailCode::Invalid, format!("there must be 1 to {MAX_INPUTS} inputs, there are {}", request.inputs.len())));
@@ -38,8 +39,7 @@ fn prepare(shared: &Shared, request: Embed, link: Link, admission: Admission, ar
         fit(model, at, tokens, request.truncate)
     };
     let inputs = request.inputs.iter().enumerate().map(tokenise).collect::<Result<Vec<_>, _>>()?;
-    let flow = Flow { tenant: request.tenant, priority: request.priority };
-    Ok(EmbedJob { id: request.id, flow, weight: request.weight.max(1), inputs, link, arrived, _admission: admission })
+    Ok(EmbedJob { id: request.id, flow, weight: request.weight.max(1), inputs, link, arrived, admission })
 }
 
 /// The tokens if they fit, or as many as do if that is wished.

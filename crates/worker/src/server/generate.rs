@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use llama_cpp_2::token::LlamaToken;
-use worker_protocol::{FailCode, Generate, ModelKind, Tool, ToolChoice};
+use worker_protocol::{FailCode, Format, Generate, ModelKind, Tool, ToolChoice};
 
 use super::{Refusal, Worker, gone};
 use crate::engine::kept::transient;
@@ -30,7 +30,7 @@ impl Worker {
         if request.n > MAX_CHOICES {
             return Err(Refusal(FailCode::Invalid, format!("n must be at most {MAX_CHOICES}")));
         }
-        let Guest { stay, admissions } = self.enter(&request.model, tenant(&request), request.n, &link).await?;
+        let Guest { stay, admissions } = self.enter(&request.model, &flow(&request), request.n, &link).await?;
         let shared = stay.shared.clone();
         // A long prompt takes milliseconds; the engine's steps and other connections go on meanwhile.
         let prepare = move || prepare(&shared, &request, &link, admissions, arrived);
@@ -54,7 +54,6 @@ fn prepare(shared: &Shared, request: &Generate, link: &Link, admissions: Vec<Adm
     let pinned = usize::try_from(request.pinned_messages).unwrap_or(usize::MAX).min(request.messages.len());
     let beginning = Conversation { messages: &request.messages[..pinned], continue_last: false, ..conversation };
     let pinned = if pinned > 0 { model.beginning(&prompt, &beginning) } else { 0 };
-    let tenant = tenant(request).to_owned();
     let partition = if request.transient { transient(&request.partition) } else { request.partition.clone() };
     let several = admissions.len() > 1;
     let jobs = (0..).zip(admissions).map(|(number, admission)| {
@@ -63,7 +62,7 @@ fn prepare(shared: &Shared, request: &Generate, link: &Link, admissions: Vec<Adm
         Ok(Job {
             id: request.id,
             partition: partition.clone(),
-            flow: Flow { tenant: tenant.clone(), priority: request.priority },
+            flow: flow(request),
             weight: request.weight.max(1),
             prompt: prompt.clone(),
             pinned,
@@ -80,13 +79,14 @@ fn prepare(shared: &Shared, request: &Generate, link: &Link, admissions: Vec<Adm
     jobs.collect()
 }
 
-fn invalid(message: String) -> Refusal {
-    Refusal(FailCode::Invalid, message)
+/// Whose work it is; without a tenant, each partition is its own.
+pub(super) fn flow(request: &Generate) -> Flow {
+    let tenant = if request.tenant.is_empty() { &request.partition } else { &request.tenant };
+    Flow { tenant: tenant.clone(), priority: request.priority }
 }
 
-/// Whose share a request takes; without a tenant, each partition is its own.
-pub(super) fn tenant(request: &Generate) -> &str {
-    if request.tenant.is_empty() { &request.partition } else { &request.tenant }
+fn invalid(message: String) -> Refusal {
+    Refusal(FailCode::Invalid, message)
 }
 
 /// What the template is given.
@@ -133,6 +133,12 @@ fn choice(model: &Model, request: &Generate, tools: &[Tool], thinking: bool) -> 
         return Err(format!("logprobs must be at most {MAX_LOGPROBS}, is {logprobs}"));
     }
     let forced = forced(model.family(), tools, &request.tool_choice, request.single_tool_call, thinking);
+    // What the caller gets told begins with the field at fault.
+    let field = match (&forced, &request.format) {
+        (Some(_), _) => "tools",
+        (None, Some(Format::Regex(_) | Format::Lark(_))) => "structured_outputs",
+        (None, _) => "response_format",
+    };
     let (family, format, thinks) = match (forced, &request.format) {
         (Some((family, format)), _) => (family, Some(format), model.thinks()),
         (None, Some(format)) => {
@@ -143,7 +149,11 @@ fn choice(model: &Model, request: &Generate, tools: &[Tool], thinking: bool) -> 
         }
         (None, None) => (model.family(), None, model.thinks()),
     };
-    let constraint = format.map(|format| model.grammars.as_ref().map_err(Clone::clone)?.constraint(&format)).transpose()?;
+    let constraint = |format: Format| {
+        let grammars = model.grammars.as_ref().map_err(Clone::clone)?;
+        grammars.constraint(&format).map_err(|error| format!("{field}: {error}"))
+    };
+    let constraint = format.map(constraint).transpose()?;
     let parser =
         (!request.raw && (!tools.is_empty() || thinks)).then(|| Parser::new(Some(family), tools.to_vec(), thinks, thinks && thinking));
     Ok(Choice {

@@ -25,8 +25,10 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use uuid::Uuid;
 use worker_protocol::{Cancel, Counted, Embed, Event, FailCode, Generate, Status, Usage};
 
+use crate::bound::DISPLACED;
 use crate::choices::Choices;
 use crate::engine::Link;
+use crate::engine::queue::flows::Flow;
 use crate::options::Options;
 use crate::residence::{Guest, NoEntry, Residents};
 use running::Running;
@@ -138,16 +140,17 @@ impl Worker {
         Watched::new(span)
     }
 
-    /// Waits for the model in the tenant's name; tells so if it takes time.
-    async fn enter(&self, model: &str, tenant: &str, count: u32, link: &Link) -> Result<Guest, Refusal> {
+    /// Waits for the model in the flow's name; tells so if it takes time.
+    async fn enter(&self, model: &str, flow: &Flow, count: u32, link: &Link) -> Result<Guest, Refusal> {
         let waits = |place| link.send(Event::Queued { place, wait_ms: None });
-        let entering = self.residents.enter(model, tenant, count, waits);
+        let entering = self.residents.enter(model, flow, count, waits);
         let Some(entered) = link.cancelled.run_until_cancelled(entering).await else {
             return Err(Refusal(FailCode::Cancelled, String::new()));
         };
         entered.map_err(|refused| match refused {
             NoEntry::Unknown => Refusal(FailCode::Invalid, format!("this worker has no model {model:?}")),
             NoEntry::Full(limit) => Refusal(FailCode::Overloaded, format!("{limit} requests are running or waiting already")),
+            NoEntry::Displaced => Refusal(FailCode::Overloaded, DISPLACED.into()),
             NoEntry::Unavailable(why) => Refusal(FailCode::Overloaded, why),
         })
     }

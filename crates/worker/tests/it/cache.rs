@@ -1,8 +1,8 @@
 //! Reuse of what is computed already.
 
-use worker_protocol::{ChatRole, Generate};
+use worker_protocol::{ChatRole, Event, Generate};
 
-use crate::harness::{ask, clever, filler, message, own, quick};
+use crate::harness::{Pool, ask, clever, filler, message, own, quick};
 
 /// A conversation in a partition, with a beginning long enough to be worth keeping.
 fn conversation(partition: &str, topic: &str) -> Generate {
@@ -94,4 +94,96 @@ async fn a_restart_keeps_what_was_computed_unless_it_is_transient() {
     let third = start().await;
     let client = &third.client;
     assert_eq!(client.run(conversation("kept", "foxes")).await.done().1.cached_tokens, 0);
+}
+
+/// What a request can see of the work that its prompt takes: known tokens, and how many of the prompt's the worker had
+/// to compute, as it counts by itself.
+async fn probe(client: &Pool, mut request: Generate) -> (u32, u32) {
+    // The only token is drawn from the prompt's scores, so nothing but the prompt is computed.
+    request.sampling.max_tokens = Some(1);
+    let before = client.status().await.totals.evaluated_tokens;
+    let usage = client.run(request).await.done().1;
+    let evaluated = client.status().await.totals.evaluated_tokens - before;
+    assert_eq!(u64::from(usage.prompt_tokens - usage.cached_tokens), evaluated, "what is told is what was done: {usage:?}");
+    (usage.cached_tokens, usage.prompt_tokens - usage.cached_tokens)
+}
+
+#[tokio::test]
+async fn another_tenants_prompts_cannot_be_probed() {
+    // What is pinned stays, so it is no other test's worker.
+    let own = own(|options| options.cells = Some(4096)).await;
+    let client = &own.client;
+    let asked = |partition: &str, topic: &str| {
+        let mut request = conversation(partition, topic);
+        request.messages.insert(0, message(ChatRole::System, &format!("You know all about animals. {}", filler(120))));
+        request
+    };
+    let same = probe(client, asked("before: same", "foxes")).await;
+    let prefix = probe(client, asked("before: prefix", "rivers and lakes")).await;
+    assert_eq!((same.0, prefix.0), (0, 0));
+    let check = async |when: &str| {
+        for (topic, untouched) in [("foxes", same), ("rivers and lakes", prefix)] {
+            assert_eq!(
+                probe(client, asked(&format!("{when}: {topic}"), topic)).await,
+                untouched,
+                "{when}, {topic}. If you are here because this failed: one tenant can find out what another one asked; nothing that \
+                 is computed may cross a partition."
+            );
+        }
+    };
+    client.run(asked("tenant a", "foxes")).await.done();
+    check("computed").await;
+    let mut pinned = asked("tenant a", "foxes");
+    pinned.pinned_messages = 2;
+    client.run(pinned).await.done();
+    check("pinned").await;
+    // The probe sees what there is to be seen.
+    let known = probe(client, asked("tenant a", "foxes")).await;
+    assert_eq!(known, (same.1 - 1, 1));
+    assert!(probe(client, asked("tenant a", "rivers and lakes")).await.0 > 200);
+    own.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_just_being_computed_for_one_tenant_is_nothing_to_another() {
+    let alone = quick().await;
+    let client = &alone.client;
+    let long = |partition: String, max_tokens| {
+        let mut request = ask(&filler(600), max_tokens);
+        request.partition = partition;
+        request.ignore_end = true;
+        request.speculate = Some(false);
+        request
+    };
+    // While its prompt is computed, and while it is answered.
+    for answering in [false, true] {
+        let mut running = client.open(long(format!("in flight a, {answering}"), 300)).await;
+        if answering {
+            running.first_text().await;
+        } else {
+            assert!(matches!(running.next().await, Some(Event::Started { cached_tokens: 0, .. })));
+        }
+        let other = client.run(long(format!("in flight b, {answering}"), 1)).await;
+        assert!(other.places.is_empty(), "it does not wait for what another tenant computes: {other:?}");
+        assert_eq!(
+            other.done().1.cached_tokens,
+            0,
+            "If you are here because this failed: one tenant can find out what another one is asking (answering: {answering})."
+        );
+        // The first one is not over yet.
+        client.until(|status| status.busy == 1).await;
+        drop(running);
+        client.until(|status| status.busy == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_kept_and_what_is_not_share_nothing_either() {
+    let alone = quick().await;
+    let client = &alone.client;
+    let mut passing = conversation("one tenant, two kinds", "foxes");
+    passing.transient = true;
+    let untouched = probe(client, passing.clone()).await;
+    assert_eq!(probe(client, conversation("one tenant, two kinds", "foxes")).await, untouched);
+    assert_eq!(probe(client, passing).await, (untouched.1 - 1, 1));
 }

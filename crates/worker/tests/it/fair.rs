@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use worker_protocol::{Event, Generate, Priority};
+use futures::future::select_all;
+use worker_protocol::{Event, FailCode, Generate, Priority};
 
 use crate::harness::{ask, filler, own, quick};
 
@@ -43,6 +44,41 @@ async fn a_flood_of_one_tenant_does_not_make_others_wait() {
         let ended = answer.await.unwrap();
         assert_eq!(ended.done().1.completion_tokens, 60, "whoever made room goes on afterwards");
     }
+}
+
+#[tokio::test]
+async fn a_flood_that_fills_the_queue_keeps_nobody_else_out() {
+    let own = own(|options| options.queue_limit = 16).await;
+    let client = &own.client;
+    let essay = |n| {
+        let mut request = long("flood", n);
+        request.sampling.max_tokens = Some(400);
+        request
+    };
+    let flood: Vec<_> = (0..20)
+        .map(|n| {
+            let (client, request) = (client.clone(), essay(n));
+            tokio::spawn(async move { client.run(request).await })
+        })
+        .collect();
+    client.until(|status| (status.busy, status.queued) == (4, 16)).await;
+    for n in 20..200 {
+        let (code, message) = client.run(essay(n)).await.failed();
+        assert!(code == FailCode::Overloaded && message.contains("20 requests"), "{message}");
+    }
+    let mut quiet = ask("Say hello.", 4);
+    quiet.tenant = "quiet".into();
+    assert!(
+        client.run(quiet).await.done().1.completion_tokens > 0,
+        "If you are here because this failed: one tenant can fill the queue, and all others are turned away."
+    );
+    let (ended, _, others) = select_all(flood).await;
+    let (code, message) = ended.unwrap().failed();
+    assert!(code == FailCode::Overloaded && message.contains("latest request"), "{message}");
+    // One made room, and the quiet one has gone.
+    client.until(|status| (status.busy, status.queued) == (4, 15)).await;
+    others.iter().for_each(|other| other.abort());
+    own.stop().await;
 }
 
 #[tokio::test]

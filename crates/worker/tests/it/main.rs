@@ -11,6 +11,7 @@ mod cancel;
 mod count;
 mod fair;
 mod harness;
+mod kinds;
 mod limits;
 mod residence;
 mod speculation;

@@ -165,6 +165,27 @@ async fn who_asks_for_many_models_does_not_keep_out_who_asks_for_one() {
 }
 
 #[tokio::test]
+async fn a_flood_that_waits_for_a_model_keeps_nobody_else_out() {
+    // Room for one, and nobody makes room for a minute.
+    let shared = Shared::within(Some(500 << 20), [model("a"), ModelOptions { queue_limit: 3, ..model("b") }]).await;
+    shared.until_ready(&["a"]).await;
+    let of_tenant = |tenant: &str| Generate { tenant: tenant.into(), ..of("b", ask("hello", 4)) };
+    let mut flood = Vec::new();
+    for waiting in 1..=3 {
+        flood.push(shared.client.open(of_tenant("flood")).await);
+        shared.client.until(|status| status.queued == waiting).await;
+    }
+    let (code, message) = shared.client.run(of_tenant("flood")).await.failed();
+    assert!(code == FailCode::Overloaded && message.contains("3 requests"), "{message}");
+    let _quiet = shared.client.open(of_tenant("quiet")).await;
+    let (code, message) = flood.pop().unwrap().rest().await.failed();
+    assert!(code == FailCode::Overloaded && message.contains("latest request"), "{message}");
+    assert_eq!(shared.client.status().await.queued, 3);
+    drop(flood);
+    shared.stop().await;
+}
+
+#[tokio::test]
 async fn a_worker_whose_only_model_does_not_fit_ends_with_the_reason() {
     let _turn = quick().await;
     let options = Options { memory: Some(50 << 20), ..Options::new(TOKEN, [model("a")]) };

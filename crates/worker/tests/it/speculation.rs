@@ -1,6 +1,6 @@
 //! Tokens guessed ahead.
 
-use crate::harness::{ask, clever, message};
+use crate::harness::{ask, clever, message, quick};
 use worker_protocol::{ChatRole, Generate};
 
 fn repetition(speculate: bool) -> Generate {
@@ -57,4 +57,53 @@ async fn the_same_seed_gives_the_same_answer() {
     let other = alone.client.run(tell(8)).await.text();
     assert_eq!(one, two);
     assert_ne!(one, other);
+    let neighbours: Vec<_> = (0..4)
+        .map(|n| {
+            let client = alone.client.clone();
+            let mut request = ask(&format!("Write an essay about the number {n}."), 40);
+            // Two of them wait for the same context.
+            request.sampling.seed = (n < 2).then_some(n);
+            tokio::spawn(async move { client.run(request).await })
+        })
+        .collect();
+    let beside = alone.client.run(tell(7)).await.text();
+    for neighbour in neighbours {
+        neighbour.await.unwrap().done();
+    }
+    assert_eq!(one, beside, "If you are here because this failed: an answer with a seed depends on who else asks.");
+}
+
+#[tokio::test]
+async fn the_same_seed_gives_the_same_answer_beside_others() {
+    let alone = quick().await;
+    let client = &alone.client;
+    let tell = || {
+        let mut request = ask("Tell a short story about a lighthouse.", 40);
+        request.sampling.temperature = Some(0.9);
+        request.sampling.seed = Some(7);
+        request
+    };
+    let by_itself = client.run(tell()).await.text();
+    assert!(!by_itself.is_empty());
+    // Some begin before, some in between, some are there all the while; none has a seed.
+    let mut others = Vec::new();
+    for n in 0..3 {
+        let mut request = ask(&format!("Write a long essay about the number {n}."), 900);
+        request.ignore_end = true;
+        let mut reply = client.open(request).await;
+        reply.first_text().await;
+        others.push(reply);
+    }
+    let (one, two) = tokio::join!(client.run(tell()), client.run(tell()));
+    client.until(|status| status.busy == 3).await;
+    drop(others.pop());
+    let three = client.run(tell()).await;
+    client.until(|status| status.busy == 2).await;
+    for beside in [one, two, three] {
+        assert_eq!(
+            by_itself,
+            beside.text(),
+            "If you are here because this failed: who else is served decides what somebody gets who gave a seed."
+        );
+    }
 }

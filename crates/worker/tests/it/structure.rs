@@ -54,16 +54,16 @@ async fn a_grammar_is_kept() {
 #[tokio::test]
 async fn a_format_that_makes_no_sense_is_refused_with_its_reason() {
     let alone = quick().await;
-    for format in [
-        Format::JsonSchema(json!({"type": "nonsense"})),
-        Format::Regex("(".into()),
-        Format::Lark("start: missing".into()),
-        Format::Regex("x".repeat(300 << 10)),
+    for (field, format) in [
+        ("response_format: ", Format::JsonSchema(json!({"type": "nonsense"}))),
+        ("structured_outputs: ", Format::Regex("(".into())),
+        ("structured_outputs: ", Format::Lark("start: missing".into())),
+        ("structured_outputs: ", Format::Regex("x".repeat(300 << 10))),
     ] {
         let mut request = ask("x", 5);
         request.format = Some(format);
         let (code, message) = alone.client.run(request).await.failed();
-        assert_eq!(code, FailCode::Invalid, "{message}");
+        assert!(code == FailCode::Invalid && message.starts_with(field), "{message}");
     }
 }
 

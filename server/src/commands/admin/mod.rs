@@ -65,6 +65,12 @@ async fn execute(config: &Config, product: &Product, command: AdminCommand) -> R
             let id = identity.create_tenant(BY, &slug, &name).await?;
             Ok(Output::new(format!("Created the tenant {slug}."), json!({ "id": id, "slug": slug, "name": name })))
         }
+        AdminCommand::ListTenants => list_tenants(product).await,
+        AdminCommand::SetWeight { tenant, weight } => {
+            let id = identity.tenant_by_slug(BY, &tenant).await?;
+            identity.set_weight(BY, id, weight).await?;
+            Ok(Output::new(format!("The weight of {tenant} is {weight}."), json!({ "id": id, "slug": tenant, "weight": weight })))
+        }
         AdminCommand::CreateUser { tenant, email, name, roles, password_stdin } => {
             let (password, made_up) = password::choose(password_stdin).await?;
             let name = if name.is_empty() { email.clone() } else { name };
@@ -115,6 +121,14 @@ async fn execute(config: &Config, product: &Product, command: AdminCommand) -> R
         AdminCommand::Money(command) => money::execute(product, command).await,
         command => keys::execute(identity, command).await,
     }
+}
+
+async fn list_tenants(product: &Product) -> Result<Output, AnyError> {
+    let tenants = product.identity.tenants(BY).await?;
+    let lines = tenants.iter().map(|tenant| format!("{:<16} weight {:<3} {}", tenant.slug, tenant.weight, tenant.name));
+    let text = lines.collect::<Vec<_>>().join("\n");
+    let value = tenants.iter().map(|tenant| json!({ "id": tenant.id, "slug": tenant.slug, "name": tenant.name, "weight": tenant.weight }));
+    Ok(Output::new(text, value.collect()))
 }
 
 async fn list_users(product: &Product, tenant: Option<String>) -> Result<Output, AnyError> {

@@ -48,6 +48,8 @@ async fn a_worker_that_has_left_has_no_figures() {
     };
     let there = tell(&inference.pool().load().await);
     assert!(there.contains("kontor_worker_model_ready{worker=\"fake worker\",model=\"fake-model\"} 1"), "{there}");
+    let power = "kontor_worker_device_power_watts{worker=\"fake worker\",machine=\"fake machine\",device=\"fake\"} 1";
+    assert!(there.contains(power), "If you are here because this failed: equal cards of two machines count once.\n{there}");
     let left = tell(&[]);
     assert!(
         !left.contains("worker=\"fake worker\""),

@@ -2,7 +2,7 @@
 
 use super::{
     v1::{House, make},
-    v1_quotas::{ROUTES, body, house_with_chats, told},
+    v1_quotas::{ROUTES, body, house_over, house_with_chats, told},
 };
 use crate::app::Answer;
 use axum::{
@@ -16,12 +16,13 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use store::rate_limits::RateLimit;
 use testkit::{
-    FakeWorker,
-    fake_worker::{FAKE_MODEL, Script},
+    FakeWorker, eventually,
+    fake_worker::{FAKE_MODEL, Script, quick_pool},
     guardrails::guardrails,
     ledger::ledger,
     quotas::{budget, limit, spent},
 };
+use worker_protocol::State;
 
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug)]
@@ -184,6 +185,52 @@ async fn each_route_refuses_for_each_reason_and_charges_nothing() {
             "{why:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn while_nothing_is_ready_each_route_says_when_to_come_again_and_charges_nothing() {
+    // The worker of the chats is about to end, the other models have none at all.
+    let worker = FakeWorker::start().await;
+    worker.set_state(State::Draining);
+    let pool = quick_pool();
+    pool.add("chats", worker.backend());
+    let house = house_over(pool).await;
+    budget(&house.app.db, house.tenant, Level::Tenant, None, "1", true).await;
+    eventually("the pool knows it", 5, || async { house.app.state.inference.ready().is_err_and(|why| why.contains("shutting down")) })
+        .await;
+    let asker = Asker { key: house.key.key.reveal().to_owned(), model: None, _running: None };
+    let ways = [
+        ("chat/completions", false),
+        ("chat/completions", true),
+        ("completions", false),
+        ("messages", false),
+        ("messages", true),
+        ("embeddings", false),
+        ("rerank", false),
+    ];
+    for (route, stream) in ways {
+        let answer = ask(&house, &asker, route, stream).await;
+        let context = format!("{route}, stream: {stream}: {} {}", answer.status, answer.text());
+        let (status, kind) = if route == "messages" { (529, "overloaded_error") } else { (503, "server_error") };
+        assert_eq!((answer.status.as_u16(), told(&answer)), (status, (kind.to_owned(), "model_loading".to_owned())), "{context}");
+        assert!(has_the_shape(route, &answer), "{context}");
+        assert!(answer.header("content-type").starts_with("application/json"), "{context}: {:?}", answer.headers);
+        assert!(
+            answer.header("retry-after").parse::<u32>().is_ok_and(|seconds| (1..=60).contains(&seconds)),
+            "{context}: {:?}",
+            answer.headers
+        );
+    }
+    assert!(worker.requests().is_empty());
+    house.app.state.services.drain().await;
+    let rows = ledger(&house.app.db).await;
+    assert_eq!(rows.len(), ways.len(), "each was tried");
+    for row in rows {
+        assert_eq!((row.state.as_str(), row.outcome.as_deref()), ("settled", Some("failed")), "{row:?}");
+        assert_eq!((row.prompt_tokens, row.completion_tokens), (0, 0), "{row:?}");
+    }
+    let states = spent(&house.app.db, house.tenant).await;
+    assert!(!states.is_empty() && states.iter().all(|state| state.spent == Amount::ZERO), "nothing was charged");
 }
 
 #[tokio::test]

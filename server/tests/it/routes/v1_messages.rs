@@ -61,7 +61,7 @@ async fn an_answer_in_one_piece() {
     assert_eq!((answer.header("request-id"), answer.header("x-kontor-ignored-fields")), (answer.header("x-request-id"), ""));
     let asked = house.app.worker.requests().remove(0);
     assert_eq!(asked.messages, [ChatMessage::new(ChatRole::System, "Be brief."), ChatMessage::new(ChatRole::User, "Hello")]);
-    assert_eq!(asked.sampling.max_tokens, Some(64));
+    assert_eq!((asked.sampling.max_tokens, asked.pinned_messages), (Some(64), 1));
     let rows = ledger(&house.app.db).await;
     assert_eq!((rows.len(), rows[0].purpose.as_str(), rows[0].prompt_tokens, rows[0].completion_tokens), (1, "api", 12, 2));
 }

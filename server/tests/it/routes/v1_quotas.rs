@@ -8,14 +8,14 @@ use axum::{
 };
 use domain::{SystemClock, quota::Level};
 use identity::NewKey;
-use inference::{Catalogue, Inference, ModelConfig, ModelKind};
+use inference::{Catalogue, Inference, ModelConfig, ModelKind, Pool};
 use serde_json::{Value, json};
 use services::Services;
 use std::sync::Arc;
 use store::rate_limits::RateLimit;
 use testkit::{
     FakeWorker,
-    fake_worker::{FAKE_MODEL, fake_model},
+    fake_worker::{FAKE_MODEL, fake_model, quick_pool},
     ledger::ledger,
     quotas::{budget, limit, price, spent},
 };
@@ -46,11 +46,18 @@ pub async fn house() -> House {
 /// The same, and the worker of the model for chats.
 pub async fn house_with_chats() -> (House, &'static FakeWorker) {
     let (chats, vectors, ranks) = (FakeWorker::start().await, FakeWorker::with_model(VECTORS).await, FakeWorker::with_model(RANKS).await);
+    let pool = quick_pool();
+    pool.add("chats", chats.backend());
+    pool.add("vectors", vectors.backend());
+    pool.add("ranks", ranks.backend());
+    // They end with the test.
+    let workers: &'static (FakeWorker, FakeWorker, FakeWorker) = Box::leak(Box::new((chats, vectors, ranks)));
+    (house_over(pool).await, &workers.0)
+}
+
+/// The same models over whatever is in this pool.
+pub async fn house_over(pool: Pool) -> House {
     let app = TestApp::with(|state| {
-        let pool = testkit::fake_worker::quick_pool();
-        pool.add("chats", chats.backend());
-        pool.add("vectors", vectors.backend());
-        pool.add("ranks", ranks.backend());
         let of = |id: &str, kind| ModelConfig { id: id.into(), kind, default: false, ..fake_model() };
         let models = vec![fake_model(), of(VECTORS, ModelKind::Embedding), of(RANKS, ModelKind::Reranker)];
         let catalogue = Catalogue::new(models).expect("a catalogue");
@@ -61,9 +68,7 @@ pub async fn house_with_chats() -> (House, &'static FakeWorker) {
     for model in [FAKE_MODEL, VECTORS, RANKS] {
         price(&app.db, model, "EUR", "1", "2").await;
     }
-    // They end with the test.
-    let workers: &'static (FakeWorker, FakeWorker, FakeWorker) = Box::leak(Box::new((chats, vectors, ranks)));
-    (House::of(app).await, &workers.0)
+    House::of(app).await
 }
 
 pub async fn post(house: &House, key: &str, route: &str, model: Option<&str>) -> Answer {

@@ -5,12 +5,12 @@
 
 use super::{
     super::backend::BackendError,
-    LengthField,
     answer::Answer,
     calls::secret,
     dialect::{Call, Dialect},
     sse::Reader,
-    vectors, wire,
+    vectors,
+    wire::{self, Words},
 };
 use domain::secret::Secret;
 use reqwest::header::HeaderMap;
@@ -21,7 +21,7 @@ use worker_protocol::{Embed, Generate};
 #[derive(Debug)]
 pub(super) struct Azure {
     pub api_version: String,
-    pub length: LengthField,
+    pub words: Words,
 }
 
 impl Azure {
@@ -49,7 +49,7 @@ impl Dialect for Azure {
     }
 
     fn completion(&self, request: &Generate, model: &str) -> Result<Call, String> {
-        self.call(model, wire::call(request), &wire::body(request, model, self.length)?)
+        self.call(model, wire::call(request), &wire::body(request, model, &self.words)?)
     }
 
     fn vectors(&self, request: &Embed, model: &str) -> Result<Call, String> {
@@ -66,14 +66,18 @@ impl Dialect for Azure {
 
 #[cfg(test)]
 mod tests {
-    use super::{Azure, Dialect, LengthField};
+    use super::{
+        super::{LengthField, wire::Words},
+        Azure, Dialect,
+    };
     use contract::model::Sampling;
     use serde_json::json;
     use worker_protocol::{ChatMessage, ChatRole, Embed, EmbedInput, Generate};
 
     #[test]
     fn the_deployment_is_in_the_address_and_the_version_in_the_query() {
-        let azure = Azure { api_version: "2024-10-21".into(), length: LengthField::MaxCompletionTokens };
+        let words = Words { length: LengthField::MaxCompletionTokens, ..Words::default() };
+        let azure = Azure { api_version: "2024-10-21".into(), words };
         let request = Generate {
             messages: vec![ChatMessage::new(ChatRole::User, "hi")],
             sampling: Sampling { max_tokens: Some(7), ..Sampling::default() },

@@ -146,6 +146,8 @@ mod tests {
             slots: 1,
             models: Vec::new(),
             length: LengthField::default(),
+            structured: None,
+            salt_key: None,
             believed: Duration::ZERO,
             connect: Duration::from_secs(1),
             first: Duration::from_secs(1),

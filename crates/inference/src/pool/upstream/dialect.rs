@@ -1,6 +1,6 @@
 //! What tells servers of one kind from those of another: words, addresses, credentials. One file for each kind.
 
-use super::{super::backend::BackendError, LengthField, anthropic::Anthropic, azure::Azure, openai::OpenAi, sse::Reader};
+use super::{super::backend::BackendError, anthropic::Anthropic, azure::Azure, openai::OpenAi, sse::Reader, wire::Words};
 use bytes::Bytes;
 use domain::secret::Secret;
 use reqwest::header::HeaderMap;
@@ -27,10 +27,10 @@ pub enum UpstreamKind {
 }
 
 impl UpstreamKind {
-    pub(super) fn dialect(&self, length: LengthField) -> Box<dyn Dialect> {
+    pub(super) fn dialect(&self, words: Words) -> Box<dyn Dialect> {
         match self {
-            Self::OpenAi => Box::new(OpenAi { length }),
-            Self::Azure { api_version } => Box::new(Azure { api_version: api_version.clone(), length }),
+            Self::OpenAi => Box::new(OpenAi { words }),
+            Self::Azure { api_version } => Box::new(Azure { api_version: api_version.clone(), words }),
             Self::Anthropic { longest_answer } => Box::new(Anthropic { longest_answer: *longest_answer }),
         }
     }

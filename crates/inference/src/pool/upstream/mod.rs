@@ -10,7 +10,9 @@ mod azure;
 mod calls;
 mod dialect;
 mod errors;
+mod form;
 mod openai;
+mod salt;
 mod splitter;
 mod sse;
 mod vectors;
@@ -43,6 +45,7 @@ use std::{
 };
 use telemetry::Trace;
 use tokio::time::{Instant, timeout};
+use wire::Words;
 use worker_protocol::{Counted, Generate, LoadedModel, PROTOCOL, State, Status, Totals, Usage};
 
 /// Longest error answer that is looked at, in bytes.
@@ -72,6 +75,10 @@ pub struct Upstream {
     pub models: Vec<UpstreamModel>,
     /// Where the length of an answer is bounded, in OpenAI's words.
     pub length: LengthField,
+    /// How it is told of regular expressions and grammars, in vLLM's words; `None`: they are refused.
+    pub structured: Option<StructuredField>,
+    /// The key with which each tenant gets a `cache_salt` of its own, as vLLM takes it; `None` sends none.
+    pub salt_key: Option<Secret>,
     /// A good answer to a poll is believed for so long, unless a request is lost: providers count polls, too.
     pub believed: Duration,
     /// For a connection to be made.
@@ -113,6 +120,16 @@ pub enum LengthField {
     #[default]
     MaxTokens,
     MaxCompletionTokens,
+}
+
+/// The fields that tell vLLM of regular expressions and grammars.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StructuredField {
+    /// `structured_outputs`, of newer releases.
+    StructuredOutputs,
+    /// `guided_regex` and `guided_grammar`, of older ones.
+    Guided,
 }
 
 /// See the module.
@@ -157,7 +174,8 @@ impl UpstreamBackend {
         if let Some(pem) = &config.ca_pem {
             client = client.tls_certs_merge(Certificate::from_pem_bundle(pem).map_err(wrong)?);
         }
-        let dialect = config.kind.dialect(config.length);
+        let words = Words { length: config.length, structured: config.structured, salt_key: config.salt_key.clone() };
+        let dialect = config.kind.dialect(words);
         let client = client.build().map_err(wrong)?;
         Ok(Self {
             client,

@@ -2,12 +2,12 @@
 
 use super::{
     super::backend::BackendError,
-    LengthField,
     answer::Answer,
     calls::secret,
     dialect::{Call, Dialect},
     sse::Reader,
-    vectors, wire,
+    vectors,
+    wire::{self, Words},
 };
 use domain::secret::Secret;
 use reqwest::header::{AUTHORIZATION, HeaderMap};
@@ -16,7 +16,7 @@ use worker_protocol::{Embed, Generate};
 /// See the module.
 #[derive(Debug)]
 pub(super) struct OpenAi {
-    pub length: LengthField,
+    pub words: Words,
 }
 
 impl Dialect for OpenAi {
@@ -37,7 +37,7 @@ impl Dialect for OpenAi {
     }
 
     fn completion(&self, request: &Generate, model: &str) -> Result<Call, String> {
-        Call::new(wire::call(request), &wire::body(request, model, self.length)?)
+        Call::new(wire::call(request), &wire::body(request, model, &self.words)?)
     }
 
     fn vectors(&self, request: &Embed, model: &str) -> Result<Call, String> {

@@ -1,13 +1,15 @@
 //! The OpenAI protocol's words for a request.
 //!
 //! Source: the chat completions reference; `top_k`, `min_p`, `repeat_penalty`, `chat_template_kwargs` and
-//! `continue_final_message` are what llama-server and vLLM add to it, and are sent only if they are asked for.
+//! `continue_final_message` are what llama-server and vLLM add to it, and are sent only if they are asked for;
+//! `structured_outputs`, the `guided_` fields and `cache_salt` are vLLM's, and are sent only where the configuration says so.
 
-use super::LengthField;
+use super::{LengthField, StructuredField, form::Form, salt};
+use domain::secret::Secret;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use worker_protocol::{ChatMessage, ChatRole, Format, Generate, Tool, ToolCall, ToolChoice};
+use worker_protocol::{ChatMessage, ChatRole, Generate, Tool, ToolCall, ToolChoice};
 
 /// Bytes that a token has at least on average, for estimates.
 pub(super) const BYTES_PER_TOKEN: usize = 4;
@@ -15,6 +17,16 @@ pub(super) const BYTES_PER_TOKEN: usize = 4;
 /// The call that it is.
 pub(super) fn call(request: &Generate) -> &'static str {
     if request.raw { "completions" } else { "chat/completions" }
+}
+
+/// What not all servers that speak the protocol have in common.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Words {
+    pub length: LengthField,
+    /// How it is told of expressions and grammars; `None`: it knows neither.
+    pub structured: Option<StructuredField>,
+    /// The key of the salts that part the prefix caches of partitions; `None` sends none.
+    pub salt_key: Option<Secret>,
 }
 
 /// A request's body.
@@ -65,8 +77,10 @@ pub(super) struct Body<'a> {
     continue_final_message: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     add_generation_prompt: Option<bool>,
+    #[serde(flatten)]
+    form: Form<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    response_format: Option<ResponseFormat<'a>>,
+    cache_salt: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tools: Option<Vec<OfFunction<'a, Function<'a>>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,6 +88,7 @@ pub(super) struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     parallel_tool_calls: Option<bool>,
 }
+
 #[derive(Serialize)]
 struct StreamOptions {
     include_usage: bool,
@@ -90,20 +105,6 @@ enum Logprobs {
 #[derive(Serialize)]
 struct TemplateArguments {
     enable_thinking: bool,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum ResponseFormat<'a> {
-    JsonObject,
-    JsonSchema { json_schema: NamedSchema<'a> },
-}
-
-#[derive(Serialize)]
-struct NamedSchema<'a> {
-    name: &'static str,
-    schema: &'a Value,
-    strict: bool,
 }
 
 #[derive(Serialize)]
@@ -156,13 +157,13 @@ struct Named<'a> {
 ///
 /// # Errors
 /// A sentence for the caller: what cannot be asked of an upstream.
-pub(super) fn body<'a>(request: &'a Generate, model: &'a str, length: LengthField) -> Result<Body<'a>, String> {
+pub(super) fn body<'a>(request: &'a Generate, model: &'a str, words: &Words) -> Result<Body<'a>, String> {
     let (prompt, messages) = match request.messages.as_slice() {
         [only] if request.raw => (Some(only.content.as_str()), None),
         messages => (None, Some(messages.iter().map(message).collect())),
     };
     let sampling = &request.sampling;
-    let bounded = |field: LengthField| sampling.max_tokens.filter(|_| length == field);
+    let bounded = |field: LengthField| sampling.max_tokens.filter(|_| words.length == field);
     let with_tools = !request.tools.is_empty();
     Ok(Body {
         model,
@@ -189,7 +190,8 @@ pub(super) fn body<'a>(request: &'a Generate, model: &'a str, length: LengthFiel
         chat_template_kwargs: request.think.map(|enable_thinking| TemplateArguments { enable_thinking }),
         continue_final_message: request.continue_last.then_some(true),
         add_generation_prompt: request.continue_last.then_some(false),
-        response_format: request.format.as_ref().map(format).transpose()?,
+        form: request.format.as_ref().map(|format| Form::of(format, words.structured)).transpose()?.unwrap_or_default(),
+        cache_salt: words.salt_key.as_ref().map(|key| salt::of(key, &request.partition)),
         tools: with_tools.then(|| request.tools.iter().map(tool).collect()),
         tool_choice: tool_choice(&request.tool_choice).filter(|_| with_tools),
         parallel_tool_calls: (with_tools && request.single_tool_call).then_some(false),
@@ -215,19 +217,6 @@ fn tool_choice(choice: &ToolChoice) -> Option<Choice<'_>> {
         ToolChoice::Required => Some(Choice::Word("required")),
         ToolChoice::Named(name) => Some(Choice::Named(of_function(Named { name }))),
     }
-}
-
-fn format(format: &Format) -> Result<ResponseFormat<'_>, String> {
-    match format {
-        Format::JsonSchema(schema) if is_any_object(schema) => Ok(ResponseFormat::JsonObject),
-        Format::JsonSchema(schema) => Ok(ResponseFormat::JsonSchema { json_schema: NamedSchema { name: "answer", schema, strict: true } }),
-        Format::Regex(_) | Format::Lark(_) => Err("response_format: this model's server knows JSON schemas, but no other grammars".into()),
-    }
-}
-
-/// It asks for an object and says nothing about it.
-fn is_any_object(schema: &Value) -> bool {
-    schema.as_object().is_some_and(|fields| fields.len() == 1 && fields.get("type").is_some_and(|of| of == "object"))
 }
 
 fn message(message: &ChatMessage) -> Message<'_> {
@@ -261,18 +250,19 @@ pub(super) fn tokens_in(text: &str) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{LengthField, call, estimate};
+    use super::{LengthField, StructuredField, Words, call, estimate};
     use contract::model::Sampling;
+    use domain::secret::Secret;
     use serde_json::{Value, json};
     use worker_protocol::{ChatMessage, ChatRole, Format, Generate, Tool, ToolCall, ToolChoice};
 
     fn body(request: &Generate, model: &str) -> Result<Value, String> {
-        sent(request, model, LengthField::MaxTokens)
+        sent(request, model, &Words::default())
     }
 
     /// As the server reads it.
-    fn sent(request: &Generate, model: &str, length: LengthField) -> Result<Value, String> {
-        let text = serde_json::to_string(&super::body(request, model, length)?).unwrap();
+    fn sent(request: &Generate, model: &str, words: &Words) -> Result<Value, String> {
+        let text = serde_json::to_string(&super::body(request, model, words)?).unwrap();
         Ok(serde_json::from_str(&text).unwrap())
     }
 
@@ -330,13 +320,14 @@ mod tests {
             }}],
             "tool_choice": "required", "parallel_tool_calls": false,
         });
-        assert_eq!(sent(&request, "m", LengthField::MaxCompletionTokens).unwrap(), expected);
+        let words = Words { length: LengthField::MaxCompletionTokens, ..Words::default() };
+        assert_eq!(sent(&request, "m", &words).unwrap(), expected);
         let without = Generate { tools: Vec::new(), format: Some(Format::JsonSchema(json!({"type": "object"}))), ..request };
         for field in ["tools", "tool_choice", "parallel_tool_calls"] {
             expected.as_object_mut().unwrap().remove(field);
         }
         expected["response_format"] = json!({"type": "json_object"});
-        assert_eq!(sent(&without, "m", LengthField::MaxCompletionTokens).unwrap(), expected, "choices of no tools are none");
+        assert_eq!(sent(&without, "m", &words).unwrap(), expected, "choices of no tools are none");
     }
 
     #[test]
@@ -386,5 +377,22 @@ mod tests {
     fn a_grammar_that_it_does_not_know_is_refused() {
         let request = Generate { format: Some(Format::Regex("a+".into())), ..Generate::default() };
         assert!(body(&request, "m").is_err());
+        let words = Words { structured: Some(StructuredField::StructuredOutputs), ..Words::default() };
+        assert_eq!(sent(&request, "m", &words).unwrap()["structured_outputs"], json!({"regex": "a+"}));
+    }
+
+    #[test]
+    fn partitions_are_parted_by_a_salt_that_does_not_name_them() {
+        let salt = |partition: &str, key: Option<&str>| {
+            let request = Generate { partition: partition.into(), ..Generate::default() };
+            let words = Words { salt_key: key.map(Secret::new), ..Words::default() };
+            sent(&request, "m", &words).unwrap().get("cache_salt").map(|salt| salt.as_str().unwrap().to_owned())
+        };
+        let one = salt("tenant-one", Some("key"));
+        assert_eq!(salt("tenant-one", Some("key")), one, "a prefix is found again");
+        assert!(one.as_ref().is_some_and(|salt| salt.len() == 64 && !salt.contains("tenant")), "{one:?}");
+        assert_ne!(salt("tenant-two", Some("key")), one);
+        assert_ne!(salt("tenant-one", Some("another key")), one, "who does not have the key cannot tell whose salt it is");
+        assert_eq!(salt("tenant-one", None), None);
     }
 }

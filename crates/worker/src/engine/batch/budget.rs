@@ -79,6 +79,23 @@ impl Budget {
     }
 }
 
+/// The largest power of two, at most `most`, of tokens that a step may have beside somebody's answer, for steps that
+/// shall not depend on what was measured in between. From the quickest step of one token and the quickest of
+/// `several.0`: what disturbs a measurement only makes it longer, and between two powers of two lies so much that one
+/// machine comes to the same size each time, unless its costs lie just at an edge.
+pub fn steady(one: Duration, several: (usize, Duration), most: usize) -> usize {
+    let one = one.as_secs_f64();
+    let more = (several.1.as_secs_f64() - one).max(0.0);
+    let wished = WITH_READERS.as_secs_f64().max(one * WORTH_IT);
+    #[expect(clippy::cast_precision_loss, reason = "batches are small")]
+    let fits = |tokens: usize| one + more * (tokens - 1) as f64 / (several.0 - 1) as f64 <= wished;
+    let mut size = 1;
+    while size * 2 <= most && fits(size * 2) {
+        size *= 2;
+    }
+    size
+}
+
 fn blend(known: Option<f64>, measured: f64) -> f64 {
     known.map_or(measured, |known| NEWEST * measured + (1.0 - NEWEST) * known)
 }
@@ -115,6 +132,20 @@ mod tests {
         assert!((0.10..=0.20).contains(&after(30, 5_000).price_of_guess(1)), "{}", after(30, 5_000).price_of_guess(1));
         assert!(after(30, 5_000).price_of_guess(16) > 0.6);
         assert_eq!(Budget::new(256).price_of_guess(1), 1.0);
+    }
+
+    #[test]
+    fn steady_steps_are_powers_of_two_within_the_time() {
+        let size = |one, sixteen| steady(Duration::from_millis(one), (16, Duration::from_millis(sixteen)), 32);
+        assert_eq!(size(10, 40), 32);
+        // 32 tokens would take 320 ms, and a little more or less changes nothing.
+        assert_eq!((size(10, 160), size(12, 140), size(9, 190)), (16, 16, 16));
+        assert_eq!(size(40, 1_240), 2);
+        assert_eq!(size(100, 50), 32, "what cannot be is no reason to fail");
+        // Steps of one token would do nothing but read the weights.
+        assert_eq!(size(1_000, 1_300), 32);
+        assert_eq!(size(1_000, 4_000), 8);
+        assert_eq!(steady(Duration::from_millis(1), (16, Duration::from_millis(2)), 24), 16, "no more than fit");
     }
 
     #[test]

@@ -190,16 +190,21 @@ impl Cells {
         held.used = self.clock;
     }
 
-    /// Keeps the first `length` tokens of `seq` from being given up, as far as pins may go.
+    /// Keeps the first `length` tokens of `seq` from being given up, as far as pins may go. What is longer than all pins
+    /// together may be is not pinned: it would only drive out those of others.
     pub fn pin(&mut self, seq: usize, length: usize) {
         let held = &self.held[seq];
-        let length = length.min(held.published);
-        while self.tree.pinned() + length > self.capacity / PINNED_PART {
+        let tokens = &held.tokens[..length.min(held.published)];
+        let most = self.capacity / PINNED_PART;
+        if tokens.len() > most {
+            return;
+        }
+        while self.tree.pinned() + self.tree.unpinned(&held.partition, tokens) > most {
             if !self.tree.unpin_oldest() {
                 return;
             }
         }
-        self.tree.pin(&held.partition, &held.tokens[..length]);
+        self.tree.pin(&held.partition, tokens);
     }
 
     /// `seq` is no longer computed; its cells stay for reuse.

@@ -112,6 +112,32 @@ fn a_pinned_beginning_survives() {
 }
 
 #[test]
+fn a_beginning_too_long_to_be_pinned_takes_no_pins_away() {
+    let mut cells = Cells::new(40, 8, true);
+    let begun = start(&mut cells, "a", "system: x");
+    cells.pin(begun.seq, 8);
+    cells.end(begun.seq);
+    let long = start(&mut cells, "b", "much too long");
+    cells.pin(long.seq, 13);
+    cells.end(long.seq);
+    assert!(cells.make_room(32));
+    assert_eq!(cells.known("a", &tokens("system: y")), 8, "still pinned");
+    assert_eq!(cells.known("b", &tokens("much too long.")), 0, "never was");
+}
+
+#[test]
+fn pins_do_not_drive_each_other_out_without_need() {
+    let mut cells = Cells::new(40, 8, true);
+    for (partition, text, length) in [("a", "abcd-1", 4), ("b", "efgh-1", 4), ("a", "abcd-2", 4), ("c", "longer-than-pins", 16)] {
+        let begun = start(&mut cells, partition, text);
+        cells.pin(begun.seq, length);
+        cells.end(begun.seq);
+    }
+    assert!(cells.make_room(32) && !cells.make_room(33), "what is pinned again counts once, and what is too long not at all");
+    assert_eq!((cells.known("a", &tokens("abcd-3")), cells.known("b", &tokens("efgh-3"))), (4, 4));
+}
+
+#[test]
 fn tokens_tried_in_vain_leave_no_cells() {
     let mut cells = Cells::new(40, 2, true);
     let begun = start(&mut cells, "a", "abc");

@@ -2,8 +2,8 @@
 //!
 //! The idea is RadixAttention's (Zheng et al., "SGLang: Efficient Execution of Structured Language Model
 //! Programs", 2024): every computed beginning is a path from a root, so the longest known beginning of a new
-//! prompt is found by walking down. Each partition (tenant and data class) has a root of its own, and no walk
-//! ever leaves it. llama.cpp's cells are single tokens, so edges are runs of tokens of any length.
+//! prompt is found by walking down. Each partition (a tenant, or what it asks not to have kept) has a root of
+//! its own, and no walk ever leaves it. llama.cpp's cells are single tokens, so edges are runs of tokens of any length.
 
 use std::collections::HashMap;
 
@@ -201,6 +201,14 @@ impl Tree {
         }
     }
 
+    /// How much of the known beginning of `tokens` pinning would add to the pins.
+    pub fn unpinned(&self, partition: &str, tokens: &[LlamaToken]) -> usize {
+        let Some(walk) = self.walk(partition, tokens) else { return 0 };
+        let pinned: usize = walk.path.iter().map(|node| &self.nodes[*node]).filter(|node| node.pinned).map(|node| node.tokens.len()).sum();
+        // A pinned run may go on behind the tokens.
+        walk.length.saturating_sub(pinned)
+    }
+
     /// Lets go of the pinned run unused for longest. False if there is none.
     pub fn unpin_oldest(&mut self) -> bool {
         let ends = self.nodes.iter().filter(|(_, node)| node.pinned && !node.children.values().any(|child| self.nodes[*child].pinned));
@@ -386,8 +394,10 @@ mod tests {
     fn a_pinned_beginning_stays() {
         let mut tree = Tree::default();
         hold(&mut tree, 0, "system: old", 1);
+        assert_eq!(tree.unpinned("p", &tokens("system: ")), 8);
         tree.pin("p", &tokens("system: "));
         assert_eq!(tree.pinned(), 8);
+        assert_eq!(["system: ", "sys", "system: old", "other"].map(|text| tree.unpinned("p", &tokens(text))), [0, 0, 3, 0]);
         let idle = SeqSet::of(0);
         let leaf = tree.oldest_leaf(&idle).unwrap();
         assert_eq!(leaf.start, 8);

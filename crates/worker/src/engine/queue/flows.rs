@@ -25,6 +25,16 @@ pub struct Flow {
     pub priority: Priority,
 }
 
+impl Flow {
+    /// What work of its kind gets of a share.
+    pub fn part(&self) -> f64 {
+        match self.priority {
+            Priority::Interactive => 1.0,
+            Priority::Batch => BATCH,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Account {
     served: f64,
@@ -46,8 +56,8 @@ impl Flows {
     pub fn present<'a>(&mut self, flows: impl Iterator<Item = (&'a Flow, u16)>) {
         let mut here: Vec<&Flow> = Vec::new();
         for (flow, weight) in flows {
-            let (part, credit) = if flow.priority == Priority::Batch { (BATCH, 0.0) } else { (1.0, CREDIT) };
-            let weight = f64::from(weight.max(1)) * part;
+            let credit = if flow.priority == Priority::Batch { 0.0 } else { CREDIT };
+            let weight = f64::from(weight.max(1)) * flow.part();
             let floor = self.time - credit / weight;
             let account = self.accounts.entry(flow.clone()).or_insert(Account { served: floor, weight });
             account.weight = weight;
@@ -70,6 +80,11 @@ impl Flows {
     /// The lower, the sooner its turn.
     pub fn served(&self, flow: &Flow) -> f64 {
         self.accounts.get(flow).map_or(0.0, |account| account.served)
+    }
+
+    /// What the one of these that was served least was served; infinite if there is none.
+    pub fn least<'a>(&self, flows: impl Iterator<Item = &'a Flow>) -> f64 {
+        flows.map(|flow| self.served(flow)).fold(f64::INFINITY, f64::min)
     }
 
     /// What so much work would add to [`Flows::served`].

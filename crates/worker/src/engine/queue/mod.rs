@@ -8,6 +8,7 @@ use worker_protocol::{Event, FailCode, Usage};
 
 use super::Job;
 use super::sequence::Sequence;
+use crate::bound::DISPLACED;
 use flows::{Flow, Flows};
 
 /// A completion is reckoned with this many tokens when places are foretold.
@@ -44,6 +45,26 @@ impl Work {
             Self::New(job) => job.link.is_cancelled(),
             Self::Paused(sequence) => sequence.cancelled(),
         }
+    }
+
+    /// It leaves the queue to run. False if its place was taken by somebody else.
+    pub fn begin(&self) -> bool {
+        match self {
+            Self::New(job) => job.admission.begin(),
+            Self::Paused(_) => true,
+        }
+    }
+
+    fn displaced(&self) -> bool {
+        match self {
+            Self::New(job) => job.admission.is_displaced(),
+            Self::Paused(_) => false,
+        }
+    }
+
+    /// It ends because its place was taken by somebody else, with all completions of its prompt.
+    pub fn turn_away(self) {
+        self.tell(Event::Failed { code: FailCode::Overloaded, message: DISPLACED.into(), usage: Usage::default() });
     }
 
     fn tell(&self, event: Event) {
@@ -128,6 +149,13 @@ impl Queue {
     pub fn forget_cancelled(&mut self) {
         for waiting in self.waiting.extract_if(.., |waiting| waiting.work.cancelled()) {
             waiting.work.cancel();
+        }
+    }
+
+    /// Drops what made room for somebody else.
+    pub fn forget_displaced(&mut self) {
+        for waiting in self.waiting.extract_if(.., |waiting| waiting.work.displaced()) {
+            waiting.work.turn_away();
         }
     }
 
@@ -218,11 +246,17 @@ mod tests {
     use crate::shared::{Admission, Shared};
 
     fn job(tenant: &str) -> (Work, UnboundedReceiver<Event>) {
+        within(1, &Arc::new(Shared::default()), tenant).expect("let in")
+    }
+
+    fn within(limit: u32, shared: &Arc<Shared>, tenant: &str) -> Option<(Work, UnboundedReceiver<Event>)> {
         let (events, receiver) = unbounded_channel();
+        let flow = Flow { tenant: tenant.into(), priority: Priority::Interactive };
+        let admission = Admission::acquire(shared, &flow, 1, limit)?.remove(0);
         let job = Job {
             id: uuid::Uuid::nil(),
             partition: "p".into(),
-            flow: Flow { tenant: tenant.into(), priority: Priority::Interactive },
+            flow,
             weight: 1,
             prompt: Vec::new(),
             pinned: 0,
@@ -233,9 +267,9 @@ mod tests {
             stop: Vec::new(),
             link: Link { events, cancelled: CancellationToken::new() },
             arrived: Instant::now(),
-            admission: Admission::acquire(&Arc::new(Shared::default()), 1).unwrap(),
+            admission,
         };
-        (Work::New(Box::new(job)), receiver)
+        Some((Work::New(Box::new(job)), receiver))
     }
 
     fn told(receiver: &mut UnboundedReceiver<Event>) -> Vec<u32> {
@@ -289,6 +323,34 @@ mod tests {
         assert_eq!(told(&mut flood[1]), [2]);
         let (_, first) = queue.next(&flows, |_| true).unwrap();
         assert_eq!(first.flow().tenant, "flood", "who came first of equals");
+    }
+
+    #[test]
+    fn a_flood_that_fills_the_queue_makes_room_and_hears_of_it() {
+        let shared = Arc::new(Shared::default());
+        let mut queue = Queue::default();
+        let mut flood = Vec::new();
+        for (work, hears) in (0..200).filter_map(|_| within(68, &shared, "flood")) {
+            queue.push(work);
+            flood.push(hears);
+        }
+        assert_eq!(queue.len(), 68);
+        let (work, mut hears) = within(68, &shared, "quiet").expect("let in");
+        queue.push(work);
+        queue.forget_displaced();
+        queue.forget_displaced();
+        assert_eq!(queue.len(), 68, "one came and one went");
+        let refused = |(at, hears): (usize, &mut UnboundedReceiver<Event>)| match hears.try_recv() {
+            Ok(Event::Failed { code: FailCode::Overloaded, .. }) => Some(at),
+            _ => None,
+        };
+        let refused: Vec<usize> = flood.iter_mut().enumerate().filter_map(refused).collect();
+        assert_eq!(refused, [67], "the latest, told once");
+        assert!(hears.try_recv().is_err() && flood[67].try_recv().is_err());
+        while !queue.is_empty() {
+            assert!(queue.take(0).begin());
+        }
+        assert!(shared.is_idle(), "every place came back");
     }
 
     #[test]

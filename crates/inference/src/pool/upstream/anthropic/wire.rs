@@ -144,7 +144,7 @@ fn tool_choice(request: &Generate) -> Option<Value> {
 
 fn answer_tool(request: &Generate, format: &Format) -> Result<Value, String> {
     let Format::JsonSchema(schema) = format else {
-        return Err("response_format: this model's server knows JSON schemas, but no other grammars".into());
+        return Err("structured_outputs: this model's server knows JSON schemas alone".into());
     };
     if !request.tools.is_empty() {
         return Err("response_format: this model's server takes a schema or tools, not both".into());
@@ -220,7 +220,7 @@ mod tests {
             ("temperature:", sampled(Sampling { temperature: Some(1.5), ..sampling() })),
             ("prompt:", Generate { raw: true, ..asking() }),
             ("tools:", Generate { tools: vec![tool("a.b", json!({}))], ..asking() }),
-            ("response_format:", Generate { format: Some(Format::Regex("a+".into())), ..asking() }),
+            ("structured_outputs:", Generate { format: Some(Format::Regex("a+".into())), ..asking() }),
             ("response_format:", Generate { format: Some(Format::JsonSchema(json!({"type": "array"}))), ..asking() }),
         ];
         for (field, request) in cases {

@@ -1,0 +1,50 @@
+//! Refusals of whoever runs a model: sentences for the caller, which begin with a field's name where one field is at fault.
+
+use domain::Error;
+
+/// The fields that workers and the dialects of upstreams name.
+const FIELDS: [&str; 16] = [
+    "documents",
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+    "messages",
+    "min_p",
+    "n",
+    "presence_penalty",
+    "prompt",
+    "repeat_penalty",
+    "response_format",
+    "seed",
+    "structured_outputs",
+    "temperature",
+    "tools",
+    "typical_p",
+];
+
+/// What only the model's side can judge, such as a schema or the template's demands.
+pub(crate) fn refused(message: String) -> Error {
+    let begins = |field: &&str| message.strip_prefix(*field).is_some_and(|rest| rest.starts_with(": "));
+    Error::invalid(FIELDS.into_iter().find(begins).unwrap_or("request"), "model_refused", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::refused;
+    use domain::Error;
+
+    #[test]
+    fn a_refusal_names_the_field_that_it_begins_with() {
+        let cases = [
+            ("structured_outputs: the grammar cannot be used: there is no rule start", "structured_outputs"),
+            ("response_format: this model's server answers with objects alone", "response_format"),
+            ("n: not here", "n"),
+            ("response_formats: x", "request"),
+            ("the prompt is empty", "request"),
+        ];
+        for (message, expected) in cases {
+            let error = refused(message.into());
+            assert!(matches!(&error, Error::Invalid { field, code: "model_refused", .. } if *field == expected), "{error:?}");
+        }
+    }
+}
