@@ -234,10 +234,11 @@ mod tests {
         let (flood, quiet, common) =
             (flow("flood", Priority::Interactive), flow("quiet", Priority::Interactive), flow("common", Priority::Interactive));
         let (mut flows, mut own, mut turns) = (Flows::default(), Flows::default(), Turns::default());
+        let both = [&flood, &quiet];
         // What is left of the one of the flood that runs; each has so many steps.
         let mut left = 0;
         let began = (0..).find(|round| {
-            let seeds: &[&Flow] = if *round < COMES { &[&flood] } else { &[&flood, &quiet] };
+            let seeds = &both[..if *round < COMES { 1 } else { 2 }];
             flows.present(seeds.iter().copied().chain([&common]).map(|flow| (flow, 1)));
             own.present(seeds.iter().map(|flow| (*flow, 1)));
             flows.charge(&common, 8, 0);
