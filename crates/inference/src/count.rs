@@ -3,7 +3,7 @@
 use crate::{
     Inference,
     admit::{Options, Request, check},
-    meter::RETRY_AFTER_S,
+    meter::{RETRY_AFTER_S, partition},
     refusal::refused,
 };
 use domain::{Actor, Error, Result};
@@ -30,7 +30,8 @@ impl Inference {
         if bytes > context.saturating_mul(WORTH_COUNTING) {
             return Ok(u32::try_from(bytes / BYTES_PER_TOKEN).unwrap_or(u32::MAX));
         }
-        let prompt = Generate { model, messages, continue_last, raw, tools, tool_choice, think, ..Generate::default() };
+        let (tenant, partition) = (actor.tenant().to_string(), partition(actor));
+        let prompt = Generate { model, tenant, partition, messages, continue_last, raw, tools, tool_choice, think, ..Generate::default() };
         match self.inner.pool.count(&prompt).await? {
             Counted::Tokens(tokens) => Ok(tokens),
             Counted::Refused { code: FailCode::Invalid | FailCode::ContextLengthExceeded, message } => Err(refused(message)),

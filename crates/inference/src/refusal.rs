@@ -3,7 +3,7 @@
 use domain::Error;
 
 /// The fields that workers and the dialects of upstreams name.
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 19] = [
     "documents",
     "frequency_penalty",
     "logit_bias",
@@ -13,12 +13,15 @@ const FIELDS: [&str; 16] = [
     "n",
     "presence_penalty",
     "prompt",
+    "reasoning_effort",
     "repeat_penalty",
     "response_format",
     "seed",
     "structured_outputs",
     "temperature",
     "tools",
+    "top_k",
+    "top_p",
     "typical_p",
 ];
 
@@ -39,6 +42,8 @@ mod tests {
             ("structured_outputs: the grammar cannot be used: there is no rule start", "structured_outputs"),
             ("response_format: this model's server answers with objects alone", "response_format"),
             ("n: not here", "n"),
+            ("top_p: not while the model thinks", "top_p"),
+            ("reasoning_effort: it does not think here", "reasoning_effort"),
             ("response_formats: x", "request"),
             ("the prompt is empty", "request"),
         ];

@@ -48,7 +48,7 @@ impl Bound {
     /// Lets a request in that takes `places` of `limit`. A flow that would then have less waiting than another one
     /// had before takes the places that are missing from that one. A request of a person of whom nothing waits and
     /// that takes one place is therefore always let in while more than one place is taken by somebody else's waiting
-    /// work. `None`: nobody has to make room.
+    /// work. `None`: nobody has to make room. Who takes no places is let in, and nobody makes room for it or it for anybody.
     pub fn enter(&mut self, flow: &Flow, places: u32, limit: u32) -> Option<Entered> {
         let mut missing = self.inside().saturating_add(places).saturating_sub(limit);
         let mut leaving = Vec::new();
@@ -64,7 +64,8 @@ impl Bound {
         }
         let number = self.next;
         self.next += 1;
-        self.requests.insert(number, Request { flow: flow.clone(), places, stage: Stage::Waiting });
+        let stage = if places == 0 { Stage::Begun } else { Stage::Waiting };
+        self.requests.insert(number, Request { flow: flow.clone(), places, stage });
         Some(Entered { number, displaces: !leaving.is_empty() })
     }
 
@@ -80,10 +81,10 @@ impl Bound {
         self.requests.get(&number).is_some_and(|request| request.stage == Stage::Displaced)
     }
 
-    /// One of its completions ended.
+    /// One of its completions ended, or it has none.
     pub fn leave(&mut self, number: u64) {
         if let Some(request) = self.requests.get_mut(&number) {
-            request.places -= 1;
+            request.places = request.places.saturating_sub(1);
             if request.places == 0 {
                 self.requests.remove(&number);
             }
@@ -166,6 +167,19 @@ mod tests {
         let (mut bound, flood) = full_of(&person("a"));
         bound.enter(&person("b"), 1, 10).expect("let in");
         assert!(!bound.begin(flood[9]), "it is too late");
+    }
+
+    #[test]
+    fn who_takes_no_place_is_let_in_and_nobody_makes_room() {
+        let (mut bound, flood) = full_of(&person("a"));
+        let guest = bound.enter(&person("a"), 0, 10).expect("let in");
+        assert!(!guest.displaces && !flood.iter().any(|number| bound.is_displaced(*number)));
+        bound.enter(&person("b"), 1, 10).expect("let in");
+        assert_eq!((bound.is_displaced(guest.number), bound.is_displaced(flood[9])), (false, true), "nor does it make room");
+        flood.iter().for_each(|number| bound.leave(*number));
+        assert_eq!((bound.inside(), bound.is_empty()), (1, false));
+        bound.leave(guest.number);
+        assert_eq!((bound.inside(), bound.is_empty()), (1, false), "the other one is still there");
     }
 
     #[test]

@@ -56,7 +56,7 @@ use worker_protocol::{Hello, PROTOCOL};
 
 pub use error::Error;
 pub use join::Join;
-pub use options::{CacheType, FlashAttention, FurtherModel, MIN_TOKEN_CHARS, ModelOptions, Options};
+pub use options::{CacheType, FlashAttention, FurtherModel, MAX_WAITING, MIN_TOKEN_CHARS, ModelOptions, Options};
 use residence::{Residents, Steward};
 
 /// `tracing` target of llama.cpp's own messages. They are many; a log filter should show only warnings of it.

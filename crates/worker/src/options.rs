@@ -16,6 +16,8 @@ use crate::join::Join;
 pub const MIN_TOKEN_CHARS: usize = 32;
 /// More sequences than this in one context slow each other down without gaining throughput.
 const MAX_SLOTS: u32 = 64;
+/// Most requests that may wait for a model: all of them are looked at before each step.
+pub const MAX_WAITING: u32 = 4096;
 
 /// Contexts' worth of cells where the options say nothing, on a graphics card and on the processor: there, without
 /// flash attention, every token looks at all cells that are in use, whoever's they are.
@@ -80,7 +82,7 @@ pub struct ModelOptions {
     pub gpu_layers: u32,
     /// Graphics cards to use, by their number; the layers are divided among them. Empty: all.
     pub cards: Vec<usize>,
-    /// Requests that may wait for a slot, and that may wait until the model is loaded. Whoever has few of them takes the
+    /// Requests that may wait for a slot, and that may wait until the model is loaded; 1 to 4,096. Whoever has few of them takes the
     /// place of whoever has most.
     pub queue_limit: u32,
 }
@@ -225,8 +227,8 @@ impl ModelOptions {
         {
             return fail("context_length", format!("must be 64 to {}, is {length}", 1 << 20));
         }
-        if self.queue_limit == 0 {
-            return fail("queue_limit", "must be at least 1".into());
+        if self.queue_limit == 0 || self.queue_limit > MAX_WAITING {
+            return fail("queue_limit", format!("must be 1 to {MAX_WAITING}, is {}", self.queue_limit));
         }
         Ok(())
     }
@@ -297,7 +299,7 @@ mod tests {
     #[test]
     fn each_bad_option_is_named() {
         type Spoil = fn(&mut Options);
-        let bad: [(&str, Spoil); 9] = [
+        let bad: [(&str, Spoil); 10] = [
             ("token", |o| o.token = "short".into()),
             ("models", |o| o.models.clear()),
             ("twice", |o| o.models.push(o.models[0].clone())),
@@ -306,6 +308,7 @@ mod tests {
             ("batch", |o| o.models[0].batch = 8),
             ("context_length", |o| o.models[0].context_length = Some(1)),
             ("queue_limit", |o| o.models[0].queue_limit = 0),
+            ("queue_limit", |o| o.models[0].queue_limit = MAX_WAITING + 1),
             ("flash_attention", |o| (o.models[0].cache_type, o.models[0].flash_attention) = (CacheType::Q8_0, FlashAttention::Off)),
         ];
         for (name, spoil) in bad {

@@ -149,11 +149,11 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// One for each of `count` completions of a request of `flow`. `None` if `limit` are in there already and nobody
+    /// One for each of `count` completions of a request of `flow`; one that takes no place if there are none. `None` if `limit` are in there already and nobody
     /// makes room, see [`Bound::enter`].
     pub fn acquire(shared: &Arc<Shared>, flow: &Flow, count: u32, limit: u32) -> Option<Vec<Self>> {
         let entered = shared.inside.lock().enter(flow, count, limit)?;
-        Some((0..count).map(|_| Self { shared: shared.clone(), request: entered.number }).collect())
+        Some((0..count.max(1)).map(|_| Self { shared: shared.clone(), request: entered.number }).collect())
     }
 
     /// The request does not wait any more, so it stays to its end. False if its place was taken before.
@@ -195,6 +195,18 @@ mod tests {
         assert!(Admission::acquire(&shared, &flow("a"), 1, 2).is_none());
         drop(first);
         assert!(shared.is_idle() && Admission::acquire(&shared, &flow("a"), 1, 2).is_some());
+    }
+
+    #[test]
+    fn who_takes_no_place_keeps_the_model_here() {
+        let shared = Arc::new(Shared::default());
+        let full = Admission::acquire(&shared, &flow("a"), 2, 2).unwrap();
+        let guest = Admission::acquire(&shared, &flow("b"), 0, 2).unwrap();
+        assert!(guest.len() == 1 && full[0].begin());
+        drop(full);
+        assert!(!shared.is_idle(), "If you are here because this failed: a model goes while a prompt is being counted.");
+        drop(guest);
+        assert!(shared.is_idle());
     }
 
     #[test]

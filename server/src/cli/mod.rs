@@ -146,7 +146,8 @@ pub struct WorkerArgs {
     /// Graphics cards to use, by number, e.g. 0,1; default: all.
     #[arg(long, value_delimiter = ',')]
     pub cards: Vec<usize>,
-    /// Requests to a model that may wait for a slot, at least 1; more are refused; default: 64.
+    /// Requests to a model that may wait for a slot, 1 to 4096; default: 64. Beyond that, whoever has fewest waiting takes the
+    /// place of the latest one of whoever has most.
     #[arg(long, value_name = "REQUESTS")]
     pub queue_limit: Option<u32>,
     /// Folder where the prefix cache of the model of --model is kept over a restart; default: nowhere.

@@ -1,10 +1,8 @@
 //! Worker processes started by `serve`.
 
 use serde::Deserialize;
-use worker::{CacheType, FlashAttention};
+use worker::{CacheType, FlashAttention, MAX_WAITING};
 
-/// More that wait are more than anybody waits for.
-const MOST_WAITING: u32 = 65_536;
 /// A terabyte.
 const MOST_CACHE_MIB: u64 = 1 << 20;
 
@@ -29,7 +27,8 @@ pub struct Workers {
     pub cache_type: String,
     /// Attention without writing its matrix down: `auto`, `on` or `off`.
     pub flash_attention: String,
-    /// Requests that may wait for a model's slots; more are refused.
+    /// Requests that may wait for a model's slots. Beyond that, whoever has fewest waiting takes the place of the latest one
+    /// of whoever has most.
     pub queue_limit: u32,
     /// Guess tokens ahead from what was said before (n-gram speculation).
     pub speculation: bool,
@@ -54,8 +53,8 @@ impl Workers {
         for (field, problem) in attention(&self.cache_type, &self.flash_attention) {
             wrong.push(format!("`workers.{field}`: {problem}"));
         }
-        if !(1..=MOST_WAITING).contains(&self.queue_limit) {
-            wrong.push(format!("`workers.queue_limit`: must lie between 1 and {MOST_WAITING}"));
+        if !(1..=MAX_WAITING).contains(&self.queue_limit) {
+            wrong.push(format!("`workers.queue_limit`: must lie between 1 and {MAX_WAITING}"));
         }
         if !(1..=MOST_CACHE_MIB).contains(&self.cache_mib) {
             wrong.push(format!("`workers.cache_mib`: must lie between 1 and {MOST_CACHE_MIB}; `workers.keep_cache = false` keeps nothing"));

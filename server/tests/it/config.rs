@@ -130,6 +130,7 @@ fn values_that_cannot_work_are_refused() {
         ("[workers]\nflash_attention = \"maybe\"\n", "`workers.flash_attention`: \"maybe\" is none of"),
         ("[workers]\ncache_type = \"q4_0\"\nflash_attention = \"off\"\n", "`workers.flash_attention`: cannot be off"),
         ("[workers]\nqueue_limit = 0\n", "workers.queue_limit"),
+        ("[workers]\nqueue_limit = 4097\n", "workers.queue_limit"),
         ("[workers]\ncache_mib = 0\n", "workers.cache_mib"),
         ("[[models.offered]]\nid = \"a\"\npath = \"a\"\ncache_type = \"q5\"\n", "cache_type of a"),
         (

@@ -58,6 +58,7 @@ impl Driver {
                 Some(Ok(Event::Failed { code: FailCode::Engine, message, usage })) if !progress.committed => {
                     self.ticket.report(usage);
                     progress.broke = true;
+                    progress.engines += 1;
                     dispatched.judge(false);
                     return Attempt::Lost(Some(dispatched.member()), BackendError::Failing(message));
                 }

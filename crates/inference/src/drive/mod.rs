@@ -39,6 +39,8 @@ const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a worker that was told to end is heard.
 const LAST_COUNTERS: Duration = Duration::from_secs(2);
+/// Engines that may fail over one use: what breaks one may break each of them, and beside it the answers of others end.
+const MOST_ENGINES: u32 = 2;
 
 /// See the module.
 pub(crate) struct Driver {
@@ -99,6 +101,8 @@ struct Progress {
     committed: bool,
     /// A member was lost over it, or its engine failed.
     broke: bool,
+    /// Engines of workers that failed over it.
+    engines: u32,
     retries: u32,
     /// Members that were asked.
     attempts: u32,
@@ -119,6 +123,7 @@ impl Driver {
             first_output: None,
             committed: false,
             broke: false,
+            engines: 0,
             retries: 0,
             attempts: 0,
             model,
@@ -245,19 +250,20 @@ impl Driver {
                     tracing::warn!(usage = %self.ticket.id(), %error, "a completion was interrupted");
                     return Ok(Some(End::Failed(interrupted())));
                 }
-                // A batch asks again by itself, and counts: what kills workers must not kill several at each of its tries.
-                Attempt::Lost(_, error) if progress.broke && self.work().priority() == Priority::Batch => {
-                    tracing::warn!(usage = %self.ticket.id(), %error, "a worker was lost over a line of a batch");
-                    return Ok(Some(End::Failed(interrupted())));
-                }
                 Attempt::Lost(member, error) => {
-                    if progress.retries == MOST_RETRIES || !self.pool.may_retry() {
+                    // Nothing was said, so nothing is charged, however the tries end.
+                    self.ticket.report(Usage::default());
+                    // A batch asks again by itself, and counts: what kills workers must not kill several at each of its tries.
+                    if progress.broke && self.work().priority() == Priority::Batch {
+                        tracing::warn!(usage = %self.ticket.id(), %error, "a worker was lost over a line of a batch");
+                        return Ok(Some(End::Failed(interrupted())));
+                    }
+                    if progress.retries == MOST_RETRIES || progress.engines >= MOST_ENGINES || !self.pool.may_retry() {
                         tracing::warn!(usage = %self.ticket.id(), %error, "a completion failed and is not tried again");
                         return Err(if progress.broke { interrupted() } else { unavailable() });
                     }
                     tracing::warn!(usage = %self.ticket.id(), %error, "a completion failed before its first output; trying again");
                     progress.retries += 1;
-                    self.ticket.report(Usage::default());
                     if let Some(member) = member {
                         avoid.push(member);
                         // If nobody is left, that is why.

@@ -77,7 +77,8 @@ impl Pool {
             if let Some(lease) = self.pick(model, beginnings, avoid) {
                 return Ok(lease);
             }
-            let hope = self.members().iter().any(|member| member.is_hopeful(model));
+            // Those to avoid would not get it even if they came back.
+            let hope = self.members().iter().any(|member| !avoid.contains(&member.id) && member.is_hopeful(model));
             // The sender lives in `self`, so the only end of waiting without a change is the deadline.
             if !hope || !matches!(timeout_at(deadline, changed.changed()).await, Ok(Ok(()))) {
                 tracing::warn!(model, state = self.describe(), "no worker for a completion");

@@ -79,7 +79,8 @@ impl Backend for Mute {
         self.worker.start(ticket, work).await
     }
 
-    async fn count(&self, _: &Generate) -> Result<Counted, BackendError> {
+    async fn count(&self, prompt: &Generate) -> Result<Counted, BackendError> {
+        assert!(!prompt.tenant.is_empty() && !prompt.partition.is_empty(), "whose prompt it is");
         self.asked.fetch_add(1, Ordering::Relaxed);
         self.says.clone()
     }

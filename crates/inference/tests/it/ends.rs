@@ -14,7 +14,7 @@ use std::{
 };
 use testkit::{
     fake_upstream::FakeUpstream,
-    fake_worker::{FAKE_CONTEXT, FAKE_MODEL, Script, fake_model, quick_pool},
+    fake_worker::{FAKE_CONTEXT, FAKE_MODEL, FakeWorker, Script, fake_model, quick_pool},
     ledger::{LedgerRow, execute_as_owner, ledger},
 };
 use worker_protocol::{Counted, FailCode, Generate, Status};
@@ -108,6 +108,27 @@ async fn an_engine_that_fails_and_has_no_substitute_ends_the_use() {
 }
 
 #[tokio::test]
+async fn what_makes_engines_fail_is_carried_to_two_of_them_and_costs_nothing() {
+    let s = setup().await;
+    let others = [FakeWorker::start().await, FakeWorker::start().await];
+    let (pool, workers) = (quick_pool(), [&s.worker, &others[0], &others[1]]);
+    for (worker, name) in workers.into_iter().zip(["one", "two", "three"]) {
+        worker.otherwise(Script::answer("never").fails_after(0, FailCode::Engine));
+        pool.add(name, worker.backend());
+    }
+    let catalogue = Catalogue::new(vec![fake_model()]).expect("valid");
+    let inference = Inference::new(s.db.db.clone(), catalogue, pool.clone(), Arc::new(SystemClock));
+    eventually("all are ready", || async { pool.describe().matches("ready with").count() == 3 }).await;
+    let (text, ended) = read(&mut inference.admit(&s.actor, request()).await.expect("admitted")).await;
+    assert_eq!((text.as_str(), ended.outcome), ("", Outcome::Failed));
+    assert!(matches!(ended.error, Some(Error::Unavailable { what: "worker", .. })), "{ended:?}");
+    let asked: usize = workers.iter().map(|worker| worker.requests().len()).sum();
+    assert_eq!(asked, 2, "If you are here because this failed: one request can break all workers, one after the other.");
+    inference.drain().await;
+    assert_settled(&s.only_use().await, "failed", (0, 0, 0));
+}
+
+#[tokio::test]
 async fn prompt_too_long() {
     let s = setup().await;
     s.worker.script(Script::refuses(FailCode::ContextLengthExceeded));
@@ -137,7 +158,7 @@ async fn connection_lost_again_and_again_fails() {
     assert_eq!((text.as_str(), ended.outcome), ("", Outcome::Failed));
     assert!(matches!(ended.error, Some(Error::Unavailable { what: "worker", .. })));
     assert_eq!(s.worker.requests().len(), 3, "two second tries");
-    assert_settled(&s.only_use().await, "failed", (12, 4, 0));
+    assert_settled(&s.only_use().await, "failed", (0, 0, 0));
 }
 
 #[tokio::test]
@@ -149,6 +170,7 @@ async fn a_line_of_a_batch_that_loses_its_worker_is_not_tried_again_here() {
     let (_, ended) = read(&mut generation).await;
     assert!(matches!(ended.error, Some(Error::Unavailable { what: "worker", .. })), "{ended:?}");
     assert_eq!(s.worker.requests().len(), 1, "If you are here because this failed: each try of a batch kills three workers.");
+    assert_settled(&s.only_use().await, "failed", (0, 0, 0));
 }
 
 #[tokio::test]

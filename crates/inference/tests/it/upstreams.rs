@@ -4,7 +4,10 @@ use crate::setup::{asker, asker_of, eventually, first_text, read, request};
 use domain::{Actor, Error, SystemClock, secret::Secret};
 use futures::future::join_all;
 use inference::{Catalogue, Ended, Inference, ModelConfig, Outcome, Pool, Upstream};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use testkit::{
     TestDb,
     fake_upstream::{FakeUpstream, Mood},
@@ -111,7 +114,7 @@ async fn one_that_does_not_answer_in_time_is_replaced_too() {
     let world =
         world(vec![fake_model()], vec![bad.config("bad", FAKE_MODEL), Upstream { order: 2, ..good.config("good", FAKE_MODEL) }]).await;
     eventually("both are ready", || async { world.pool.describe().matches("ready with").count() == 2 }).await;
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     assert_eq!(world.ask().await.0, "one two three");
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
@@ -199,15 +202,15 @@ async fn stop_ends_it_there() {
 async fn second_tries_end_with_their_budget_and_first_ones_do_not() {
     const REQUESTS: usize = 75;
     const AT_ONCE: usize = 25;
-    // What `pool` allows in ten seconds, and a fifth of the requests.
+    // What `pool` allows in ten seconds; a fifth of the requests comes on top.
     const LEAST: usize = 100;
-    const MOST: usize = LEAST + REQUESTS / 5;
     let upstream = FakeUpstream::start().await;
     upstream.set(Mood::Refuses(500, "boom"));
     // So many places that the budget ends before the last one is left alone.
     let place = |n| Upstream { believed: Duration::from_secs(60), ..upstream.config(&format!("bad-{n}"), FAKE_MODEL) };
     let world = world(vec![fake_model()], (0..50).map(place).collect()).await;
     eventually("all are ready", || async { world.pool.describe().matches("ready with").count() == 50 }).await;
+    let began = Instant::now();
     for _ in 0..REQUESTS / AT_ONCE {
         for (text, ended) in join_all((0..AT_ONCE).map(|_| world.ask())).await {
             assert_eq!((text.as_str(), ended.outcome), ("", Outcome::Failed));
@@ -215,8 +218,10 @@ async fn second_tries_end_with_their_budget_and_first_ones_do_not() {
         }
     }
     let again = upstream.requests().len() - REQUESTS;
+    // On a slow machine more of those ten seconds pass; the oldest of their seconds ends a little earlier.
+    let windows = 1 + usize::try_from(began.elapsed().as_secs() / 9).expect("soon");
     assert!(
-        (LEAST..=MOST).contains(&again),
+        (LEAST..=windows * LEAST + REQUESTS / 5).contains(&again),
         "{again} second tries of {REQUESTS} requests. If you are here because this failed: an installation that fails is asked \
          several times as much."
     );

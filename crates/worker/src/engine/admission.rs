@@ -10,7 +10,7 @@ use super::batch::schedule::Need;
 use super::queue::Work;
 use super::queue::flows::{Flow, Flows};
 use super::sequence::Sequence;
-use super::thread::Thread;
+use super::thread::{Lane, Thread};
 use crate::error::Error;
 
 /// A common beginning of fewer tokens is not worth waiting for.
@@ -27,8 +27,10 @@ impl Thread<'_> {
             if !self.has_room_for(next) {
                 return Ok(());
             }
-            let victim = if self.running.len() >= self.slots { self.victim(next.flow(), flows) } else { None };
-            if self.running.len() >= self.slots && (victim.is_none() || pauses == self.slots) {
+            let full = self.running.len() >= self.slots;
+            // Whoever has a seed would have to begin anew, and with a long answer would never come to its end.
+            let victim = if full && self.lane == Lane::Shared { self.victim(next.flow(), flows) } else { None };
+            if full && (victim.is_none() || pauses == self.slots) {
                 return Ok(());
             }
             // Taken out before the other one is put in: the place is for this one.

@@ -3,11 +3,13 @@
 //! What comes out of a step depends, in its last digits, on where cells lie, on who else is in it and on how a prompt
 //! is cut; and a model amplifies that until another token is chosen. Whoever gives a seed asks for the same answer
 //! each time, so such requests run one after the other in a context of their own, which is empty at their beginning,
-//! in steps of a fixed size; one that was paused is computed again as it was the first time. The price is the prefix
-//! cache. The context is made when the first seed comes. The size is chosen once, from what a step cost before the first
+//! in steps of a fixed size, and none is paused: it would have to begin anew. The price is the prefix cache. The context is
+//! made when the first seed comes. The size is chosen once, from what a step cost before the first
 //! request; were it another one after a restart, a seed could give another answer, see [`super::batch::budget::steady`].
 //!
-//! Both contexts count what they compute in the same [`Flows`]. Between two steps of the common one there is at most
+//! Both contexts count what they compute in the same [`Flows`], which decide whose turn it is. Who is next among the seeds
+//! is decided by [`Flows`] of their own: in the common ones all of them may be far behind the rest, where nobody is
+//! remembered to have had more than another. Between two steps of the common one there is at most
 //! one for a seed, so that nobody's answer stands still for longer, and only if nobody with work was served less than
 //! whoever has work there: a flood of seeds has its tenant's share and no more. Whose tenant also fills the common
 //! context would wait for ever by that rule, so after [`PATIENCE`] steps there is one in any case.
@@ -20,7 +22,7 @@ use llama_cpp_2::model::LlamaModel;
 use worker_protocol::{LoadedModel, ModelKind};
 
 use super::batch::budget::Budget;
-use super::queue::flows::Flows;
+use super::queue::flows::{Books, Flows};
 use super::thread::{Lane, Thread};
 use super::{Job, Message, embed};
 use crate::error::Error;
@@ -55,8 +57,8 @@ pub fn run(options: &ModelOptions, shared: &Arc<Shared>, jobs: mpsc::Receiver<Me
         "model ready"
     );
     shared.loaded(model)?;
-    let (flows, turns) = (Flows::default(), Turns::default());
-    let mut lanes = Lanes { common, exact: None, exact_step, flows, turns, options, weights: &weights, info: &info, shared, jobs };
+    let (flows, seeds, turns) = (Flows::default(), Flows::default(), Turns::default());
+    let mut lanes = Lanes { common, exact: None, exact_step, flows, seeds, turns, options, weights: &weights, info: &info, shared, jobs };
     lanes.serve()?;
     lanes.common.save();
     Ok(())
@@ -69,6 +71,8 @@ struct Lanes<'a> {
     exact_step: usize,
     /// Of both.
     flows: Flows,
+    /// Of the exact one alone.
+    seeds: Flows,
     turns: Turns,
     options: &'a ModelOptions,
     weights: &'a LlamaModel,
@@ -92,7 +96,7 @@ impl Lanes<'_> {
                 exact.tidy();
             }
             self.flows.present(self.common.present().chain(self.exact.iter().flat_map(|exact| exact.present())));
-            self.common.turn(&mut self.flows)?;
+            self.common.turn(&mut Books { own: &mut self.flows, all: None })?;
             self.exact_turn()?;
         }
         Ok(())
@@ -101,17 +105,18 @@ impl Lanes<'_> {
     /// A step for a seed, if it is its turn.
     fn exact_turn(&mut self) -> Result<(), Error> {
         let Some(exact) = &mut self.exact else { return Ok(()) };
+        self.seeds.present(exact.present());
         if !exact.has_work() {
             // Where one was cancelled, the numbers still have it.
-            exact.tell(&self.flows);
+            exact.tell(&self.seeds);
             return Ok(());
         }
         let seeds = self.flows.least(exact.present().map(|(flow, _)| flow));
         let others = self.flows.least(self.common.present().map(|(flow, _)| flow));
         if self.turns.exact_is_due(seeds, others) {
-            exact.turn(&mut self.flows)
+            exact.turn(&mut Books { own: &mut self.seeds, all: Some(&mut self.flows) })
         } else {
-            exact.tell(&self.flows);
+            exact.tell(&self.seeds);
             Ok(())
         }
     }
@@ -189,15 +194,16 @@ mod tests {
     /// Rounds in which all of `common` are served ten tokens each and, if it is its turn, whoever was served least of
     /// `seeds` is, too. Returns how many steps each of `seeds` had.
     fn rounds(count: usize, common: &[Flow], seeds: &[Flow]) -> Vec<usize> {
-        let (mut flows, mut turns) = (Flows::default(), Turns::default());
+        let (mut flows, mut own, mut turns) = (Flows::default(), Flows::default(), Turns::default());
         let mut steps = vec![0; seeds.len()];
         for _ in 0..count {
             flows.present(common.iter().chain(seeds).map(|flow| (flow, 1)));
+            own.present(seeds.iter().map(|flow| (flow, 1)));
             common.iter().for_each(|flow| flows.charge(flow, 10, 0));
             if turns.exact_is_due(flows.least(seeds.iter()), flows.least(common.iter())) {
-                let next = (0..seeds.len()).min_by(|a, b| flows.served(&seeds[*a]).total_cmp(&flows.served(&seeds[*b])));
+                let next = (0..seeds.len()).min_by(|a, b| own.served(&seeds[*a]).total_cmp(&own.served(&seeds[*b])));
                 let next = next.expect("somebody");
-                flows.charge(&seeds[next], 10, 0);
+                Books { own: &mut own, all: Some(&mut flows) }.charge(&seeds[next], 10, 0);
                 steps[next] += 1;
             }
         }
@@ -219,6 +225,35 @@ mod tests {
         let (a, b, c) = (flow("a", Priority::Interactive), flow("b", Priority::Interactive), flow("c", Priority::Interactive));
         let steps = rounds(8_000, &[c], &[a, b]);
         assert!(steps[0].abs_diff(steps[1]) <= 1, "{steps:?}");
+    }
+
+    #[test]
+    fn a_flood_of_seeds_does_not_keep_the_seed_of_another_tenant_waiting() {
+        const COMES: usize = 2_025;
+        const STEPS: usize = 50;
+        let (flood, quiet, common) =
+            (flow("flood", Priority::Interactive), flow("quiet", Priority::Interactive), flow("common", Priority::Interactive));
+        let (mut flows, mut own, mut turns) = (Flows::default(), Flows::default(), Turns::default());
+        let both = [&flood, &quiet];
+        // What is left of the one of the flood that runs; each has so many steps.
+        let mut left = 0;
+        let began = (0..).find(|round| {
+            let seeds = &both[..if *round < COMES { 1 } else { 2 }];
+            flows.present(seeds.iter().copied().chain([&common]).map(|flow| (flow, 1)));
+            own.present(seeds.iter().map(|flow| (*flow, 1)));
+            flows.charge(&common, 8, 0);
+            if !turns.exact_is_due(flows.least(seeds.iter().copied()), flows.least([&common].into_iter())) {
+                return false;
+            }
+            if left == 0 && own.least(seeds.iter().copied()) < own.served(&flood) {
+                return true;
+            }
+            left = if left == 0 { STEPS } else { left } - 1;
+            Books { own: &mut own, all: Some(&mut flows) }.charge(&flood, 2, 0);
+            *round > 2 * COMES
+        });
+        let waited = began.expect("at some time") - COMES;
+        assert!(waited <= STEPS, "{waited} rounds: it is next when the one that runs has ended");
     }
 
     #[test]

@@ -126,18 +126,6 @@ impl Sequence {
         }
     }
 
-    /// [`Sequence::need`] where all must be computed as it was the first time: after a pause the prompt, then what was
-    /// chosen, token by token.
-    pub fn need_alike(&self) -> Need {
-        match self.need() {
-            Need::Prefill(missing) => {
-                let prompt = usize::try_from(self.usage.prompt_tokens).unwrap_or(usize::MAX).saturating_sub(self.done);
-                Need::Prefill(missing.min(prompt.max(1)))
-            }
-            Need::Decode => Need::Decode,
-        }
-    }
-
     /// The next `n` tokens to compute, and whether the scores after the last one are wanted.
     pub fn next(&self, n: usize) -> (&[LlamaToken], bool) {
         let end = (self.done + n).min(self.tokens.len());
@@ -335,27 +323,6 @@ mod tests {
         assert_eq!(accept(&mut sequence, b"x", 100), None);
         assert_eq!(sequence.need(), Need::Decode);
         assert_eq!(sequence.next(1), (&[LlamaToken(7)][..], true));
-    }
-
-    #[test]
-    fn after_a_pause_everything_can_be_computed_as_before() {
-        let (mut sequence, _receiver) = start(10, &Sampling::default(), &[]);
-        assert_eq!(sequence.need_alike(), Need::Prefill(8));
-        sequence.advance(8);
-        for _ in 0..3 {
-            assert_eq!(accept(&mut sequence, b"x", 100), None);
-            assert_eq!(sequence.need_alike(), Need::Decode);
-            sequence.advance(1);
-        }
-        assert_eq!(accept(&mut sequence, b"x", 100), None);
-        sequence.resume(0, 0);
-        assert_eq!((sequence.need(), sequence.need_alike()), (Need::Prefill(14), Need::Prefill(10)));
-        sequence.advance(10);
-        for _ in 0..3 {
-            assert_eq!(sequence.need_alike(), Need::Prefill(1), "as it was chosen");
-            sequence.advance(1);
-        }
-        assert_eq!(sequence.need_alike(), Need::Decode);
     }
 
     #[test]

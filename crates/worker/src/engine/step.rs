@@ -7,7 +7,7 @@ use llama_cpp_2::token::LlamaToken;
 use worker_protocol::{FailCode, Finish, TokenLogprob};
 
 use super::batch::schedule::{Need, share};
-use super::queue::flows::Flows;
+use super::queue::flows::{Books, Flows};
 use super::sequence::{Next, Sequence};
 use super::thread::{Lane, Thread};
 use crate::error::Error;
@@ -25,12 +25,12 @@ struct Part {
 }
 
 impl Thread<'_> {
-    pub(super) fn step(&mut self, flows: &mut Flows) -> Result<(), Error> {
-        let mut parts = self.plan(flows);
+    pub(super) fn step(&mut self, books: &mut Books<'_>) -> Result<(), Error> {
+        let mut parts = self.plan(books.own);
         let total: usize = parts.iter().map(|part| part.tokens + part.guess.len()).sum();
         if !self.cells.make_room(total) {
             // One alone always fits: none is longer than the context.
-            let at = self.least_entitled(flows).filter(|_| self.running.len() > 1);
+            let at = self.least_entitled(books.own).filter(|_| self.running.len() > 1);
             let at = at.ok_or_else(|| Error::Engine("a single completion does not fit into the context".into()))?;
             self.pause(at);
             // What remains is planned anew in the next round of the loop.
@@ -44,14 +44,12 @@ impl Thread<'_> {
         }
         self.failures = 0;
         self.shared.house.totals.evaluated_tokens.fetch_add(u64::try_from(total).unwrap_or_default(), Relaxed);
-        self.pass_on(parts, flows)
+        self.pass_on(parts, books)
     }
 
     /// Divides the step.
     fn plan(&mut self, flows: &Flows) -> Vec<Part> {
-        let alike = self.lane == Lane::Exact;
-        let need = |sequence: &Sequence| if alike { sequence.need_alike() } else { sequence.need() };
-        let needs: Vec<Need> = self.running.iter().map(need).collect();
+        let needs: Vec<Need> = self.running.iter().map(Sequence::need).collect();
         let readers = needs.iter().filter(|need| **need == Need::Decode).count();
         let budget = self.budget.tokens(readers).min(self.batch_limit);
         let mut order: Vec<usize> = (0..needs.len()).collect();
@@ -76,9 +74,10 @@ impl Thread<'_> {
         parts
     }
 
-    /// What may follow in one sequence: what a grammar forces, else what was said before.
+    /// What may follow in one sequence: what a grammar forces, else what was said before. Nothing where an answer must
+    /// come out the same each time: a guess changes the size of a step.
     fn guess(&mut self, at: usize, price: f64, room: usize) -> Vec<LlamaToken> {
-        if !self.can_cut || room == 0 {
+        if self.lane == Lane::Exact || !self.can_cut || room == 0 {
             return Vec::new();
         }
         let sequence = &mut self.running[at];
@@ -113,7 +112,7 @@ impl Thread<'_> {
     }
 
     /// Chooses the next tokens of every sequence that has scores, and ends the sequences that are complete.
-    fn pass_on(&mut self, parts: Vec<Part>, flows: &mut Flows) -> Result<(), Error> {
+    fn pass_on(&mut self, parts: Vec<Part>, books: &mut Books<'_>) -> Result<(), Error> {
         let mut going_on = Vec::with_capacity(self.running.len());
         let readers = parts.iter().filter(|part| part.scores.is_some()).count();
         let price = self.budget.price_of_guess(readers);
@@ -121,7 +120,7 @@ impl Thread<'_> {
             let outcome = self.choose_all(&mut sequence, &part);
             let right = *outcome.as_ref().map_or(&0, |(right, _)| right);
             sequence.drafter.learn(part.guess.len(), right, price);
-            self.account(&mut sequence, &part, right, flows);
+            self.account(&mut sequence, &part, right, books);
             match outcome {
                 Ok((_, None)) => going_on.push(sequence),
                 Ok((_, Some(finish))) => {
@@ -139,13 +138,13 @@ impl Thread<'_> {
     }
 
     /// Books what a sequence's part of the step has computed.
-    fn account(&mut self, sequence: &mut Sequence, part: &Part, right: usize, flows: &mut Flows) {
+    fn account(&mut self, sequence: &mut Sequence, part: &Part, right: usize, books: &mut Books<'_>) {
         let computed = part.tokens + right;
         let begin = sequence.done();
         self.cells.extend(sequence.seq, &sequence.tokens()[begin..begin + computed], part.tokens + part.guess.len());
         sequence.advance(computed);
         let chosen = part.scores.map_or(0, |_| right + 1);
-        flows.charge(&sequence.flow, part.tokens.saturating_sub(usize::from(chosen > 0)), chosen);
+        books.charge(&sequence.flow, part.tokens.saturating_sub(usize::from(chosen > 0)), chosen);
         let number = |n: usize| u64::try_from(n).unwrap_or_default();
         self.shared.house.totals.drafted_tokens.fetch_add(number(part.guess.len()), Relaxed);
         self.shared.house.totals.accepted_tokens.fetch_add(number(right), Relaxed);

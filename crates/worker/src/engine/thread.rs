@@ -1,7 +1,7 @@
 //! One context and what runs in it: let in who may run, make a step.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
@@ -14,7 +14,7 @@ use super::batch::schedule::Need;
 use super::cells::{Cells, MOST_SEQUENCES};
 use super::context::Context;
 use super::kept::Kept;
-use super::queue::flows::{Flow, Flows};
+use super::queue::flows::{Books, Flow, Flows};
 use super::queue::{Queue, Work};
 use super::sequence::Sequence;
 use crate::error::Error;
@@ -158,11 +158,11 @@ impl<'a> Thread<'a> {
     }
 
     /// Lets in who may run and makes a step.
-    pub(super) fn turn(&mut self, flows: &mut Flows) -> Result<(), Error> {
-        self.admit(flows)?;
-        self.tell(flows);
+    pub(super) fn turn(&mut self, books: &mut Books<'_>) -> Result<(), Error> {
+        self.admit(books.own)?;
+        self.tell(books.own);
         if !self.running.is_empty() {
-            self.step(flows)?;
+            self.step(books)?;
             self.unsaved = true;
             // Before the thread may go to sleep.
             self.publish();
@@ -174,7 +174,7 @@ impl<'a> Thread<'a> {
     pub(super) fn tell(&mut self, flows: &Flows) {
         // First the numbers, so that whoever hears of its place finds it in the status.
         self.publish();
-        self.queue.announce(flows);
+        self.queue.announce(flows, Instant::now());
     }
 
     /// There is something to keep that was not kept yet.

@@ -89,7 +89,7 @@ enum Phase {
 /// The right to ask a loaded model.
 pub struct Guest {
     pub stay: Arc<Stay>,
-    /// One for each completion.
+    /// One for each completion, one in any case.
     pub admissions: Vec<Admission>,
 }
 
@@ -121,6 +121,7 @@ impl Residents {
     }
 
     /// Waits until the model is loaded, in this flow's name. `waits` hears how many wait for it, once, if it is not.
+    /// No completions take no place in any queue.
     pub async fn enter(&self, model: &str, flow: &Flow, count: u32, waits: impl FnOnce(u32)) -> Result<Guest, NoEntry> {
         let place = self.places.iter().find(|place| place.options.id == model).ok_or(NoEntry::Unknown)?;
         let mut waits = Some(waits);
@@ -145,7 +146,7 @@ impl Residents {
                         return Err(NoEntry::Displaced);
                     }
                     if demand.is_none() {
-                        demand = Some(Demand::new(place, flow)?);
+                        demand = Some(Demand::new(place, flow, count.min(1))?);
                         self.house.changed.notify_one();
                     }
                     if let Some(waits) = waits.take() {
@@ -186,7 +187,7 @@ impl Place {
         let mut seat = self.seat.lock();
         let Some(stay) = seat.stay.clone().filter(|_| *self.phase.borrow() == Phase::Ready) else { return Ok(None) };
         let limit = self.options.slots.saturating_add(self.options.queue_limit);
-        let admissions = Admission::acquire(&stay.shared, flow, count.max(1), limit);
+        let admissions = Admission::acquire(&stay.shared, flow, count, limit);
         seat.used = Some(Instant::now());
         Ok(Some(Guest { stay, admissions: admissions.ok_or(NoEntry::Full(limit))? }))
     }
@@ -242,10 +243,10 @@ struct Demand<'a> {
 }
 
 impl<'a> Demand<'a> {
-    fn new(place: &'a Place, flow: &Flow) -> Result<Self, NoEntry> {
+    fn new(place: &'a Place, flow: &Flow, places: u32) -> Result<Self, NoEntry> {
         let limit = place.options.queue_limit;
         let mut seat = place.seat.lock();
-        let entered = seat.waiting.enter(flow, 1, limit).ok_or(NoEntry::Full(limit))?;
+        let entered = seat.waiting.enter(flow, places, limit).ok_or(NoEntry::Full(limit))?;
         seat.wishes.insert(entered.number, (flow.tenant.as_str().into(), Instant::now()));
         drop(seat);
         if entered.displaces {

@@ -30,7 +30,7 @@ impl Worker {
         if request.n > MAX_CHOICES {
             return Err(Refusal(FailCode::Invalid, format!("n must be at most {MAX_CHOICES}")));
         }
-        let Guest { stay, admissions } = self.enter(&request.model, &flow(&request), request.n, &link).await?;
+        let Guest { stay, admissions } = self.enter(&request.model, &flow(&request), request.n.max(1), &link).await?;
         let shared = stay.shared.clone();
         // A long prompt takes milliseconds; the engine's steps and other connections go on meanwhile.
         let prepare = move || prepare(&shared, &request, &link, admissions, arrived);

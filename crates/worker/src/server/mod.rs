@@ -20,6 +20,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use subtle::ConstantTimeEq;
 use telemetry::{KeyValue, Kind, Tracer};
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use uuid::Uuid;
@@ -36,12 +37,15 @@ use watched::Watched;
 
 /// Longest request body in bytes. Far more text than any context holds.
 const MAX_BODY: usize = 16 << 20;
+/// Prompts that are counted at the same time, or wait until their model is loaded.
+const MOST_COUNTS: usize = 64;
 
 /// What the handlers need.
 #[derive(Clone)]
 struct Worker {
     residents: Residents,
     running: Running,
+    counts: Arc<Semaphore>,
     authorization: Arc<[u8]>,
     tracer: Tracer,
 }
@@ -52,7 +56,8 @@ struct Refusal(FailCode, String);
 /// The router of a worker.
 pub fn router(options: &Options, residents: Residents) -> Router {
     let authorization = format!("Bearer {}", options.token).into_bytes().into();
-    let worker = Worker { residents, running: Running::default(), authorization, tracer: options.tracer.clone() };
+    let (running, counts) = (Running::default(), Arc::new(Semaphore::new(MOST_COUNTS)));
+    let worker = Worker { residents, running, counts, authorization, tracer: options.tracer.clone() };
     Router::new()
         .route("/status", get(status))
         .route("/generate", post(generate))

@@ -3,7 +3,7 @@
 use serde_json::json;
 use worker_protocol::{ChatRole, Counted, FailCode, Generate, Tool, ToolChoice};
 
-use crate::harness::{CONTEXT, ask, clever, filler, message, quick};
+use crate::harness::{CONTEXT, ask, clever, filler, message, own, quick};
 
 fn tokens(counted: Counted) -> u32 {
     match counted {
@@ -38,6 +38,29 @@ async fn a_prompt_is_as_long_as_it_was_counted() {
 async fn a_prompt_that_does_not_fit_is_counted_all_the_same() {
     let alone = quick().await;
     assert!(tokens(alone.client.count(ask(&filler(2000), 1)).await) > CONTEXT);
+}
+
+#[tokio::test]
+async fn counting_takes_nobodys_place() {
+    let own = own(|options| options.queue_limit = 1).await;
+    let client = &own.client;
+    let mut answers = Vec::new();
+    for n in 0..5 {
+        let mut request = ask(&format!("Write a long essay about the number {n}."), 900);
+        request.tenant = "flood".into();
+        request.ignore_end = true;
+        answers.push(client.open(request).await);
+    }
+    client.until(|status| (status.busy, status.queued) == (4, 1)).await;
+    let quiet = Generate { tenant: "quiet".into(), ..ask("How long is this?", 1) };
+    assert!(
+        tokens(client.count(quiet).await) > 0,
+        "If you are here because this failed: nobody can count a prompt while others fill the queue."
+    );
+    let status = client.status().await;
+    assert_eq!((status.busy, status.queued), (4, 1), "If you are here because this failed: a count turns somebody else's request away.");
+    drop(answers);
+    own.stop().await;
 }
 
 #[tokio::test]

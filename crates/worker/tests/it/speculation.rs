@@ -1,7 +1,7 @@
 //! Tokens guessed ahead.
 
 use crate::harness::{ask, clever, message, quick};
-use worker_protocol::{ChatRole, Generate};
+use worker_protocol::{ChatRole, Format, Generate};
 
 fn repetition(speculate: bool) -> Generate {
     let text = "The harbour master counted nineteen ships, three barges and one very old ferry before the fog came in from the sea.";
@@ -37,6 +37,11 @@ async fn a_seed_switches_guessing_off() {
     request.speculate = None;
     request.sampling.seed = Some(1);
     alone.client.run(request).await.done();
+    // Nor is guessed what a grammar forces.
+    let mut forced = ask("Is the harbour open?", 30);
+    forced.format = Some(Format::Lark("start: \"yes, the harbour is open all night\"".into()));
+    forced.sampling.seed = Some(1);
+    alone.client.run(forced).await.done();
     assert_eq!(alone.client.status().await.totals.drafted_tokens, before);
 }
 

@@ -6,7 +6,7 @@
 //! that idleness cannot be saved up; the small credit that it keeps lets a single question of a quiet tenant
 //! pass a flood at full speed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use worker_protocol::Priority;
 
@@ -54,19 +54,17 @@ impl Flows {
     /// Tells which flows have work now, with their weights. New ones are lifted near the rest; those that have
     /// none and owe nothing are forgotten.
     pub fn present<'a>(&mut self, flows: impl Iterator<Item = (&'a Flow, u16)>) {
-        let mut here: Vec<&Flow> = Vec::new();
+        let mut here: HashSet<&Flow> = HashSet::new();
         for (flow, weight) in flows {
             let credit = if flow.priority == Priority::Batch { 0.0 } else { CREDIT };
             let weight = f64::from(weight.max(1)) * flow.part();
             let floor = self.time - credit / weight;
             let account = self.accounts.entry(flow.clone()).or_insert(Account { served: floor, weight });
             account.weight = weight;
-            if !here.contains(&flow) {
-                here.push(flow);
-            }
+            here.insert(flow);
             account.served = account.served.max(floor);
         }
-        self.accounts.retain(|flow, account| account.served > self.time || here.contains(&flow));
+        self.accounts.retain(|flow, account| account.served > self.time || here.contains(flow));
     }
 
     /// Counts what was computed for a flow.
@@ -95,6 +93,24 @@ impl Flows {
     /// Its part relative to the others.
     pub fn weight(&self, flow: &Flow) -> f64 {
         self.accounts.get(flow).map_or(1.0, |account| account.weight)
+    }
+}
+
+/// Where a context books what it computes.
+pub struct Books<'a> {
+    /// Decides who is next in it.
+    pub own: &'a mut Flows,
+    /// Counts the same beside what other contexts compute.
+    pub all: Option<&'a mut Flows>,
+}
+
+impl Books<'_> {
+    /// See [`Flows::charge`].
+    pub fn charge(&mut self, flow: &Flow, prompt: usize, completion: usize) {
+        self.own.charge(flow, prompt, completion);
+        if let Some(all) = &mut self.all {
+            all.charge(flow, prompt, completion);
+        }
     }
 }
 

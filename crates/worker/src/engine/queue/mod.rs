@@ -2,6 +2,7 @@
 
 pub mod flows;
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use worker_protocol::{Event, FailCode, Usage};
@@ -13,6 +14,8 @@ use flows::{Flow, Flows};
 
 /// A completion is reckoned with this many tokens when places are foretold.
 const USUAL_COMPLETION: usize = 256;
+/// How long places stand that only what was computed meanwhile has changed.
+const STANDS: Duration = Duration::from_secs(1);
 /// Weight of the newest interval between two turns.
 const NEWEST: f64 = 0.2;
 
@@ -106,6 +109,10 @@ pub struct Queue {
     /// In order of arrival; what was paused comes before all that is new.
     waiting: Vec<Waiting>,
     pace: Pace,
+    /// Somebody came or went since places were told.
+    changed: bool,
+    /// When that was.
+    told: Option<Instant>,
 }
 
 impl Queue {
@@ -115,6 +122,7 @@ impl Queue {
             Work::Paused(_) => 0,
         };
         self.waiting.insert(at, Waiting { work, told: None });
+        self.changed = true;
     }
 
     /// Whose turn it is: the first that `ready` admits of the flow that was served least.
@@ -129,6 +137,7 @@ impl Queue {
     /// Takes that one out.
     pub fn take(&mut self, at: usize) -> Work {
         let work = self.waiting.remove(at).work;
+        self.changed = true;
         self.pace.turn(self.waiting.is_empty());
         work
     }
@@ -148,6 +157,7 @@ impl Queue {
     /// Drops what nobody waits for any more.
     pub fn forget_cancelled(&mut self) {
         for waiting in self.waiting.extract_if(.., |waiting| waiting.work.cancelled()) {
+            self.changed = true;
             waiting.work.cancel();
         }
     }
@@ -155,17 +165,24 @@ impl Queue {
     /// Drops what made room for somebody else.
     pub fn forget_displaced(&mut self) {
         for waiting in self.waiting.extract_if(.., |waiting| waiting.work.displaced()) {
+            self.changed = true;
             waiting.work.turn_away();
         }
     }
 
     /// Takes everything out.
     pub fn drain(&mut self) -> impl Iterator<Item = Work> + '_ {
+        self.changed = true;
         self.waiting.drain(..).map(|waiting| waiting.work)
     }
 
-    /// Tells everybody whose place changed.
-    pub fn announce(&mut self, flows: &Flows) {
+    /// Tells everybody whose place changed. It is looked at when somebody came or went, otherwise once in a while.
+    pub fn announce(&mut self, flows: &Flows, now: Instant) {
+        let stands = self.told.is_some_and(|told| now.saturating_duration_since(told) < STANDS);
+        if !self.changed && stands {
+            return;
+        }
+        (self.changed, self.told) = (false, Some(now));
         for (place, at) in (0..).zip(self.order(flows)) {
             let wait_ms = self.pace.wait(place);
             let waiting = &mut self.waiting[at];
@@ -178,29 +195,18 @@ impl Queue {
 
     /// The order in which they would be taken if each cost what is usual.
     fn order(&self, flows: &Flows) -> Vec<usize> {
-        let mut ahead: Vec<(Flow, f64)> = Vec::new();
-        let mut left: Vec<usize> = (0..self.waiting.len()).collect();
-        let mut order = Vec::with_capacity(left.len());
-        let served = |flow: &Flow, ahead: &[(Flow, f64)]| {
-            flows.served(flow) + ahead.iter().find(|(known, _)| known == flow).map_or(0.0, |(_, more)| *more)
-        };
-        while !left.is_empty() {
-            let next = (0..left.len())
-                .min_by(|a, b| {
-                    let of = |at: &usize| served(self.waiting[left[*at]].work.flow(), &ahead);
-                    of(a).total_cmp(&of(b))
-                })
-                .unwrap_or(0);
-            let at = left.remove(next);
-            let work = &self.waiting[at].work;
-            let price = flows.price(work.flow(), work.prompt(), USUAL_COMPLETION);
-            match ahead.iter_mut().find(|(known, _)| known == work.flow()) {
-                Some((_, more)) => *more += price,
-                None => ahead.push((work.flow().clone(), price)),
-            }
-            order.push(at);
-        }
-        order
+        let mut next: HashMap<&Flow, f64> = HashMap::new();
+        let turns = self.waiting.iter().enumerate().map(|(at, waiting)| {
+            let flow = waiting.work.flow();
+            let served = next.entry(flow).or_insert_with(|| flows.served(flow));
+            let turn = *served;
+            *served += flows.price(flow, waiting.work.prompt(), USUAL_COMPLETION);
+            (turn, at)
+        });
+        // Those of each flow are in order already.
+        let mut turns: Vec<(f64, usize)> = turns.collect();
+        turns.sort_by(|(a, came), (b, other)| a.total_cmp(b).then(came.cmp(other)));
+        turns.into_iter().map(|(_, at)| at).collect()
     }
 }
 
@@ -295,14 +301,55 @@ mod tests {
         queue.push(first);
         queue.push(second);
         let flows = flows(&queue);
-        queue.announce(&flows);
-        queue.announce(&flows);
+        queue.announce(&flows, Instant::now());
+        queue.announce(&flows, Instant::now());
         assert_eq!((told(&mut hears_first), told(&mut hears_second)), (vec![0], vec![1]));
         drop(hears_first);
         queue.forget_cancelled();
-        queue.announce(&flows);
+        queue.announce(&flows, Instant::now());
         assert_eq!(told(&mut hears_second), [0]);
         assert_eq!(queue.len(), 1);
+    }
+
+    #[test]
+    fn places_that_only_time_changes_are_looked_at_once_in_a_while() {
+        let mut queue = Queue::default();
+        let (first, mut hears_first) = job("a");
+        let (second, mut hears_second) = job("b");
+        queue.push(first);
+        queue.push(second);
+        let (mut flows, began) = (flows(&queue), Instant::now());
+        queue.announce(&flows, began);
+        assert_eq!((told(&mut hears_first), told(&mut hears_second)), (vec![0], vec![1]));
+        flows.charge(&Flow { tenant: "a".into(), priority: Priority::Interactive }, 1000, 0);
+        queue.announce(&flows, began + STANDS / 2);
+        assert!(told(&mut hears_first).is_empty() && told(&mut hears_second).is_empty());
+        queue.announce(&flows, began + STANDS);
+        assert_eq!((told(&mut hears_first), told(&mut hears_second)), (vec![1], vec![0]));
+    }
+
+    #[test]
+    fn places_are_those_of_taking_the_least_served_again_and_again() {
+        let mut queue = Queue::default();
+        let tenants = ["a", "a", "b", "a", "c", "b", "a", "c", "c", "b"];
+        let _hears: Vec<_> = tenants
+            .map(|tenant| {
+                let (work, hears) = job(tenant);
+                queue.push(work);
+                hears
+            })
+            .into();
+        let mut flows = flows(&queue);
+        flows.charge(queue.waiting[0].work.flow(), 100, 0);
+        let order = queue.order(&flows);
+        for at in order {
+            let left: Vec<usize> = (0..tenants.len()).filter(|at| queue.waiting[*at].told.is_none()).collect();
+            let served = |at: &usize| flows.served(queue.waiting[*at].work.flow());
+            let next = left.into_iter().min_by(|a, b| served(a).total_cmp(&served(b))).unwrap();
+            assert_eq!(at, next);
+            queue.waiting[at].told = Some(0);
+            flows.charge(queue.waiting[at].work.flow(), 0, USUAL_COMPLETION);
+        }
     }
 
     #[test]
@@ -318,7 +365,7 @@ mod tests {
         let (work, mut hears) = job("quiet");
         queue.push(work);
         let flows = flows(&queue);
-        queue.announce(&flows);
+        queue.announce(&flows, Instant::now());
         assert_eq!(told(&mut hears), [1], "behind one of the flood, not behind all");
         assert_eq!(told(&mut flood[1]), [2]);
         let (_, first) = queue.next(&flows, |_| true).unwrap();

@@ -96,14 +96,14 @@ fn thinking(request: &Generate, max_tokens: u32) -> Result<Option<Value>, String
     }
     let forced = request.format.is_some() || matches!(request.tool_choice, ToolChoice::Required | ToolChoice::Named(_));
     if forced {
-        return Err("think: this model's server does not think where the answer's form or a call is demanded".into());
+        return Err("reasoning_effort: this model's server does not think where the answer's form or a call is demanded".into());
     }
     let sampling = &request.sampling;
     let chosen =
         [("temperature", sampling.temperature.is_some()), ("top_p", sampling.top_p.is_some()), ("top_k", sampling.top_k.is_some())];
     match chosen.iter().find(|(_, chosen)| *chosen) {
         Some((field, _)) => Err(format!("{field}: this model's server does not take it while the model thinks")),
-        None if request.continue_last => Err("think: this model's server does not think where an answer is continued".into()),
+        None if request.continue_last => Err("reasoning_effort: this model's server does not think where an answer is continued".into()),
         None => Ok(Some(json!({"type": "enabled", "budget_tokens": (max_tokens / 2).max(LEAST_THINKING)}))),
     }
 }
@@ -248,6 +248,6 @@ mod tests {
         let cold = sampled(Sampling { temperature: Some(0.0), ..Sampling::default() });
         assert!(thinking(cold, 8000).unwrap_err().starts_with("temperature:"));
         let forced = Generate { format: Some(Format::JsonSchema(json!({"type": "object"}))), ..asking() };
-        assert!(thinking(forced, 8000).unwrap_err().starts_with("think:"));
+        assert!(thinking(forced, 8000).unwrap_err().starts_with("reasoning_effort:"));
     }
 }
