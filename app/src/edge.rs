@@ -153,7 +153,7 @@ pub fn tell(error: &Error, request: RequestId) -> UiError {
     let mut problem = error.problem();
     problem.request_id = Some(request.to_string());
     if let Error::Internal(source) = error {
-        tracing::error!(request = %request, error = %contract::chain(source.as_ref()), "a server function failed");
+        tracing::error!(request = %request, error = %contract::chain(source.as_ref()), "a call of the interface failed");
     }
     UiError(problem)
 }

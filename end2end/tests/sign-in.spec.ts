@@ -2,7 +2,6 @@
 import type { Page } from "@playwright/test";
 import { expect, hydrated, type Person, test } from "../support/fixtures";
 import { message } from "../support/names";
-import { sleep } from "../support/product";
 
 const WRONG = "E-mail or password is not right.";
 
@@ -58,11 +57,17 @@ test.describe("without JavaScript", () => {
 });
 
 test.describe("while the code is on its way", () => {
+    /** Lets the code come, of this page and of those after it. */
+    let arrive: () => void;
+
     test.beforeEach(async ({ page, guard }) => {
         // A page that is left gives up fetching its code.
         guard.expect(/Failed to fetch|aborted/i);
+        const arrived = new Promise<void>((resolve) => {
+            arrive = resolve;
+        });
         await page.route(/\.wasm$/, async (route) => {
-            await sleep(3_000);
+            await arrived;
             await route.continue();
         });
     });
@@ -88,6 +93,7 @@ test.describe("while the code is on its way", () => {
         await email(page).fill(person.email);
         await password(page).pressSequentially(person.password.slice(0, half));
         await notYetTakenOver(page);
+        arrive();
         await hydrated(page);
         await expect(email(page)).toHaveValue(person.email);
         await expect(password(page)).toHaveValue(person.password.slice(0, half));
@@ -110,6 +116,7 @@ test.describe("while the code is on its way", () => {
             await send(page);
             expect(new URL((await sent).url()).pathname, "the browser's own form").toBe("/sign-in");
             await expect(message(page)).toBeVisible();
+            arrive();
             await hydrated(page);
         });
     }
@@ -123,6 +130,7 @@ test.describe("while the code is on its way", () => {
         await expect(page.getByRole("alert")).toContainText(WRONG);
         await notYetTakenOver(page);
         await password(page).fill(person.password);
+        arrive();
         await hydrated(page);
         await expect(page.getByRole("alert")).toContainText(WRONG);
         await expect(email(page)).toHaveValue(person.email);

@@ -3,14 +3,15 @@
 //! Source: vLLM's reference of its OpenAI-compatible server: `structured_outputs`, and the `guided_` fields of its older
 //! releases.
 
+mod expression;
+
 use crate::failure::Failure;
 use inference::Format;
-use regex_syntax::hir::Look;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-/// Bytes of an expression, of a grammar, or of all choices together.
+/// Bytes of a grammar, or of all choices together.
 const MOST_BYTES: usize = 64 * 1024;
 /// Texts to choose from.
 const MOST_CHOICES: usize = 1024;
@@ -22,8 +23,8 @@ pub struct StructuredOutputs {
     pub json: Option<Value>,
     /// Any JSON object.
     pub json_object: Option<bool>,
-    /// A regular expression that the answer matches from beginning to end; at most 64 KiB. It has no look-around, no word
-    /// boundaries and no references back.
+    /// A regular expression that the answer matches from beginning to end; at most 4 KiB and 64 classes of characters. It has no
+    /// look-around, no word boundaries, no references back, and `^` and `$` at its edges alone.
     pub regex: Option<String>,
     /// The answer is one of these texts; at most 1024, and 64 KiB together.
     pub choice: Option<Vec<String>>,
@@ -93,17 +94,17 @@ impl Asked {
             Self::Json(schema) => json_schema(field, schema),
             Self::Object => Ok(Format::JsonSchema(json!({ "type": "object" }))),
             Self::Regex(pattern) => expression(field, pattern),
-            Self::Choice(texts) => choice(field, &texts),
-            Self::Grammar(text) => fits(field, text.len()).map(|()| Format::Lark(text)),
+            Self::Choice(texts) => choice(field, texts),
+            Self::Grammar(text) => fits(field, text.len(), MOST_BYTES).map(|()| Format::Lark(text)),
         }
     }
 }
 
-fn fits(field: &str, bytes: usize) -> Result<(), Failure> {
-    if (1..=MOST_BYTES).contains(&bytes) {
+fn fits(field: &str, bytes: usize, most: usize) -> Result<(), Failure> {
+    if (1..=most).contains(&bytes) {
         return Ok(());
     }
-    Err(Failure::invalid(field, "out_of_range", format!("{field} has 1 to {MOST_BYTES} bytes, not {bytes}.")))
+    Err(Failure::invalid(field, "out_of_range", format!("{field} has 1 to {most} bytes, not {bytes}.")))
 }
 
 fn json_schema(field: &str, schema: Value) -> Result<Format, Failure> {
@@ -119,39 +120,25 @@ fn json_schema(field: &str, schema: Value) -> Result<Format, Failure> {
     Ok(Format::JsonSchema(schema))
 }
 
-/// Checked here with the engine's own parser, because only here it is known which field the expression came in.
+/// Checked here because only here it is known which field the expression came in.
 fn expression(field: &str, pattern: String) -> Result<Format, Failure> {
-    fits(field, pattern.len())?;
+    fits(field, pattern.len(), expression::MOST_BYTES)?;
     let wrong = |why: String| Failure::invalid(field, "invalid_regex", format!("{field} cannot be used: {why}."));
-    let parsed = regex_syntax::parse(&pattern).map_err(|error| wrong(reason(&error)))?;
-    // The ends of the text are where the expression's are anyway.
-    if parsed.properties().look_set().iter().any(|look| !matches!(look, Look::Start | Look::End)) {
-        return Err(wrong("word boundaries and anchors of lines are not supported".into()));
-    }
+    expression::check(&pattern).map_err(wrong)?;
     Ok(Format::Regex(pattern))
 }
 
-/// Without the picture of the place, which takes several lines.
-fn reason(error: &regex_syntax::Error) -> String {
-    match error {
-        regex_syntax::Error::Parse(error) => error.kind().to_string(),
-        regex_syntax::Error::Translate(error) => error.kind().to_string(),
-        _ => "it is no regular expression".into(),
-    }
-}
-
-fn choice(field: &str, texts: &[String]) -> Result<Format, Failure> {
+fn choice(field: &str, texts: Vec<String>) -> Result<Format, Failure> {
     if !(1..=MOST_CHOICES).contains(&texts.len()) {
         return Err(Failure::invalid(field, "out_of_range", format!("{field} has 1 to {MOST_CHOICES} texts.")));
     }
-    fits(field, texts.iter().map(String::len).sum())?;
-    let escaped: Vec<String> = texts.iter().map(|text| regex_syntax::escape(text)).collect();
-    Ok(Format::Regex(format!("({})", escaped.join("|"))))
+    fits(field, texts.iter().map(String::len).sum(), MOST_BYTES)?;
+    Ok(Format::Choice(texts))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{MOST_BYTES, StructuredOutputs, form, one_of};
+    use super::{MOST_BYTES, StructuredOutputs, expression, form, one_of};
     use inference::Format;
     use serde_json::{Value, json};
 
@@ -166,7 +153,7 @@ mod tests {
         let object = Format::JsonSchema(json!({ "type": "object" }));
         let cases = [
             (json!({ "regex": r"^\d{3}$" }), Format::Regex(r"^\d{3}$".into())),
-            (json!({ "choice": ["yes", "no (why?)"] }), Format::Regex(r"(yes|no \(why\?\))".into())),
+            (json!({ "choice": ["yes", "no (why?)"] }), Format::Choice(vec!["yes".into(), "no (why?)".into()])),
             (json!({ "json": { "type": "object" } }), object.clone()),
             (json!({ "json": r#"{"type":"object"}"# }), object.clone()),
             (json!({ "grammar": "start: \"a\"" }), Format::Lark("start: \"a\"".into())),
@@ -202,7 +189,8 @@ mod tests {
             ("guided_regex", json!({ "regex": "a(?=b)" })),
             ("guided_regex", json!({ "regex": r"\bword\b" })),
             ("guided_regex", json!({ "regex": "" })),
-            ("guided_regex", json!({ "regex": "x".repeat(MOST_BYTES + 1) })),
+            ("guided_regex", json!({ "regex": "x".repeat(expression::MOST_BYTES + 1) })),
+            ("guided_regex", json!({ "regex": "\\w".repeat(100) })),
             ("guided_choice", json!({ "choice": [] })),
             ("guided_choice", json!({ "choice": vec!["x"; 1025] })),
             ("guided_choice", json!({ "choice": ["x".repeat(MOST_BYTES + 1)] })),

@@ -32,7 +32,7 @@ pub use status::{Device, Hello, LoadedModel, ModelKind, ModelState, State, Statu
 pub use vectors::normalised;
 
 /// Version of this protocol; a pool refuses a worker with another one.
-pub const PROTOCOL: u32 = 6;
+pub const PROTOCOL: u32 = 7;
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_zero(number: &u32) -> bool {

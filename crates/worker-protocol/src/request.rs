@@ -25,6 +25,8 @@ pub enum Format {
     JsonSchema(serde_json::Value),
     /// Text that matches this regular expression from beginning to end.
     Regex(String),
+    /// One of these texts.
+    Choice(Vec<String>),
     /// Text that this grammar in llguidance's dialect of Lark admits.
     Lark(String),
 }

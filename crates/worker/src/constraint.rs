@@ -44,6 +44,7 @@ impl Grammars {
         let (name, bytes) = match format {
             Format::JsonSchema(schema) => ("JSON schema", schema.to_string().len()),
             Format::Regex(text) => ("regular expression", text.len()),
+            Format::Choice(texts) => ("choice", texts.iter().map(String::len).sum()),
             Format::Lark(text) => ("grammar", text.len()),
         };
         if bytes > MAX_BYTES {
@@ -52,6 +53,7 @@ impl Grammars {
         let grammar = match format {
             Format::JsonSchema(schema) => TopLevelGrammar::from_json_schema(compact(schema.clone())),
             Format::Regex(text) => TopLevelGrammar::from_regex(text),
+            Format::Choice(texts) => TopLevelGrammar::from_regex(&one_of(texts)),
             Format::Lark(text) => TopLevelGrammar::from_lark(text.clone()),
         };
         let parser = self.0.create_parser(grammar).map_err(|error| format!("the {name} cannot be used: {error}"))?;
@@ -64,6 +66,12 @@ impl Grammars {
 }
 
 impl Constraint {
+    /// The same for another completion, which neither waits for this one nor hears of it.
+    #[must_use]
+    pub fn of_another(&self) -> Self {
+        Self(self.0.deep_clone())
+    }
+
     /// `token` may come next.
     pub fn admits(&mut self, token: LlamaToken) -> bool {
         self.0.validate_tokens(&[number(token)]).is_ok_and(|valid| valid == 1)
@@ -113,6 +121,12 @@ fn number(token: LlamaToken) -> u32 {
     u32::try_from(token.0).unwrap_or(u32::MAX)
 }
 
+/// The expression of these texts, each as it is.
+fn one_of(texts: &[String]) -> String {
+    let escaped: Vec<String> = texts.iter().map(|text| regex_syntax::escape(text)).collect();
+    format!("({})", escaped.join("|"))
+}
+
 /// Without freedom in white space: small models otherwise like to fill the answer with line breaks, and what is
 /// forced need not be guessed.
 pub fn compact(mut schema: Value) -> Value {
@@ -145,4 +159,14 @@ fn environment(vocab: &LlamaVocab<'_>) -> TokEnv {
     }
     let info = TokRxInfo::new(u32::try_from(words.len()).unwrap_or(0), number(end));
     Arc::new(ApproximateTokEnv::new(TokTrie::from(&info, &words).with_eos_tokens(&ends)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::one_of;
+
+    #[test]
+    fn texts_to_choose_from_mean_themselves() {
+        assert_eq!(one_of(&["yes".into(), "no (why?)".into(), "[IBAN_1]".into()]), r"(yes|no \(why\?\)|\[IBAN_1\])");
+    }
 }

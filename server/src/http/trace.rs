@@ -32,9 +32,9 @@ pub fn begin(tracer: &Tracer, request: &Request, route: &str, scheme: &'static s
 }
 
 /// What a span tells of a path. Ids may be in it; but below a route that takes any path stands whatever somebody wrote there,
-/// and a key may have got into any.
+/// and a key may have got into any, in whatever spelling.
 fn path<'a>(path: &'a str, route: &'a str) -> &'a str {
-    if route.contains("{*") || path.contains(KEY_PREFIX) { route } else { path }
+    if route.contains("{*") || path.contains('%') || path.contains(KEY_PREFIX) { route } else { path }
 }
 
 /// Ends it with the answer: a whole one now, a stream when its last piece was sent or nobody wants it any more.
@@ -63,6 +63,7 @@ mod tests {
     fn a_path_is_told_with_its_ids_and_without_what_nobody_shall_read() {
         assert_eq!(path("/v1/files/file-1", "/v1/files/{id}"), "/v1/files/file-1");
         assert_eq!(path("/v1/files/sk-kontor-abc", "/v1/files/{id}"), "/v1/files/{id}");
-        assert_eq!(path("/v1/models/a%20secret", "/v1/models/{*model}"), "/v1/models/{*model}");
+        assert_eq!(path("/v1/files/%73k-kontor-abc", "/v1/files/{id}"), "/v1/files/{id}");
+        assert_eq!(path("/v1/models/a-secret", "/v1/models/{*model}"), "/v1/models/{*model}");
     }
 }

@@ -140,6 +140,7 @@ mod tests {
             sampled(Sampling { max_tokens: Some(7), ..cold }),
             with(Options { stop: vec!["x".into()], ..Options::default() }),
             with(Options { format: Some(Format::Regex("a".into())), ..Options::default() }),
+            with(Options { format: Some(Format::Choice(vec!["a".into()])), ..Options::default() }),
             with(Options { format: Some(Format::Lark("a".into())), ..Options::default() }),
             with(Options { logit_bias: [(1, 1.0)].into(), ..Options::default() }),
             with(Options { logprobs: Some(0), ..Options::default() }),

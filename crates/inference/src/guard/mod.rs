@@ -3,6 +3,7 @@
 //! The rules themselves are the crate `guardrails`; here is where they come from, where they are asked and what is written
 //! down. What a rule decides is audited with the rule's name and never with the text.
 
+mod patterns;
 mod texts;
 mod watch;
 
@@ -84,8 +85,11 @@ impl Guards {
             let guard = guard.clone();
             move || {
                 let mut unpacked = Unpacked::of(&messages);
-                let checked = guard.input(&mut texts::of_completion(&mut messages, &mut options, &mut unpacked));
+                let mut checked = guard.input(&mut texts::of_completion(&mut messages, &mut options, &mut unpacked));
                 unpacked.pack(&mut messages);
+                if let Some(Format::Regex(pattern) | Format::Lark(pattern)) = &options.format {
+                    patterns::look(&guard, pattern, &mut checked);
+                }
                 (messages, options, checked)
             }
         };

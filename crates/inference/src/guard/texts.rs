@@ -69,8 +69,9 @@ pub(super) fn of_completion<'a>(messages: &'a mut [ChatMessage], options: &'a mu
     options.stop.iter_mut().for_each(&mut add);
     match &mut options.format {
         Some(Format::JsonSchema(schema)) => strings(schema, &mut add),
-        Some(Format::Regex(text) | Format::Lark(text)) => add(text),
-        None => {}
+        Some(Format::Choice(texts)) => texts.iter_mut().for_each(&mut add),
+        // Looked at by themselves: what is put in their place would be read as a pattern.
+        Some(Format::Regex(_) | Format::Lark(_)) | None => {}
     }
     parts
 }

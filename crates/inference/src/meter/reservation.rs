@@ -117,6 +117,7 @@ fn bytes_of_format(format: &Format) -> usize {
     match format {
         Format::JsonSchema(schema) => schema.to_string().len(),
         Format::Regex(text) | Format::Lark(text) => text.len(),
+        Format::Choice(texts) => texts.iter().map(String::len).sum(),
     }
 }
 

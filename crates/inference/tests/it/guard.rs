@@ -79,6 +79,7 @@ async fn nothing_goes_around_in_another_field() {
     let word = || "It is Kranich.".to_owned();
     let tool = |description: &str, schema: Value| Tool { name: "t".into(), description: Some(description.into()), parameters: schema };
     let with = |options| Request { options, ..asks("x") };
+    let formed = |format| with(Options { format: Some(format), ..Options::default() });
     let said = |message| Request { messages: vec![message, ChatMessage::new(ChatRole::User, "x")], ..request() };
     let call = |arguments: &str| ToolCall { id: "1".into(), name: "t".into(), arguments: arguments.into() };
     let hidden = [
@@ -92,7 +93,11 @@ async fn nothing_goes_around_in_another_field() {
         ("a call's id", said(ChatMessage { tool_call_id: Some(word()), ..ChatMessage::new(ChatRole::Tool, "y") })),
         ("a tool's description", with(Options { tools: vec![tool("Kranich", json!({}))], ..Options::default() })),
         ("a tool's schema", with(Options { tools: vec![tool("", json!({ "enum": ["Kranich"] }))], ..Options::default() })),
-        ("a schema", with(Options { format: Some(Format::JsonSchema(json!({ "const": "Kranich" }))), ..Options::default() })),
+        ("a schema", formed(Format::JsonSchema(json!({ "const": "Kranich" })))),
+        ("a choice", formed(Format::Choice(vec!["yes".into(), word()]))),
+        ("an expression", formed(Format::Regex("(Kranich|Storch)".into()))),
+        ("an expression's escapes", formed(Format::Regex(r"(Kr\x61nich\.|Storch)".into()))),
+        ("a grammar", formed(Format::Lark("start: \"Kranich\"".into()))),
         ("a stop text", with(Options { stop: vec![word()], ..Options::default() })),
     ];
     for (where_, request) in hidden {
@@ -103,6 +108,30 @@ async fn nothing_goes_around_in_another_field() {
         );
     }
     assert!(s.worker.requests().is_empty());
+}
+
+#[tokio::test]
+async fn texts_to_choose_from_are_masked_and_a_pattern_is_refused() {
+    let s = setup().await;
+    let rule = json!([{ "name": "people", "check": { "kind": "pii" }, "on": ["input"], "action": "mask" }]);
+    guardrails(&s.db, s.actor.tenant(), rule).await;
+    let formed = |format| Request { options: Options { format: Some(format), ..Options::default() }, ..asks("x") };
+    s.worker.script(Script::answer("[IBAN_1]"));
+    let choice = formed(Format::Choice(vec![IBAN.into(), "none (yet)".into()]));
+    let (text, _) = read(&mut s.inference.admit(&s.actor, choice).await.expect("admitted")).await;
+    assert_eq!(text, IBAN);
+    let seen = s.worker.requests().remove(0).format;
+    assert_eq!(seen, Some(Format::Choice(vec!["[IBAN_1]".into(), "none (yet)".into()])));
+    for pattern in [r"anna@example\.org", "(anna@example.org|none)"] {
+        let refused = s.inference.admit(&s.actor, formed(Format::Regex(pattern.into()))).await;
+        assert!(
+            matches!(&refused, Err(Error::GuardrailBlocked { rule }) if rule == "people"),
+            "If you are here because this failed: personal data reaches the model, or an answer matches another pattern. {refused:?}"
+        );
+    }
+    assert_eq!(s.worker.requests().len(), 1);
+    assert_eq!(decided(&s.db, "guardrail.blocked", "people").await, 2);
+    read(&mut s.inference.admit(&s.actor, formed(Format::Regex(r"\d{3}\.\d".into()))).await.expect("harmless")).await;
 }
 
 #[tokio::test]

@@ -94,7 +94,8 @@ impl Run {
         // Before the place: who waits for other suspects must not keep lines that nobody suspects from being computed.
         let suspect = if is_suspect(&line) { Some(self.suspects.acquire().await.map_err(Error::internal)?) } else { None };
         // All of them: nothing that this node has of any batch runs beside a line that this try may end.
-        let places = if Patience::is_last(line.vain) { self.parallel } else { 1 };
+        let last = Patience::is_last(line.vain);
+        let places = if last { self.parallel } else { 1 };
         let places = self.places.acquire_many(u32::try_from(places).map_err(Error::internal)?).await.map_err(Error::internal)?;
         let program = match persist(|| self.program(taken, request)).await? {
             Ok(program) => program,
@@ -107,10 +108,11 @@ impl Run {
         // Whoever waits must not keep others from being computed.
         drop((places, suspect));
         let alone = self.places.available_permits() == self.parallel;
+        let least = if last { self.stood_still.pause(self.actor.tenant(), &said) } else { Duration::ZERO };
         let mut patience = Patience::new(line.vain);
         if let Some(pause) = patience.pause(&said, alone) {
             let pause = if said.broke { spread(pause) } else { pause };
-            return self.put_off(WaitingLine { vain: patience.vain(), wait: pause, ..line }).await;
+            return self.put_off(WaitingLine { vain: patience.vain(), wait: pause.max(least), ..line }).await;
         }
         self.keep(line.number, &LineEnd { request, status: said.status, response: said.body }).await
     }

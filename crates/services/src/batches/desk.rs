@@ -1,6 +1,6 @@
 //! Who works what off: a node looks for batches that nobody is at, and is at some of them at a time.
 
-use super::{Lines, run::Run};
+use super::{Lines, patience::StoodStill, run::Run};
 use crate::{jobs::every, running::DEAD_AFTER_SECONDS, shared::Shared};
 use contract::ids::{BatchId, RequestId, TenantId};
 use domain::{Actor, Result};
@@ -30,6 +30,7 @@ pub(super) struct Desk {
     /// One for all lines over which somebody died: whatever batches they belong to, no two of them run at a time. The last
     /// try of such a line takes all places as well.
     suspects: Arc<Semaphore>,
+    stood_still: Arc<StoodStill>,
     taken: Arc<Taken>,
     runs: TaskTracker,
     stop: CancellationToken,
@@ -72,7 +73,8 @@ impl Desk {
     pub(super) fn new(shared: Arc<Shared>, lines: Arc<dyn Lines>, parallel: usize, stop: CancellationToken) -> Self {
         let places = Arc::new(Semaphore::new(parallel));
         let suspects = Arc::new(Semaphore::new(1));
-        Self { shared, lines, parallel, places, suspects, taken: Arc::default(), runs: TaskTracker::new(), stop }
+        let (stood_still, taken, runs) = (Arc::default(), Arc::default(), TaskTracker::new());
+        Self { shared, lines, parallel, places, suspects, stood_still, taken, runs, stop }
     }
 
     /// Looks and works until the token is cancelled, and leaves the batches to others then.
@@ -105,6 +107,7 @@ impl Desk {
             parallel: self.parallel,
             places: self.places.clone(),
             suspects: self.suspects.clone(),
+            stood_still: self.stood_still.clone(),
             actor: Actor::system("batches", tenant, RequestId(Uuid::now_v7())),
             id,
             lease: Uuid::now_v7(),

@@ -1,12 +1,19 @@
 //! What is tried again, and after which pauses: lines that were refused for a while, steps that the database refused.
 
 use super::LineAnswer;
+use contract::ids::TenantId;
 use domain::Result;
-use std::{future::Future, time::Duration};
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 use store::batch_runs::InVain;
 use tokio::time::sleep;
 
-/// Pauses before a line is asked again whose model could not be had, or died over it. After the last one it fails.
+/// Pauses before a line is asked again whose model could not be had, or died over it: after the last one it fails. Also the
+/// least ones after a last try that a limit refused.
 const PAUSES_S: [u64; 5] = [1, 10, 60, 300, 900];
 /// Pauses before a line is asked again that a budget refused: what others have reserved comes back in part.
 const BUDGET_PAUSES_S: [u64; 4] = [1, 5, 15, 60];
@@ -65,6 +72,24 @@ impl Patience {
     }
 }
 
+/// How often in a row a limit refused a line's last try, by tenant. All that a node has of any batch stands still before
+/// such a try, and a limit that is used up must not do that to others again and again.
+#[derive(Debug, Default)]
+pub(super) struct StoodStill(Mutex<HashMap<TenantId, u32>>);
+
+impl StoodStill {
+    /// The least pause after this answer to a last try.
+    pub(super) fn pause(&self, tenant: TenantId, said: &LineAnswer) -> Duration {
+        let mut in_vain = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.status != 429 || said.retry_after.is_none() {
+            in_vain.remove(&tenant);
+            return Duration::ZERO;
+        }
+        let pause = next(&PAUSES_S, in_vain.entry(tenant).or_default());
+        Duration::from_secs(pause.or(PAUSES_S.last().copied()).unwrap_or_default())
+    }
+}
+
 /// The pause after so many tries, and one try more.
 fn next(pauses: &[u64], tries: &mut u32) -> Option<u64> {
     let pause = usize::try_from(*tries).ok().and_then(|at| pauses.get(at).copied());
@@ -88,10 +113,12 @@ pub(super) async fn persist<T, F: Future<Output = Result<T>>>(step: impl Fn() ->
 
 #[cfg(test)]
 mod tests {
-    use super::{super::LineAnswer, MOST_BREAKS, Patience, persist};
+    use super::{super::LineAnswer, MOST_BREAKS, Patience, StoodStill, persist};
+    use contract::ids::TenantId;
     use domain::Error;
     use std::{cell::Cell, time::Duration};
     use store::batch_runs::InVain;
+    use uuid::Uuid;
 
     fn said(status: u16, retry_after: Option<Duration>) -> LineAnswer {
         LineAnswer { status, body: String::new(), retry_after, broke: false }
@@ -141,6 +168,19 @@ mod tests {
         assert!(Patience::is_last(patience.vain()) && !Patience::is_over(patience.vain()));
         let away: Vec<u64> = std::iter::from_fn(|| patience.pause(&said(503, None), true)).map(|pause| pause.as_secs()).collect();
         assert_eq!(away, [1, 10, 60, 300, 900]);
+    }
+
+    #[test]
+    fn a_used_up_limit_makes_others_stand_still_less_and_less_often() {
+        let (stood_still, ours, theirs) = (StoodStill::default(), TenantId(Uuid::now_v7()), TenantId(Uuid::now_v7()));
+        let limited = said(429, Some(Duration::from_millis(500)));
+        let pauses = |times: usize| -> Vec<u64> { (0..times).map(|_| stood_still.pause(ours, &limited).as_secs()).collect() };
+        assert_eq!(pauses(7), [1, 10, 60, 300, 900, 900, 900]);
+        assert_eq!(stood_still.pause(theirs, &limited), Duration::from_secs(1), "it is the other one's limit");
+        for answered in [said(200, None), said(503, Some(Duration::from_secs(1))), said(429, None)] {
+            assert_eq!(stood_still.pause(ours, &answered), Duration::ZERO);
+            assert_eq!(pauses(2), [1, 10]);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::{
     BatchError, Endpoint, Lines,
     input::{MOST_ERRORS, MOST_LINES, Reader, Rules},
     output::{Output, line},
-    patience::persist,
+    patience::{StoodStill, persist},
 };
 use crate::{running::DEAD_AFTER_SECONDS, shared::Shared};
 use contract::ids::{BatchId, RequestId, TenantId};
@@ -39,6 +39,7 @@ pub(super) struct Run {
     pub(super) parallel: usize,
     pub(super) places: Arc<Semaphore>,
     pub(super) suspects: Arc<Semaphore>,
+    pub(super) stood_still: Arc<StoodStill>,
     pub(super) actor: Actor,
     pub(super) id: BatchId,
     pub(super) lease: Uuid,

@@ -6,6 +6,7 @@ use llama_cpp_2::token::LlamaToken;
 use worker_protocol::{FailCode, Format, Generate, ModelKind, Tool, ToolChoice};
 
 use super::{Refusal, Worker, gone};
+use crate::constraint::Constraint;
 use crate::engine::kept::transient;
 use crate::engine::queue::flows::Flow;
 use crate::engine::{Choice, Job, Link};
@@ -14,7 +15,7 @@ use crate::residence::Guest;
 use crate::sampling::Params;
 use crate::shared::{Admission, Shared};
 use crate::template::Conversation;
-use crate::tools::{Parser, after_thoughts, forced};
+use crate::tools::{Family, Parser, after_thoughts, forced};
 
 const MAX_STOPS: usize = 16;
 const MAX_STOP_BYTES: usize = 256;
@@ -55,10 +56,16 @@ fn prepare(shared: &Shared, request: &Generate, link: &Link, admissions: Vec<Adm
     let beginning = Conversation { messages: &request.messages[..pinned], continue_last: false, ..conversation };
     let pinned = if pinned > 0 { model.beginning(&prompt, &beginning) } else { 0 };
     let partition = if request.transient { transient(&request.partition) } else { request.partition.clone() };
+    check(model, request).map_err(invalid)?;
+    let mut form = form(model, request, conversation.tools, thinking).map_err(invalid)?;
     let several = admissions.len() > 1;
+    let mut left = admissions.len();
     let jobs = (0..).zip(admissions).map(|(number, admission)| {
         let mut params = Params::resolve(&request.sampling, &model.defaults, rand::random()).map_err(invalid)?;
         params.seed = params.seed.wrapping_add(number);
+        left -= 1;
+        // What takes long is done once.
+        let constraint = if left > 0 { form.constraint.as_ref().map(Constraint::of_another) } else { form.constraint.take() };
         Ok(Job {
             id: request.id,
             partition: partition.clone(),
@@ -67,7 +74,7 @@ fn prepare(shared: &Shared, request: &Generate, link: &Link, admissions: Vec<Adm
             prompt: prompt.clone(),
             pinned,
             params,
-            choice: choice(model, request, conversation.tools, thinking).map_err(invalid)?,
+            choice: Choice { constraint, ..choice(model, request, conversation.tools, &form) },
             exact: request.sampling.seed.is_some(),
             number: several.then_some(number),
             stop: request.stop.clone(),
@@ -122,7 +129,7 @@ fn fits(model: &Model, prompt: &[LlamaToken]) -> Result<(), Refusal> {
 }
 
 /// Checks what a request asks of its tokens.
-fn choice(model: &Model, request: &Generate, tools: &[Tool], thinking: bool) -> Result<Choice, String> {
+fn check(model: &Model, request: &Generate) -> Result<(), String> {
     let vocabulary = model.weights.n_vocab();
     if let Some((token, _)) =
         request.logit_bias.iter().find(|(token, bias)| !(0..vocabulary).contains(*token) || !(-100.0..=100.0).contains(*bias))
@@ -132,11 +139,26 @@ fn choice(model: &Model, request: &Generate, tools: &[Tool], thinking: bool) -> 
     if let Some(logprobs) = request.logprobs.filter(|logprobs| *logprobs > MAX_LOGPROBS) {
         return Err(format!("logprobs must be at most {MAX_LOGPROBS}, is {logprobs}"));
     }
+    Ok(())
+}
+
+/// What all completions of a request look like.
+struct Form {
+    family: Family,
+    /// Thoughts are told apart from the answer.
+    thinks: bool,
+    /// The prompt has begun them.
+    began: bool,
+    constraint: Option<Constraint>,
+}
+
+/// Compiles what the answer must match.
+fn form(model: &Model, request: &Generate, tools: &[Tool], thinking: bool) -> Result<Form, String> {
     let forced = forced(model.family(), tools, &request.tool_choice, request.single_tool_call, thinking);
     // What the caller gets told begins with the field at fault.
     let field = match (&forced, &request.format) {
         (Some(_), _) => "tools",
-        (None, Some(Format::Regex(_) | Format::Lark(_))) => "structured_outputs",
+        (None, Some(Format::Regex(_) | Format::Choice(_) | Format::Lark(_))) => "structured_outputs",
         (None, _) => "response_format",
     };
     let (family, format, thinks) = match (forced, &request.format) {
@@ -153,17 +175,21 @@ fn choice(model: &Model, request: &Generate, tools: &[Tool], thinking: bool) -> 
         let grammars = model.grammars.as_ref().map_err(Clone::clone)?;
         grammars.constraint(&format).map_err(|error| format!("{field}: {error}"))
     };
-    let constraint = format.map(constraint).transpose()?;
-    let parser =
-        (!request.raw && (!tools.is_empty() || thinks)).then(|| Parser::new(Some(family), tools.to_vec(), thinks, thinks && thinking));
-    Ok(Choice {
+    Ok(Form { family, thinks, began: thinks && thinking, constraint: format.map(constraint).transpose()? })
+}
+
+/// How the tokens of one completion are chosen, but for what they must match.
+fn choice(model: &Model, request: &Generate, tools: &[Tool], form: &Form) -> Choice {
+    let Form { family, thinks, began, .. } = *form;
+    let parser = (!request.raw && (!tools.is_empty() || thinks)).then(|| Parser::new(Some(family), tools.to_vec(), thinks, began));
+    Choice {
         bias: request.logit_bias.iter().map(|(token, bias)| (LlamaToken(*token), *bias)).collect(),
         logprobs: request.logprobs.map(usize::from),
-        constraint,
+        constraint: None,
         ignore_end: request.ignore_end,
         // A guess changes the last digits of the scores, and a seed is asked for so that nothing changes.
         speculate: request.speculate.unwrap_or(model.speculate && request.sampling.seed.is_none()),
         parser,
         single_call: request.single_tool_call,
-    })
+    }
 }

@@ -50,7 +50,7 @@ pub fn forced(family: Family, tools: &[Tool], choice: &ToolChoice, single: bool,
 pub fn after_thoughts(format: &Format) -> Option<Format> {
     let answer = match format {
         Format::JsonSchema(schema) => format!("%json {}", compact(schema.clone())),
-        Format::Regex(_) | Format::Lark(_) => return None,
+        Format::Regex(_) | Format::Choice(_) | Format::Lark(_) => return None,
     };
     Some(Format::Lark(format!("start: thoughts \"\\n\\n\" answer\n{THOUGHTS}answer: {answer}\n")))
 }

@@ -52,6 +52,18 @@ async fn a_grammar_is_kept() {
 }
 
 #[tokio::test]
+async fn each_of_several_answers_is_one_of_the_texts_to_choose_from() {
+    let alone = quick().await;
+    let texts = ["yes (of course)", "no [never]"];
+    let mut request = ask("Is the sky blue on a clear day?", 40);
+    request.n = 3;
+    request.format = Some(Format::Choice(texts.map(String::from).to_vec()));
+    let ended = alone.client.run(request).await;
+    assert_eq!(ended.choices.len(), 3, "{ended:?}");
+    assert!(ended.choices.values().all(|text| texts.contains(&text.as_str())), "{:?}", ended.choices);
+}
+
+#[tokio::test]
 async fn a_format_that_makes_no_sense_is_refused_with_its_reason() {
     let alone = quick().await;
     for (field, format) in [

@@ -15,6 +15,8 @@ pub(super) struct Form<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     guided_regex: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    guided_choice: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     guided_grammar: Option<&'a str>,
 }
 
@@ -37,6 +39,7 @@ struct NamedSchema<'a> {
 #[serde(rename_all = "snake_case")]
 enum Structured<'a> {
     Regex(&'a str),
+    Choice(&'a [String]),
     Grammar(&'a str),
 }
 
@@ -50,12 +53,18 @@ impl<'a> Form<'a> {
             (Format::Regex(text), Some(StructuredField::StructuredOutputs)) => {
                 Ok(Self { structured_outputs: Some(Structured::Regex(text)), ..none })
             }
+            (Format::Choice(texts), Some(StructuredField::StructuredOutputs)) => {
+                Ok(Self { structured_outputs: Some(Structured::Choice(texts)), ..none })
+            }
             (Format::Lark(text), Some(StructuredField::StructuredOutputs)) => {
                 Ok(Self { structured_outputs: Some(Structured::Grammar(text)), ..none })
             }
             (Format::Regex(text), Some(StructuredField::Guided)) => Ok(Self { guided_regex: Some(text), ..none }),
+            (Format::Choice(texts), Some(StructuredField::Guided)) => Ok(Self { guided_choice: Some(texts), ..none }),
             (Format::Lark(text), Some(StructuredField::Guided)) => Ok(Self { guided_grammar: Some(text), ..none }),
-            (Format::Regex(_) | Format::Lark(_), None) => Err("structured_outputs: this model's server knows JSON schemas alone".into()),
+            (Format::Regex(_) | Format::Choice(_) | Format::Lark(_), None) => {
+                Err("structured_outputs: this model's server knows JSON schemas alone".into())
+            }
         }
     }
 }
@@ -83,14 +92,17 @@ mod tests {
     }
 
     #[test]
-    fn expressions_and_grammars_are_passed_on_to_those_that_know_them() {
+    fn expressions_choices_and_grammars_are_passed_on_to_those_that_know_them() {
         let (regex, lark) = (Format::Regex("a+".into()), Format::Lark("start: \"a\"".into()));
         let (newer, older) = (Some(StructuredField::StructuredOutputs), Some(StructuredField::Guided));
         assert_eq!(told(&regex, newer).unwrap(), json!({"structured_outputs": {"regex": "a+"}}));
         assert_eq!(told(&lark, newer).unwrap(), json!({"structured_outputs": {"grammar": "start: \"a\""}}));
         assert_eq!(told(&regex, older).unwrap(), json!({"guided_regex": "a+"}));
         assert_eq!(told(&lark, older).unwrap(), json!({"guided_grammar": "start: \"a\""}));
-        for format in [&regex, &lark] {
+        let choice = Format::Choice(vec!["yes".into(), "no (why?)".into()]);
+        assert_eq!(told(&choice, newer).unwrap(), json!({"structured_outputs": {"choice": ["yes", "no (why?)"]}}));
+        assert_eq!(told(&choice, older).unwrap(), json!({"guided_choice": ["yes", "no (why?)"]}));
+        for format in [&regex, &choice, &lark] {
             assert!(told(format, None).unwrap_err().starts_with("structured_outputs: "));
         }
     }
