@@ -200,8 +200,8 @@ impl Metrics {
         Answers { requests: self.requests.get_or_create_owned(&labels), durations: self.durations.get_or_create_owned(&vec![route]) }
     }
 
-    /// The text for Prometheus: our own figures, the workers' (also how those that have left agreed with the ledger), the response cache's and the database's of this moment, and the
-    /// funnel's.
+    /// The text for Prometheus: our own figures, the workers' (of those that have left, how they agreed with the ledger), the
+    /// response cache's and the database's of this moment, and the funnel's.
     ///
     /// # Errors
     /// The text could not be written.
