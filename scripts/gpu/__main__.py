@@ -10,7 +10,8 @@ import pathlib
 import re
 import sys
 
-sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "trial"))  # what trials have in common
+# Before the modules of installed packages, which may have the same names, and behind this folder's own.
+sys.path.insert(1, str(pathlib.Path(__file__).resolve().parents[1] / "trial"))  # what trials have in common
 
 import devices
 from processes import ask, until
@@ -95,7 +96,12 @@ def check_chat(report, kontor):
     report.head("Eight at a time")
     questions = [QUESTION, *(f"What is the capital of {country}?" for country in FURTHER)]
     with concurrent.futures.ThreadPoolExecutor(len(questions)) as pool:
-        answers = list(pool.map(lambda question: complete(kontor, question), questions))
+        try:
+            answers = list(pool.map(lambda question: complete(kontor, question), questions))
+        except BaseException:
+            # The pool's end waits for all answers: without Kontor there are none to wait for.
+            kontor.process.stop()
+            raise
     check_answer(report, QUESTION, answers[0], ANSWER)
     for question, answer in zip(questions[1:], answers[1:]):
         check_answer(report, question, answer)

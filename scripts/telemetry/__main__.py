@@ -8,7 +8,8 @@ import os
 import pathlib
 import sys
 
-sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "trial"))  # what trials have in common
+# Before the modules of installed packages, which may have the same names, and behind this folder's own.
+sys.path.insert(1, str(pathlib.Path(__file__).resolve().parents[1] / "trial"))  # what trials have in common
 
 import metrics
 import traces

@@ -1,5 +1,6 @@
 """A trial: what it tries, the folder that it works in, and how it ends."""
 
+import http.client
 import os
 import pathlib
 import shutil
@@ -41,7 +42,7 @@ def run(name, steps):
     report, folder = Report(), pathlib.Path(tempfile.mkdtemp(prefix=f"kontor-{name.replace(' ', '-')}-"))
     try:
         steps(report, program, folder)
-    except Failure as failure:
+    except (Failure, OSError, http.client.HTTPException) as failure:
         sys.exit(f"\n{name}: {failure}\n  The logs and whatever else was written are in {folder}")
     except KeyboardInterrupt:
         shutil.rmtree(folder)

@@ -140,17 +140,18 @@ async fn run(args: Args) -> Result<()> {
     if failures.is_empty() { Ok(()) } else { Err(failures.join("; ").into()) }
 }
 
-/// All rounds of a scenario. What fails in it ends it, but not the others.
+/// All rounds of a scenario. What fails in it ends it, but not the others; then it has no figures, as those of fewer rounds
+/// would be taken for those of all.
 async fn rounds(args: &Args, launcher: &Launcher, scenario: Scenario, tuning: Tuning, against: &str, report: &mut Report) -> Result<()> {
+    let mut measured = Vec::with_capacity(args.rounds);
     for round in 1..=args.rounds {
         eprintln!("{} ({against}), round {round} of {}", scenario.name(), args.rounds);
         if !args.busy {
             quiet::wait().await?;
         }
-        let (ours, theirs) = both(scenario, launcher, tuning, round).await?;
-        report.add(scenario.name(), against, &ours, &theirs)?;
+        measured.push(both(scenario, launcher, tuning, round).await?);
     }
-    Ok(())
+    measured.iter().try_for_each(|(ours, theirs)| report.add(scenario.name(), against, ours, theirs))
 }
 
 /// One round: the figures of ours and of the peer.

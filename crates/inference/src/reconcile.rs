@@ -2,7 +2,7 @@
 
 use crate::{Inference, pool::Reconciled};
 use domain::Result;
-use std::{collections::HashMap, sync::PoisonError, time::Duration};
+use std::{collections::BTreeMap, sync::PoisonError, time::Duration};
 use store::{Reason, audit::AuditEvent};
 use tokio_util::sync::CancellationToken;
 
@@ -11,7 +11,7 @@ const BY: &str = "ledger";
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// What was told already, by worker.
-pub(crate) type Told = HashMap<String, Reconciled>;
+pub(crate) type Told = BTreeMap<String, Reconciled>;
 
 impl Inference {
     /// [`Inference::reconcile`] at every midnight (UTC) and at the end, until `stop`.
@@ -36,7 +36,7 @@ impl Inference {
     /// # Errors
     /// As for any statement; nothing is lost, the next time tells it.
     pub async fn reconcile(&self) -> Result<()> {
-        let now: Told = self.inner.pool.reconciled().into_iter().collect();
+        let now = self.inner.pool.reconciled();
         let before = std::mem::take(&mut *self.inner.told.lock().unwrap_or_else(PoisonError::into_inner));
         let outcome = self.write_down(&now, &before).await;
         let told = if outcome.is_ok() { now } else { before };

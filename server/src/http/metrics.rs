@@ -9,7 +9,7 @@ use axum::{
 };
 use inference::{
     CacheFigures, Inference,
-    pool::{Device, LoadedModel, ModelState, Totals, WorkerLoad},
+    pool::{Device, LoadedModel, ModelState, Reconciled, Totals, WorkerLoad},
 };
 use memory_stats::memory_stats;
 use prometheus_client::{
@@ -18,7 +18,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
@@ -200,14 +200,15 @@ impl Metrics {
         Answers { requests: self.requests.get_or_create_owned(&labels), durations: self.durations.get_or_create_owned(&vec![route]) }
     }
 
-    /// The text for Prometheus: our own figures, the workers', the response cache's and the database's of this moment, and the
-    /// funnel's.
+    /// The text for Prometheus: our own figures, the workers' (of those that have left, how they agreed with the ledger), the
+    /// response cache's and the database's of this moment, and the funnel's.
     ///
     /// # Errors
     /// The text could not be written.
     pub fn render(
         &self,
         workers: &[WorkerLoad],
+        reconciled: &BTreeMap<String, Reconciled>,
         cache: CacheFigures,
         connections: [Connections; 2],
         funnel: &inference::Metrics,
@@ -229,14 +230,16 @@ impl Metrics {
             self.dispatches(worker);
             worker.models.iter().for_each(|model| self.model(&worker.name, model));
             worker.devices.iter().for_each(|device| self.device(&worker.name, device));
-            for (family, tokens) in self.drift.iter().zip([worker.reconciled.drift, worker.reconciled.cut]) {
-                family.get_or_create(&labels).set(i64::try_from(tokens).unwrap_or(i64::MAX));
-            }
             for (family, (.., read)) in self.totals.iter().zip(TOTALS) {
                 family.get_or_create(&labels).inner().store(read(&worker.totals), Ordering::Relaxed);
             }
             if worker.totals.prompt_tokens > 0 {
                 self.hits.get_or_create(&labels).set(ratio(worker.totals.cached_tokens, worker.totals.prompt_tokens));
+            }
+        }
+        for (worker, reconciled) in reconciled {
+            for (family, tokens) in self.drift.iter().zip([reconciled.drift, reconciled.cut]) {
+                family.get_or_create(&vec![("worker", worker.clone())]).set(i64::try_from(tokens).unwrap_or(i64::MAX));
             }
         }
         connections.into_iter().for_each(|pool| self.database(pool));
@@ -317,7 +320,8 @@ pub fn router(metrics: Arc<Metrics>, inference: Inference, db: Db) -> Router {
 
 async fn scrape(State((metrics, inference, db)): State<(Arc<Metrics>, Inference, Db)>) -> Response {
     let workers = inference.pool().load().await;
-    match metrics.render(&workers, inference.cache_figures(), db.connections(), inference.metrics()) {
+    let reconciled = inference.pool().reconciled();
+    match metrics.render(&workers, &reconciled, inference.cache_figures(), db.connections(), inference.metrics()) {
         Ok(text) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "the metrics could not be written");

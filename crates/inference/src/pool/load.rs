@@ -1,6 +1,6 @@
 //! How busy the backends are, for the operator's metrics.
 
-use super::{Pool, Reconciled, member::Member};
+use super::{Pool, member::Member};
 use futures::future::join_all;
 use std::sync::Arc;
 use worker_protocol::{Device, LoadedModel, Status, Totals};
@@ -22,8 +22,6 @@ pub struct WorkerLoad {
     pub totals: Totals,
     /// What its machine draws.
     pub devices: Vec<Device>,
-    /// How its counters agree with what was heard of its answers.
-    pub reconciled: Reconciled,
     /// Uses of this process that it works on.
     pub in_flight: u32,
     /// Uses of this process that it answered, and in which it failed.
@@ -53,7 +51,6 @@ impl Pool {
             queued: 0,
             totals: Totals::default(),
             devices: Vec::new(),
-            reconciled: member.reconciled(),
             in_flight: member.in_flight(),
             answered: member.answers(),
             failed: member.failures(),

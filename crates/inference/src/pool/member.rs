@@ -195,11 +195,17 @@ impl Member {
 
     /// Only workers count as the ledger does.
     fn compare(&self, backend: &Arc<dyn Backend>, rest: Option<Rest>, status: &Status) {
-        let held = self.seat().holds(backend);
-        if !held || !backend.counts_to_the_end() {
+        if !backend.counts_to_the_end() {
             return;
         }
-        let drift = self.tally().compare(rest, status);
+        let drift = {
+            // Held until it is compared: what comes after it was detached would be lost.
+            let seat = self.seat();
+            if !seat.holds(backend) {
+                return;
+            }
+            self.tally().compare(rest, status)
+        };
         if drift > 0 {
             tracing::error!(worker = self.name, tokens = drift, "a worker's counters and what was heard of its answers differ");
         }

@@ -6,6 +6,7 @@ mod breaker;
 mod choice;
 mod count;
 mod credential;
+mod departed;
 mod dispatch;
 mod health;
 mod http;
@@ -38,11 +39,12 @@ pub use worker_protocol::{Device, LoadedModel, ModelState, Totals};
 use affinity::Affinity;
 use choice::Terms;
 use credential::Placed;
+use departed::Departed;
 use health::Phase;
 use member::Member;
 use registry::Registry;
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
@@ -90,6 +92,7 @@ pub struct Pool {
 struct Inner {
     timing: PoolTiming,
     members: Mutex<Vec<Arc<Member>>>,
+    departed: Departed,
     /// Counts changes of any member's phase.
     changed: watch::Sender<u64>,
     affinity: Affinity,
@@ -122,6 +125,7 @@ impl Pool {
         let inner = Inner {
             timing,
             members: Mutex::default(),
+            departed: Departed::default(),
             changed: watch::Sender::new(0),
             affinity: Affinity::default(),
             preferences: RwLock::default(),
@@ -210,9 +214,17 @@ impl Pool {
         members.iter().map(|member| member.describe()).collect::<Vec<_>>().join(", ")
     }
 
-    /// How the counters of each worker agree with what was heard of it, since this process began.
-    pub(crate) fn reconciled(&self) -> Vec<(String, Reconciled)> {
-        self.members().iter().map(|member| (member.name.clone(), member.reconciled())).collect()
+    /// How the counters of each worker agree with what was heard of it, since this process began; by name, with those that
+    /// have left (of many, those that differ most).
+    #[must_use]
+    pub fn reconciled(&self) -> BTreeMap<String, Reconciled> {
+        // Held for both: who leaves meanwhile must neither be missing nor be told twice.
+        let members = self.members();
+        let mut all = self.inner.departed.all();
+        for member in members.iter() {
+            all.entry(member.name.clone()).or_default().add(member.reconciled());
+        }
+        all
     }
 
     fn members(&self) -> MutexGuard<'_, Vec<Arc<Member>>> {
@@ -229,9 +241,12 @@ impl Pool {
     }
 
     fn part(&self, member: &Arc<Member>) {
-        self.members().retain(|other| !Arc::ptr_eq(other, member));
+        let mut members = self.members();
+        members.retain(|other| !Arc::ptr_eq(other, member));
         member.left.cancel();
         member.detach(Phase::Down, "has left");
+        // Without a backend it is compared no more.
+        self.inner.departed.keep(&member.name, member.reconciled());
     }
 
     /// A request is tried for the first time.

@@ -48,6 +48,13 @@ pub struct Reconciled {
 }
 
 impl Reconciled {
+    pub(super) fn add(&mut self, more: Self) {
+        self.counted.add(more.counted);
+        self.heard.add(more.heard);
+        self.cut += more.cut;
+        self.drift += more.drift;
+    }
+
     /// What was added since an earlier moment.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
@@ -55,7 +62,7 @@ impl Reconciled {
         let (cut, drift) = (self.cut.checked_sub(before.cut), self.drift.checked_sub(before.drift));
         match (counted, heard, cut, drift) {
             (Some(counted), Some(heard), Some(cut), Some(drift)) => Self { counted, heard, cut, drift },
-            // A worker of the same name that joined anew.
+            // One that had left, was forgotten and joined anew under the same name.
             _ => *self,
         }
     }

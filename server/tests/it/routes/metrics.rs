@@ -3,7 +3,8 @@
 use crate::app::TestApp;
 use axum::{body::Body, http::Request};
 use http_body_util::BodyExt;
-use inference::pool::WorkerLoad;
+use inference::pool::{Reconciled, WorkerLoad};
+use std::collections::BTreeMap;
 use tower::ServiceExt;
 
 #[tokio::test]
@@ -40,19 +41,25 @@ async fn requests_are_counted_by_pattern_and_workers_are_seen() {
 }
 
 #[tokio::test]
-async fn a_worker_that_has_left_has_no_figures() {
+async fn a_worker_that_has_left_has_no_figures_but_its_drift() {
     let app = TestApp::start().await;
     let (metrics, inference) = (&app.state.metrics, &app.state.inference);
-    let tell = |workers: &[WorkerLoad]| {
-        metrics.render(workers, inference.cache_figures(), app.state.db.connections(), inference.metrics()).expect("a text")
+    let tell = |workers: &[WorkerLoad], reconciled: &BTreeMap<String, Reconciled>| {
+        metrics.render(workers, reconciled, inference.cache_figures(), app.state.db.connections(), inference.metrics()).expect("a text")
     };
-    let there = tell(&inference.pool().load().await);
+    let there = tell(&inference.pool().load().await, &inference.pool().reconciled());
     assert!(there.contains("kontor_worker_model_ready{worker=\"fake worker\",model=\"fake-model\"} 1"), "{there}");
     let power = "kontor_worker_device_power_watts{worker=\"fake worker\",machine=\"fake machine\",device=\"fake\"} 1";
     assert!(there.contains(power), "If you are here because this failed: equal cards of two machines count once.\n{there}");
-    let left = tell(&[]);
+    let left = tell(&[], &BTreeMap::new());
     assert!(
         !left.contains("worker=\"fake worker\""),
         "If you are here because this failed: a worker that has left counts as ready for ever, and no alert fires.\n{left}"
     );
+    let drifted = Reconciled { cut: 3, drift: 12, ..Reconciled::default() };
+    let left = tell(&[], &BTreeMap::from([("fake worker".to_owned(), drifted)]));
+    for line in ["kontor_ledger_drift_tokens{worker=\"fake worker\"} 12", "kontor_ledger_cut_tokens{worker=\"fake worker\"} 3"] {
+        assert!(left.contains(line), "If you are here because this failed: the alert of a drift ends with its worker.\n{left}");
+    }
+    assert_eq!(left.matches("worker=\"fake worker\"").count(), 2, "{left}");
 }
