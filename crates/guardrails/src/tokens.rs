@@ -1,7 +1,8 @@
 //! Words of a text, and when two of them are the same.
 
-use crate::sieve::Sieve;
-use std::collections::{BTreeSet, HashMap};
+use crate::{runs::western, sieve::Sieve};
+use foldhash::HashMap;
+use std::collections::BTreeSet;
 
 /// Bytes from one word to the next one in most texts, or fewer: room is made for so many words.
 pub(crate) const USUAL_WORD: usize = 5;
@@ -36,39 +37,44 @@ impl<'a> Iterator for Tokens<'a> {
     type Item = Token<'a>;
 
     fn next(&mut self) -> Option<Token<'a>> {
-        let (start, first) = self.visible()?;
-        let word = first.is_alphanumeric() || first == '_';
-        self.at = if word { word_end(self.text, start) } else { start + first.len_utf8() };
-        Some(Token { text: &self.text[start..self.at], start, end: self.at, word })
+        let bytes = self.text.as_bytes();
+        // Nearly all spaces are of ASCII, so nothing has to be decoded.
+        while matches!(bytes.get(self.at), Some(b' ' | b'\t'..=b'\r')) {
+            self.at += 1;
+        }
+        let run = western(&bytes[self.at..]);
+        let (start, word, begun) = if run > 0 {
+            (self.at, true, self.at + run)
+        } else {
+            let (start, first) = self.visible()?;
+            let (word, end) = (first.is_alphanumeric() || first == '_', start + first.len_utf8());
+            (start, word, if word { end + western(&bytes[end..]) } else { end })
+        };
+        let end = if word { word_end(self.text, begun) } else { begun };
+        self.at = end;
+        Some(Token { text: &self.text[start..end], start, end, word })
     }
 }
 
 impl Tokens<'_> {
     /// The next character that is neither space nor unseen, and where it stands.
     fn visible(&self) -> Option<(usize, char)> {
-        let mut at = self.at;
-        // Nearly all spaces are of ASCII, so nothing has to be decoded.
-        while matches!(self.text.as_bytes().get(at), Some(b' ' | b'\t'..=b'\r')) {
-            at += 1;
-        }
-        let mut rest = self.text[at..].char_indices();
-        rest.find(|(_, c)| !c.is_whitespace() && !ignorable(*c)).map(|(skipped, c)| (at + skipped, c))
+        let mut rest = self.text[self.at..].char_indices();
+        rest.find(|(_, c)| !c.is_whitespace() && !ignorable(*c)).map(|(skipped, c)| (self.at + skipped, c))
     }
 }
 
-/// Where ends the word that goes on at a byte.
+/// Where ends a word that goes on to a byte at least, where neither letter nor digit of [`western`] follows.
 fn word_end(text: &str, mut at: usize) -> usize {
     let bytes = text.as_bytes();
     loop {
-        while bytes.get(at).is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_') {
-            at += 1;
-        }
-        // Only characters beyond ASCII have to be decoded.
-        let next = bytes.get(at).filter(|byte| !byte.is_ascii()).and_then(|_| text[at..].chars().next());
+        // Only characters of few words have to be decoded.
+        let next = bytes.get(at).filter(|byte| !byte.is_ascii() || **byte == b'_').and_then(|_| text[at..].chars().next());
         match next.filter(|c| continues(*c)) {
             Some(c) => at += c.len_utf8(),
             None => return at,
         }
+        at += western(&bytes[at..]);
     }
 }
 
@@ -133,6 +139,7 @@ pub(crate) fn expanded(folded: &str) -> String {
 pub(crate) struct Vocabulary {
     /// By their beginnings.
     sorted: Vec<Box<str>>,
+    /// Texts say what is looked up and not what is in it, so a hash has to be fast only.
     ids: HashMap<Box<str>, usize>,
     sieve: Sieve,
 }

@@ -4,7 +4,7 @@ use crate::{
     tokens::{Tokens, Vocabulary, expanded, fold, folded},
     view::{Hit, View, What},
 };
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt};
 
 /// Bytes between two words of a phrase.
 const WIDEST_SPACE: usize = 16;

@@ -20,6 +20,13 @@ struct Pattern {
     steps: &'static [(Classes, usize)],
 }
 
+impl Pattern {
+    /// Classes of the words that it begins with.
+    const fn first(&self) -> Classes {
+        if let [(class, _), ..] = self.steps { *class } else { 0 }
+    }
+}
+
 const fn pattern(family: u8, weight: f32, steps: &'static [(Classes, usize)]) -> Pattern {
     Pattern { family, weight, steps }
 }
@@ -74,6 +81,16 @@ const PATTERNS: &[Pattern] = &[
     pattern(13, 0.3, &[(NOT, 0), (REFUSE, 1)]),
 ];
 
+/// Classes of the words that some pattern begins with.
+const FIRST: Classes = {
+    let (mut classes, mut at) = (0, 0);
+    while at < PATTERNS.len() {
+        classes |= PATTERNS[at].first();
+        at += 1;
+    }
+    classes
+};
+
 /// A pattern that was found.
 struct Finding {
     at: usize,
@@ -84,8 +101,8 @@ struct Finding {
 /// How surely the text is an attempt: 0 to 1.
 pub(super) fn score(reading: &Reading) -> f32 {
     let mut findings = Vec::new();
-    for (at, _) in reading.tokens.iter().enumerate().filter(|(_, token)| token.classes != 0) {
-        for pattern in PATTERNS {
+    for (at, token) in reading.tokens.iter().enumerate().filter(|(_, token)| token.classes & FIRST != 0) {
+        for pattern in PATTERNS.iter().filter(|pattern| pattern.first() & token.classes != 0) {
             if let Some(end) = ends(&reading.tokens, at, pattern.steps) {
                 let weight = pattern.weight * doubt(reading, at, end, pattern);
                 findings.push(Finding { at, family: pattern.family, weight });

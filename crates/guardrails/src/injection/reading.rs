@@ -3,6 +3,8 @@
 use super::stems::{ABOUT, Classes, FENCE, HIDDEN, MARKER, ORDER, SYSTEM, SYSTEM_TEXT, TEXT, classes, first_word, may_matter};
 use crate::{
     begun::regex,
+    runs::german,
+    sieve::spelt,
     tokens::{USUAL_WORD, combining, ignorable},
 };
 use regex::Regex;
@@ -73,7 +75,7 @@ fn read_marked(text: &str, marks: Vec<Mark>, usual: impl Fn(&str, usize) -> usiz
     let mut reader = Reader::default();
     reader.reading.tokens.reserve(text.len() / USUAL_WORD);
     let (mut at, mut skip) = (0, 0);
-    while let Some(c) = text[at..].chars().next() {
+    while at < text.len() {
         if let Some((_, end, class)) = marks.next_if(|(start, ..)| *start <= at) {
             reader.end_word();
             reader.push(class);
@@ -86,6 +88,7 @@ fn read_marked(text: &str, marks: Vec<Mark>, usual: impl Fn(&str, usize) -> usiz
             at += length;
             continue;
         }
+        let Some(c) = text[at..].chars().next() else { break };
         if at >= skip {
             reader.read(c);
         }
@@ -94,10 +97,10 @@ fn read_marked(text: &str, marks: Vec<Mark>, usual: impl Fn(&str, usize) -> usiz
     reader.finish()
 }
 
-/// Bytes of the word at a byte if it has letters of ASCII only and ends with them, as most do; else 0.
+/// Bytes of the word at a byte if it has letters of German only and ends with them, as most do; else 0.
 fn usual_word(text: &str, at: usize) -> usize {
     let rest = &text.as_bytes()[at..];
-    let length = rest.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(rest.len());
+    let length = german(rest);
     match rest.get(length) {
         // The word goes on with a digit, behind an apostrophe, or perhaps with what is beyond ASCII.
         Some(byte) if !byte.is_ascii() || byte.is_ascii_digit() || matches!(byte, b'\'' | b'`') => 0,
@@ -148,14 +151,19 @@ impl Reader {
         }
     }
 
-    /// The same for all letters of a word that ends here. They are of ASCII.
+    /// The same for all letters of a word that ends here. They are those of German.
     fn read_word(&mut self, letters: &str) {
         self.stop = false;
-        if letters.len() == 1 || may_matter(letters) {
+        if !letters.is_ascii() {
+            spell(letters, &mut self.word);
+        } else if letters.len() == 1 || may_matter(letters) {
             self.word.push_str(letters);
+        }
+        if self.word.len() == 1 || !self.word.is_empty() && may_matter(&self.word) {
             self.word.make_ascii_lowercase();
             return self.end_word();
         }
+        self.word.clear();
         self.end_spread();
         self.gap = 0;
         self.push(0);
@@ -225,6 +233,19 @@ fn unleet(word: &mut String) -> &str {
         *word = word.replace('0', "o").replace('1', "i").replace('3', "e").replace('4', "a").replace('5', "s").replace('7', "t");
     }
     word
+}
+
+/// Adds a word of letters of German, umlauts spelt out.
+fn spell(letters: &str, word: &mut String) {
+    let mut rest = letters.as_bytes();
+    while let [first, ..] = *rest {
+        let umlaut = rest.get(1).and_then(|second| spelt(first, *second));
+        match umlaut {
+            Some(spelt) => word.extend(spelt.map(char::from)),
+            None => word.push(char::from(first)),
+        }
+        rest = &rest[if umlaut.is_some() { 2 } else { 1 }..];
+    }
 }
 
 /// Adds what a character looks like: small Latin letters, umlauts spelt out. Adds nothing if it is neither letter nor digit.

@@ -1,7 +1,8 @@
 //! Words that matter for injections, by class. Umlauts are spelt out, as [`super::reading`] does.
 
 use crate::sieve::{Bits, Sieve, letter};
-use std::{collections::HashMap, sync::LazyLock};
+use foldhash::HashMap;
+use std::sync::LazyLock;
 
 /// Classes of one word, a bit for each.
 pub(super) type Classes = u64;
@@ -157,7 +158,7 @@ struct Stem {
 
 /// By their first two letters.
 static STEMS: LazyLock<HashMap<[u8; 2], Vec<Stem>>> = LazyLock::new(|| {
-    let mut stems: HashMap<[u8; 2], Vec<Stem>> = HashMap::new();
+    let mut stems: HashMap<[u8; 2], Vec<Stem>> = HashMap::default();
     for (classes, word) in TABLE.iter().flat_map(|(classes, words)| words.split_whitespace().map(|word| (*classes, word))) {
         let text = word.trim_end_matches('*');
         if let Some(first) = text.as_bytes().first_chunk() {

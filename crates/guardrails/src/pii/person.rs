@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     policy::Entity,
+    runs::western,
     sieve::Sieve,
     tokens::USUAL_WORD,
     view::{Hit, View},
@@ -139,8 +140,8 @@ fn words(text: &str, from: usize) -> Vec<Word<'_>> {
         if at > start {
             words.push(Word { start, end: at, text: &text[start..at] });
         }
-        // What ends a word is in none.
-        at += char_at(text, at).map_or(0, char::len_utf8);
+        // What ends a word is in none, and most end at a space.
+        at += if text.as_bytes().get(at) == Some(&b' ') { 1 } else { char_at(text, at).map_or(0, char::len_utf8) };
     }
     words
 }
@@ -150,9 +151,7 @@ fn word_end(text: &str, start: usize) -> usize {
     let bytes = text.as_bytes();
     let mut at = start;
     loop {
-        while bytes.get(at).is_some_and(u8::is_ascii_alphanumeric) {
-            at += 1;
-        }
+        at += western(&bytes[at..]);
         // Nearly all words end at a character of ASCII, which does not have to be decoded.
         let Some(byte) = bytes.get(at) else { return at };
         if byte.is_ascii() && (!is_joint(char::from(*byte)) || at == start) {

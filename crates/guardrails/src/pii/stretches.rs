@@ -10,6 +10,8 @@ const BLOCK: usize = 64;
 /// How numbers may be written.
 #[derive(Clone, Copy)]
 pub(super) struct Form {
+    /// It begins with two letters right before two digits, and has others; without this no letter stands between its digits.
+    pub(super) letters: bool,
     /// From a digit of one to its end, or to its next digit if it has more, there are fewer bytes.
     pub(super) reach: usize,
     /// None has fewer digits.
@@ -19,19 +21,36 @@ pub(super) struct Form {
 /// Stretches of a text, in order and apart from each other, outside of which no number of this form stands. Each is the text
 /// up to some byte, to be searched from another one on: a search sees what stands before, and no number goes beyond the end.
 pub(super) fn stretches(view: View<'_>, form: Form) -> impl Iterator<Item = View<'_>> {
+    let bytes = view.text.as_bytes();
+    let mut end = view.from;
     let mut ahead = next_digit(view.text, view.from);
     let all = std::iter::from_fn(move || {
         let first = ahead?;
-        let (mut last, mut digits) = (first, 0);
-        while let Some(next) = ahead.filter(|next| *next <= last + form.reach + BEFORE) {
-            (last, digits) = (next, digits + 1);
+        let (mut last, mut digits, mut begun) = (first, 0, !form.letters);
+        while let Some(next) = ahead.filter(|next| *next == first || form.goes_on(bytes, last, *next)) {
+            (last, digits, begun) = (next, digits + 1, begun || begins(bytes, next));
             ahead = next_digit(view.text, next + 1);
         }
-        let from = view.text.floor_char_boundary(first.saturating_sub(BEFORE)).max(view.from);
-        let until = view.text.floor_char_boundary(last + form.reach);
-        Some((View { text: &view.text[..until], from, ..view }, digits))
+        let from = view.text.floor_char_boundary(first.saturating_sub(BEFORE)).max(end);
+        // No further than to where the next one may begin.
+        let next = ahead.map_or(usize::MAX, |next| next.saturating_sub(BEFORE).max(last + 1));
+        end = view.text.floor_char_boundary(next.min(last + form.reach));
+        Some((View { text: &view.text[..end], from, ..view }, digits, begun))
     });
-    all.filter(move |(_, digits)| *digits >= form.digits).map(|(stretch, _)| stretch)
+    all.filter(move |(_, digits, begun)| *begun && *digits >= form.digits).map(|(stretch, ..)| stretch)
+}
+
+impl Form {
+    /// Both digits may be in one number.
+    fn goes_on(self, bytes: &[u8], last: usize, next: usize) -> bool {
+        next <= last + self.reach + BEFORE && (self.letters || !bytes[last..next].iter().any(u8::is_ascii_alphabetic))
+    }
+}
+
+/// Two letters and two digits, the first of which is here.
+fn begins(bytes: &[u8], digit: usize) -> bool {
+    let letters = digit.checked_sub(2).is_some_and(|start| bytes[start..digit].iter().all(u8::is_ascii_alphabetic));
+    letters && bytes.get(digit + 1).is_some_and(u8::is_ascii_digit)
 }
 
 /// The first digit from a byte on.
@@ -64,7 +83,7 @@ mod tests {
         for (reach, gap) in [4, 8, 100].into_iter().flat_map(|reach| (0..2 * reach).map(move |gap| (reach, gap))) {
             let text = format!("ö7{}8{}", "ö".repeat(gap / 2), "ö".repeat(reach));
             let (mut end, mut digits) = (0, 0);
-            for stretch in stretches(View::whole(&text), Form { reach, digits: 1 }) {
+            for stretch in stretches(View::whole(&text), Form { letters: false, reach, digits: 1 }) {
                 assert!(stretch.from >= end, "{text:?}");
                 end = stretch.text.len();
                 digits += text[stretch.from..end].bytes().filter(u8::is_ascii_digit).count();
@@ -72,7 +91,7 @@ mod tests {
             assert_eq!(digits, 2, "{text:?}. If you are here because this failed: personal data goes out unseen.");
         }
         for text in tricky::texts() {
-            let all = stretches(View::whole(&text), Form { reach: 8, digits: 1 });
+            let all = stretches(View::whole(&text), Form { letters: false, reach: 8, digits: 1 });
             let found: usize = all.map(|it| it.text[it.from..].bytes().filter(u8::is_ascii_digit).count()).sum();
             assert_eq!(found, text.bytes().filter(u8::is_ascii_digit).count(), "{text:?}");
         }
@@ -80,7 +99,19 @@ mod tests {
 
     #[test]
     fn too_few_digits_make_no_stretch() {
-        let count = |digits| stretches(View::whole("12 3, 4"), Form { reach: 8, digits }).count();
+        let count = |digits| stretches(View::whole("12 3, 4"), Form { letters: false, reach: 8, digits }).count();
         assert_eq!((count(1), count(4), count(5)), (1, 1, 0));
+    }
+
+    #[test]
+    fn letters_stand_between_numbers_or_begin_one() {
+        let found = |text: &str, form: Form| stretches(View::whole(text), form).map(|it| it.text[it.from..].to_owned()).collect::<Vec<_>>();
+        let plain = |digits| Form { letters: false, reach: 8, digits };
+        assert_eq!(found("12. Mai 34 (5)", plain(1)), ["12. Ma", "i 34 (5)"]);
+        assert_eq!(found("1a2 ä 3", plain(1)), ["1", "a2 ä 3"]);
+        assert_eq!(found("12. Mai 34 (5)", plain(3)), ["i 34 (5)"]);
+        let account = Form { letters: true, reach: 8, digits: 2 };
+        assert_eq!(found("12 D3 DE4 DE 56", account), Vec::<String>::new());
+        assert_eq!(found("1 DE56 xyz 7", account), ["1 DE56 xyz 7"]);
     }
 }
