@@ -44,6 +44,7 @@ impl Sieve {
     }
 
     /// The same for a word that is known to be of ASCII.
+    #[inline]
     pub(crate) fn passes_ascii(&self, word: &str) -> bool {
         slot(word).is_some_and(|slot| self.0.has(slot))
     }

@@ -75,7 +75,7 @@ impl WordList {
                 continue;
             }
             let goes_on = token.word && end == len && !view.closes;
-            if !goes_on && !self.vocabulary.passes(token.text) {
+            if !goes_on && !self.vocabulary.passes_token(&token) {
                 open.clear();
                 continue;
             }

@@ -44,7 +44,7 @@ pub(super) struct Token {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Reading {
     pub(super) tokens: Vec<Token>,
-    /// By sentence: it speaks about injections or what texts mean.
+    /// By sentence, up to the last one of which it is so: it speaks about injections or what texts mean.
     pub(super) about: Vec<bool>,
 }
 
@@ -86,6 +86,11 @@ fn read_marked(text: &str, marks: Vec<Mark>, usual: impl Fn(&str, usize) -> usiz
         if length > 0 && marks.peek().is_none_or(|(start, ..)| at + length <= *start) {
             reader.read_word(&text[at..at + length]);
             at += length;
+            // Most words end at a space, which says nothing else.
+            if text.as_bytes().get(at) == Some(&b' ') && marks.peek().is_none_or(|(start, ..)| at < *start) {
+                reader.gap += 1;
+                at += 1;
+            }
             continue;
         }
         let Some(c) = text[at..].chars().next() else { break };
@@ -102,6 +107,7 @@ fn usual_word(text: &str, at: usize) -> usize {
     let rest = &text.as_bytes()[at..];
     let length = german(rest);
     match rest.get(length) {
+        Some(b' ') => length,
         // The word goes on with a digit, behind an apostrophe, or perhaps with what is beyond ASCII.
         Some(byte) if !byte.is_ascii() || byte.is_ascii_digit() || matches!(byte, b'\'' | b'`') => 0,
         _ => length,
@@ -152,6 +158,7 @@ impl Reader {
     }
 
     /// The same for all letters of a word that ends here. They are those of German.
+    #[inline]
     fn read_word(&mut self, letters: &str) {
         self.stop = false;
         if !letters.is_ascii() {
@@ -166,7 +173,7 @@ impl Reader {
         self.word.clear();
         self.end_spread();
         self.gap = 0;
-        self.push(0);
+        self.reading.tokens.push(Token { classes: 0, sentence: self.sentence, quoted: self.quoted });
     }
 
     fn end_word(&mut self) {
@@ -190,6 +197,9 @@ impl Reader {
 
     /// Letters that were written apart, as the words they make.
     fn end_spread(&mut self) {
+        if self.spread.is_empty() {
+            return;
+        }
         let letters = take(&mut self.spread);
         if letters.len() < SPREAD {
             return;
@@ -213,10 +223,10 @@ impl Reader {
                 classes |= SYSTEM_TEXT;
             }
         }
-        if self.reading.about.len() <= self.sentence {
+        if classes & ABOUT != 0 {
             self.reading.about.resize(self.sentence + 1, false);
+            self.reading.about[self.sentence] = true;
         }
-        self.reading.about[self.sentence] |= classes & ABOUT != 0;
         self.reading.tokens.push(Token { classes, sentence: self.sentence, quoted: self.quoted });
     }
 
