@@ -1,26 +1,32 @@
 //! A first look at words: most of a text are on no list, and need neither be written in small letters nor hashed to know that.
 
+/// Numbers in a set are below 64 times this. It has the same size for all, so no bound has to be checked.
+const WORDS: usize = 512;
+
 /// A set of small numbers.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Bits(Vec<u64>);
+#[derive(Clone, Debug)]
+pub(crate) struct Bits(Box<[u64; WORDS]>);
 
 impl Bits {
+    #[inline]
     pub(crate) fn has(&self, number: usize) -> bool {
-        self.0.get(number / 64).is_some_and(|bits| (bits >> (number % 64)) & 1 == 1)
+        (self.0[number / 64 % WORDS] >> (number % 64)) & 1 == 1
+    }
+}
+
+impl Default for Bits {
+    fn default() -> Self {
+        Self(Box::new([0; WORDS]))
     }
 }
 
 impl FromIterator<usize> for Bits {
     fn from_iter<I: IntoIterator<Item = usize>>(numbers: I) -> Self {
-        let mut bits: Vec<u64> = Vec::new();
+        let mut bits = Self::default();
         for number in numbers {
-            let at = number / 64;
-            if bits.len() <= at {
-                bits.resize(at + 1, 0);
-            }
-            bits[at] |= 1_u64 << (number % 64);
+            bits.0[number / 64 % WORDS] |= 1_u64 << (number % 64);
         }
-        Self(bits)
+        bits
     }
 }
 

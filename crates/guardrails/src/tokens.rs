@@ -62,9 +62,13 @@ impl<'a> Tokens<'a> {
     /// The next token, whatever it is.
     #[inline(never)]
     fn other(&mut self) -> Option<Token<'a>> {
-        let (start, first) = self.visible()?;
-        let word = first.is_alphanumeric() || first == '_';
-        let begun = start + first.len_utf8();
+        let run = western(&self.text.as_bytes()[self.at..]);
+        let (start, word, begun) = if run > 0 {
+            (self.at, true, self.at + run)
+        } else {
+            let (start, first) = self.visible()?;
+            (start, first.is_alphanumeric() || first == '_', start + first.len_utf8())
+        };
         let end = if word { word_end(self.text, begun) } else { begun };
         self.at = end;
         Some(Token { text: &self.text[start..end], start, end, word, ascii: false })

@@ -3,7 +3,7 @@
 use super::stems::{ABOUT, Classes, FENCE, HIDDEN, MARKER, ORDER, SYSTEM, SYSTEM_TEXT, TEXT, classes, first_word, may_matter};
 use crate::{
     begun::regex,
-    runs::german,
+    runs::{alphabetic, german},
     sieve::spelt,
     tokens::{USUAL_WORD, combining, ignorable},
 };
@@ -69,29 +69,42 @@ fn fences(text: &str, marks: &mut Vec<Mark>) {
     }
 }
 
-/// Reads a text with its marks, in order. `usual` says how long the word at a byte is if it can be read as a whole; else 0.
-fn read_marked(text: &str, marks: Vec<Mark>, usual: impl Fn(&str, usize) -> usize) -> Reading {
-    let mut marks = marks.into_iter().peekable();
+/// A word that can be read as a whole: letters of German, and nothing that belongs to it behind them.
+#[derive(Clone, Copy)]
+struct Usual {
+    /// Bytes; 0 if there is none.
+    length: usize,
+    /// Nothing in it is an umlaut.
+    ascii: bool,
+}
+
+/// Reads a text with its marks, in order. `usual` says what word is at a byte.
+fn read_marked(text: &str, marks: Vec<Mark>, usual: impl Fn(&str, usize) -> Usual) -> Reading {
+    let mut marks = marks.into_iter();
+    let mut mark = marks.next();
     let mut reader = Reader::default();
     reader.reading.tokens.reserve(text.len() / USUAL_WORD);
     let (mut at, mut skip) = (0, 0);
     while at < text.len() {
-        if let Some((_, end, class)) = marks.next_if(|(start, ..)| *start <= at) {
+        if let Some((_, end, class)) = mark.filter(|(start, ..)| *start <= at) {
             reader.end_word();
             reader.push(class);
             skip = skip.max(end);
+            mark = marks.next();
         }
-        let begins = at >= skip && reader.word.is_empty();
-        let length = if begins { usual(text, at) } else { 0 };
-        if length > 0 && marks.peek().is_none_or(|(start, ..)| at + length <= *start) {
-            reader.read_word(&text[at..at + length]);
-            at += length;
-            // Most words end at a space, which says nothing else.
-            if text.as_bytes().get(at) == Some(&b' ') && marks.peek().is_none_or(|(start, ..)| at < *start) {
-                reader.gap += 1;
-                at += 1;
+        if at >= skip && reader.word.is_empty() {
+            let next = mark.map_or(usize::MAX, |(start, ..)| start);
+            let Usual { length, ascii } = usual(text, at);
+            if length > 0 && at + length <= next {
+                reader.read_word(&text[at..at + length], ascii);
+                at += length;
+                // Most words end at a space, which says nothing else.
+                if text.as_bytes().get(at) == Some(&b' ') && at < next {
+                    reader.gap += 1;
+                    at += 1;
+                }
+                continue;
             }
-            continue;
         }
         let Some(c) = text[at..].chars().next() else { break };
         if at >= skip {
@@ -102,15 +115,17 @@ fn read_marked(text: &str, marks: Vec<Mark>, usual: impl Fn(&str, usize) -> usiz
     reader.finish()
 }
 
-/// Bytes of the word at a byte if it has letters of German only and ends with them, as most do; else 0.
-fn usual_word(text: &str, at: usize) -> usize {
+/// The word at a byte if it can be read as a whole, as most can.
+#[inline]
+fn usual_word(text: &str, at: usize) -> Usual {
     let rest = &text.as_bytes()[at..];
-    let length = german(rest);
+    let letters = alphabetic(rest);
+    let ascii = rest.get(letters).is_none_or(u8::is_ascii);
+    let length = if ascii { letters } else { letters + german(&rest[letters..]) };
     match rest.get(length) {
-        Some(b' ') => length,
         // The word goes on with a digit, behind an apostrophe, or perhaps with what is beyond ASCII.
-        Some(byte) if !byte.is_ascii() || byte.is_ascii_digit() || matches!(byte, b'\'' | b'`') => 0,
-        _ => length,
+        Some(byte) if !byte.is_ascii() || byte.is_ascii_digit() || matches!(byte, b'\'' | b'`') => Usual { length: 0, ascii },
+        _ => Usual { length, ascii },
     }
 }
 
@@ -157,23 +172,18 @@ impl Reader {
         }
     }
 
-    /// The same for all letters of a word that ends here. They are those of German.
+    /// The same for all letters of a word that ends here. They are those of German, or of `ascii`.
     #[inline]
-    fn read_word(&mut self, letters: &str) {
+    fn read_word(&mut self, letters: &str, ascii: bool) {
         self.stop = false;
-        if !letters.is_ascii() {
-            spell(letters, &mut self.word);
-        } else if letters.len() == 1 || may_matter(letters) {
-            self.word.push_str(letters);
+        if ascii && letters.len() > 1 && !may_matter(letters) {
+            self.end_spread();
+            self.gap = 0;
+            self.reading.tokens.push(Token { classes: 0, sentence: self.sentence, quoted: self.quoted });
+            return;
         }
-        if self.word.len() == 1 || !self.word.is_empty() && may_matter(&self.word) {
-            self.word.make_ascii_lowercase();
-            return self.end_word();
-        }
-        self.word.clear();
-        self.end_spread();
-        self.gap = 0;
-        self.reading.tokens.push(Token { classes: 0, sentence: self.sentence, quoted: self.quoted });
+        spell(letters, &mut self.word);
+        self.end_word();
     }
 
     fn end_word(&mut self) {
@@ -196,10 +206,14 @@ impl Reader {
     }
 
     /// Letters that were written apart, as the words they make.
+    #[inline]
     fn end_spread(&mut self) {
-        if self.spread.is_empty() {
-            return;
+        if !self.spread.is_empty() {
+            self.read_spread();
         }
+    }
+
+    fn read_spread(&mut self) {
         let letters = take(&mut self.spread);
         if letters.len() < SPREAD {
             return;
@@ -245,14 +259,14 @@ fn unleet(word: &mut String) -> &str {
     word
 }
 
-/// Adds a word of letters of German, umlauts spelt out.
+/// Adds a word of letters of German in small ones, umlauts spelt out.
 fn spell(letters: &str, word: &mut String) {
     let mut rest = letters.as_bytes();
     while let [first, ..] = *rest {
         let umlaut = rest.get(1).and_then(|second| spelt(first, *second));
         match umlaut {
             Some(spelt) => word.extend(spelt.map(char::from)),
-            None => word.push(char::from(first)),
+            None => word.push(char::from(first.to_ascii_lowercase())),
         }
         rest = &rest[if umlaut.is_some() { 2 } else { 1 }..];
     }
@@ -316,7 +330,7 @@ fn math(c: char, word: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use super::{FENCE, FENCE_REGEX, MARKER, MARKER_REGEX, Mark, fences, read, read_marked};
+    use super::{FENCE, FENCE_REGEX, MARKER, MARKER_REGEX, Mark, Usual, fences, read, read_marked};
     use crate::tricky;
 
     /// All fences of a text, looked for in all of it.
@@ -353,7 +367,7 @@ mod tests {
             let mut marks: Vec<Mark> = MARKER_REGEX.find_iter(&text).map(|mark| (mark.start(), mark.end(), MARKER)).collect();
             marks.extend(plain_fences(&text));
             marks.sort_unstable();
-            let plain = read_marked(&text, marks, |_, _| 0);
+            let plain = read_marked(&text, marks, |_, _| Usual { length: 0, ascii: false });
             assert_eq!(read(&text), plain, "{text:?}. If you are here because this failed: known injections reach the model.");
         }
     }

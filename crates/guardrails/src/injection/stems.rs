@@ -1,7 +1,6 @@
 //! Words that matter for injections, by class. Umlauts are spelt out, as [`super::reading`] does.
 
 use crate::sieve::{Bits, Sieve, letter};
-use foldhash::HashMap;
 use std::sync::LazyLock;
 
 /// Classes of one word, a bit for each.
@@ -156,23 +155,29 @@ struct Stem {
     classes: Classes,
 }
 
-/// By their first two letters.
-static STEMS: LazyLock<HashMap<[u8; 2], Vec<Stem>>> = LazyLock::new(|| {
-    let mut stems: HashMap<[u8; 2], Vec<Stem>> = HashMap::default();
+/// By their first two letters, see [`place`].
+static STEMS: LazyLock<Vec<Vec<Stem>>> = LazyLock::new(|| {
+    let mut stems: Vec<Vec<Stem>> = std::iter::repeat_with(Vec::new).take(PLACES).collect();
     for (classes, word) in TABLE.iter().flat_map(|(classes, words)| words.split_whitespace().map(|word| (*classes, word))) {
         let text = word.trim_end_matches('*');
-        if let Some(first) = text.as_bytes().first_chunk() {
-            stems.entry(*first).or_default().push(Stem { text, whole: text == word, classes });
-        }
+        stems[place(text)].push(Stem { text, whole: text == word, classes });
     }
     stems
 });
 
+const PLACES: usize = 1 << 10;
+
+/// Below [`PLACES`], the same for words that begin with the same two letters.
+fn place(word: &str) -> usize {
+    let letter = |at: usize| word.as_bytes().get(at).map_or(0, |byte| letter(*byte));
+    letter(0) | (letter(1) << 5)
+}
+
 /// Known words that are whole.
-static WHOLE: LazyLock<Sieve> = LazyLock::new(|| Sieve::of(STEMS.values().flatten().filter(|stem| stem.whole).map(|stem| stem.text)));
+static WHOLE: LazyLock<Sieve> = LazyLock::new(|| Sieve::of(STEMS.iter().flatten().filter(|stem| stem.whole).map(|stem| stem.text)));
 /// How the others begin, none of which has fewer letters than four.
 static BEGINNINGS: LazyLock<Bits> =
-    LazyLock::new(|| STEMS.values().flatten().filter(|stem| !stem.whole).map(|stem| beginning(stem.text)).collect());
+    LazyLock::new(|| STEMS.iter().flatten().filter(|stem| !stem.whole).map(|stem| beginning(stem.text)).collect());
 
 #[inline]
 fn beginning(word: &str) -> usize {
@@ -188,7 +193,7 @@ pub(super) fn may_matter(word: &str) -> bool {
 }
 
 fn beginning_like(word: &str) -> &'static [Stem] {
-    word.as_bytes().first_chunk().and_then(|first| STEMS.get(first)).map_or(&[][..], Vec::as_slice)
+    &STEMS[place(word)]
 }
 
 /// The classes of a word.
@@ -220,7 +225,7 @@ mod tests {
 
     #[test]
     fn every_word_with_a_class_passes() {
-        for stem in STEMS.values().flatten() {
+        for stem in STEMS.iter().flatten() {
             assert!(may_matter(stem.text) && may_matter(&stem.text.to_uppercase()), "{}", stem.text);
             assert!(stem.whole || may_matter(&format!("{}xyz", stem.text)), "{}", stem.text);
         }

@@ -151,10 +151,12 @@ fn words(text: &str, from: usize) -> Vec<Word<'_>> {
             at += 1;
             continue;
         }
-        at = word_end(text, at, start);
+        let joint = start + western(&bytes[start..]);
+        at = word_end(text, joint, start);
         if at > start {
             let text = &text[start..at];
-            words.push(Word { start, end: at, text, leads: may_lead(text) });
+            // A first name may be a part of it.
+            words.push(Word { start, end: at, text, leads: (at > joint || leads.passes(text)) && may_lead(text) });
         }
         at += char_at(text, at).map_or(0, char::len_utf8);
     }

@@ -56,6 +56,10 @@ fn begins(bytes: &[u8], digit: usize) -> bool {
 /// The first digit from a byte on.
 fn next_digit(text: &str, mut at: usize) -> Option<usize> {
     let bytes = text.as_bytes();
+    // Digits stand together.
+    if bytes.get(at).is_some_and(u8::is_ascii_digit) {
+        return Some(at);
+    }
     while bytes.get(at..at + BLOCK).is_some_and(|block| !block.iter().fold(false, |any, byte| any | byte.is_ascii_digit())) {
         at += BLOCK;
     }
