@@ -1,21 +1,59 @@
-//! Runs of letters, sixteen bytes at a time: words are short, and a guess about each of their bytes would often be wrong.
+//! Runs of letters, told by blocks: words are short, and a guess about each of their bytes would often be wrong.
 
 use crate::sieve::{UMLAUT, spelt};
 
+const BLOCK: usize = 64;
 /// A byte each.
 const EACH: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x80 * EACH;
 
-/// Bytes of the letters and digits of ASCII that a text begins with.
-#[inline]
-pub(crate) fn alphanumeric(bytes: &[u8]) -> usize {
-    run(bytes, |eight| letters(eight) | between(eight, b'0', b'9'), u8::is_ascii_alphanumeric)
+/// Where end the runs of letters of ASCII in a text that is read from its beginning to its end; with `DIGITS`, of letters and
+/// digits. It remembers the block that it was asked about last.
+#[derive(Debug)]
+pub(crate) struct Runs<'a, const DIGITS: bool> {
+    bytes: &'a [u8],
+    /// Which block is known.
+    block: usize,
+    /// A bit for each of its bytes that is in no run.
+    others: u64,
 }
 
-/// Bytes of the letters of ASCII that a text begins with.
-#[inline]
-pub(crate) fn alphabetic(bytes: &[u8]) -> usize {
-    run(bytes, letters, u8::is_ascii_alphabetic)
+impl<'a, const DIGITS: bool> Runs<'a, DIGITS> {
+    pub(crate) const fn of(text: &'a str) -> Self {
+        Self { bytes: text.as_bytes(), block: usize::MAX, others: 0 }
+    }
+
+    /// Where ends the run that begins at a byte; there, if none does.
+    #[inline]
+    pub(crate) fn end(&mut self, mut at: usize) -> usize {
+        loop {
+            if at / BLOCK != self.block {
+                self.look(at / BLOCK);
+            }
+            let others = self.others >> (at % BLOCK);
+            if others != 0 {
+                return at + usize::try_from(others.trailing_zeros()).unwrap_or(0);
+            }
+            at = (at / BLOCK + 1) * BLOCK;
+        }
+    }
+
+    #[inline(never)]
+    fn look(&mut self, block: usize) {
+        let rest = &self.bytes[(block * BLOCK).min(self.bytes.len())..];
+        let mut padded = [0; BLOCK];
+        let whole = rest.first_chunk().unwrap_or_else(|| {
+            padded[..rest.len()].copy_from_slice(rest);
+            &padded
+        });
+        self.block = block;
+        self.others = !whole.as_chunks::<8>().0.iter().rev().fold(0, |bits, eight| {
+            let eight = u64::from_le_bytes(*eight);
+            let marked = if DIGITS { letters(eight) | between(eight, b'0', b'9') } else { letters(eight) };
+            // The highest bits of eight bytes as those of one.
+            (bits << 8) | ((marked >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56)
+        });
+    }
 }
 
 /// Bytes of the letters of German that a text begins with.
@@ -43,21 +81,14 @@ pub(crate) fn western(bytes: &[u8]) -> usize {
     length
 }
 
-/// Bytes in a row that are of a kind: `marked` marks those of eight in their highest bit, `is` knows one.
-#[inline(always)]
-fn run(bytes: &[u8], marked: impl Fn(u64) -> u64, is: impl Fn(&u8) -> bool) -> usize {
-    let others = |eight: [u8; 8]| HIGH & !marked(u64::from_le_bytes(eight));
-    let mut length = 0;
-    while let Some(([eight, more], _)) = bytes[length..].first_chunk::<16>().map(|block| block.as_chunks::<8>()) {
-        let (first, second) = (others(*eight), others(*more));
-        // Chosen rather than guessed.
-        let few = if first > 0 { first.trailing_zeros() } else { 64 + second.trailing_zeros() } / 8;
-        length += usize::try_from(few).unwrap_or(0);
-        if few < 16 {
-            return length;
-        }
-    }
-    length + bytes[length..].iter().take_while(|byte| is(byte)).count()
+/// Bytes of the letters and digits of ASCII that a text begins with.
+fn alphanumeric(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count()
+}
+
+/// Bytes of the letters of ASCII that a text begins with.
+fn alphabetic(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|byte| byte.is_ascii_alphabetic()).count()
 }
 
 /// Marks the letters of ASCII.
@@ -77,7 +108,7 @@ const fn between(eight: u64, first: u8, last: u8) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{alphabetic, alphanumeric, german, western};
+    use super::{Runs, german, western};
     use crate::tricky;
 
     fn plain(text: &str, is: impl Fn(char) -> bool) -> usize {
@@ -86,12 +117,13 @@ mod tests {
 
     #[test]
     fn runs_end_where_they_do_character_by_character() {
-        let single = ('\0'..'\u{180}').flat_map(|c| (0..18).map(move |before| format!("{}{c}xyzXYZ019", "a".repeat(before))));
+        let single = ('\0'..'\u{180}').flat_map(|c| (0..4).map(move |before| format!("{}{c}xyzXYZ019", "a".repeat(before * 21))));
         for text in single.chain(tricky::texts()) {
-            for (at, _) in text.char_indices() {
+            let (mut letters, mut digits) = (Runs::<false>::of(&text), Runs::<true>::of(&text));
+            for at in text.char_indices().map(|(at, _)| at).chain([text.len()]) {
                 let (rest, bytes) = (&text[at..], &text.as_bytes()[at..]);
-                assert_eq!(alphanumeric(bytes), plain(rest, |c| c.is_ascii_alphanumeric()), "{rest:?}");
-                assert_eq!(alphabetic(bytes), plain(rest, |c| c.is_ascii_alphabetic()), "{rest:?}");
+                assert_eq!(letters.end(at) - at, plain(rest, |c| c.is_ascii_alphabetic()), "{rest:?}");
+                assert_eq!(digits.end(at) - at, plain(rest, |c| c.is_ascii_alphanumeric()), "{rest:?}");
                 assert_eq!(german(bytes), plain(rest, |c| c.is_ascii_alphabetic() || "äöüÄÖÜß".contains(c)), "{rest:?}");
                 let latin = |c: char| c.is_ascii_alphanumeric() || ('À'..='ÿ').contains(&c) && c.is_alphanumeric();
                 assert_eq!(western(bytes), plain(rest, latin), "{rest:?}");

@@ -1,7 +1,7 @@
 //! Words of a text, and when two of them are the same.
 
 use crate::{
-    runs::{alphanumeric, western},
+    runs::{Runs, western},
     sieve::Sieve,
 };
 use foldhash::HashMap;
@@ -25,16 +25,17 @@ pub(crate) struct Token<'a> {
 pub(crate) struct Tokens<'a> {
     text: &'a str,
     at: usize,
+    runs: Runs<'a, true>,
 }
 
 impl<'a> Tokens<'a> {
     pub(crate) const fn new(text: &'a str) -> Self {
-        Self { text, at: 0 }
+        Self::after(text, 0)
     }
 
     /// Those from this byte on.
     pub(crate) const fn after(text: &'a str, at: usize) -> Self {
-        Self { text, at }
+        Self { text, at, runs: Runs::of(text) }
     }
 }
 
@@ -49,7 +50,7 @@ impl<'a> Iterator for Tokens<'a> {
             self.at += 1;
         }
         let start = self.at;
-        let end = start + alphanumeric(&bytes[start..]);
+        let end = self.runs.end(start);
         if end > start && bytes.get(end).is_none_or(|byte| byte.is_ascii() && *byte != b'_') {
             self.at = end;
             return Some(Token { text: &self.text[start..end], start, end, word: true, ascii: true });

@@ -3,7 +3,7 @@
 use super::stems::{ABOUT, Classes, FENCE, HIDDEN, MARKER, ORDER, SYSTEM, SYSTEM_TEXT, TEXT, classes, first_word, may_matter};
 use crate::{
     begun::regex,
-    runs::{alphabetic, german},
+    runs::{Runs, german},
     sieve::spelt,
     tokens::{USUAL_WORD, combining, ignorable},
 };
@@ -55,7 +55,8 @@ pub(super) fn read(text: &str) -> Reading {
     let mut marks: Vec<Mark> = MARKER_REGEX.find_iter(text).map(|mark| (mark.start(), mark.end(), MARKER)).collect();
     fences(text, &mut marks);
     marks.sort_unstable();
-    read_marked(text, marks, usual_word)
+    let mut runs = Runs::of(text);
+    read_marked(text, marks, |text, at| usual_word(text, at, &mut runs))
 }
 
 /// Adds the fences, from the lines that may have some.
@@ -79,7 +80,7 @@ struct Usual {
 }
 
 /// Reads a text with its marks, in order. `usual` says what word is at a byte.
-fn read_marked(text: &str, marks: Vec<Mark>, usual: impl Fn(&str, usize) -> Usual) -> Reading {
+fn read_marked(text: &str, marks: Vec<Mark>, mut usual: impl FnMut(&str, usize) -> Usual) -> Reading {
     let mut marks = marks.into_iter();
     let mut mark = marks.next();
     let mut reader = Reader::default();
@@ -117,9 +118,9 @@ fn read_marked(text: &str, marks: Vec<Mark>, usual: impl Fn(&str, usize) -> Usua
 
 /// The word at a byte if it can be read as a whole, as most can.
 #[inline]
-fn usual_word(text: &str, at: usize) -> Usual {
+fn usual_word(text: &str, at: usize, runs: &mut Runs<'_, false>) -> Usual {
     let rest = &text.as_bytes()[at..];
-    let letters = alphabetic(rest);
+    let letters = runs.end(at) - at;
     let ascii = rest.get(letters).is_none_or(u8::is_ascii);
     let length = if ascii { letters } else { letters + german(&rest[letters..]) };
     match rest.get(length) {

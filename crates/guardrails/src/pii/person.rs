@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     policy::Entity,
-    runs::{alphanumeric, western},
+    runs::{Runs, western},
     sieve::Sieve,
     tokens::USUAL_WORD,
     view::{Hit, View},
@@ -139,10 +139,11 @@ fn words(text: &str, from: usize) -> Vec<Word<'_>> {
     let mut words = Vec::with_capacity((text.len() - from) / USUAL_WORD);
     let leads = &*LEADS_OR_GIVEN;
     let bytes = text.as_bytes();
+    let mut runs = Runs::<true>::of(text);
     let mut at = from;
     while at < text.len() {
         let start = at;
-        at += alphanumeric(&bytes[start..]);
+        at = runs.end(start);
         // Most words are of ASCII, and end at such a character: it is in no word.
         let over = bytes.get(at).is_none_or(|byte| byte.is_ascii() && !is_joint(char::from(*byte)));
         if at > start && over {
