@@ -56,39 +56,31 @@ impl<'a, const DIGITS: bool> Runs<'a, DIGITS> {
     }
 }
 
-/// Bytes of the letters of German that a text begins with.
-pub(crate) fn german(bytes: &[u8]) -> usize {
-    let mut length = alphabetic(bytes);
-    while let [first, second, ..] = bytes[length..]
-        && spelt(first, second).is_some()
-    {
-        length += 2;
-        length += alphabetic(&bytes[length..]);
+impl Runs<'_, true> {
+    /// The same for a run with letters of the languages around Germany.
+    pub(crate) fn western_end(&mut self, at: usize) -> usize {
+        let mut end = self.end(at);
+        // Latin-1 has no more letters than these, and no others here than the signs for times and divided by.
+        while let [UMLAUT, second, ..] = self.bytes[end..]
+            && !matches!(second, 0x97 | 0xb7)
+        {
+            end = self.end(end + 2);
+        }
+        end
     }
-    length
 }
 
-/// Bytes of the letters and digits of ASCII and of the letters of the languages around Germany that a text begins with.
-pub(crate) fn western(bytes: &[u8]) -> usize {
-    let mut length = alphanumeric(bytes);
-    // Latin-1 has no more letters than these and no others here than the signs for times and divided by.
-    while let [UMLAUT, second, ..] = bytes[length..]
-        && !matches!(second, 0x97 | 0xb7)
-    {
-        length += 2;
-        length += alphanumeric(&bytes[length..]);
+impl Runs<'_, false> {
+    /// The same for a run with letters of German.
+    pub(crate) fn german_end(&mut self, at: usize) -> usize {
+        let mut end = self.end(at);
+        while let [first, second, ..] = self.bytes[end..]
+            && spelt(first, second).is_some()
+        {
+            end = self.end(end + 2);
+        }
+        end
     }
-    length
-}
-
-/// Bytes of the letters and digits of ASCII that a text begins with.
-fn alphanumeric(bytes: &[u8]) -> usize {
-    bytes.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count()
-}
-
-/// Bytes of the letters of ASCII that a text begins with.
-fn alphabetic(bytes: &[u8]) -> usize {
-    bytes.iter().take_while(|byte| byte.is_ascii_alphabetic()).count()
 }
 
 /// Marks the letters of ASCII.
@@ -108,7 +100,7 @@ const fn between(eight: u64, first: u8, last: u8) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Runs, german, western};
+    use super::Runs;
     use crate::tricky;
 
     fn plain(text: &str, is: impl Fn(char) -> bool) -> usize {
@@ -121,12 +113,12 @@ mod tests {
         for text in single.chain(tricky::texts()) {
             let (mut letters, mut digits) = (Runs::<false>::of(&text), Runs::<true>::of(&text));
             for at in text.char_indices().map(|(at, _)| at).chain([text.len()]) {
-                let (rest, bytes) = (&text[at..], &text.as_bytes()[at..]);
+                let rest = &text[at..];
                 assert_eq!(letters.end(at) - at, plain(rest, |c| c.is_ascii_alphabetic()), "{rest:?}");
                 assert_eq!(digits.end(at) - at, plain(rest, |c| c.is_ascii_alphanumeric()), "{rest:?}");
-                assert_eq!(german(bytes), plain(rest, |c| c.is_ascii_alphabetic() || "äöüÄÖÜß".contains(c)), "{rest:?}");
+                assert_eq!(letters.german_end(at) - at, plain(rest, |c| c.is_ascii_alphabetic() || "äöüÄÖÜß".contains(c)), "{rest:?}");
                 let latin = |c: char| c.is_ascii_alphanumeric() || ('À'..='ÿ').contains(&c) && c.is_alphanumeric();
-                assert_eq!(western(bytes), plain(rest, latin), "{rest:?}");
+                assert_eq!(digits.western_end(at) - at, plain(rest, latin), "{rest:?}");
             }
         }
     }

@@ -1,9 +1,6 @@
 //! Words of a text, and when two of them are the same.
 
-use crate::{
-    runs::{Runs, western},
-    sieve::Sieve,
-};
+use crate::{runs::Runs, sieve::Sieve};
 use foldhash::HashMap;
 use std::collections::BTreeSet;
 
@@ -55,22 +52,22 @@ impl<'a> Iterator for Tokens<'a> {
             self.at = end;
             return Some(Token { text: &self.text[start..end], start, end, word: true, ascii: true });
         }
-        self.other()
+        self.other(end)
     }
 }
 
 impl<'a> Tokens<'a> {
-    /// The next token, whatever it is.
+    /// The next token, whatever it is, if it goes on to this byte at least.
     #[inline(never)]
-    fn other(&mut self) -> Option<Token<'a>> {
-        let run = western(&self.text.as_bytes()[self.at..]);
-        let (start, word, begun) = if run > 0 {
-            (self.at, true, self.at + run)
+    fn other(&mut self, begun: usize) -> Option<Token<'a>> {
+        let begun = self.runs.western_end(begun);
+        let (start, word, begun) = if begun > self.at {
+            (self.at, true, begun)
         } else {
             let (start, first) = self.visible()?;
             (start, first.is_alphanumeric() || first == '_', start + first.len_utf8())
         };
-        let end = if word { word_end(self.text, begun) } else { begun };
+        let end = if word { word_end(self.text, &mut self.runs, begun) } else { begun };
         self.at = end;
         Some(Token { text: &self.text[start..end], start, end, word, ascii: false })
     }
@@ -83,10 +80,10 @@ impl<'a> Tokens<'a> {
 }
 
 /// Where ends the word that goes on at a byte.
-fn word_end(text: &str, mut at: usize) -> usize {
+fn word_end(text: &str, runs: &mut Runs<'_, true>, mut at: usize) -> usize {
     let bytes = text.as_bytes();
     loop {
-        at += western(&bytes[at..]);
+        at = runs.western_end(at);
         // Only characters of few words have to be decoded.
         let next = bytes.get(at).filter(|byte| !byte.is_ascii() || **byte == b'_').and_then(|_| text[at..].chars().next());
         match next.filter(|c| continues(*c)) {

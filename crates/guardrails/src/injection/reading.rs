@@ -3,8 +3,7 @@
 use super::stems::{ABOUT, Classes, FENCE, HIDDEN, MARKER, ORDER, SYSTEM, SYSTEM_TEXT, TEXT, classes, first_word, may_matter};
 use crate::{
     begun::regex,
-    runs::{Runs, german},
-    sieve::spelt,
+    runs::Runs,
     tokens::{USUAL_WORD, combining, ignorable},
 };
 use regex::Regex;
@@ -119,14 +118,14 @@ fn read_marked(text: &str, marks: Vec<Mark>, mut usual: impl FnMut(&str, usize) 
 /// The word at a byte if it can be read as a whole, as most can.
 #[inline]
 fn usual_word(text: &str, at: usize, runs: &mut Runs<'_, false>) -> Usual {
-    let rest = &text.as_bytes()[at..];
-    let letters = runs.end(at) - at;
-    let ascii = rest.get(letters).is_none_or(u8::is_ascii);
-    let length = if ascii { letters } else { letters + german(&rest[letters..]) };
-    match rest.get(length) {
+    let bytes = text.as_bytes();
+    let letters = runs.end(at);
+    let ascii = bytes.get(letters).is_none_or(u8::is_ascii);
+    let end = if ascii { letters } else { runs.german_end(letters) };
+    match bytes.get(end) {
         // The word goes on with a digit, behind an apostrophe, or perhaps with what is beyond ASCII.
         Some(byte) if !byte.is_ascii() || byte.is_ascii_digit() || matches!(byte, b'\'' | b'`') => Usual { length: 0, ascii },
-        _ => Usual { length, ascii },
+        _ => Usual { length: end - at, ascii },
     }
 }
 
@@ -177,14 +176,22 @@ impl Reader {
     #[inline]
     fn read_word(&mut self, letters: &str, ascii: bool) {
         self.stop = false;
-        if ascii && letters.len() > 1 && !may_matter(letters) {
-            self.end_spread();
-            self.gap = 0;
-            self.reading.tokens.push(Token { classes: 0, sentence: self.sentence, quoted: self.quoted });
-            return;
+        if letters.len() == 1 {
+            self.word.push_str(letters);
+            self.word.make_ascii_lowercase();
+            return self.end_word();
         }
-        spell(letters, &mut self.word);
-        self.end_word();
+        self.end_spread();
+        self.gap = 0;
+        let mut class = 0;
+        if !ascii || may_matter(letters) {
+            spell(letters, ascii, &mut self.word);
+            if ascii || may_matter(&self.word) {
+                class = classes(&self.word);
+            }
+            self.word.clear();
+        }
+        self.push(class);
     }
 
     fn end_word(&mut self) {
@@ -231,7 +238,14 @@ impl Reader {
         }
     }
 
-    fn push(&mut self, mut classes: Classes) {
+    #[inline]
+    fn push(&mut self, classes: Classes) {
+        let classes = if classes == 0 { 0 } else { self.together(classes) };
+        self.reading.tokens.push(Token { classes, sentence: self.sentence, quoted: self.quoted });
+    }
+
+    /// The classes of a word behind the last one.
+    fn together(&mut self, mut classes: Classes) -> Classes {
         if let Some(last) = self.reading.tokens.last().filter(|last| last.sentence == self.sentence) {
             let of_system = last.classes & SYSTEM != 0 && classes & TEXT != 0;
             if of_system || last.classes & HIDDEN != 0 && classes & ORDER != 0 {
@@ -242,7 +256,7 @@ impl Reader {
             self.reading.about.resize(self.sentence + 1, false);
             self.reading.about[self.sentence] = true;
         }
-        self.reading.tokens.push(Token { classes, sentence: self.sentence, quoted: self.quoted });
+        classes
     }
 
     fn finish(mut self) -> Reading {
@@ -260,17 +274,17 @@ fn unleet(word: &mut String) -> &str {
     word
 }
 
-/// Adds a word of letters of German in small ones, umlauts spelt out.
-fn spell(letters: &str, word: &mut String) {
-    let mut rest = letters.as_bytes();
-    while let [first, ..] = *rest {
-        let umlaut = rest.get(1).and_then(|second| spelt(first, *second));
-        match umlaut {
-            Some(spelt) => word.extend(spelt.map(char::from)),
-            None => word.push(char::from(first.to_ascii_lowercase())),
+/// Sets `word` to letters of German in small ones, umlauts spelt out.
+fn spell(letters: &str, ascii: bool, word: &mut String) {
+    word.clear();
+    if ascii {
+        word.push_str(letters);
+    } else {
+        for c in letters.chars() {
+            plain(c, word);
         }
-        rest = &rest[if umlaut.is_some() { 2 } else { 1 }..];
     }
+    word.make_ascii_lowercase();
 }
 
 /// Adds what a character looks like: small Latin letters, umlauts spelt out. Adds nothing if it is neither letter nor digit.

@@ -169,27 +169,50 @@ const PLACES: usize = 1 << 10;
 
 /// Below [`PLACES`], the same for words that begin with the same two letters.
 fn place(word: &str) -> usize {
-    let letter = |at: usize| word.as_bytes().get(at).map_or(0, |byte| letter(*byte));
-    letter(0) | (letter(1) << 5)
+    letter_at(word, 0) | (letter_at(word, 1) << 5)
 }
 
-/// Known words that are whole.
-static WHOLE: LazyLock<Sieve> = LazyLock::new(|| Sieve::of(STEMS.iter().flatten().filter(|stem| stem.whole).map(|stem| stem.text)));
-/// How the others begin, none of which has fewer letters than four.
-static BEGINNINGS: LazyLock<Bits> =
-    LazyLock::new(|| STEMS.iter().flatten().filter(|stem| !stem.whole).map(|stem| beginning(stem.text)).collect());
+/// A first look at words: those with a class pass, and hardly any other does.
+struct Known {
+    /// Words that are whole, and their inner letters.
+    whole: (Sieve, Bits),
+    /// How the others begin, none of which has fewer letters than four.
+    beginnings: (Bits, Bits),
+}
 
+static KNOWN: LazyLock<Known> = LazyLock::new(|| {
+    let stems = |whole| STEMS.iter().flatten().filter(move |stem| stem.whole == whole).map(|stem| stem.text);
+    Known {
+        whole: (Sieve::of(stems(true)), stems(true).map(inner).collect()),
+        beginnings: (stems(false).map(beginning).collect(), stems(false).map(inner).collect()),
+    }
+});
+
+/// Of the first four letters.
 #[inline]
 fn beginning(word: &str) -> usize {
-    let letter = |at: usize| word.as_bytes().get(at).map_or(0, |byte| letter(*byte));
-    (letter(0) | (letter(1) << 5) | (letter(2) << 10)) ^ (letter(3) << 3)
+    inner(word) ^ (letter_at(word, 0) << 5)
+}
+
+/// Of the second to the fourth letter.
+#[inline]
+fn inner(word: &str) -> usize {
+    letter_at(word, 1) | (letter_at(word, 2) << 5) | (letter_at(word, 3) << 10)
+}
+
+/// 0 where there is none.
+#[inline]
+fn letter_at(word: &str, at: usize) -> usize {
+    word.as_bytes().get(at).map_or(0, |byte| letter(*byte))
 }
 
 /// Whether a word of letters of ASCII, in whatever case, may have a class. Hardly any other passes.
 #[inline]
 pub(super) fn may_matter(word: &str) -> bool {
-    // Both are cheaper than a guess about the first.
-    WHOLE.passes_ascii(word) | BEGINNINGS.has(beginning(word))
+    let Known { whole, beginnings } = &*KNOWN;
+    let inner = inner(word);
+    // To look at all is cheaper than a guess about the first.
+    (whole.0.passes_ascii(word) & whole.1.has(inner)) | (beginnings.0.has(beginning(word)) & beginnings.1.has(inner))
 }
 
 fn beginning_like(word: &str) -> &'static [Stem] {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     policy::Entity,
-    runs::{Runs, western},
+    runs::Runs,
     sieve::Sieve,
     tokens::USUAL_WORD,
     view::{Hit, View},
@@ -152,8 +152,8 @@ fn words(text: &str, from: usize) -> Vec<Word<'_>> {
             at += 1;
             continue;
         }
-        let joint = start + western(&bytes[start..]);
-        at = word_end(text, joint, start);
+        let joint = runs.western_end(at);
+        at = word_end(text, &mut runs, joint, start);
         if at > start {
             let text = &text[start..at];
             // A first name may be a part of it.
@@ -165,10 +165,10 @@ fn words(text: &str, from: usize) -> Vec<Word<'_>> {
 }
 
 /// Where ends the word that begins at `start` and goes on at `at`; at `start`, if none does.
-fn word_end(text: &str, mut at: usize, start: usize) -> usize {
+fn word_end(text: &str, runs: &mut Runs<'_, true>, mut at: usize, start: usize) -> usize {
     let bytes = text.as_bytes();
     loop {
-        at += western(&bytes[at..]);
+        at = runs.western_end(at);
         // Nearly all words end at a character of ASCII, which does not have to be decoded.
         let Some(byte) = bytes.get(at) else { return at };
         if byte.is_ascii() && (!is_joint(char::from(*byte)) || at == start) {
