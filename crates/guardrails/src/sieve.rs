@@ -129,8 +129,8 @@ mod tests {
         let long = "ein sehr langes Wort, länger als fünfzehn";
         let sieve = Sieve::of(["wein", "x", "c3", long, "über", "größe", "strasse", "maß", "rené", "ä"]);
         let same = [
-            "wein", "WEIN", "wEiN", "x", "X", "C3", long, "über", "ÜBER", "ueber", "UEBER", "größe", "GRÖSSE", "Groesse", "Straße", "STRASSE",
-            "MASS", "René", "RENÉ", "Ä", "ae",
+            "wein", "WEIN", "wEiN", "x", "X", "C3", long, "über", "ÜBER", "ueber", "UEBER", "größe", "GRÖSSE", "Groesse", "Straße",
+            "STRASSE", "MASS", "René", "RENÉ", "Ä", "ae",
         ];
         // Others can be written in more than one way.
         let others = ["u\u{308}ber", "STRAẞE", "we\u{ad}in", "слово"];

@@ -232,7 +232,11 @@ mod tests {
         for text in tricky::texts() {
             let tokens: Vec<_> = Tokens::new(&text).collect();
             assert!(tokens.iter().all(|token| !token.ascii || token.text.is_ascii()), "{text:?}");
-            assert_eq!(tokens.into_iter().map(|token| Token { ascii: false, ..token }).collect::<Vec<_>>(), plain_tokens(&text), "{text:?}");
+            assert_eq!(
+                tokens.into_iter().map(|token| Token { ascii: false, ..token }).collect::<Vec<_>>(),
+                plain_tokens(&text),
+                "{text:?}"
+            );
         }
     }
 

@@ -21,7 +21,7 @@ struct Pattern {
 }
 
 impl Pattern {
-    /// Classes of the words that it begins with.
+    /// The class of the word that it begins with, which is one.
     const fn first(&self) -> Classes {
         if let [(class, _), ..] = self.steps { *class } else { 0 }
     }
@@ -81,12 +81,24 @@ const PATTERNS: &[Pattern] = &[
     pattern(13, 0.3, &[(NOT, 0), (REFUSE, 1)]),
 ];
 
+/// By the number of a class: the patterns that begin with it, a bit for each.
+const BY_FIRST: [u64; 64] = {
+    let (mut patterns, mut at) = ([0; 64], 0);
+    while at < PATTERNS.len() {
+        patterns[PATTERNS[at].first().trailing_zeros() as usize] |= 1 << at;
+        at += 1;
+    }
+    patterns
+};
+
 /// Classes of the words that some pattern begins with.
 const FIRST: Classes = {
-    let (mut classes, mut at) = (0, 0);
-    while at < PATTERNS.len() {
-        classes |= PATTERNS[at].first();
-        at += 1;
+    let (mut classes, mut class) = (0, 0);
+    while class < BY_FIRST.len() {
+        if BY_FIRST[class] != 0 {
+            classes |= 1 << class;
+        }
+        class += 1;
     }
     classes
 };
@@ -102,7 +114,8 @@ struct Finding {
 pub(super) fn score(reading: &Reading) -> f32 {
     let mut findings = Vec::new();
     for (at, token) in reading.tokens.iter().enumerate().filter(|(_, token)| token.classes & FIRST != 0) {
-        for pattern in PATTERNS.iter().filter(|pattern| pattern.first() & token.classes != 0) {
+        let begun = bits(token.classes & FIRST).fold(0, |patterns, class| patterns | BY_FIRST[class]);
+        for pattern in bits(begun).map(|number| &PATTERNS[number]) {
             if let Some(end) = ends(&reading.tokens, at, pattern.steps) {
                 let weight = pattern.weight * doubt(reading, at, end, pattern);
                 findings.push(Finding { at, family: pattern.family, weight });
@@ -114,6 +127,15 @@ pub(super) fn score(reading: &Reading) -> f32 {
     }
     let sums = (0..findings.len()).map(|first| together(&findings[first..]));
     sums.fold(0.0, f32::max)
+}
+
+/// The numbers of the bits that are set, from the lowest on.
+fn bits(mut set: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lowest = usize::try_from(set.trailing_zeros()).ok().filter(|_| set != 0)?;
+        set &= set - 1;
+        Some(lowest)
+    })
 }
 
 /// The best of each family near the first finding, as independent evidence.

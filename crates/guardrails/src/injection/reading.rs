@@ -96,7 +96,7 @@ fn read_marked(text: &str, marks: Vec<Mark>, mut usual: impl FnMut(&str, usize) 
             let next = mark.map_or(usize::MAX, |(start, ..)| start);
             let Usual { length, ascii } = usual(text, at);
             if length > 0 && at + length <= next {
-                reader.read_word(&text[at..at + length], ascii);
+                reader.read_word(&text[at..], length, ascii);
                 at += length;
                 // Most words end at a space, which says nothing else.
                 if text.as_bytes().get(at) == Some(&b' ') && at < next {
@@ -172,21 +172,21 @@ impl Reader {
         }
     }
 
-    /// The same for all letters of a word that ends here. They are those of German, or of `ascii`.
+    /// The same for all letters of a word that `text` begins with. They are those of German, or of `ascii`.
     #[inline]
-    fn read_word(&mut self, letters: &str, ascii: bool) {
+    fn read_word(&mut self, text: &str, length: usize, ascii: bool) {
         self.stop = false;
-        if letters.len() == 1 {
-            self.word.push_str(letters);
+        if length == 1 {
+            self.word.push_str(&text[..length]);
             self.word.make_ascii_lowercase();
             return self.end_word();
         }
         self.end_spread();
         self.gap = 0;
         let mut class = 0;
-        if !ascii || may_matter(letters) {
-            spell(letters, ascii, &mut self.word);
-            if ascii || may_matter(&self.word) {
+        if !ascii || may_matter(text, length) {
+            spell(&text[..length], ascii, &mut self.word);
+            if ascii || may_matter(&self.word, self.word.len()) {
                 class = classes(&self.word);
             }
             self.word.clear();

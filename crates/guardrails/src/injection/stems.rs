@@ -169,7 +169,8 @@ const PLACES: usize = 1 << 10;
 
 /// Below [`PLACES`], the same for words that begin with the same two letters.
 fn place(word: &str) -> usize {
-    letter_at(word, 0) | (letter_at(word, 1) << 5)
+    let [first, second, ..] = letters(word, word.len());
+    first | (second << 5)
 }
 
 /// A first look at words: those with a class pass, and hardly any other does.
@@ -182,37 +183,45 @@ struct Known {
 
 static KNOWN: LazyLock<Known> = LazyLock::new(|| {
     let stems = |whole| STEMS.iter().flatten().filter(move |stem| stem.whole == whole).map(|stem| stem.text);
+    let first_letters = |whole| stems(whole).map(|text| letters(text, text.len()));
     Known {
-        whole: (Sieve::of(stems(true)), stems(true).map(inner).collect()),
-        beginnings: (stems(false).map(beginning).collect(), stems(false).map(inner).collect()),
+        whole: (Sieve::of(stems(true)), first_letters(true).map(inner).collect()),
+        beginnings: (first_letters(false).map(beginning).collect(), first_letters(false).map(inner).collect()),
     }
 });
 
 /// Of the first four letters.
 #[inline]
-fn beginning(word: &str) -> usize {
-    inner(word) ^ (letter_at(word, 0) << 5)
+fn beginning([first, second, third, fourth]: [usize; 4]) -> usize {
+    inner([first, second, third, fourth]) ^ (first << 5)
 }
 
 /// Of the second to the fourth letter.
 #[inline]
-fn inner(word: &str) -> usize {
-    letter_at(word, 1) | (letter_at(word, 2) << 5) | (letter_at(word, 3) << 10)
+fn inner([_, second, third, fourth]: [usize; 4]) -> usize {
+    second | (third << 5) | (fourth << 10)
 }
 
-/// 0 where there is none.
+/// The first letters of a word of so many bytes that a text begins with; 0 where there is none.
 #[inline]
-fn letter_at(word: &str, at: usize) -> usize {
-    word.as_bytes().get(at).map_or(0, |byte| letter(*byte))
+fn letters(text: &str, length: usize) -> [usize; 4] {
+    let bytes = text.as_bytes();
+    // Cut off rather than looked for: words of fewer letters are many.
+    let four = bytes.first_chunk().copied().unwrap_or_else(|| std::array::from_fn(|at| bytes.get(at).copied().unwrap_or(0)));
+    let cut =
+        u32::from_le_bytes(four) & u32::MAX.checked_shl(8 * u32::try_from(length.min(4)).unwrap_or(4)).map_or(u32::MAX, |behind| !behind);
+    cut.to_le_bytes().map(letter)
 }
 
-/// Whether a word of letters of ASCII, in whatever case, may have a class. Hardly any other passes.
+/// Whether a word may have a class, so many letters of ASCII in whatever case that a text begins with. Hardly any other
+/// passes.
 #[inline]
-pub(super) fn may_matter(word: &str) -> bool {
+pub(super) fn may_matter(text: &str, length: usize) -> bool {
     let Known { whole, beginnings } = &*KNOWN;
-    let inner = inner(word);
+    let letters = letters(text, length);
+    let inner = inner(letters);
     // To look at all is cheaper than a guess about the first.
-    (whole.0.passes_ascii(word) & whole.1.has(inner)) | (beginnings.0.has(beginning(word)) & beginnings.1.has(inner))
+    (whole.0.passes_ascii(&text[..length]) & whole.1.has(inner)) | (beginnings.0.has(beginning(letters)) & beginnings.1.has(inner))
 }
 
 fn beginning_like(word: &str) -> &'static [Stem] {
@@ -249,15 +258,22 @@ mod tests {
     #[test]
     fn every_word_with_a_class_passes() {
         for stem in STEMS.iter().flatten() {
-            assert!(may_matter(stem.text) && may_matter(&stem.text.to_uppercase()), "{}", stem.text);
-            assert!(stem.whole || may_matter(&format!("{}xyz", stem.text)), "{}", stem.text);
+            let text = stem.text;
+            for more in ["", " ", "x", "xyz", ", and"] {
+                let behind = format!("{text}{more}");
+                assert!(may_matter(&behind, text.len()) && may_matter(&behind.to_uppercase(), text.len()), "{behind}");
+                let letters = behind.bytes().take_while(u8::is_ascii_alphabetic).count();
+                assert!(stem.whole || may_matter(&behind, letters), "{behind}");
+            }
         }
         for text in tricky::texts() {
             for word in text.split(|c: char| !c.is_ascii_alphabetic()) {
-                assert!(classes(&word.to_ascii_lowercase()) == 0 || may_matter(word), "{word}");
+                assert!(classes(&word.to_ascii_lowercase()) == 0 || may_matter(word, word.len()), "{word}");
             }
         }
-        assert!(!may_matter("river") && !may_matter("bridge") && !may_matter("x") && !may_matter(""));
+        for other in ["river", "bridge", "measures", "weather", "x", ""] {
+            assert!(!may_matter(other, other.len()), "{other}");
+        }
     }
 
     #[test]
