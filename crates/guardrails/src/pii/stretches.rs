@@ -1,4 +1,4 @@
-//! Where numbers may stand: around digits.
+//! Where numbers may stand: around their digits, or behind how account numbers begin.
 
 use crate::view::View;
 
@@ -10,7 +10,8 @@ const BLOCK: usize = 64;
 /// How numbers may be written.
 #[derive(Clone, Copy)]
 pub(super) struct Form {
-    /// It begins with two letters right before two digits, and has others; without this no letter stands between its digits.
+    /// It begins with two letters right before two digits, the first of which is the only one that counts here. Without this
+    /// no letter stands between its digits.
     pub(super) letters: bool,
     /// From a digit of one to its end, or to its next digit if it has more, there are fewer bytes.
     pub(super) reach: usize,
@@ -23,34 +24,48 @@ pub(super) struct Form {
 pub(super) fn stretches(view: View<'_>, form: Form) -> impl Iterator<Item = View<'_>> {
     let bytes = view.text.as_bytes();
     let mut end = view.from;
-    let mut ahead = next_digit(view.text, view.from);
+    let mut ahead = form.next(view.text, view.from);
     let all = std::iter::from_fn(move || {
         let first = ahead?;
-        let (mut last, mut digits, mut begun) = (first, 0, !form.letters);
+        let (mut last, mut digits) = (first, 0);
         while let Some(next) = ahead.filter(|next| *next == first || form.goes_on(bytes, last, *next)) {
-            (last, digits, begun) = (next, digits + 1, begun || begins(bytes, next));
-            ahead = next_digit(view.text, next + 1);
+            (last, digits) = (next, digits + 1);
+            ahead = form.next(view.text, next + 1);
         }
         let from = view.text.floor_char_boundary(first.saturating_sub(BEFORE)).max(end);
         // No further than to where the next one may begin.
         let next = ahead.map_or(usize::MAX, |next| next.saturating_sub(BEFORE).max(last + 1));
         end = view.text.floor_char_boundary(next.min(last + form.reach));
-        Some((View { text: &view.text[..end], from, ..view }, digits, begun))
+        Some((View { text: &view.text[..end], from, ..view }, digits))
     });
-    all.filter(move |(_, digits, begun)| *begun && *digits >= form.digits).map(|(stretch, ..)| stretch)
+    all.filter(move |(_, digits)| *digits >= form.digits).map(|(stretch, _)| stretch)
 }
 
 impl Form {
+    /// The next digit that counts.
+    fn next(self, text: &str, at: usize) -> Option<usize> {
+        if self.letters { next_account(text.as_bytes(), at) } else { next_digit(text, at) }
+    }
+
     /// Both digits may be in one number.
     fn goes_on(self, bytes: &[u8], last: usize, next: usize) -> bool {
         next <= last + self.reach + BEFORE && (self.letters || !bytes[last..next].iter().any(u8::is_ascii_alphabetic))
     }
 }
 
-/// Two letters and two digits, the first of which is here.
-fn begins(bytes: &[u8], digit: usize) -> bool {
-    let letters = digit.checked_sub(2).is_some_and(|start| bytes[start..digit].iter().all(u8::is_ascii_alphabetic));
-    letters && bytes.get(digit + 1).is_some_and(u8::is_ascii_digit)
+/// The first of the digits with which an account number goes on that begins at this byte or later.
+fn next_account(bytes: &[u8], mut at: usize) -> Option<usize> {
+    let begins = |four: [u8; 4]| {
+        let [country, code, check, digit] = four;
+        country.is_ascii_alphabetic() & code.is_ascii_alphabetic() & check.is_ascii_digit() & digit.is_ascii_digit()
+    };
+    let here = |block: &[u8; BLOCK + 3]| {
+        (0..BLOCK).fold(false, |any, at| any | begins([block[at], block[at + 1], block[at + 2], block[at + 3]]))
+    };
+    while bytes.get(at..)?.first_chunk().is_some_and(|block| !here(block)) {
+        at += BLOCK;
+    }
+    bytes.get(at..)?.array_windows().position(|four| begins(*four)).map(|skipped| at + skipped + BEFORE)
 }
 
 /// The first digit from a byte on.
@@ -68,7 +83,7 @@ fn next_digit(text: &str, mut at: usize) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::{BLOCK, Form, next_digit, stretches};
+    use super::{BLOCK, Form, next_account, next_digit, stretches};
     use crate::{tricky, view::View};
 
     #[test]
@@ -114,8 +129,13 @@ mod tests {
         assert_eq!(found("12. Mai 34 (5)", plain(1)), ["12. Ma", "i 34 (5)"]);
         assert_eq!(found("1a2 ä 3", plain(1)), ["1", "a2 ä 3"]);
         assert_eq!(found("12. Mai 34 (5)", plain(3)), ["i 34 (5)"]);
-        let account = Form { letters: true, reach: 8, digits: 2 };
+        let account = Form { letters: true, reach: 8, digits: 1 };
         assert_eq!(found("12 D3 DE4 DE 56", account), Vec::<String>::new());
-        assert_eq!(found("1 DE56 xyz 7", account), ["1 DE56 xyz 7"]);
+        assert_eq!(found("1 DE56 xyz 7, 1234567", account), ["DE56 xyz 7"]);
+        for before in 0..3 * BLOCK {
+            let text = format!("{}DE5678{}", " ".repeat(before), "ö".repeat(BLOCK));
+            assert_eq!(next_account(text.as_bytes(), 0), Some(before + 2), "{text:?}");
+            assert_eq!(next_account(text.as_bytes(), before + 1), None, "{text:?}");
+        }
     }
 }
