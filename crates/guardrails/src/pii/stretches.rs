@@ -59,9 +59,8 @@ fn next_account(bytes: &[u8], mut at: usize) -> Option<usize> {
         let [country, code, check, digit] = four;
         country.is_ascii_alphabetic() & code.is_ascii_alphabetic() & check.is_ascii_digit() & digit.is_ascii_digit()
     };
-    let here = |block: &[u8; BLOCK + 3]| {
-        (0..BLOCK).fold(false, |any, at| any | begins([block[at], block[at + 1], block[at + 2], block[at + 3]]))
-    };
+    let here =
+        |block: &[u8; BLOCK + 3]| (0..BLOCK).fold(false, |any, at| any | begins([block[at], block[at + 1], block[at + 2], block[at + 3]]));
     while bytes.get(at..)?.first_chunk().is_some_and(|block| !here(block)) {
         at += BLOCK;
     }
