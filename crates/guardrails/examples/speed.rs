@@ -31,7 +31,7 @@ fn main() -> Result<(), PolicyError> {
         ("all", vec![pii(&[]), Check::Secrets {}, words(), injection()]),
     ];
     for (language, sentence) in [("English", ENGLISH), ("German", GERMAN)] {
-        let text = sentence.repeat(BYTES / sentence.len());
+        let text = shuffled(sentence);
         for (name, checks) in &checks {
             let policy = Policy { rules: checks.iter().cloned().enumerate().map(rule).collect() };
             let took = fastest(&Guard::new(&policy)?, &text);
@@ -40,6 +40,24 @@ fn main() -> Result<(), PolicyError> {
         }
     }
     Ok(())
+}
+
+/// Words in an order that no processor learns by heart, which makes texts look faster than they are; always the same.
+fn shuffled(sentence: &str) -> String {
+    let words: Vec<&str> = sentence.split_whitespace().collect();
+    let mut text = String::with_capacity(BYTES + sentence.len());
+    let mut state = 0_u64;
+    while text.len() < BYTES {
+        // SplitMix64 (Steele, Lea, Flood 2014).
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let most = u64::try_from(words.len()).unwrap_or(1);
+        text.push_str(words[usize::try_from((z ^ (z >> 31)) % most).unwrap_or(0)]);
+        text.push(' ');
+    }
+    text
 }
 
 fn rule((index, check): (usize, Check)) -> Rule {

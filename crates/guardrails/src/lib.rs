@@ -69,6 +69,7 @@ mod policy;
 mod prompt;
 mod pseudonyms;
 mod rules;
+mod runs;
 mod secrets;
 mod sieve;
 mod tokens;

@@ -1,7 +1,8 @@
 //! Words of a text, and when two of them are the same.
 
-use crate::sieve::Sieve;
-use std::collections::{BTreeSet, HashMap};
+use crate::{runs::Runs, sieve::Sieve};
+use foldhash::HashMap;
+use std::collections::BTreeSet;
 
 /// Bytes from one word to the next one in most texts, or fewer: room is made for so many words.
 pub(crate) const USUAL_WORD: usize = 5;
@@ -13,58 +14,78 @@ pub(crate) struct Token<'a> {
     pub(crate) start: usize,
     pub(crate) end: usize,
     pub(crate) word: bool,
+    /// All of it is of ASCII, which was cheap to be seen. Others may be as well.
+    pub(crate) ascii: bool,
 }
 
 /// The tokens of a text, in order.
 pub(crate) struct Tokens<'a> {
     text: &'a str,
     at: usize,
+    runs: Runs<'a, true>,
 }
 
 impl<'a> Tokens<'a> {
     pub(crate) const fn new(text: &'a str) -> Self {
-        Self { text, at: 0 }
+        Self::after(text, 0)
     }
 
     /// Those from this byte on.
     pub(crate) const fn after(text: &'a str, at: usize) -> Self {
-        Self { text, at }
+        Self { text, at, runs: Runs::of(text) }
     }
 }
 
 impl<'a> Iterator for Tokens<'a> {
     type Item = Token<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Token<'a>> {
-        let (start, first) = self.visible()?;
-        let word = first.is_alphanumeric() || first == '_';
-        self.at = if word { word_end(self.text, start) } else { start + first.len_utf8() };
-        Some(Token { text: &self.text[start..self.at], start, end: self.at, word })
+        let bytes = self.text.as_bytes();
+        // Nearly all spaces are of ASCII, so nothing has to be decoded, and so are most words.
+        while matches!(bytes.get(self.at), Some(b' ' | b'\t'..=b'\r')) {
+            self.at += 1;
+        }
+        let start = self.at;
+        let end = self.runs.end(start);
+        if end > start && bytes.get(end).is_none_or(|byte| byte.is_ascii() && *byte != b'_') {
+            self.at = end;
+            return Some(Token { text: &self.text[start..end], start, end, word: true, ascii: true });
+        }
+        self.other(end)
     }
 }
 
-impl Tokens<'_> {
+impl<'a> Tokens<'a> {
+    /// The next token, whatever it is, if it goes on to this byte at least.
+    #[inline(never)]
+    fn other(&mut self, begun: usize) -> Option<Token<'a>> {
+        let begun = self.runs.western_end(begun);
+        let (start, word, begun) = if begun > self.at {
+            (self.at, true, begun)
+        } else {
+            let (start, first) = self.visible()?;
+            (start, first.is_alphanumeric() || first == '_', start + first.len_utf8())
+        };
+        let end = if word { word_end(self.text, &mut self.runs, begun) } else { begun };
+        self.at = end;
+        Some(Token { text: &self.text[start..end], start, end, word, ascii: false })
+    }
+
     /// The next character that is neither space nor unseen, and where it stands.
     fn visible(&self) -> Option<(usize, char)> {
-        let mut at = self.at;
-        // Nearly all spaces are of ASCII, so nothing has to be decoded.
-        while matches!(self.text.as_bytes().get(at), Some(b' ' | b'\t'..=b'\r')) {
-            at += 1;
-        }
-        let mut rest = self.text[at..].char_indices();
-        rest.find(|(_, c)| !c.is_whitespace() && !ignorable(*c)).map(|(skipped, c)| (at + skipped, c))
+        let mut rest = self.text[self.at..].char_indices();
+        rest.find(|(_, c)| !c.is_whitespace() && !ignorable(*c)).map(|(skipped, c)| (self.at + skipped, c))
     }
 }
 
 /// Where ends the word that goes on at a byte.
-fn word_end(text: &str, mut at: usize) -> usize {
+fn word_end(text: &str, runs: &mut Runs<'_, true>, mut at: usize) -> usize {
     let bytes = text.as_bytes();
     loop {
-        while bytes.get(at).is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_') {
-            at += 1;
-        }
-        // Only characters beyond ASCII have to be decoded.
-        let next = bytes.get(at).filter(|byte| !byte.is_ascii()).and_then(|_| text[at..].chars().next());
+        at = runs.western_end(at);
+        // Only characters of few words have to be decoded.
+        let next = bytes.get(at).filter(|byte| !byte.is_ascii() || **byte == b'_').and_then(|_| text[at..].chars().next());
         match next.filter(|c| continues(*c)) {
             Some(c) => at += c.len_utf8(),
             None => return at,
@@ -133,6 +154,7 @@ pub(crate) fn expanded(folded: &str) -> String {
 pub(crate) struct Vocabulary {
     /// By their beginnings.
     sorted: Vec<Box<str>>,
+    /// Texts say what is looked up and not what is in it, so a hash has to be fast only.
     ids: HashMap<Box<str>, usize>,
     sieve: Sieve,
 }
@@ -146,6 +168,16 @@ impl Vocabulary {
     /// Whether a word of a text may be among them once it is folded. Hardly any that is not passes.
     pub(crate) fn passes(&self, word: &str) -> bool {
         self.sieve.passes(word)
+    }
+
+    /// The same for a token.
+    pub(crate) fn passes_token(&self, token: &Token<'_>) -> bool {
+        if token.ascii { self.sieve.passes_ascii(token.text) } else { self.passes(token.text) }
+    }
+
+    /// In order.
+    pub(crate) fn words(&self) -> impl Iterator<Item = &str> {
+        self.sorted.iter().map(|word| &**word)
     }
 
     pub(crate) fn contains(&self, folded: &str) -> bool {
@@ -190,7 +222,7 @@ mod tests {
             let word = first.is_alphanumeric() || first == '_';
             let length = if word { rest.find(|c: char| !continues(c)).unwrap_or(rest.len()) } else { first.len_utf8() };
             at = start + length;
-            tokens.push(Token { text: &rest[..length], start, end: at, word });
+            tokens.push(Token { text: &rest[..length], start, end: at, word, ascii: false });
         }
         tokens
     }
@@ -198,7 +230,13 @@ mod tests {
     #[test]
     fn words_end_where_they_do_character_by_character() {
         for text in tricky::texts() {
-            assert_eq!(Tokens::new(&text).collect::<Vec<_>>(), plain_tokens(&text), "{text:?}");
+            let tokens: Vec<_> = Tokens::new(&text).collect();
+            assert!(tokens.iter().all(|token| !token.ascii || token.text.is_ascii()), "{text:?}");
+            assert_eq!(
+                tokens.into_iter().map(|token| Token { ascii: false, ..token }).collect::<Vec<_>>(),
+                plain_tokens(&text),
+                "{text:?}"
+            );
         }
     }
 
@@ -207,7 +245,7 @@ mod tests {
         let vocabulary: Vocabulary =
             plain_tokens(&tricky::texts().collect::<String>()).iter().step_by(3).map(|token| folded(token.text)).collect();
         for text in tricky::texts() {
-            let missed = Tokens::new(&text).find(|token| vocabulary.contains(&folded(token.text)) && !vocabulary.passes(token.text));
+            let missed = Tokens::new(&text).find(|token| vocabulary.contains(&folded(token.text)) && !vocabulary.passes_token(token));
             assert_eq!(missed, None, "{text:?}. If you are here because this failed: words that a tenant forbids pass unseen.");
         }
     }

@@ -4,7 +4,7 @@ use crate::{
     tokens::{Tokens, Vocabulary, expanded, fold, folded},
     view::{Hit, View, What},
 };
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt};
 
 /// Bytes between two words of a phrase.
 const WIDEST_SPACE: usize = 16;
@@ -75,7 +75,7 @@ impl WordList {
                 continue;
             }
             let goes_on = token.word && end == len && !view.closes;
-            if !goes_on && !self.vocabulary.passes(token.text) {
+            if !goes_on && !self.vocabulary.passes_token(&token) {
                 open.clear();
                 continue;
             }

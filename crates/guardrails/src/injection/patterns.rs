@@ -20,6 +20,13 @@ struct Pattern {
     steps: &'static [(Classes, usize)],
 }
 
+impl Pattern {
+    /// The class of the word that it begins with, which is one.
+    const fn first(&self) -> Classes {
+        if let [(class, _), ..] = self.steps { *class } else { 0 }
+    }
+}
+
 const fn pattern(family: u8, weight: f32, steps: &'static [(Classes, usize)]) -> Pattern {
     Pattern { family, weight, steps }
 }
@@ -74,6 +81,28 @@ const PATTERNS: &[Pattern] = &[
     pattern(13, 0.3, &[(NOT, 0), (REFUSE, 1)]),
 ];
 
+/// By the number of a class: the patterns that begin with it, a bit for each.
+const BY_FIRST: [u64; 64] = {
+    let (mut patterns, mut at) = ([0; 64], 0);
+    while at < PATTERNS.len() {
+        patterns[PATTERNS[at].first().trailing_zeros() as usize] |= 1 << at;
+        at += 1;
+    }
+    patterns
+};
+
+/// Classes of the words that some pattern begins with.
+const FIRST: Classes = {
+    let (mut classes, mut class) = (0, 0);
+    while class < BY_FIRST.len() {
+        if BY_FIRST[class] != 0 {
+            classes |= 1 << class;
+        }
+        class += 1;
+    }
+    classes
+};
+
 /// A pattern that was found.
 struct Finding {
     at: usize,
@@ -84,8 +113,9 @@ struct Finding {
 /// How surely the text is an attempt: 0 to 1.
 pub(super) fn score(reading: &Reading) -> f32 {
     let mut findings = Vec::new();
-    for (at, _) in reading.tokens.iter().enumerate().filter(|(_, token)| token.classes != 0) {
-        for pattern in PATTERNS {
+    for (at, token) in reading.tokens.iter().enumerate().filter(|(_, token)| token.classes & FIRST != 0) {
+        let begun = bits(token.classes & FIRST).fold(0, |patterns, class| patterns | BY_FIRST[class]);
+        for pattern in bits(begun).map(|number| &PATTERNS[number]) {
             if let Some(end) = ends(&reading.tokens, at, pattern.steps) {
                 let weight = pattern.weight * doubt(reading, at, end, pattern);
                 findings.push(Finding { at, family: pattern.family, weight });
@@ -97,6 +127,15 @@ pub(super) fn score(reading: &Reading) -> f32 {
     }
     let sums = (0..findings.len()).map(|first| together(&findings[first..]));
     sums.fold(0.0, f32::max)
+}
+
+/// The numbers of the bits that are set, from the lowest on.
+fn bits(mut set: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lowest = usize::try_from(set.trailing_zeros()).ok().filter(|_| set != 0)?;
+        set &= set - 1;
+        Some(lowest)
+    })
 }
 
 /// The best of each family near the first finding, as independent evidence.

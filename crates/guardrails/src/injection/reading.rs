@@ -3,6 +3,7 @@
 use super::stems::{ABOUT, Classes, FENCE, HIDDEN, MARKER, ORDER, SYSTEM, SYSTEM_TEXT, TEXT, classes, first_word, may_matter};
 use crate::{
     begun::regex,
+    runs::Runs,
     tokens::{USUAL_WORD, combining, ignorable},
 };
 use regex::Regex;
@@ -42,7 +43,7 @@ pub(super) struct Token {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Reading {
     pub(super) tokens: Vec<Token>,
-    /// By sentence: it speaks about injections or what texts mean.
+    /// By sentence, up to the last one of which it is so: it speaks about injections or what texts mean.
     pub(super) about: Vec<bool>,
 }
 
@@ -53,7 +54,8 @@ pub(super) fn read(text: &str) -> Reading {
     let mut marks: Vec<Mark> = MARKER_REGEX.find_iter(text).map(|mark| (mark.start(), mark.end(), MARKER)).collect();
     fences(text, &mut marks);
     marks.sort_unstable();
-    read_marked(text, marks, usual_word)
+    let mut runs = Runs::of(text);
+    read_marked(text, marks, |text, at| usual_word(text, at, &mut runs))
 }
 
 /// Adds the fences, from the lines that may have some.
@@ -67,25 +69,44 @@ fn fences(text: &str, marks: &mut Vec<Mark>) {
     }
 }
 
-/// Reads a text with its marks, in order. `usual` says how long the word at a byte is if it can be read as a whole; else 0.
-fn read_marked(text: &str, marks: Vec<Mark>, usual: impl Fn(&str, usize) -> usize) -> Reading {
-    let mut marks = marks.into_iter().peekable();
+/// A word that can be read as a whole: letters of German, and nothing that belongs to it behind them.
+#[derive(Clone, Copy)]
+struct Usual {
+    /// Bytes; 0 if there is none.
+    length: usize,
+    /// Nothing in it is an umlaut.
+    ascii: bool,
+}
+
+/// Reads a text with its marks, in order. `usual` says what word is at a byte.
+fn read_marked(text: &str, marks: Vec<Mark>, mut usual: impl FnMut(&str, usize) -> Usual) -> Reading {
+    let mut marks = marks.into_iter();
+    let mut mark = marks.next();
     let mut reader = Reader::default();
     reader.reading.tokens.reserve(text.len() / USUAL_WORD);
     let (mut at, mut skip) = (0, 0);
-    while let Some(c) = text[at..].chars().next() {
-        if let Some((_, end, class)) = marks.next_if(|(start, ..)| *start <= at) {
+    while at < text.len() {
+        if let Some((_, end, class)) = mark.filter(|(start, ..)| *start <= at) {
             reader.end_word();
             reader.push(class);
             skip = skip.max(end);
+            mark = marks.next();
         }
-        let begins = at >= skip && reader.word.is_empty();
-        let length = if begins { usual(text, at) } else { 0 };
-        if length > 0 && marks.peek().is_none_or(|(start, ..)| at + length <= *start) {
-            reader.read_word(&text[at..at + length]);
-            at += length;
-            continue;
+        if at >= skip && reader.word.is_empty() {
+            let next = mark.map_or(usize::MAX, |(start, ..)| start);
+            let Usual { length, ascii } = usual(text, at);
+            if length > 0 && at + length <= next {
+                reader.read_word(&text[at..], length, ascii);
+                at += length;
+                // Most words end at a space, which says nothing else.
+                if text.as_bytes().get(at) == Some(&b' ') && at < next {
+                    reader.gap += 1;
+                    at += 1;
+                }
+                continue;
+            }
         }
+        let Some(c) = text[at..].chars().next() else { break };
         if at >= skip {
             reader.read(c);
         }
@@ -94,14 +115,17 @@ fn read_marked(text: &str, marks: Vec<Mark>, usual: impl Fn(&str, usize) -> usiz
     reader.finish()
 }
 
-/// Bytes of the word at a byte if it has letters of ASCII only and ends with them, as most do; else 0.
-fn usual_word(text: &str, at: usize) -> usize {
-    let rest = &text.as_bytes()[at..];
-    let length = rest.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(rest.len());
-    match rest.get(length) {
+/// The word at a byte if it can be read as a whole, as most can.
+#[inline]
+fn usual_word(text: &str, at: usize, runs: &mut Runs<'_, false>) -> Usual {
+    let bytes = text.as_bytes();
+    let letters = runs.end(at);
+    let ascii = bytes.get(letters).is_none_or(u8::is_ascii);
+    let end = if ascii { letters } else { runs.german_end(letters) };
+    match bytes.get(end) {
         // The word goes on with a digit, behind an apostrophe, or perhaps with what is beyond ASCII.
-        Some(byte) if !byte.is_ascii() || byte.is_ascii_digit() || matches!(byte, b'\'' | b'`') => 0,
-        _ => length,
+        Some(byte) if !byte.is_ascii() || byte.is_ascii_digit() || matches!(byte, b'\'' | b'`') => Usual { length: 0, ascii },
+        _ => Usual { length: end - at, ascii },
     }
 }
 
@@ -148,17 +172,26 @@ impl Reader {
         }
     }
 
-    /// The same for all letters of a word that ends here. They are of ASCII.
-    fn read_word(&mut self, letters: &str) {
+    /// The same for all letters of a word that `text` begins with. They are those of German, or of `ascii`.
+    #[inline]
+    fn read_word(&mut self, text: &str, length: usize, ascii: bool) {
         self.stop = false;
-        if letters.len() == 1 || may_matter(letters) {
-            self.word.push_str(letters);
+        if length == 1 {
+            self.word.push_str(&text[..length]);
             self.word.make_ascii_lowercase();
             return self.end_word();
         }
         self.end_spread();
         self.gap = 0;
-        self.push(0);
+        let mut class = 0;
+        if !ascii || may_matter(text, length) {
+            spell(&text[..length], ascii, &mut self.word);
+            if ascii || may_matter(&self.word, self.word.len()) {
+                class = classes(&self.word);
+            }
+            self.word.clear();
+        }
+        self.push(class);
     }
 
     fn end_word(&mut self) {
@@ -181,7 +214,14 @@ impl Reader {
     }
 
     /// Letters that were written apart, as the words they make.
+    #[inline]
     fn end_spread(&mut self) {
+        if !self.spread.is_empty() {
+            self.read_spread();
+        }
+    }
+
+    fn read_spread(&mut self) {
         let letters = take(&mut self.spread);
         if letters.len() < SPREAD {
             return;
@@ -198,18 +238,25 @@ impl Reader {
         }
     }
 
-    fn push(&mut self, mut classes: Classes) {
+    #[inline]
+    fn push(&mut self, classes: Classes) {
+        let classes = if classes == 0 { 0 } else { self.together(classes) };
+        self.reading.tokens.push(Token { classes, sentence: self.sentence, quoted: self.quoted });
+    }
+
+    /// The classes of a word behind the last one.
+    fn together(&mut self, mut classes: Classes) -> Classes {
         if let Some(last) = self.reading.tokens.last().filter(|last| last.sentence == self.sentence) {
             let of_system = last.classes & SYSTEM != 0 && classes & TEXT != 0;
             if of_system || last.classes & HIDDEN != 0 && classes & ORDER != 0 {
                 classes |= SYSTEM_TEXT;
             }
         }
-        if self.reading.about.len() <= self.sentence {
+        if classes & ABOUT != 0 {
             self.reading.about.resize(self.sentence + 1, false);
+            self.reading.about[self.sentence] = true;
         }
-        self.reading.about[self.sentence] |= classes & ABOUT != 0;
-        self.reading.tokens.push(Token { classes, sentence: self.sentence, quoted: self.quoted });
+        classes
     }
 
     fn finish(mut self) -> Reading {
@@ -225,6 +272,19 @@ fn unleet(word: &mut String) -> &str {
         *word = word.replace('0', "o").replace('1', "i").replace('3', "e").replace('4', "a").replace('5', "s").replace('7', "t");
     }
     word
+}
+
+/// Sets `word` to letters of German in small ones, umlauts spelt out.
+fn spell(letters: &str, ascii: bool, word: &mut String) {
+    word.clear();
+    if ascii {
+        word.push_str(letters);
+    } else {
+        for c in letters.chars() {
+            plain(c, word);
+        }
+    }
+    word.make_ascii_lowercase();
 }
 
 /// Adds what a character looks like: small Latin letters, umlauts spelt out. Adds nothing if it is neither letter nor digit.
@@ -285,7 +345,7 @@ fn math(c: char, word: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use super::{FENCE, FENCE_REGEX, MARKER, MARKER_REGEX, Mark, fences, read, read_marked};
+    use super::{FENCE, FENCE_REGEX, MARKER, MARKER_REGEX, Mark, Usual, fences, read, read_marked};
     use crate::tricky;
 
     /// All fences of a text, looked for in all of it.
@@ -322,7 +382,7 @@ mod tests {
             let mut marks: Vec<Mark> = MARKER_REGEX.find_iter(&text).map(|mark| (mark.start(), mark.end(), MARKER)).collect();
             marks.extend(plain_fences(&text));
             marks.sort_unstable();
-            let plain = read_marked(&text, marks, |_, _| 0);
+            let plain = read_marked(&text, marks, |_, _| Usual { length: 0, ascii: false });
             assert_eq!(read(&text), plain, "{text:?}. If you are here because this failed: known injections reach the model.");
         }
     }

@@ -1,7 +1,7 @@
 //! Words that matter for injections, by class. Umlauts are spelt out, as [`super::reading`] does.
 
 use crate::sieve::{Bits, Sieve, letter};
-use std::{collections::HashMap, sync::LazyLock};
+use std::sync::LazyLock;
 
 /// Classes of one word, a bit for each.
 pub(super) type Classes = u64;
@@ -155,36 +155,77 @@ struct Stem {
     classes: Classes,
 }
 
-/// By their first two letters.
-static STEMS: LazyLock<HashMap<[u8; 2], Vec<Stem>>> = LazyLock::new(|| {
-    let mut stems: HashMap<[u8; 2], Vec<Stem>> = HashMap::new();
+/// By their first two letters, see [`place`].
+static STEMS: LazyLock<Vec<Vec<Stem>>> = LazyLock::new(|| {
+    let mut stems: Vec<Vec<Stem>> = std::iter::repeat_with(Vec::new).take(PLACES).collect();
     for (classes, word) in TABLE.iter().flat_map(|(classes, words)| words.split_whitespace().map(|word| (*classes, word))) {
         let text = word.trim_end_matches('*');
-        if let Some(first) = text.as_bytes().first_chunk() {
-            stems.entry(*first).or_default().push(Stem { text, whole: text == word, classes });
-        }
+        stems[place(text)].push(Stem { text, whole: text == word, classes });
     }
     stems
 });
 
-/// Known words that are whole.
-static WHOLE: LazyLock<Sieve> = LazyLock::new(|| Sieve::of(STEMS.values().flatten().filter(|stem| stem.whole).map(|stem| stem.text)));
-/// How the others begin, none of which has fewer letters than four.
-static BEGINNINGS: LazyLock<Bits> =
-    LazyLock::new(|| STEMS.values().flatten().filter(|stem| !stem.whole).filter_map(|stem| beginning(stem.text)).collect());
+const PLACES: usize = 1 << 10;
 
-fn beginning(word: &str) -> Option<usize> {
-    let [first, second, third, fourth, ..] = word.as_bytes() else { return None };
-    Some((letter(*first) | (letter(*second) << 5) | (letter(*third) << 10)) ^ (letter(*fourth) << 3))
+/// Below [`PLACES`], the same for words that begin with the same two letters.
+fn place(word: &str) -> usize {
+    let [first, second, ..] = letters(word, word.len());
+    first | (second << 5)
 }
 
-/// Whether a word of letters of ASCII, in whatever case, may have a class. Hardly any other passes.
-pub(super) fn may_matter(word: &str) -> bool {
-    WHOLE.passes_ascii(word) || beginning(word).is_some_and(|beginning| BEGINNINGS.has(beginning))
+/// A first look at words: those with a class pass, and hardly any other does.
+struct Known {
+    /// Words that are whole, and their inner letters.
+    whole: (Sieve, Bits),
+    /// How the others begin, none of which has fewer letters than four.
+    beginnings: (Bits, Bits),
+}
+
+static KNOWN: LazyLock<Known> = LazyLock::new(|| {
+    let stems = |whole| STEMS.iter().flatten().filter(move |stem| stem.whole == whole).map(|stem| stem.text);
+    let first_letters = |whole| stems(whole).map(|text| letters(text, text.len()));
+    Known {
+        whole: (Sieve::of(stems(true)), first_letters(true).map(inner).collect()),
+        beginnings: (first_letters(false).map(beginning).collect(), first_letters(false).map(inner).collect()),
+    }
+});
+
+/// Of the first four letters.
+#[inline]
+fn beginning([first, second, third, fourth]: [usize; 4]) -> usize {
+    inner([first, second, third, fourth]) ^ (first << 5)
+}
+
+/// Of the second to the fourth letter.
+#[inline]
+fn inner([_, second, third, fourth]: [usize; 4]) -> usize {
+    second | (third << 5) | (fourth << 10)
+}
+
+/// The first letters of a word of so many bytes that a text begins with; 0 where there is none.
+#[inline]
+fn letters(text: &str, length: usize) -> [usize; 4] {
+    let bytes = text.as_bytes();
+    // Cut off rather than looked for: words of fewer letters are many.
+    let four = bytes.first_chunk().copied().unwrap_or_else(|| std::array::from_fn(|at| bytes.get(at).copied().unwrap_or(0)));
+    let cut =
+        u32::from_le_bytes(four) & u32::MAX.checked_shl(8 * u32::try_from(length.min(4)).unwrap_or(4)).map_or(u32::MAX, |behind| !behind);
+    cut.to_le_bytes().map(letter)
+}
+
+/// Whether a word may have a class, so many letters of ASCII in whatever case that a text begins with. Hardly any other
+/// passes.
+#[inline]
+pub(super) fn may_matter(text: &str, length: usize) -> bool {
+    let Known { whole, beginnings } = &*KNOWN;
+    let letters = letters(text, length);
+    let inner = inner(letters);
+    // To look at all is cheaper than a guess about the first.
+    (whole.0.passes_ascii(&text[..length]) & whole.1.has(inner)) | (beginnings.0.has(beginning(letters)) & beginnings.1.has(inner))
 }
 
 fn beginning_like(word: &str) -> &'static [Stem] {
-    word.as_bytes().first_chunk().and_then(|first| STEMS.get(first)).map_or(&[][..], Vec::as_slice)
+    &STEMS[place(word)]
 }
 
 /// The classes of a word.
@@ -216,16 +257,23 @@ mod tests {
 
     #[test]
     fn every_word_with_a_class_passes() {
-        for stem in STEMS.values().flatten() {
-            assert!(may_matter(stem.text) && may_matter(&stem.text.to_uppercase()), "{}", stem.text);
-            assert!(stem.whole || may_matter(&format!("{}xyz", stem.text)), "{}", stem.text);
+        for stem in STEMS.iter().flatten() {
+            let text = stem.text;
+            for more in ["", " ", "x", "xyz", ", and"] {
+                let behind = format!("{text}{more}");
+                assert!(may_matter(&behind, text.len()) && may_matter(&behind.to_uppercase(), text.len()), "{behind}");
+                let letters = behind.bytes().take_while(u8::is_ascii_alphabetic).count();
+                assert!(stem.whole || may_matter(&behind, letters), "{behind}");
+            }
         }
         for text in tricky::texts() {
             for word in text.split(|c: char| !c.is_ascii_alphabetic()) {
-                assert!(classes(&word.to_ascii_lowercase()) == 0 || may_matter(word), "{word}");
+                assert!(classes(&word.to_ascii_lowercase()) == 0 || may_matter(word, word.len()), "{word}");
             }
         }
-        assert!(!may_matter("river") && !may_matter("bridge") && !may_matter("x") && !may_matter(""));
+        for other in ["river", "bridge", "measures", "weather", "x", ""] {
+            assert!(!may_matter(other, other.len()), "{other}");
+        }
     }
 
     #[test]

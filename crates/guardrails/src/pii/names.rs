@@ -137,6 +137,11 @@ fn first_part(word: &str) -> &str {
     word.split('-').next().unwrap_or(word)
 }
 
+/// First names that [`is_given`] knows, as they are compared.
+pub(super) fn given() -> impl Iterator<Item = &'static str> {
+    GIVEN_NAMES.words()
+}
+
 /// A first name and hardly anything else.
 pub(super) fn is_given(word: &str) -> bool {
     let part = first_part(word);

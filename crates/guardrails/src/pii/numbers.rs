@@ -20,9 +20,9 @@ const TAX_ID: &str = r"(?-u:\b)[1-9][0-9](?:[0-9]{9}|[ \x{a0}][0-9]{3}[ \x{a0}][
 const BEHIND: &str = "(?:[.,:/@-][0-9]?)?";
 
 /// An account number may have nothing but letters behind its check digits, as far as its form goes.
-const ACCOUNT: Form = Form { reach: 100, digits: 2 };
+const ACCOUNT: Form = Form { letters: true, reach: 100, digits: 1 };
 /// All others end with a digit, are divided by a few signs at most, and have no fewer digits than `+123456`.
-const OTHER: Form = Form { reach: 12, digits: 6 };
+const OTHER: Form = Form { letters: false, reach: 12, digits: 6 };
 
 /// Characters of the shortest account number there is, Norway's.
 const SHORTEST_IBAN: usize = 15;

@@ -5,10 +5,11 @@
 
 use super::{
     entity,
-    names::{begins_given, is_given, is_nounlike, is_other, is_place, is_role, may_be_given, may_be_surname},
+    names::{begins_given, given, is_given, is_nounlike, is_other, is_place, is_role, may_be_given, may_be_surname},
 };
 use crate::{
     policy::Entity,
+    runs::Runs,
     sieve::Sieve,
     tokens::USUAL_WORD,
     view::{Hit, View},
@@ -59,10 +60,12 @@ const GOODBYES: &[&str] =
 /// The last words of what introduces a name in a sentence: “mein Name ist”. [`Reader::lead`] knows the others.
 const INTRODUCING: &[&str] = &["ist", "is", "lautet", "heiße", "heisse", "bin", "am", "name"];
 
-static LEADS: LazyLock<Sieve> = LazyLock::new(|| {
-    let lists = [TITLES, LABELS, PAIR_LABELS, GREETINGS, GOODBYES, INTRODUCING];
-    Sieve::of(lists.into_iter().flatten().copied())
-});
+static LEADS: LazyLock<Sieve> = LazyLock::new(|| Sieve::of(leads()));
+static LEADS_OR_GIVEN: LazyLock<Sieve> = LazyLock::new(|| Sieve::of(leads().chain(given())));
+
+fn leads() -> impl Iterator<Item = &'static str> {
+    [TITLES, LABELS, PAIR_LABELS, GREETINGS, GOODBYES, INTRODUCING].into_iter().flatten().copied()
+}
 
 /// What says that a name follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +85,8 @@ struct Word<'a> {
     start: usize,
     end: usize,
     text: &'a str,
+    /// It may say that a name follows, or begin one. Hardly any other has this, so most need no second look.
+    leads: bool,
 }
 
 enum Reading {
@@ -103,7 +108,7 @@ pub(super) fn scan(view: View<'_>, hits: &mut Vec<Hit>) -> usize {
     let mut at = usize::from(view.continues(from) && reader.words.first().is_some_and(|word| word.start == from));
     while at < reader.words.len() {
         // The last word may go on as another one.
-        let looks = at + 1 == reader.words.len() || may_lead(reader.words[at].text);
+        let looks = at + 1 == reader.words.len() || reader.words[at].leads;
         let Some((first, lead)) = looks.then(|| reader.lead(at)).flatten() else {
             at += 1;
             continue;
@@ -124,7 +129,7 @@ pub(super) fn scan(view: View<'_>, hits: &mut Vec<Hit>) -> usize {
     undecided
 }
 
-/// Whether a whole word may say that a name follows, or begin one. Hardly any other passes, so most need no second look.
+/// Whether a whole word may say that a name follows, or begin one.
 fn may_lead(word: &str) -> bool {
     LEADS.passes(word) || is_capital(word) && is_given(word)
 }
@@ -132,27 +137,38 @@ fn may_lead(word: &str) -> bool {
 /// Runs of letters and digits from a byte on, with hyphens and apostrophes inside.
 fn words(text: &str, from: usize) -> Vec<Word<'_>> {
     let mut words = Vec::with_capacity((text.len() - from) / USUAL_WORD);
+    let leads = &*LEADS_OR_GIVEN;
+    let bytes = text.as_bytes();
+    let mut runs = Runs::<true>::of(text);
     let mut at = from;
     while at < text.len() {
         let start = at;
-        at = word_end(text, start);
-        if at > start {
-            words.push(Word { start, end: at, text: &text[start..at] });
+        at = runs.end(start);
+        // Most words are of ASCII, and end at such a character: it is in no word.
+        let over = bytes.get(at).is_none_or(|byte| byte.is_ascii() && !is_joint(char::from(*byte)));
+        if at > start && over {
+            let text = &text[start..at];
+            words.push(Word { start, end: at, text, leads: leads.passes_ascii(text) && may_lead(text) });
+            at += 1;
+            continue;
         }
-        // What ends a word is in none.
+        let joint = runs.western_end(at);
+        at = word_end(text, &mut runs, joint, start);
+        if at > start {
+            let text = &text[start..at];
+            // A first name may be a part of it.
+            words.push(Word { start, end: at, text, leads: (at > joint || leads.passes(text)) && may_lead(text) });
+        }
         at += char_at(text, at).map_or(0, char::len_utf8);
     }
     words
 }
 
-/// Where ends the word that begins at a byte; there, if none does.
-fn word_end(text: &str, start: usize) -> usize {
+/// Where ends the word that begins at `start` and goes on at `at`; at `start`, if none does.
+fn word_end(text: &str, runs: &mut Runs<'_, true>, mut at: usize, start: usize) -> usize {
     let bytes = text.as_bytes();
-    let mut at = start;
     loop {
-        while bytes.get(at).is_some_and(u8::is_ascii_alphanumeric) {
-            at += 1;
-        }
+        at = runs.western_end(at);
         // Nearly all words end at a character of ASCII, which does not have to be decoded.
         let Some(byte) = bytes.get(at) else { return at };
         if byte.is_ascii() && (!is_joint(char::from(*byte)) || at == start) {
@@ -355,7 +371,7 @@ fn fits(word: &str, first: bool, lead: Lead, given: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Reader, is_joint, may_lead, words};
+    use super::{Reader, is_joint, words};
     use crate::{tricky, view::View};
 
     /// Character by character.
@@ -393,7 +409,7 @@ mod tests {
     fn every_word_that_leads_to_a_name_passes() {
         for text in tricky::texts() {
             let reader = Reader { view: View::whole(&text), words: words(&text, 0) };
-            let missed = (0..reader.words.len()).find(|at| reader.lead(*at).is_some() && !may_lead(reader.words[*at].text));
+            let missed = (0..reader.words.len()).find(|at| reader.lead(*at).is_some() && !reader.words[*at].leads);
             assert_eq!(missed, None, "{text:?}. If you are here because this failed: names go out unseen.");
         }
     }
