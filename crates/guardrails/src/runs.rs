@@ -86,7 +86,7 @@ impl Runs<'_, false> {
 /// Marks the letters of ASCII.
 const fn letters(eight: u64) -> u64 {
     // What becomes a small letter by this was one in either case.
-    between(eight | 0x20 * EACH, b'a', b'z')
+    between(eight | (0x20 * EACH), b'a', b'z')
 }
 
 /// Marks the bytes from `first` to `last`, both of ASCII.
