@@ -132,12 +132,14 @@ impl<'a> SystemServiceAccounts<'a> {
             let message = format!("{open} of its batches have not ended. Close the account: they end then. Delete it afterwards.");
             return Err(Error::conflict("batches_open", message));
         }
-        let made = sql(
-            "SELECT id FROM turn WHERE tenant_id = $1 AND user_id = $2 AND status = 'running'
-             UNION ALL SELECT id FROM response WHERE tenant_id = $1 AND account_id = $2 AND ended_at IS NULL",
-            whose(),
-        );
-        let made: Vec<IdRow> = all(self.tx.conn(), made).await?;
+        // Turns are locked first, as by whoever writes an answer down: what goes with the account would go in another order.
+        let mut made: Vec<IdRow> = Vec::new();
+        for running in [
+            "SELECT id FROM turn WHERE tenant_id = $1 AND user_id = $2 AND status = 'running' FOR UPDATE",
+            "SELECT id FROM response WHERE tenant_id = $1 AND account_id = $2 AND ended_at IS NULL",
+        ] {
+            made.extend(all::<IdRow>(self.tx.conn(), sql(running, whose())).await?);
+        }
         // Not by the foreign key: a trigger counts their bytes, with the rights of whoever deletes them.
         run(self.tx.conn(), sql("DELETE FROM file WHERE tenant_id = $1 AND account_id = $2", whose())).await?;
         let deleted = run(self.tx.conn(), sql("DELETE FROM service_account WHERE tenant_id = $1 AND id = $2", whose())).await?;
