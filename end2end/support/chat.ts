@@ -1,7 +1,7 @@
 // What people do in a chat, in words.
 import { expect, type Page } from "@playwright/test";
 import { ok } from "./calls";
-import { answers, lastAnswer, message, send, stop, textOf } from "./names";
+import { answers, lastAnswer, message, regenerate, send, stop, textOf } from "./names";
 
 /** A question whose answer is long enough to interrupt, on any machine. */
 export const LONG_QUESTION = "Count from 1 to 400. Write every number on its own line, without anything else.";
@@ -18,11 +18,17 @@ export async function ask(page: Page, question: string): Promise<void> {
     await expect(message(page)).toHaveValue("");
 }
 
-/** Waits until the answer in progress has produced at least `characters`. */
+/** Waits until the answer in progress has produced at least `characters`. An answer that the model ended before is made again. */
 export async function answering(page: Page, characters = 1): Promise<void> {
     // Looked for often: a short answer is over within a fraction of a second.
     await expect.poll(async () => stop(page).isVisible(), { timeout: 15_000, intervals: [20] }).toBe(true);
-    await expect.poll(async () => (await answerWithMarkers(page)).length, { timeout: ANSWER_TIMEOUT, intervals: [50] }).toBeGreaterThanOrEqual(characters);
+    const again = regenerate(lastAnswer(page));
+    const length = async () => {
+        const made = (await answerWithMarkers(page)).length;
+        if (made < characters && (await again.isVisible())) await again.click();
+        return made;
+    };
+    await expect.poll(length, { timeout: ANSWER_TIMEOUT, intervals: [50] }).toBeGreaterThanOrEqual(characters);
 }
 
 /** Waits until no answer is being made any more. */

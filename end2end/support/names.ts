@@ -12,6 +12,7 @@ export const accountTab = (page: Page, name: "Profile" | "Prompt history" | "Usa
 
 export const questions = (page: Page): Locator => page.getByRole("article", { name: "Question", exact: true });
 export const lastAnswer = (page: Page): Locator => answers(page).last();
+export const regenerate = (answer: Locator): Locator => answer.getByRole("button", { name: "Regenerate" });
 /** The rendered Markdown of an answer, without its tool bar. */
 export const textOf = (article: Locator): Locator => article.locator(".prose-kontor");
 export const chatEntry = (page: Page, title: string | RegExp): Locator => conversations(page).getByRole("listitem").filter({ hasText: title });

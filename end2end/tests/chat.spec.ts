@@ -2,7 +2,7 @@
 import { expect, hydrated, signIn, test } from "../support/fixtures";
 import { ANSWER_TIMEOUT, LONG_QUESTION, SHORT_QUESTION, answered, answering, answerText, ask, askAndWait, conversationId, showsAnswer, storedMessages } from "../support/chat";
 import { ok } from "../support/calls";
-import { answers, conversations, lastAnswer, message, newChat, questions, send, stop } from "../support/names";
+import { answers, conversations, lastAnswer, message, newChat, questions, regenerate, send, stop } from "../support/names";
 import { PASSWORD } from "../support/product";
 
 test("the first sign-in leads to a streamed answer", async ({ page, guard }) => {
@@ -112,7 +112,7 @@ test("an edited question makes a branch, and there is a way back", async ({ sign
 
 test("regenerate makes a second answer beside the first", async ({ signedIn: page }) => {
     await askAndWait(page, SHORT_QUESTION);
-    await lastAnswer(page).getByRole("button", { name: "Regenerate" }).click();
+    await regenerate(lastAnswer(page)).click();
     await answering(page);
     await answered(page);
     await expect(answers(page)).toHaveCount(1);
