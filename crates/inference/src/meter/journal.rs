@@ -276,33 +276,14 @@ impl Orphan {
 #[cfg(test)]
 mod tests {
     use super::{FULL, Journal};
-    use contract::{Millis, ids::UsageId};
-    use domain::Amount;
+    use crate::meter::samples;
+    use contract::ids::UsageId;
     use std::{fs, path::Path};
-    use store::{
-        ledger::Entry,
-        usage::{Outcome, Settlement},
-    };
+    use store::ledger::Entry;
     use uuid::Uuid;
 
-    const AT: Millis = 1_750_000_000_000;
-
     fn entry() -> Entry {
-        let settlement = Settlement {
-            tenant: Uuid::now_v7().into(),
-            id: UsageId(Uuid::now_v7()),
-            opened_at: AT,
-            outcome: Outcome::Ok,
-            model: None,
-            prompt_tokens: 3,
-            cached_tokens: 0,
-            completion_tokens: 4,
-            cost: Amount::ZERO,
-            ttft_ms: None,
-            duration_ms: None,
-            at: AT,
-        };
-        Entry::settle(&settlement).expect("an entry")
+        samples::end(UsageId(Uuid::now_v7()))
     }
 
     fn journal(folder: &Path) -> Journal {

@@ -8,6 +8,8 @@ mod policy;
 mod purse;
 mod quotas;
 mod reservation;
+#[cfg(test)]
+mod samples;
 mod unsettled;
 mod writer;
 

@@ -18,6 +18,7 @@ mod v1;
 mod v1_batches;
 mod v1_cache;
 mod v1_files;
+mod v1_forms;
 mod v1_guardrails;
 mod v1_matrix;
 mod v1_messages;

@@ -20,7 +20,7 @@ use testkit::{
     keys,
     ledger::ledger,
 };
-use worker_protocol::{FailCode, Format};
+use worker_protocol::FailCode;
 
 /// A tenant with a service account and a key of it.
 pub(super) struct House {
@@ -62,7 +62,7 @@ impl House {
         self.send(self.key.key.reveal(), Method::GET, path, Body::empty()).await
     }
 
-    async fn chat(&self, more: Value) -> Answer {
+    pub(super) async fn chat(&self, more: Value) -> Answer {
         let mut body = json!({ "model": FAKE_MODEL, "messages": [{ "role": "user", "content": "Hello" }] });
         body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
         self.post("/v1/chat/completions", &body).await
@@ -456,46 +456,4 @@ async fn what_would_fill_the_memory_is_refused() {
     assert_eq!(house.chat(json!({ "logit_bias": bias })).await.json::<Value>()["error"]["param"], "logit_bias");
     assert_eq!(house.chat(json!({ "stop": ["x".repeat(100_000)] })).await.json::<Value>()["error"]["param"], "stop");
     assert!(ledger(&house.app.db).await.is_empty(), "nothing was charged");
-}
-
-#[tokio::test]
-async fn an_answer_has_the_form_of_an_expression() {
-    let house = House::build().await;
-    let year = || Some(Format::Regex("[0-9]{4}".into()));
-    let structured = json!({ "structured_outputs": { "regex": "[0-9]{4}" } });
-    let forms = [structured.clone(), json!({ "guided_regex": "[0-9]{4}" })];
-    for fields in &forms {
-        let answer = house.chat(fields.clone()).await;
-        assert_eq!((answer.status, answer.header("x-kontor-ignored-fields")), (StatusCode::OK, ""), "{}", answer.text());
-    }
-    for (path, mut body) in [
-        ("/v1/completions", json!({ "model": FAKE_MODEL, "prompt": "Husum was founded in" })),
-        ("/v1/responses", json!({ "model": FAKE_MODEL, "input": "When was Husum founded?" })),
-    ] {
-        body.as_object_mut().expect("an object").extend(structured.as_object().expect("an object").clone());
-        let answer = house.post(path, &body).await;
-        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
-    }
-    let asked = house.app.worker.requests();
-    assert_eq!(asked.len(), 4);
-    assert!(asked.iter().all(|request| request.format == year()), "{asked:?}");
-}
-
-#[tokio::test]
-async fn a_form_that_makes_no_sense_is_refused_by_its_field() {
-    let house = House::build().await;
-    let object = json!({ "type": "json_object" });
-    let wrong = [
-        ("guided_regex", json!({ "guided_regex": "(" })),
-        ("structured_outputs.regex", json!({ "structured_outputs": { "regex": "[" } })),
-        ("structured_outputs", json!({ "structured_outputs": {} })),
-        ("guided_choice", json!({ "guided_regex": "a", "guided_choice": ["a"] })),
-        ("response_format", json!({ "guided_regex": "a", "response_format": object })),
-    ];
-    for (field, fields) in wrong {
-        let answer = house.chat(fields).await;
-        let body: Value = answer.json();
-        assert_eq!((answer.status, &body["error"]["param"]), (StatusCode::BAD_REQUEST, &json!(field)), "{body}");
-    }
-    assert!(house.app.worker.requests().is_empty());
 }

@@ -90,60 +90,22 @@ impl Gathered {
 #[cfg(test)]
 mod tests {
     use super::{Gathered, Waiting, Whose};
-    use contract::{
-        Millis,
-        ids::{NodeId, RequestId, UsageId},
-        usage::Purpose,
-    };
-    use domain::Amount;
-    use store::{
-        ledger::Entry,
-        usage::{NewUsage, Outcome, Settlement},
-    };
+    use crate::meter::samples;
+    use contract::ids::UsageId;
+    use store::ledger::Entry;
     use tokio::sync::oneshot;
     use uuid::Uuid;
-
-    const AT: Millis = 1_750_000_000_000;
 
     fn waiting(entry: Entry) -> Waiting {
         Waiting { entry, whose: Whose::Caller(oneshot::channel().0) }
     }
 
     fn beginning(id: UsageId) -> Waiting {
-        let new = NewUsage {
-            tenant: Uuid::nil().into(),
-            id,
-            user: None,
-            program: None,
-            team: String::new(),
-            cost_center: String::new(),
-            model: "m".to_owned(),
-            purpose: Purpose::Api,
-            reserved_tokens: 1,
-            reserved: None,
-            node: NodeId(Uuid::nil()),
-            request: RequestId(Uuid::nil()),
-            created_at: AT,
-        };
-        waiting(Entry::open(&new).expect("an entry"))
+        waiting(samples::beginning(id))
     }
 
     fn end(id: UsageId) -> Waiting {
-        let settlement = Settlement {
-            tenant: Uuid::nil().into(),
-            id,
-            opened_at: AT,
-            outcome: Outcome::Ok,
-            model: None,
-            prompt_tokens: 3,
-            cached_tokens: 0,
-            completion_tokens: 4,
-            cost: Amount::ZERO,
-            ttft_ms: None,
-            duration_ms: None,
-            at: AT,
-        };
-        waiting(Entry::settle(&settlement).expect("an entry"))
+        waiting(samples::end(id))
     }
 
     fn ids<const N: usize>() -> [UsageId; N] {
