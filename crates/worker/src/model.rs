@@ -18,8 +18,8 @@ use crate::constraint::Grammars;
 use crate::error::Error;
 use crate::options::ModelOptions;
 use crate::sampling::Defaults;
-use crate::template::{Conversation, Piece, Template, begins_thoughts};
-use crate::tools::Family;
+use crate::template::{Conversation, Piece, Template};
+use crate::tools::{Family, Thoughts};
 
 /// Tokens for one sequence where neither the options nor the model ask for less.
 const DEFAULT_CONTEXT: u32 = 8192;
@@ -108,7 +108,7 @@ impl Model {
     /// A sentence for the caller: the template refuses these messages.
     pub fn prompt(&self, conversation: &Conversation<'_>) -> Result<(Vec<LlamaToken>, bool), String> {
         let pieces = self.template.render(conversation)?;
-        Ok((tokenise(&self.weights.vocab(), &pieces), self.template.thinks() && begins_thoughts(&pieces)))
+        Ok((tokenise(&self.weights.vocab(), &pieces), self.template.begins_thoughts(&pieces)))
     }
 
     /// The tokens of a prompt without a template.
@@ -143,9 +143,9 @@ impl Model {
         self.template.family()
     }
 
-    /// It may think before it answers.
-    pub fn thinks(&self) -> bool {
-        self.template.thinks()
+    /// How it thinks before it answers, if it may.
+    pub fn thoughts(&self) -> Option<&'static Thoughts> {
+        self.template.thoughts()
     }
 }
 

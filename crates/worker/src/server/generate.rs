@@ -15,7 +15,7 @@ use crate::residence::Guest;
 use crate::sampling::Params;
 use crate::shared::{Admission, Shared};
 use crate::template::Conversation;
-use crate::tools::{Family, Parser, after_thoughts, forced};
+use crate::tools::{Family, Parser, Thoughts, after_thoughts, forced};
 
 const MAX_STOPS: usize = 16;
 const MAX_STOP_BYTES: usize = 256;
@@ -145,8 +145,8 @@ fn check(model: &Model, request: &Generate) -> Result<(), String> {
 /// What all completions of a request look like.
 struct Form {
     family: Family,
-    /// Thoughts are told apart from the answer.
-    thinks: bool,
+    /// What is told apart from the answer.
+    thoughts: Option<&'static Thoughts>,
     /// The prompt has begun them.
     began: bool,
     constraint: Option<Constraint>,
@@ -154,34 +154,35 @@ struct Form {
 
 /// Compiles what the answer must match.
 fn form(model: &Model, request: &Generate, tools: &[Tool], thinking: bool) -> Result<Form, String> {
-    let forced = forced(model.family(), tools, &request.tool_choice, request.single_tool_call, thinking);
+    let begun = model.thoughts().filter(|thoughts| thinking && thoughts.sayable);
+    let forced = forced(model.family(), tools, &request.tool_choice, request.single_tool_call, begun);
     // What the caller gets told begins with the field at fault.
     let field = match (&forced, &request.format) {
         (Some(_), _) => "tools",
         (None, Some(Format::Regex(_) | Format::Choice(_) | Format::Lark(_))) => "structured_outputs",
         (None, _) => "response_format",
     };
-    let (family, format, thinks) = match (forced, &request.format) {
-        (Some((family, format)), _) => (family, Some(format), model.thinks()),
+    // Where the thoughts cannot be let through, what is written is the answer.
+    let (family, format, thoughts) = match (forced, &request.format) {
+        (Some((family, format)), _) => (family, Some(format), if thinking { begun } else { model.thoughts() }),
         (None, Some(format)) => {
-            let after = if thinking { after_thoughts(format) } else { None };
-            // Where the thoughts cannot be let through, what is written is the answer.
-            let thinks = after.is_some();
-            (model.family(), Some(after.unwrap_or_else(|| format.clone())), thinks)
+            let after = begun.and_then(|thoughts| after_thoughts(format, thoughts));
+            let thoughts = begun.filter(|_| after.is_some());
+            (model.family(), Some(after.unwrap_or_else(|| format.clone())), thoughts)
         }
-        (None, None) => (model.family(), None, model.thinks()),
+        (None, None) => (model.family(), None, model.thoughts()),
     };
     let constraint = |format: Format| {
         let grammars = model.grammars.as_ref().map_err(Clone::clone)?;
         grammars.constraint(&format).map_err(|error| format!("{field}: {error}"))
     };
-    Ok(Form { family, thinks, began: thinks && thinking, constraint: format.map(constraint).transpose()? })
+    Ok(Form { family, thoughts, began: thinking && thoughts.is_some(), constraint: format.map(constraint).transpose()? })
 }
 
 /// How the tokens of one completion are chosen, but for what they must match.
 fn choice(model: &Model, request: &Generate, tools: &[Tool], form: &Form) -> Choice {
-    let Form { family, thinks, began, .. } = *form;
-    let parser = (!request.raw && (!tools.is_empty() || thinks)).then(|| Parser::new(Some(family), tools.to_vec(), thinks, began));
+    let Form { family, thoughts, began, .. } = *form;
+    let parser = (!request.raw && (!tools.is_empty() || thoughts.is_some())).then(|| Parser::new(family, tools.to_vec(), thoughts, began));
     Choice {
         bias: request.logit_bias.iter().map(|(token, bias)| (LlamaToken(*token), *bias)).collect(),
         logprobs: request.logprobs.map(usize::from),
