@@ -7,7 +7,7 @@ use super::forms::gemma::gemma;
 use super::forms::objects::{mistral, objects};
 use super::forms::python::python;
 use super::forms::sections::{deepseek, kimi};
-use super::forms::tags::{DSML, FUNCTIONS, MINIMAX, SEED, glm, tagged};
+use super::forms::tags::{DSML, FUNCTIONS, MINIMAX, SEED, glm, tagged, without_ends};
 
 /// A call without its id.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,12 +24,14 @@ pub fn parse(family: Family, inner: &str, closed: bool, tools: &[Tool]) -> Optio
         Family::Hermes | Family::Llama3 | Family::Granite | Family::Nemotron | Family::Command => objects(inner),
         // The list's beginning is part of the mark: without it, it would be a word of some programs.
         Family::Functools => objects(&format!("[{inner}")),
-        Family::Xml => tagged(inner, &FUNCTIONS, tools).or_else(|| objects(inner)),
+        Family::Xml => {
+            tagged(inner, &FUNCTIONS, tools).or_else(|| without_ends(inner, tools).filter(|_| closed)).or_else(|| objects(inner))
+        }
         Family::Seed => tagged(inner, &SEED, tools),
         Family::MiniMax => tagged(inner, &MINIMAX, tools),
         Family::Dsml => tagged(inner, &DSML, tools),
         // Nothing else tells whether there would have been more.
-        Family::Glm if closed => glm(inner, tools).or_else(|| objects(inner)),
+        Family::Glm if closed => objects(inner).or_else(|| glm(inner, tools)),
         Family::Glm => None,
         Family::Mistral => mistral(inner),
         Family::DeepSeek => deepseek(inner),
@@ -63,6 +65,7 @@ mod tests {
             (Family::Hermes, r#"{"name": "weather", "arguments": "{\"city\": \"Bonn\", \"days\": 2}"}"#),
             (Family::Xml, "<function=weather>\n<parameter=city>\nBonn\n</parameter>\n<parameter=days>\n2\n</parameter>\n</function>"),
             (Family::Xml, r#"{"name": "weather", "arguments": {"city": "Bonn", "days": 2}}"#),
+            (Family::Xml, "<function=weather>\n<parameter=city>\nBonn\n<parameter=days>\n2\n</function>"),
             (Family::Llama3, r#"{"name": "weather", "parameters": {"city": "Bonn", "days": 2}}"#),
             (Family::Pythonic, r#"{"name": "weather", "parameters": {"city": "Bonn", "days": 2}}"#),
             (Family::Mistral, r#"[{"name": "weather", "arguments": {"city": "Bonn", "days": 2}, "id": "abcdefghi"}]"#),
@@ -77,6 +80,7 @@ mod tests {
                 Family::Glm,
                 "weather\n<arg_key>city</arg_key>\n<arg_value>Bonn</arg_value>\n<arg_key>days</arg_key>\n<arg_value>2</arg_value>",
             ),
+            (Family::Glm, r#"{"name": "weather", "arguments": {"city": "Bonn", "days": 2}}"#),
             (Family::Command, r#"{"tool_name": "weather", "parameters": {"city": "Bonn", "days": 2}}"#),
             (Family::ToolCode, "weather(city='Bonn', days=2)"),
         ];

@@ -282,7 +282,8 @@ fn what_only_looks_like_a_familys_call_stays_text() {
         let unknown = sample.one.replace("weather", "unknown");
         let broken =
             sample.one.replace(['}', ')'], "").replace("</function>", "").replace("</invoke>", "").replace("</｜DSML｜invoke>", "");
-        let broken = broken.replace("</arg_value>", "");
+        // One family forgives ends that are missing.
+        let broken = broken.replace("</arg_value>", "").replace("<function=weather>", "<function=weather");
         let mut texts = vec![unknown, broken, format!("a {}", sample.open), format!("{} b", sample.open)];
         if sample.closed {
             texts.push(sample.one.replace("weather", "unknown") + " and so on");

@@ -8,3 +8,17 @@ pub mod tags;
 
 /// How deep values may lie in each other; what is deeper is no call. JSON has its own limit, which is a little higher.
 const DEPTH: usize = 64;
+
+/// What stands behind each `mark`; `None` if there is anything before the first.
+fn behind<'a>(text: &'a str, mark: &'static str) -> Option<impl Iterator<Item = &'a str>> {
+    let mut pieces = text.split(mark);
+    pieces.next()?.trim().is_empty().then_some(pieces)
+}
+
+/// What stands before `end`, which may be missing, and which nothing may follow.
+fn up_to<'a>(text: &'a str, end: &str) -> Option<&'a str> {
+    match text.split_once(end) {
+        Some((before, after)) => after.trim().is_empty().then_some(before),
+        None => Some(text),
+    }
+}

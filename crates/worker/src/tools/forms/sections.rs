@@ -3,19 +3,12 @@
 use serde_json::Value;
 
 use super::objects::text;
+use super::{behind, up_to};
 use crate::tools::calls::Call;
 
-/// What stands between pairs of these marks; the last one may lack its end. `None` if there is anything else.
-fn sections<'a>(inner: &'a str, open: &str, close: &str) -> Option<Vec<&'a str>> {
-    let mut sections = Vec::new();
-    let mut rest = inner.trim();
-    while !rest.is_empty() {
-        let begun = rest.strip_prefix(open)?;
-        let (section, after) = begun.split_once(close).unwrap_or((begun, ""));
-        sections.push(section);
-        rest = after.trim_start();
-    }
-    Some(sections)
+/// What stands between pairs of these marks, whose ends may be missing. `None` if there is anything else.
+fn sections<'a>(inner: &'a str, open: &'static str, close: &str) -> Option<Vec<&'a str>> {
+    behind(inner, open)?.map(|section| up_to(section, close)).collect()
 }
 
 /// DeepSeek V3 and R1 write `function`, the name and a fenced block; V3.1 the name and the bare object.
@@ -23,8 +16,9 @@ pub fn deepseek(inner: &str) -> Option<Vec<Call>> {
     let calls = sections(inner, "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>")?.into_iter().map(|call| {
         let (before, after) = call.split_once("<｜tool▁sep｜>")?;
         let (name, arguments) = match after.split_once("```json") {
-            Some((name, fenced)) => (name, fenced.trim_end().strip_suffix("```").unwrap_or(fenced)),
-            None => (before, after),
+            // A bare object may hold such a block.
+            Some((name, fenced)) if !name.trim_start().starts_with('{') => (name, fenced.trim_end().strip_suffix("```").unwrap_or(fenced)),
+            _ => (before, after),
         };
         called(name, arguments)
     });
@@ -42,10 +36,10 @@ pub fn kimi(inner: &str) -> Option<Vec<Call>> {
     calls.collect()
 }
 
-/// The arguments are an object: of anything shorter, the end alone would not tell that it is complete.
+/// Of a number, the end alone would not tell that it is complete.
 fn called(name: &str, arguments: &str) -> Option<Call> {
     let arguments: Value = serde_json::from_str(arguments.trim()).ok()?;
-    arguments.is_object().then(|| Call { name: name.trim().to_owned(), arguments: text(arguments) })
+    (!arguments.is_number()).then(|| Call { name: name.trim().to_owned(), arguments: text(arguments) })
 }
 
 #[cfg(test)]
@@ -70,8 +64,17 @@ mod tests {
     }
 
     #[test]
+    fn an_end_that_is_missing_is_where_the_next_call_begins() {
+        let call = "<｜tool▁call▁begin｜>time<｜tool▁sep｜>{}\n";
+        assert_eq!(deepseek(&call.repeat(2)).map(|calls| calls.len()), Some(2));
+    }
+
+    #[test]
     fn a_fence_inside_of_the_arguments_does_not_end_them() {
-        let call = "<｜tool▁call▁begin｜>function<｜tool▁sep｜>note\n```json\n{\"text\": \"```\"}\n```<｜tool▁call▁end｜>";
-        assert_eq!(deepseek(call), Some(vec![Call { name: "note".into(), arguments: "{\"text\":\"```\"}".into() }]));
+        let expected = Some(vec![Call { name: "note".into(), arguments: "{\"text\":\"```json\"}".into() }]);
+        let fenced = "<｜tool▁call▁begin｜>function<｜tool▁sep｜>note\n```json\n{\"text\": \"```json\"}\n```<｜tool▁call▁end｜>";
+        assert_eq!(deepseek(fenced), expected);
+        let bare = "<｜tool▁call▁begin｜>note<｜tool▁sep｜>{\"text\": \"```json\"}<｜tool▁call▁end｜>";
+        assert_eq!(deepseek(bare), expected);
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 use worker_protocol::Tool;
 
+use super::{behind, up_to};
 use crate::tools::calls::Call;
 
 /// The tags of a family. What comes between an opening one and its `>` is a name, perhaps in quotes.
@@ -53,13 +54,32 @@ fn arguments<'a>(body: &'a str, tags: &Tags, schema: Option<&Value>) -> Option<(
         let (head, text) = rest.strip_prefix(tags.argument)?.split_once('>')?;
         let (name, attributes) = named(head);
         let ends = |after: &str| after.starts_with(tags.argument) || after.starts_with(tags.call_end);
-        let (value, after) = ended(text, tags.argument_end, ends)?;
+        let (value, after) = ended(text, (tags.argument, tags.argument_end), ends)?;
         let value = if tags.lines { without_breaks(value) } else { value };
         // DeepSeek says itself what is a text.
         let value = if attributes.contains("string=\"true\"") { value.into() } else { typed(value, property(schema, name)) };
         arguments.insert(name.to_owned(), value);
         rest = after;
     }
+}
+
+/// The calls of [`FUNCTIONS`] by a model that forgets ends: an argument ends with the next one as well, and a call with
+/// the next call. Only where the mark behind them says that they are complete.
+pub fn without_ends(inner: &str, tools: &[Tool]) -> Option<Vec<Call>> {
+    let calls = behind(inner, FUNCTIONS.call)?.map(|text| {
+        let (name, body) = text.split_once('>')?;
+        let (name, _) = named(name);
+        let schema = schema(tools, name);
+        let arguments = behind(up_to(body, FUNCTIONS.call_end)?, FUNCTIONS.argument)?.map(|text| {
+            let (key, value) = text.split_once('>')?;
+            let (key, _) = named(key);
+            let value = without_breaks(up_to(value, FUNCTIONS.argument_end)?);
+            Some((key.to_owned(), typed(value, property(schema, key))))
+        });
+        let arguments: Map<String, Value> = arguments.collect::<Option<_>>()?;
+        Some(Call { name: name.to_owned(), arguments: Value::Object(arguments).to_string() })
+    });
+    calls.collect()
 }
 
 /// A name, keys and values: `name<arg_key>key</arg_key><arg_value>value</arg_value>`.
@@ -72,7 +92,7 @@ pub fn glm(inner: &str, tools: &[Tool]) -> Option<Vec<Call>> {
         let (key, after) = rest.strip_prefix("<arg_key>")?.split_once("</arg_key>")?;
         let text = after.trim_start().strip_prefix("<arg_value>")?;
         let ends = |after: &str| after.is_empty() || after.starts_with("<arg_key>");
-        let (value, after) = ended(text, "</arg_value>", ends)?;
+        let (value, after) = ended(text, ("<arg_value>", "</arg_value>"), ends)?;
         let key = key.trim();
         arguments.insert(key.to_owned(), typed(value, property(schema, key)));
         rest = after;
@@ -86,12 +106,14 @@ fn named(head: &str) -> (&str, &str) {
     head.strip_prefix('"').and_then(|quoted| quoted.split_once('"')).unwrap_or((head, ""))
 }
 
-/// A value and what follows its end. A value may hold the mark that ends it, so it ends where what follows fits.
-fn ended<'a>(text: &'a str, close: &str, fits: impl Fn(&str) -> bool) -> Option<(&'a str, &'a str)> {
-    text.match_indices(close).find_map(|(at, mark)| {
+/// A value and what follows its end. A value may hold the marks around it, so it ends where what follows fits. If one
+/// more begins in it than ends, its own end may be missing, and there is no telling.
+fn ended<'a>(text: &'a str, (open, close): (&str, &str), fits: impl Fn(&str) -> bool) -> Option<(&'a str, &'a str)> {
+    let (value, after) = text.match_indices(close).find_map(|(at, mark)| {
         let after = text[at + mark.len()..].trim_start();
         fits(after).then(|| (&text[..at], after))
-    })
+    })?;
+    (value.matches(open).count() <= value.matches(close).count()).then_some((value, after))
 }
 
 fn without_breaks(value: &str) -> &str {
@@ -161,6 +183,23 @@ mod tests {
         assert_eq!(arguments(function("text", "a </parameter> b")), json!({"text": "a </parameter> b"}));
         let call = "say<arg_key>text</arg_key><arg_value>a </arg_value> b</arg_value>";
         assert_eq!(arguments(glm(call, &tools())), json!({"text": "a </arg_value> b"}));
+    }
+
+    #[test]
+    fn where_an_end_is_missing_no_value_swallows_the_next() {
+        for call in [
+            "<function=say>\n<parameter=text>\na\n<parameter=count>\n2\n</parameter>\n</function>",
+            "<function=say>\n<parameter=text>\na\n</parameter>\n<parameter=count>\n2\n</function>",
+            "<function=say>\n<parameter=text>\na\n</parameter>\n<parameter=count>\n2\n</parameter>\n",
+        ] {
+            assert_eq!(tagged(call, &FUNCTIONS, &tools()), None, "{call}");
+            assert_eq!(arguments(without_ends(call, &tools())), json!({"text": "a", "count": 2}), "{call}");
+        }
+        for call in ["", "so <function=say>", "<function=say", "<function=say>so", "<function=say></function> so"] {
+            assert_eq!(without_ends(call, &tools()).filter(|calls| !calls.is_empty()), None, "{call}");
+        }
+        let call = "say<arg_key>text</arg_key><arg_value>a<arg_key>count</arg_key><arg_value>2</arg_value>";
+        assert_eq!(glm(call, &tools()), None);
     }
 
     #[test]
