@@ -14,7 +14,7 @@ use worker_protocol::Tool;
 
 use super::calls::Call;
 use super::family::Family;
-use super::parser::{Part, beginning, first, say, with_id};
+use super::parser::{LONGEST_FORM, Part, beginning, first, say, with_id};
 
 const START: &str = "<|start|>";
 const CHANNEL: &str = "<|channel|>";
@@ -98,10 +98,12 @@ impl Channels {
     /// A header, if what follows is one of `headers`; otherwise a message of that kind, which the mark belongs to.
     fn begin(&mut self, headers: &[&str], kind: Kind, mark: &str) -> bool {
         let begun = self.held.trim_start();
-        if begun.is_empty() || headers.iter().any(|header| begun.len() < header.len() && header.starts_with(begun)) {
+        let short = self.held.len() - begun.len() <= LONGEST_FORM;
+        let may_become = |header: &&str| begun.len() < header.len() && header.starts_with(begun);
+        if short && (begun.is_empty() || headers.iter().any(may_become)) {
             return false;
         }
-        if headers.iter().any(|header| begun.starts_with(header)) {
+        if short && headers.iter().any(|header| begun.starts_with(header)) {
             self.state = State::Header;
         } else {
             self.held.insert_str(0, mark);

@@ -1,5 +1,7 @@
 //! Which family a template belongs to, and the marks around its calls.
 
+use super::parser::LONGEST_FORM;
+
 /// How a model writes its calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
@@ -175,6 +177,9 @@ impl Family {
             Self::Pythonic => {
                 // Answers may well begin with a bracket; a tool's name makes the difference.
                 let Some(list) = begun.strip_prefix('[').map(str::trim_start) else { return Bare::No };
+                if begun.len() - list.len() > LONGEST_FORM {
+                    return Bare::No;
+                }
                 if list.is_empty() {
                     return Bare::Perhaps;
                 }

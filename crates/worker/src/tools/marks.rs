@@ -6,9 +6,8 @@ use worker_protocol::Tool;
 
 use super::calls::parse;
 use super::family::{Bare, Family, Mark};
-use super::parser::{Part, beginning, first, say, with_id};
+use super::parser::{LONGEST_FORM, Part, beginning, first, say, with_id};
 use super::thoughts::Thoughts;
-use crate::text::longest_overlap;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -75,7 +74,7 @@ impl Marks {
         match self.state {
             State::Thinking => say(&mut parts, Part::Reasoning, rest),
             State::Call(begun) => self.call(begun, &rest, "", &mut parts),
-            State::Ended(mark) if !rest.trim().is_empty() => say(&mut parts, Part::Text, format!("{mark}{rest}")),
+            State::Ended(mark) if !rest.trim().is_empty() => say(&mut parts, Part::Text, format!("{}{mark}{rest}", self.form)),
             State::Ended(_) => {}
             State::Beginning | State::Text => {
                 // White space alone is form where there is, or might have been, a call.
@@ -104,6 +103,10 @@ impl Marks {
             self.held = self.held.trim_start().to_owned();
         }
         let begun = self.held.trim_start();
+        if self.held.len() - begun.len() > LONGEST_FORM {
+            self.state = State::Text;
+            return true;
+        }
         let mut marks = self.thoughts.iter().map(|thoughts| thoughts.open).chain(self.around.iter().map(|(open, _)| *open));
         if begun.is_empty() || marks.any(|mark| begun.len() < mark.len() && mark.starts_with(begun)) {
             return false;
@@ -167,7 +170,8 @@ impl Marks {
         let marks = || calls.iter().map(|mark| mark.open).chain(again).chain(ends);
         let Some((at, mark)) = first(&self.held, marks()) else {
             let mut keep = beginning(&self.held, marks());
-            if !self.said && self.held[..self.held.len() - keep].trim().is_empty() {
+            let clear = &self.held[..self.held.len() - keep];
+            if !self.said && clear.len() <= LONGEST_FORM && clear.trim().is_empty() {
                 // White space before a call or between two is nobody's text.
                 keep = self.held.len();
             }
@@ -179,7 +183,7 @@ impl Marks {
         let rest = self.held.split_off(at);
         let text = mem::replace(&mut self.held, rest[mark.len()..].to_owned());
         self.form.clear();
-        if self.said || !text.trim().is_empty() {
+        if self.said || text.len() > LONGEST_FORM || !text.trim().is_empty() {
             self.text(parts, text);
         } else {
             self.form = text;
@@ -194,16 +198,18 @@ impl Marks {
     /// Behind `mark`, which is text after all if any follows that is no call.
     fn end(&mut self, mark: &'static str, parts: &mut Vec<Part>) -> bool {
         let after = self.held.trim_start();
+        let short = self.held.len() - after.len() <= LONGEST_FORM;
         let calls = self.family.map(Family::marks).unwrap_or_default();
         let may_become = |open: &str| after.len() < open.len() && open.starts_with(after);
-        if after.is_empty() || calls.iter().any(|call| may_become(call.open)) {
+        if short && (after.is_empty() || calls.iter().any(|call| may_become(call.open))) {
             return false;
         }
-        if calls.iter().any(|call| after.starts_with(call.open)) {
+        if short && calls.iter().any(|call| after.starts_with(call.open)) {
             self.held = after.to_owned();
             self.ends = None;
         } else {
-            self.text(parts, mark.to_owned());
+            let form = mem::take(&mut self.form);
+            self.text(parts, form + mark);
         }
         self.state = State::Text;
         true
@@ -211,14 +217,24 @@ impl Marks {
 
     fn close(&mut self, begun: Begun, parts: &mut Vec<Part>) -> bool {
         let Some(close) = begun.mark.close else { return false };
-        let Some(at) = self.held[begun.searched..].find(close) else {
-            let searched = self.held.len() - longest_overlap(&self.held, close);
+        // Thoughts that end before the call does only spoke of its mark, and the answer is what comes behind them.
+        let thoughts = self.thoughts.filter(|_| begun.thinking).map(|thoughts| thoughts.close);
+        let ends = || [close].into_iter().chain(thoughts);
+        let Some((at, end)) = first(&self.held[begun.searched..], ends()) else {
+            let searched = self.held.len() - beginning(&self.held[begun.searched..], ends());
             self.state = State::Call(Begun { searched, ..begun });
             return false;
         };
         let rest = self.held.split_off(begun.searched + at);
-        let inner = mem::replace(&mut self.held, rest[close.len()..].to_owned());
-        self.call(begun, &inner, close, parts);
+        let inner = mem::take(&mut self.held);
+        if end == close {
+            self.held = rest[close.len()..].to_owned();
+            self.call(begun, &inner, close, parts);
+        } else {
+            self.held = rest;
+            self.state = State::Thinking;
+            say(parts, Part::Reasoning, format!("{}{inner}", begun.mark.open));
+        }
         true
     }
 
@@ -308,6 +324,9 @@ mod tests {
         let unknown = format!("I write {}.", call.replace("time", "unknown"));
         let expected = [('r', unknown.as_str()), ('t', "So.")];
         assert_eq!(read(Some(Family::MiniMax), "</think>", true, &format!("{unknown}</think>So.")), parts(&expected));
+        let spoken = "First <minimax:tool_call>, then.</think>So.";
+        let expected = parts(&[('r', "First <minimax:tool_call>, then."), ('t', "So.")]);
+        assert_eq!(read(Some(Family::MiniMax), "</think>", true, spoken), expected);
         let cut = &call[..call.len() - 30];
         assert_eq!(read(Some(Family::MiniMax), "</think>", true, cut), parts(&[('r', cut)]));
         let other = "It would be <tool_call>{\"name\": \"time\"}</tool_call>.";
@@ -345,6 +364,23 @@ mod tests {
         assert_eq!(hermes(format!("{call}\n<toolbox>")), parts(&[('c', "time {}"), ('t', "\n<toolbox>")]));
         for text in ["a < b and <tool", "\n<tool_call> is a mark", " <tool_call></tool_call>\n"] {
             assert_eq!(hermes(text.into()), parts(&[('t', text)]));
+        }
+    }
+
+    #[test]
+    fn white_space_without_end_is_text_and_not_held() {
+        let (call, long) = ("<tool_call>{\"name\": \"time\"}</tool_call>", "\n".repeat(LONGEST_FORM + 1));
+        let expected = [('t', long.as_str()), ('c', "time {}"), ('t', long.as_str()), ('c', "time {}")];
+        assert_eq!(read(Some(Family::Hermes), "", false, &format!("{long}{call}{long}{call}")), parts(&expected));
+        for thoughts in [None, Thoughts::of("</response></think><response>")] {
+            let mut marks = Marks::new(Some(Family::Hermes), tools(), thoughts, false);
+            for _ in 0..10 {
+                marks.push(&long);
+            }
+            assert!(
+                marks.held.is_empty(),
+                "If you are here because this failed: time grows with the square of the white space, of which models may write no end."
+            );
         }
     }
 

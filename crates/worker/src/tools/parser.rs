@@ -11,6 +11,9 @@ use super::marks::Marks;
 use super::thoughts::Thoughts;
 use crate::text::longest_overlap;
 
+/// White space around marks is form, but not if there is more of it than that: what is held back stays short.
+pub const LONGEST_FORM: usize = 512;
+
 /// A piece of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
