@@ -284,6 +284,17 @@ mod tests {
     }
 
     #[test]
+    fn white_space_without_end_is_text_and_not_held() {
+        let long = "\n".repeat(LONGEST_FORM + 1);
+        let text = format!("{long}Yes.<|end|>{long}");
+        let answer = text.replace("Yes.", "<|channel|>final<|message|>Yes.");
+        assert_eq!(harmony(&answer), parts(&[('t', text.as_str())]));
+        let mut channels = Channels::new(tools());
+        channels.push(&answer);
+        assert!(channels.held.is_empty(), "If you are here because this failed: time grows with the square of the white space.");
+    }
+
+    #[test]
     fn wherever_an_answer_is_cut_nothing_is_lost_and_nothing_invented() {
         let whole = format!("{THOUGHTS}<|start|>assistant{CALL}<|call|>");
         let (thoughts, header) = (("<|channel|>analysis<|message|>").len(), THOUGHTS.len());
