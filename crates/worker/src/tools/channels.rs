@@ -297,7 +297,7 @@ mod tests {
     #[test]
     fn wherever_an_answer_is_cut_nothing_is_lost_and_nothing_invented() {
         let whole = format!("{THOUGHTS}<|start|>assistant{CALL}<|call|>");
-        let (thoughts, header) = (("<|channel|>analysis<|message|>").len(), THOUGHTS.len());
+        let (thoughts, header) = ("<|channel|>analysis<|message|>".len(), THOUGHTS.len());
         let (begun, json) = (header + START.len(), whole.len() - "<|call|>".len());
         for at in 0..=whole.len() {
             let (cut, thought) = (&whole[..at], "They want < the time.");
