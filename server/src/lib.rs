@@ -19,13 +19,22 @@ const IDLE_THREAD: Duration = Duration::from_secs(2);
 /// Runs one command to its end. Failures are printed on standard error, one readable line or list.
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_keep_alive(IDLE_THREAD).build() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = match runtime.enable_all().thread_keep_alive(IDLE_THREAD).on_thread_start(run_soon).build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
     };
     match runtime.block_on(dispatch(cli)) {
         Ok(code) => code,
         Err(error) => failed(&error),
+    }
+}
+
+/// Threads of the runtime have little to do at a time and somebody who waits for it.
+fn run_soon() {
+    // Before the log is set up nobody hears it; the threads that are added later tell.
+    if let Err(error) = startup::threads::run_soon() {
+        tracing::debug!(%error, "the kernel does not let a thread run sooner than others");
     }
 }
 

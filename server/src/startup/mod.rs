@@ -9,4 +9,5 @@ pub mod models;
 pub mod product;
 pub mod sharing;
 pub mod signals;
+pub mod threads;
 pub mod traces;
