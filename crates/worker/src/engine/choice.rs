@@ -3,7 +3,7 @@
 use llama_cpp_2::token::LlamaToken;
 
 use crate::constraint::Constraint;
-use crate::tools::Parser;
+use crate::tools::Reader;
 
 /// See the module.
 #[derive(Default)]
@@ -18,7 +18,7 @@ pub struct Choice {
     /// Guess ahead.
     pub speculate: bool,
     /// Takes calls and thoughts out of the text.
-    pub parser: Option<Parser>,
+    pub parser: Option<Box<dyn Reader>>,
     /// End after the first call.
     pub single_call: bool,
 }

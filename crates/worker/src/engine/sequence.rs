@@ -15,7 +15,7 @@ use crate::constraint::Constraint;
 use crate::sampling::Sampler;
 use crate::shared::Admission;
 use crate::text::{Characters, StopFilter};
-use crate::tools::{Parser, Part};
+use crate::tools::Part;
 
 /// What the model chose next.
 pub enum Next<'a> {
@@ -181,7 +181,7 @@ impl Sequence {
     pub fn finish(mut self, finish: Finish) {
         let held = self.stop.finish();
         self.pass(held);
-        let rest = self.choice.parser.as_mut().map(Parser::finish).unwrap_or_default();
+        let rest = self.choice.parser.as_mut().map(|parser| parser.finish()).unwrap_or_default();
         self.send_parts(rest);
         let finish = if finish == Finish::Stop && self.calls > 0 { Finish::ToolCalls } else { finish };
         if let Some(choice) = self.number {

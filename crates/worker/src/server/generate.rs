@@ -15,7 +15,7 @@ use crate::residence::Guest;
 use crate::sampling::Params;
 use crate::shared::{Admission, Shared};
 use crate::template::Conversation;
-use crate::tools::{Family, Parser, Thoughts, after_thoughts, forced};
+use crate::tools::{Family, Thoughts, after_thoughts, forced, parser};
 
 const MAX_STOPS: usize = 16;
 const MAX_STOP_BYTES: usize = 256;
@@ -182,7 +182,7 @@ fn form(model: &Model, request: &Generate, tools: &[Tool], thinking: bool) -> Re
 /// How the tokens of one completion are chosen, but for what they must match.
 fn choice(model: &Model, request: &Generate, tools: &[Tool], form: &Form) -> Choice {
     let Form { family, thoughts, began, .. } = *form;
-    let parser = (!request.raw && (!tools.is_empty() || thoughts.is_some())).then(|| Parser::new(family, tools.to_vec(), thoughts, began));
+    let parser = (!request.raw && (!tools.is_empty() || thoughts.is_some())).then(|| parser(family, tools.to_vec(), thoughts, began));
     Choice {
         bias: request.logit_bias.iter().map(|(token, bias)| (LlamaToken(*token), *bias)).collect(),
         logprobs: request.logprobs.map(usize::from),

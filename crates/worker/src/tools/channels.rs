@@ -14,7 +14,7 @@ use worker_protocol::Tool;
 
 use super::calls::Call;
 use super::family::Family;
-use super::parser::{LONGEST_FORM, Part, beginning, first, say, with_id};
+use super::parser::{LONGEST_FORM, Part, Reader, beginning, first, say, with_id};
 
 const START: &str = "<|start|>";
 const CHANNEL: &str = "<|channel|>";
@@ -59,27 +59,13 @@ impl Channels {
     pub fn new(tools: Vec<Tool>) -> Self {
         Self { tools, state: State::Beginning, held: String::new(), searched: 0 }
     }
+}
 
-    pub fn push(&mut self, text: &str) -> Vec<Part> {
+impl Reader for Channels {
+    fn hold(&mut self, text: &str) {
         self.held.push_str(text);
-        let mut parts = Vec::new();
-        while self.step(&mut parts) {}
-        parts
     }
 
-    pub fn finish(&mut self) -> Vec<Part> {
-        let mut parts = Vec::new();
-        let rest = mem::take(&mut self.held);
-        match mem::replace(&mut self.state, State::Beginning) {
-            State::Message(kind) => self.message(&kind, rest, "", &mut parts),
-            State::Between(_, _) if rest.trim().is_empty() => {}
-            State::Between(kind, mark) => self.message(&kind, format!("{mark}{rest}"), "", &mut parts),
-            State::Beginning | State::Header => say(&mut parts, Part::Text, rest),
-        }
-        parts
-    }
-
-    /// One transition; false if more text is needed.
     fn step(&mut self, parts: &mut Vec<Part>) -> bool {
         match &self.state {
             State::Beginning => self.begin(&HEADERS, Kind::Text, ""),
@@ -95,6 +81,20 @@ impl Channels {
         }
     }
 
+    fn finish(&mut self) -> Vec<Part> {
+        let mut parts = Vec::new();
+        let rest = mem::take(&mut self.held);
+        match mem::replace(&mut self.state, State::Beginning) {
+            State::Message(kind) => self.message(&kind, rest, "", &mut parts),
+            State::Between(_, _) if rest.trim().is_empty() => {}
+            State::Between(kind, mark) => self.message(&kind, format!("{mark}{rest}"), "", &mut parts),
+            State::Beginning | State::Header => say(&mut parts, Part::Text, rest),
+        }
+        parts
+    }
+}
+
+impl Channels {
     /// A header, if what follows is one of `headers`; otherwise a message of that kind, which the mark belongs to.
     fn begin(&mut self, headers: &[&str], kind: Kind, mark: &str) -> bool {
         let begun = self.held.trim_start();

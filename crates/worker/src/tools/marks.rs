@@ -6,7 +6,7 @@ use worker_protocol::Tool;
 
 use super::calls::parse;
 use super::family::{Bare, Family, Mark};
-use super::parser::{LONGEST_FORM, Part, beginning, first, say, with_id};
+use super::parser::{LONGEST_FORM, Part, Reader, beginning, first, say, with_id};
 use super::thoughts::Thoughts;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,15 +60,24 @@ impl Marks {
         let (held, form) = (String::new(), String::new());
         Self { family, tools, thoughts, around, ends: None, thought: false, said: false, called: false, state, held, form }
     }
+}
 
-    pub fn push(&mut self, text: &str) -> Vec<Part> {
+impl Reader for Marks {
+    fn hold(&mut self, text: &str) {
         self.held.push_str(text);
-        let mut parts = Vec::new();
-        while self.step(&mut parts) {}
-        parts
     }
 
-    pub fn finish(&mut self) -> Vec<Part> {
+    fn step(&mut self, parts: &mut Vec<Part>) -> bool {
+        match self.state {
+            State::Beginning => self.begin(),
+            State::Thinking => self.think(parts),
+            State::Text => self.read(parts),
+            State::Ended(mark) => self.end(mark, parts),
+            State::Call(begun) => self.close(begun, parts),
+        }
+    }
+
+    fn finish(&mut self) -> Vec<Part> {
         let mut parts = Vec::new();
         let rest = mem::take(&mut self.held);
         match self.state {
@@ -85,18 +94,9 @@ impl Marks {
         }
         parts
     }
+}
 
-    /// One transition; false if more text is needed.
-    fn step(&mut self, parts: &mut Vec<Part>) -> bool {
-        match self.state {
-            State::Beginning => self.begin(),
-            State::Thinking => self.think(parts),
-            State::Text => self.read(parts),
-            State::Ended(mark) => self.end(mark, parts),
-            State::Call(begun) => self.close(begun, parts),
-        }
-    }
-
+impl Marks {
     fn begin(&mut self) -> bool {
         if self.thought {
             // What stands between thoughts and answer is form.

@@ -21,5 +21,5 @@ mod thoughts;
 
 pub use family::Family;
 pub use grammar::{after_thoughts, forced};
-pub use parser::{Parser, Part};
+pub use parser::{Part, Reader, parser};
 pub use thoughts::Thoughts;

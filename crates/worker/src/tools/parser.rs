@@ -22,37 +22,35 @@ pub enum Part {
     Call(ToolCall),
 }
 
-/// Text that may turn out to be a mark is held back until it is clear; what only looks like a call stays text. Each
-/// piece is looked at once, however long the answer is.
-pub enum Parser {
-    Marks(Marks),
-    Channels(Channels),
-}
+/// Reads an answer by steps, each of which takes something of what is held.
+pub trait Reader: Send {
+    /// Takes some more text.
+    fn hold(&mut self, text: &str);
 
-impl Parser {
-    /// For an answer of a model that calls `tools` in the words of `family`. `thoughts`: it may think so; `began`: the
-    /// prompt has begun its thoughts already.
-    pub fn new(family: Family, tools: Vec<Tool>, thoughts: Option<&'static Thoughts>, began: bool) -> Self {
-        match family {
-            Family::Harmony => Self::Channels(Channels::new(tools)),
-            _ => Self::Marks(Marks::new(Some(family).filter(|_| !tools.is_empty()), tools, thoughts, began)),
-        }
-    }
-
-    /// What is clear after some more text.
-    pub fn push(&mut self, text: &str) -> Vec<Part> {
-        match self {
-            Self::Marks(marks) => marks.push(text),
-            Self::Channels(channels) => channels.push(text),
-        }
-    }
+    /// One transition; false if more text is needed.
+    fn step(&mut self, parts: &mut Vec<Part>) -> bool;
 
     /// What was held back, at the end of the answer.
-    pub fn finish(&mut self) -> Vec<Part> {
-        match self {
-            Self::Marks(marks) => marks.finish(),
-            Self::Channels(channels) => channels.finish(),
-        }
+    fn finish(&mut self) -> Vec<Part>;
+
+    /// What is clear after some more text.
+    fn push(&mut self, text: &str) -> Vec<Part> {
+        self.hold(text);
+        let mut parts = Vec::new();
+        while self.step(&mut parts) {}
+        parts
+    }
+}
+
+/// Text that may turn out to be a mark is held back until it is clear; what only looks like a call stays text. Each
+/// piece is looked at once, however long the answer is.
+///
+/// For an answer of a model that calls `tools` in the words of `family`. `thoughts`: it may think so; `began`: the
+/// prompt has begun its thoughts already.
+pub fn parser(family: Family, tools: Vec<Tool>, thoughts: Option<&'static Thoughts>, began: bool) -> Box<dyn Reader> {
+    match family {
+        Family::Harmony => Box::new(Channels::new(tools)),
+        _ => Box::new(Marks::new(Some(family).filter(|_| !tools.is_empty()), tools, thoughts, began)),
     }
 }
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use worker_protocol::Tool;
 
 use super::family::Family;
-use super::parser::{Parser, Part};
+use super::parser::{Part, parser};
 use super::thoughts::Thoughts;
 
 pub fn tools() -> Vec<Tool> {
@@ -15,7 +15,7 @@ pub fn tools() -> Vec<Tool> {
 /// The parts with neighbours of a kind joined and ids left out, whatever the text is cut into.
 pub fn read(family: Family, tools: Vec<Tool>, thoughts: Option<&'static Thoughts>, began: bool, text: &str) -> Vec<(char, String)> {
     let mut outcomes = [1, 2, 3, 7, usize::MAX].map(|size| {
-        let mut parser = Parser::new(family, tools.clone(), thoughts, began);
+        let mut parser = parser(family, tools.clone(), thoughts, began);
         let letters: Vec<char> = text.chars().collect();
         let mut parts: Vec<Part> = letters.chunks(size).flat_map(|piece| parser.push(&piece.iter().collect::<String>())).collect();
         parts.extend(parser.finish());
