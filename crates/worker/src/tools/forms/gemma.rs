@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::DEPTH;
+use super::{DEPTH, LastComma, items};
 use crate::tools::calls::Call;
 
 /// What a text stands between: Gemma 4's mark and FunctionGemma's.
@@ -17,12 +17,8 @@ pub fn gemma(inner: &str) -> Option<Vec<Call>> {
 }
 
 fn object(text: &str, depth: usize) -> Option<(Value, &str)> {
-    let mut rest = text.strip_prefix('{')?.trim_start();
     let mut object = Map::new();
-    if let Some(after) = rest.strip_prefix('}') {
-        return Some((Value::Object(object), after));
-    }
-    loop {
+    let after = items(text.strip_prefix('{')?, '}', LastComma::Wrong, |rest| {
         let (key, after) = match quoted(rest) {
             Some((key, after)) => (key, after.trim_start().strip_prefix(':')?),
             None => {
@@ -32,36 +28,19 @@ fn object(text: &str, depth: usize) -> Option<(Value, &str)> {
         };
         let (value, after) = value(after, depth)?;
         object.insert(key.to_owned(), value);
-        match next(after, '}')? {
-            (true, after) => rest = after,
-            (false, after) => return Some((Value::Object(object), after)),
-        }
-    }
+        Some(after)
+    })?;
+    Some((Value::Object(object), after))
 }
 
 fn list(text: &str, depth: usize) -> Option<(Value, &str)> {
-    let mut rest = text.strip_prefix('[')?.trim_start();
     let mut list = Vec::new();
-    if let Some(after) = rest.strip_prefix(']') {
-        return Some((Value::Array(list), after));
-    }
-    loop {
+    let after = items(text.strip_prefix('[')?, ']', LastComma::Wrong, |rest| {
         let (value, after) = value(rest, depth)?;
         list.push(value);
-        match next(after, ']')? {
-            (true, after) => rest = after,
-            (false, after) => return Some((Value::Array(list), after)),
-        }
-    }
-}
-
-/// What follows a comma, with true, or the end.
-fn next(text: &str, end: char) -> Option<(bool, &str)> {
-    let text = text.trim_start();
-    match text.strip_prefix(',') {
-        Some(after) => Some((true, after.trim_start())),
-        None => text.strip_prefix(end).map(|after| (false, after)),
-    }
+        Some(after)
+    })?;
+    Some((Value::Array(list), after))
 }
 
 fn value(text: &str, depth: usize) -> Option<(Value, &str)> {

@@ -22,3 +22,28 @@ fn up_to<'a>(text: &'a str, end: &str) -> Option<&'a str> {
         None => Some(text),
     }
 }
+
+/// Whether a comma may stand before the end of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LastComma {
+    Allowed,
+    Wrong,
+}
+
+/// Lets `item` take what stands before `end`, one after the other with commas in between; gives what follows `end`.
+/// `item` gives what follows what it has taken.
+fn items<'a>(text: &'a str, end: char, last_comma: LastComma, mut item: impl FnMut(&'a str) -> Option<&'a str>) -> Option<&'a str> {
+    let mut rest = text.trim_start();
+    let mut may_end = true;
+    loop {
+        if let Some(after) = rest.strip_prefix(end).filter(|_| may_end) {
+            return Some(after);
+        }
+        rest = item(rest)?.trim_start();
+        if let Some(after) = rest.strip_prefix(end) {
+            return Some(after);
+        }
+        rest = rest.strip_prefix(',')?.trim_start();
+        may_end = last_comma == LastComma::Allowed;
+    }
+}

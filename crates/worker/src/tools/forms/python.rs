@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Number, Value};
 
-use super::DEPTH;
+use super::{DEPTH, LastComma, items};
 use crate::tools::calls::Call;
 
 /// The calls in `inner`, whose arguments must have names.
@@ -27,32 +27,20 @@ pub fn python(inner: &str) -> Option<Vec<Call>> {
 
 fn call(text: &str) -> Option<(Call, &str)> {
     let (name, after) = name(text)?;
-    let mut rest = after.trim_start().strip_prefix('(')?.trim_start();
     let mut arguments = Map::new();
-    loop {
-        if let Some(after) = rest.strip_prefix(')') {
-            return Some((Call { name: name.to_owned(), arguments: Value::Object(arguments).to_string() }, after));
-        }
+    let after = items(after.trim_start().strip_prefix('(')?, ')', LastComma::Allowed, |rest| {
         let (key, after) = self::name(rest)?;
         let (value, after) = value(after.trim_start().strip_prefix('=')?, DEPTH)?;
         arguments.insert(key.to_owned(), value);
-        rest = next(after, ')')?;
-    }
+        Some(after)
+    })?;
+    Some((Call { name: name.to_owned(), arguments: Value::Object(arguments).to_string() }, after))
 }
 
 /// A word as names of tools and arguments are.
 fn name(text: &str) -> Option<(&str, &str)> {
     let end = text.find(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '-' | '.')).unwrap_or(text.len());
     (end > 0).then(|| text.split_at(end))
-}
-
-/// What follows a comma, or `text` itself at the end.
-fn next(text: &str, end: char) -> Option<&str> {
-    let text = text.trim_start();
-    match text.strip_prefix(',') {
-        Some(after) => Some(after.trim_start()),
-        None => text.starts_with(end).then_some(text),
-    }
 }
 
 fn value(text: &str, depth: usize) -> Option<(Value, &str)> {
@@ -78,30 +66,24 @@ fn value(text: &str, depth: usize) -> Option<(Value, &str)> {
 }
 
 fn list(text: &str, end: char, depth: usize) -> Option<(Value, &str)> {
-    let mut rest = text.trim_start();
     let mut list = Vec::new();
-    loop {
-        if let Some(after) = rest.strip_prefix(end) {
-            return Some((Value::Array(list), after));
-        }
+    let after = items(text, end, LastComma::Allowed, |rest| {
         let (value, after) = value(rest, depth)?;
         list.push(value);
-        rest = next(after, end)?;
-    }
+        Some(after)
+    })?;
+    Some((Value::Array(list), after))
 }
 
 fn object(text: &str, depth: usize) -> Option<(Value, &str)> {
-    let mut rest = text.trim_start();
     let mut object = Map::new();
-    loop {
-        if let Some(after) = rest.strip_prefix('}') {
-            return Some((Value::Object(object), after));
-        }
+    let after = items(text, '}', LastComma::Allowed, |rest| {
         let (key, after) = string(rest)?;
         let (value, after) = value(after.trim_start().strip_prefix(':')?, depth)?;
         object.insert(key, value);
-        rest = next(after, '}')?;
-    }
+        Some(after)
+    })?;
+    Some((Value::Object(object), after))
 }
 
 /// A text in one or three quotes of either kind.
