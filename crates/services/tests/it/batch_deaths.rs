@@ -67,7 +67,9 @@ async fn another_node_goes_on_where_one_died() {
     let stop = CancellationToken::new();
     tokio::select! {
         () = first.batches.work(dead.clone(), 2, stop.clone()) => panic!("it works until it is told to stop"),
-        () = until("the other lines are answered", || async { house.get(id).await.completed == 2 }) => {}
+        () = until("a line hangs and the others are answered", || async {
+            house.get(id).await.completed == 2 && dead.asked().len() == 3
+        }) => {}
     }
     // As if the process had died: no sign of life, and nobody looks for batches there any more.
     execute_as_owner(&house.world.db, "UPDATE batch SET lease = gen_random_uuid(), heartbeat_at = now() - interval '1 minute'").await;
