@@ -1,5 +1,6 @@
 //! Who acts, for whom, and in which tenant.
 
+use crate::class::DataClass;
 use contract::{
     account::Role,
     ids::{ApiKeyId, RequestId, ServiceAccountId, SessionId, TenantId, UserId},
@@ -43,6 +44,9 @@ pub struct Program {
 pub struct Actor {
     caller: Caller,
     tenant: TenantId,
+    /// The tenant's short name, for what the configuration grants; `None`: nobody looked it up, and nothing of that is granted.
+    tenant_slug: Option<Arc<str>>,
+    class: DataClass,
     roles: Vec<Role>,
     request: RequestId,
 }
@@ -51,19 +55,38 @@ impl Actor {
     /// A signed-in person. To be called by `identity` and `testkit` alone.
     #[must_use]
     pub fn authenticated(tenant: TenantId, user: UserId, session: SessionId, roles: Vec<Role>, request: RequestId) -> Self {
-        Self { caller: Caller::User { user, session }, tenant, roles, request }
+        Self::new(Caller::User { user, session }, tenant, roles, request)
     }
 
     /// A program whose key was checked. To be called by `identity` and `testkit` alone.
     #[must_use]
     pub fn program(tenant: TenantId, program: Arc<Program>, request: RequestId) -> Self {
-        Self { caller: Caller::Program(program), tenant, roles: Vec::new(), request }
+        Self::new(Caller::Program(program), tenant, Vec::new(), request)
     }
 
     /// A background job acting within one tenant.
     #[must_use]
     pub fn system(job: &'static str, tenant: TenantId, request: RequestId) -> Self {
-        Self { caller: Caller::System(job), tenant, roles: Vec::new(), request }
+        Self::new(Caller::System(job), tenant, Vec::new(), request)
+    }
+
+    /// Whatever nobody classified is guarded like the most guarded.
+    fn new(caller: Caller, tenant: TenantId, roles: Vec<Role>, request: RequestId) -> Self {
+        Self { caller, tenant, tenant_slug: None, class: DataClass::Restricted, roles, request }
+    }
+
+    /// The same in the tenant of this short name, whose data, or that of the service account, is of this class. To be called by
+    /// `identity` and `testkit` alone: everybody else may only raise the class.
+    #[must_use]
+    pub fn classified(self, tenant_slug: Arc<str>, class: DataClass) -> Self {
+        Self { tenant_slug: Some(tenant_slug), class, ..self }
+    }
+
+    /// The same with data of this class at least.
+    #[must_use]
+    pub fn raised_to(mut self, class: DataClass) -> Self {
+        self.class = self.class.max(class);
+        self
     }
 
     #[must_use]
@@ -74,6 +97,18 @@ impl Actor {
     #[must_use]
     pub fn tenant(&self) -> TenantId {
         self.tenant
+    }
+
+    /// The tenant's short name, if it was looked up.
+    #[must_use]
+    pub fn tenant_slug(&self) -> Option<&Arc<str>> {
+        self.tenant_slug.as_ref()
+    }
+
+    /// How closely what this call brings is kept.
+    #[must_use]
+    pub fn class(&self) -> DataClass {
+        self.class
     }
 
     /// Who owns what this caller writes: the person, or a service account's own owner of chats. It says nothing about rights:
@@ -128,5 +163,24 @@ impl Actor {
     #[must_use]
     pub fn request(&self) -> RequestId {
         self.request
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Actor, DataClass, RequestId, TenantId};
+    use uuid::Uuid;
+
+    #[test]
+    fn a_class_is_raised_and_never_lowered() {
+        let job = Actor::system("test", TenantId(Uuid::nil()), RequestId(Uuid::nil()));
+        assert_eq!(job.class(), DataClass::Restricted, "nobody said anything else");
+        let actor = job.classified("ours".into(), DataClass::Internal);
+        assert_eq!(
+            actor.clone().raised_to(DataClass::Public).class(),
+            DataClass::Internal,
+            "If you are here because this failed: a caller lowers the class that its administrator gave it."
+        );
+        assert_eq!(actor.raised_to(DataClass::Confidential).class(), DataClass::Confidential);
     }
 }

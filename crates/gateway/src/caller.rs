@@ -3,12 +3,15 @@
 use crate::{Gateway, failure::Failure};
 use axum::{
     extract::{ConnectInfo, FromRequestParts},
-    http::{HeaderMap, header, request::Parts},
+    http::{HeaderMap, HeaderName, header, request::Parts},
 };
 use contract::ids::RequestId;
-use domain::{Actor, Error};
+use domain::{Actor, DataClass, Error};
 use std::net::SocketAddr;
 use uuid::Uuid;
+
+/// How closely the request's data is kept, if closer than the account's.
+static CLASS: HeaderName = HeaderName::from_static("x-kontor-data-class");
 
 /// Whose key it is. A route that takes it refuses everybody without one.
 pub struct Caller(pub Actor);
@@ -24,10 +27,21 @@ impl FromRequestParts<Gateway> for Caller {
             return Err(Failure::of(Error::Unauthenticated { code: "invalid_api_key", message }, request));
         };
         match gateway.identity.authenticate_key(key, address, request).await {
-            Ok(actor) => Ok(Self(actor)),
+            Ok(actor) => Ok(Self(raised(actor, &parts.headers)?)),
             Err(error) => Err(Failure::of(error, request)),
         }
     }
+}
+
+/// A caller may say that this is more guarded than what it usually brings. Who says less is not heard: that is the administrator's.
+fn raised(actor: Actor, headers: &HeaderMap) -> Result<Actor, Failure> {
+    headers.get_all(&CLASS).iter().try_fold(actor, |actor, value| match value.to_str().ok().and_then(DataClass::named) {
+        Some(class) => Ok(actor.raised_to(class)),
+        None => {
+            let message = format!("The header {CLASS} is public, internal, confidential or restricted.");
+            Err(Failure::invalid(CLASS.as_str(), "unknown_value", message))
+        }
+    })
 }
 
 /// The key that a request comes with: OpenAI's clients send a bearer token, Anthropic's `x-api-key`. It may be none of ours.

@@ -2,7 +2,7 @@
 
 use crate::Identity;
 use contract::ids::{RequestId, SessionId, TenantId};
-use domain::{Actor, Error, Result, secret::Secret};
+use domain::{Actor, DataClass, Error, Result, secret::Secret};
 use store::{
     Reason,
     administration::{LedgerSums, Person},
@@ -51,6 +51,23 @@ impl Identity {
         tx.commit().await
     }
 
+    /// Keeps a tenant's data as closely as this class wants, where no service account says otherwise. In force everywhere within
+    /// two seconds, for what begins from then on.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such tenant.
+    pub async fn set_class(&self, by: &str, tenant: TenantId, class: DataClass) -> Result<()> {
+        let tx = self.db().begin_system(by, Reason::Administration).await?;
+        let before = tx.tenants().get(tenant).await?.class;
+        tx.tenants().set_class(tenant, class).await?;
+        let event = AuditEvent::new(by, "tenant.class_set").target(tenant);
+        tx.audit(&event.detail("class", class.name()).detail("before", before.name()), Some(tenant)).await?;
+        tx.commit().await?;
+        self.inner.keys.doubt();
+        self.inner.sessions.forget();
+        Ok(())
+    }
+
     /// Gives a person a new password and ends all their sessions; returns how many.
     ///
     /// # Errors
@@ -89,8 +106,10 @@ impl Identity {
     pub async fn act_as(&self, by: &str, email: &str, request: RequestId) -> Result<Actor> {
         let tx = self.db().begin_system(by, Reason::Administration).await?;
         let person = tx.administration().person(email).await?;
+        let tenant = tx.tenants().get(person.tenant).await?;
         tx.audit(&AuditEvent::new(by, "person.acted_for").target(person.user).request(request), Some(person.tenant)).await?;
         tx.commit().await?;
-        Ok(Actor::authenticated(person.tenant, person.user, SessionId(Uuid::now_v7()), person.roles, request))
+        let actor = Actor::authenticated(person.tenant, person.user, SessionId(Uuid::now_v7()), person.roles, request);
+        Ok(actor.classified(tenant.slug.into(), tenant.class))
     }
 }

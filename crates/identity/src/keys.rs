@@ -9,7 +9,7 @@ use contract::{
     ids::{ApiKeyId, RequestId, TenantId},
     key::Scope,
 };
-use domain::{Actor, Error, Program, Result, secret::Secret};
+use domain::{Actor, DataClass, Error, Program, Result, secret::Secret};
 use ipnet::IpNet;
 use std::{
     collections::{BTreeSet, HashMap},
@@ -56,6 +56,9 @@ pub(crate) fn ring() -> KeyRing {
 #[derive(Debug)]
 pub(crate) struct Key {
     tenant: TenantId,
+    tenant_slug: Arc<str>,
+    /// Of the account's data.
+    class: DataClass,
     program: Arc<Program>,
     networks: Vec<IpNet>,
     expires_at: Option<Millis>,
@@ -84,7 +87,7 @@ impl Identity {
             return Err(Error::forbidden("This key may not be used from this address."));
         }
         key.used_at.store(now, Relaxed);
-        Ok(Actor::program(key.tenant, key.program.clone(), request))
+        Ok(key.actor(request))
     }
 
     /// Who holds this key now, for work that was asked for with it earlier. From where is not asked again: it was when
@@ -99,7 +102,7 @@ impl Identity {
         let now = self.now();
         key.is_open(now)?;
         key.used_at.store(now, Relaxed);
-        Ok(Actor::program(key.tenant, key.program.clone(), request))
+        Ok(key.actor(request))
     }
 
     /// Keeps the keys fresh and notes their uses until `stop`.
@@ -140,6 +143,11 @@ impl Identity {
 }
 
 impl Key {
+    /// Whoever holds it.
+    fn actor(&self, request: RequestId) -> Actor {
+        Actor::program(self.tenant, self.program.clone(), request).classified(self.tenant_slug.clone(), self.class)
+    }
+
     fn is_open(&self, now: Millis) -> Result<()> {
         if self.disabled {
             return Err(invalid("This key is disabled."));
@@ -171,8 +179,11 @@ fn key(used_at: Millis, authority: Authority) -> Result<Key> {
     };
     let scope = |name: &String| Scope::named(name).ok_or_else(|| Error::internal(format!("unknown scope {name:?}")));
     let scopes = authority.scopes.iter().map(scope).collect::<Result<_>>()?;
+    let class = DataClass::named(&authority.data_class);
     Ok(Key {
         tenant: authority.tenant,
+        tenant_slug: authority.tenant_slug.into(),
+        class: class.ok_or_else(|| Error::internal(format!("unknown data class {:?}", authority.data_class)))?,
         program: Arc::new(Program {
             account: authority.account,
             key: authority.key,
@@ -212,6 +223,8 @@ mod tests {
         Authority {
             hash: [0; 32],
             tenant: TenantId(Uuid::nil()),
+            tenant_slug: "ours".into(),
+            data_class: "internal".into(),
             account: ServiceAccountId(Uuid::nil()),
             key: ApiKeyId(Uuid::nil()),
             team: String::new(),
@@ -243,6 +256,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_opens_nothing() {
         assert!(readable(0, Authority { scopes: vec!["of a later version".into()], ..authority() }).is_none());
+        assert!(readable(0, Authority { data_class: "of a later version".into(), ..authority() }).is_none());
         assert!(readable(0, Authority { networks: vec!["nowhere".into()], ..authority() }).is_none());
     }
 }

@@ -9,7 +9,7 @@ use contract::{
     ids::{ApiKeyId, ServiceAccountId, TenantId, UserId},
     key::Scope,
 };
-use domain::{Error, Result, secret::Secret};
+use domain::{DataClass, Error, Result, secret::Secret};
 use ipnet::IpNet;
 use std::{collections::BTreeSet, net::IpAddr};
 use store::{
@@ -33,6 +33,8 @@ pub struct NewAccount {
     pub owner: Option<UserId>,
     /// `None`: every model of the tenant.
     pub models: Option<Vec<String>>,
+    /// How closely its data is kept; `None`: as its tenant's.
+    pub class: Option<DataClass>,
     pub expires_at: Option<Millis>,
 }
 
@@ -71,13 +73,15 @@ impl Identity {
             cost_center: account.cost_center.trim().into(),
             owner: account.owner,
             models: account.models,
+            class: account.class,
             expires_at: account.expires_at,
             created_at: self.now(),
         };
         let tx = self.db().begin_system(by, Reason::Administration).await?;
         let name_taken = |error| taken(error, "name_taken", "There is a service account of this name already.");
         tx.service_accounts().create(account.tenant, &new).await.map_err(name_taken)?;
-        tx.audit(&AuditEvent::new(by, "service_account.created").target(id), Some(account.tenant)).await?;
+        let event = AuditEvent::new(by, "service_account.created").target(id).detail("class", new.class.map(DataClass::name));
+        tx.audit(&event, Some(account.tenant)).await?;
         tx.commit().await?;
         Ok(id)
     }
@@ -102,6 +106,21 @@ impl Identity {
         let account = tx.service_accounts().by_name(tenant, name).await?;
         tx.commit().await?;
         Ok(account)
+    }
+
+    /// Keeps an account's data as closely as this class wants, or (`None`) as its tenant's. In force everywhere within two
+    /// seconds, for what begins from then on.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; else as for any statement.
+    pub async fn set_account_class(&self, by: &str, tenant: TenantId, account: ServiceAccountId, class: Option<DataClass>) -> Result<()> {
+        let tx = self.db().begin_system(by, Reason::Administration).await?;
+        tx.service_accounts().set_class(tenant, account, class).await?;
+        let event = AuditEvent::new(by, "service_account.class_set").target(account).detail("class", class.map(DataClass::name));
+        tx.audit(&event, Some(tenant)).await?;
+        tx.commit().await?;
+        self.inner.keys.doubt();
+        Ok(())
     }
 
     /// Closes an account with all its keys, or opens it again.

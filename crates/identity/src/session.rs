@@ -57,7 +57,8 @@ impl Identity {
                 }
             },
         };
-        Ok(Some(Actor::authenticated(session.tenant, session.user, session.session, session.roles, request)))
+        let actor = Actor::authenticated(session.tenant, session.user, session.session, session.roles, request);
+        Ok(Some(actor.classified(session.tenant_slug, session.class)))
     }
 
     /// Ends the actor's session.

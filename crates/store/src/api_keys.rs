@@ -58,6 +58,10 @@ pub struct ApiKey {
 pub struct Authority {
     pub hash: KeyHash,
     pub tenant: TenantId,
+    /// The tenant's short name.
+    pub tenant_slug: String,
+    /// Of the account's data, by name as scopes are.
+    pub data_class: String,
     pub account: ServiceAccountId,
     pub key: ApiKeyId,
     pub team: String,
@@ -82,9 +86,10 @@ impl Db {
     /// As for any statement.
     pub async fn authorities(&self) -> Result<Vec<Authority>> {
         let statement = sql(
-            "SELECT k.hash, k.tenant_id, k.account_id, k.id, a.team, a.cost_center, k.scopes, u.id AS user_id, a.models AS account_models, k.models AS key_models, k.networks,
+            "SELECT k.hash, k.tenant_id, t.slug, coalesce(a.data_class, t.data_class) AS data_class, k.account_id, k.id, a.team, a.cost_center, k.scopes, u.id AS user_id, a.models AS account_models, k.models AS key_models, k.networks,
                     least(k.expires_at, a.expires_at) AS expires_at, (k.disabled_at IS NOT NULL OR a.disabled_at IS NOT NULL) AS disabled
              FROM api_key k JOIN service_account a ON a.tenant_id = k.tenant_id AND a.id = k.account_id
+             JOIN tenant t ON t.id = k.tenant_id
              LEFT JOIN app_user u ON u.tenant_id = a.tenant_id AND u.service_account_id = a.id",
             [],
         );
@@ -244,6 +249,8 @@ impl TryFrom<Row> for (TenantId, ApiKey) {
 struct AuthorityRow {
     hash: Vec<u8>,
     tenant_id: Uuid,
+    slug: String,
+    data_class: String,
     account_id: Uuid,
     id: Uuid,
     team: String,
@@ -264,6 +271,8 @@ impl TryFrom<AuthorityRow> for Authority {
         Ok(Self {
             hash: row.hash.try_into().map_err(|_| Error::internal("a key's hash is not 32 bytes long"))?,
             tenant: TenantId(row.tenant_id),
+            tenant_slug: row.slug,
+            data_class: row.data_class,
             account: ServiceAccountId(row.account_id),
             key: ApiKeyId(row.id),
             team: row.team,

@@ -9,13 +9,14 @@ pub use crate::batch_lines::{BatchLine, InVain, LineEnd, LineResult, WaitingLine
 use crate::{
     batches::{BatchError, BatchStatus, status},
     chat_sql::{all, instant, int, millis, one, run, sql},
+    tenants,
     tx::{SystemTx, TenantTx},
 };
 use contract::{
     Millis,
     ids::{ApiKeyId, BatchId, FileId, ServiceAccountId, TenantId},
 };
-use domain::{Error, Result};
+use domain::{DataClass, Error, Result};
 use sea_orm::FromQueryResult;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -31,6 +32,8 @@ pub struct TakenBatch {
     pub key: ApiKeyId,
     pub endpoint: String,
     pub input: FileId,
+    /// Its lines are of this class at least.
+    pub class: DataClass,
     pub status: BatchStatus,
     /// When its input had been checked. Before that none of its lines may run.
     pub in_progress_at: Option<Millis>,
@@ -61,6 +64,7 @@ struct TakenRow {
     key_id: Uuid,
     endpoint: String,
     input_file_id: Uuid,
+    data_class: String,
     status: String,
     in_progress_at: Option<OffsetDateTime>,
     expires_at: OffsetDateTime,
@@ -96,7 +100,7 @@ impl<'a> BatchRuns<'a> {
             "UPDATE batch SET lease = $2, heartbeat_at = now(), waits_until = NULL
              WHERE id = $1 AND ended_at IS NULL AND (waits_until IS NULL OR waits_until <= now())
                AND (lease IS NULL OR heartbeat_at < now() - make_interval(secs => $3))
-             RETURNING account_id, key_id, endpoint, input_file_id, status, in_progress_at, expires_at",
+             RETURNING account_id, key_id, endpoint, input_file_id, data_class, status, in_progress_at, expires_at",
             [id.0.into(), lease.into(), f64::from(seconds).into()],
         );
         let Some(row) = one::<TakenRow>(self.tx.conn(), statement).await? else { return Ok(None) };
@@ -107,6 +111,7 @@ impl<'a> BatchRuns<'a> {
             key: row.key_id.into(),
             endpoint: row.endpoint,
             input: row.input_file_id.into(),
+            class: tenants::class(&row.data_class)?,
             status: status(&row.status)?,
             in_progress_at: row.in_progress_at.map(millis),
             expires_at: millis(row.expires_at),

@@ -9,7 +9,7 @@ use contract::{
     Millis,
     ids::{ApiKeyId, BatchId, FileId, ServiceAccountId},
 };
-use domain::{Error, Result};
+use domain::{DataClass, Error, Result};
 use sea_orm::FromQueryResult;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -77,6 +77,8 @@ pub struct NewBatch {
     pub endpoint: String,
     pub input: FileId,
     pub metadata: Value,
+    /// Its lines are of this class at least.
+    pub class: DataClass,
     /// Bytes that are set aside for what it writes, until it ends; its files take from them ([`crate::files`]).
     pub reserved: u64,
     pub created_at: Millis,
@@ -192,8 +194,8 @@ impl<'a> Batches<'a> {
     pub async fn insert(&self, new: &NewBatch) -> Result<()> {
         let statement = sql(
             "INSERT INTO batch (tenant_id, id, account_id, key_id, endpoint, input_file_id, status, metadata, created_at, expires_at,
-               reserved_bytes)
-             VALUES (app_tenant(), $1, $2, $3, $4, $5, 'validating', $6, $7, $8, $9)",
+               reserved_bytes, data_class)
+             VALUES (app_tenant(), $1, $2, $3, $4, $5, 'validating', $6, $7, $8, $9, $10)",
             [
                 new.id.0.into(),
                 new.account.0.into(),
@@ -204,6 +206,7 @@ impl<'a> Batches<'a> {
                 instant(new.created_at)?.into(),
                 instant(new.expires_at)?.into(),
                 i64::try_from(new.reserved).unwrap_or(i64::MAX).into(),
+                new.class.name().into(),
             ],
         );
         run(self.tx.conn(), statement).await.map(drop)

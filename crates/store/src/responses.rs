@@ -3,6 +3,7 @@
 
 use crate::{
     chat_sql::{all, instant, int, millis, one, run, sql},
+    tenants,
     tx::TenantTx,
 };
 use contract::{
@@ -11,7 +12,7 @@ use contract::{
     ids::{ResponseId, ServiceAccountId},
     problem::Problem,
 };
-use domain::{Error, Result};
+use domain::{DataClass, Error, Result};
 use sea_orm::FromQueryResult;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -68,6 +69,8 @@ pub struct NewResponse {
     pub echo: Value,
     pub input: Value,
     pub metadata: Value,
+    /// Of what was asked, and of all before it.
+    pub class: DataClass,
     pub background: bool,
     /// The server process that makes it.
     pub node: Uuid,
@@ -101,6 +104,7 @@ pub struct Link {
     pub status: ResponseStatus,
     pub input: Value,
     pub output: Value,
+    pub class: DataClass,
     /// Of both.
     pub bytes: i64,
 }
@@ -172,6 +176,7 @@ struct InputRow {
 struct OutputRow {
     id: Uuid,
     output: Value,
+    data_class: String,
 }
 
 #[derive(FromQueryResult)]
@@ -180,6 +185,7 @@ struct LinkRow {
     status: String,
     input: Value,
     output: Value,
+    data_class: String,
     bytes: i64,
 }
 
@@ -188,7 +194,8 @@ impl TryFrom<LinkRow> for Link {
 
     fn try_from(row: LinkRow) -> Result<Self> {
         let LinkRow { previous_id, input, output, bytes, .. } = row;
-        Ok(Self { previous: previous_id.map(Into::into), status: status(&row.status)?, input, output, bytes })
+        let class = tenants::class(&row.data_class)?;
+        Ok(Self { previous: previous_id.map(Into::into), status: status(&row.status)?, input, output, class, bytes })
     }
 }
 
@@ -204,8 +211,8 @@ impl<'a> Responses<'a> {
     pub async fn insert(&self, new: &NewResponse) -> Result<()> {
         let statement = sql(
             "INSERT INTO response (tenant_id, id, account_id, previous_id, model, status, instructions, echo, input, bytes, metadata,
-                                   background, node, created_at, expires_at)
-             VALUES (app_tenant(), $1, $2, $3, $4, $5, $6, $7, $8, octet_length($8::jsonb::text), $9, $10, $11, $12, $13)",
+                                   background, node, created_at, expires_at, data_class)
+             VALUES (app_tenant(), $1, $2, $3, $4, $5, $6, $7, $8, octet_length($8::jsonb::text), $9, $10, $11, $12, $13, $14)",
             [
                 new.id.0.into(),
                 new.account.0.into(),
@@ -220,6 +227,7 @@ impl<'a> Responses<'a> {
                 new.node.into(),
                 instant(new.created_at)?.into(),
                 instant(new.expires_at)?.into(),
+                new.class.name().into(),
             ],
         );
         run(self.tx.conn(), statement).await.map(drop)
@@ -256,15 +264,15 @@ impl<'a> Responses<'a> {
         Ok(one::<InputRow>(self.tx.conn(), statement).await?.map(|row| row.input))
     }
 
-    /// What some of the account's responses said.
+    /// What some of the account's responses said, and of which class that is.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn outputs(&self, account: ServiceAccountId, ids: &[ResponseId]) -> Result<Vec<(ResponseId, Value)>> {
+    pub async fn outputs(&self, account: ServiceAccountId, ids: &[ResponseId]) -> Result<Vec<(ResponseId, Value, DataClass)>> {
         let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-        let statement = sql("SELECT id, output FROM response WHERE account_id = $1 AND id = ANY($2)", [account.0.into(), ids.into()]);
-        let rows = all::<OutputRow>(self.tx.conn(), statement).await?;
-        Ok(rows.into_iter().map(|row| (row.id.into(), row.output)).collect())
+        let text = "SELECT id, output, data_class FROM response WHERE account_id = $1 AND id = ANY($2)";
+        let rows = all::<OutputRow>(self.tx.conn(), sql(text, [account.0.into(), ids.into()])).await?;
+        rows.into_iter().map(|row| Ok((row.id.into(), row.output, tenants::class(&row.data_class)?))).collect()
     }
 
     /// The account's response with those before it, oldest first: within the limits, and until one is missing.
@@ -279,7 +287,7 @@ impl<'a> Responses<'a> {
                SELECT r.id, r.previous_id, c.n + 1, c.total + r.bytes
                FROM chain c JOIN response r ON r.id = c.previous_id AND r.account_id = $2 WHERE c.n < $3 AND c.total < $4
              )
-             SELECT r.previous_id, r.status, r.input, r.output, r.bytes FROM chain c JOIN response r ON r.id = c.id ORDER BY c.n DESC",
+             SELECT r.previous_id, r.status, r.input, r.output, r.data_class, r.bytes FROM chain c JOIN response r ON r.id = c.id ORDER BY c.n DESC",
             [id.0.into(), account.0.into(), int(limits.responses).into(), limits.bytes.into()],
         );
         let rows = all::<LinkRow>(self.tx.conn(), statement).await?;

@@ -2,13 +2,14 @@
 
 use crate::{
     chat_sql::{all, instant, millis, one, run, sql},
+    tenants,
     tx::SystemTx,
 };
 use contract::{
     Millis,
     ids::{ServiceAccountId, TenantId, UserId},
 };
-use domain::{Error, Result};
+use domain::{DataClass, Error, Result};
 use sea_orm::{FromQueryResult, Value};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -26,6 +27,8 @@ pub struct NewServiceAccount {
     pub owner: Option<UserId>,
     /// `None`: every model of the tenant.
     pub models: Option<Vec<String>>,
+    /// How closely its data is kept; `None`: as its tenant's.
+    pub class: Option<DataClass>,
     pub expires_at: Option<Millis>,
     pub created_at: Millis,
 }
@@ -40,6 +43,7 @@ pub struct ServiceAccount {
     pub cost_center: String,
     pub owner: Option<UserId>,
     pub models: Option<Vec<String>>,
+    pub class: Option<DataClass>,
     pub expires_at: Option<Millis>,
     pub disabled_at: Option<Millis>,
     pub created_at: Millis,
@@ -62,8 +66,8 @@ impl<'a> SystemServiceAccounts<'a> {
     /// [`Error::Conflict`] if the name is taken; else as for any statement.
     pub async fn create(&self, tenant: TenantId, new: &NewServiceAccount) -> Result<()> {
         let statement = sql(
-            "INSERT INTO service_account (tenant_id, id, name, purpose, team, cost_center, owner_id, models, expires_at, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+            "INSERT INTO service_account (tenant_id, id, name, purpose, team, cost_center, owner_id, models, expires_at, created_at, data_class)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
             [
                 tenant.0.into(),
                 new.id.0.into(),
@@ -75,6 +79,7 @@ impl<'a> SystemServiceAccounts<'a> {
                 new.models.clone().into(),
                 new.expires_at.map(instant).transpose()?.into(),
                 instant(new.created_at)?.into(),
+                new.class.map(DataClass::name).into(),
             ],
         );
         self.tx.changed(run(self.tx.conn(), statement).await?);
@@ -87,7 +92,7 @@ impl<'a> SystemServiceAccounts<'a> {
     /// As for any statement.
     pub async fn list(&self, tenant: TenantId) -> Result<Vec<ServiceAccount>> {
         let rows: Vec<Row> = all(self.tx.conn(), sql(&select("ORDER BY lower(name)"), [tenant.0.into()])).await?;
-        Ok(rows.into_iter().map(ServiceAccount::from).collect())
+        rows.into_iter().map(ServiceAccount::try_from).collect()
     }
 
     /// The account of this name, whatever the case.
@@ -97,7 +102,22 @@ impl<'a> SystemServiceAccounts<'a> {
     pub async fn by_name(&self, tenant: TenantId, name: &str) -> Result<ServiceAccount> {
         let statement = sql(&select("AND lower(name) = lower($2)"), [tenant.0.into(), name.into()]);
         let row: Option<Row> = one(self.tx.conn(), statement).await?;
-        row.map(ServiceAccount::from).ok_or(Error::not_found("service account"))
+        row.ok_or(Error::not_found("service account"))?.try_into()
+    }
+
+    /// Keeps an account's data as closely as this class wants; `None`: as its tenant's.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; else as for any statement.
+    pub async fn set_class(&self, tenant: TenantId, account: ServiceAccountId, class: Option<DataClass>) -> Result<()> {
+        let statement = sql(
+            "UPDATE service_account SET data_class = $3 WHERE tenant_id = $1 AND id = $2",
+            [tenant.0.into(), account.0.into(), class.map(DataClass::name).into()],
+        );
+        match self.tx.changed(run(self.tx.conn(), statement).await?) {
+            0 => Err(Error::not_found("service account")),
+            _ => Ok(()),
+        }
     }
 
     /// Closes (`Some`) or opens (`None`) an account with all its keys.
@@ -150,7 +170,7 @@ impl<'a> SystemServiceAccounts<'a> {
 
 fn select(rest: &str) -> String {
     format!(
-        "SELECT id, name, purpose, team, cost_center, owner_id, models, expires_at, disabled_at, created_at
+        "SELECT id, name, purpose, team, cost_center, owner_id, models, data_class, expires_at, disabled_at, created_at
          FROM service_account WHERE tenant_id = $1 {rest}"
     )
 }
@@ -169,14 +189,17 @@ struct Row {
     cost_center: String,
     owner_id: Option<Uuid>,
     models: Option<Vec<String>>,
+    data_class: Option<String>,
     expires_at: Option<OffsetDateTime>,
     disabled_at: Option<OffsetDateTime>,
     created_at: OffsetDateTime,
 }
 
-impl From<Row> for ServiceAccount {
-    fn from(row: Row) -> Self {
-        Self {
+impl TryFrom<Row> for ServiceAccount {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self> {
+        Ok(Self {
             id: ServiceAccountId(row.id),
             name: row.name,
             purpose: row.purpose,
@@ -184,9 +207,10 @@ impl From<Row> for ServiceAccount {
             cost_center: row.cost_center,
             owner: row.owner_id.map(UserId),
             models: row.models,
+            class: row.data_class.as_deref().map(tenants::class).transpose()?,
             expires_at: row.expires_at.map(millis),
             disabled_at: row.disabled_at.map(millis),
             created_at: millis(row.created_at),
-        }
+        })
     }
 }

@@ -4,6 +4,7 @@ use crate::{
     chat_sql::{all, instant, millis, one, run, sql},
     db::Db,
     error::map,
+    tenants,
     tx::{SystemTx, TenantTx},
     users,
 };
@@ -12,8 +13,9 @@ use contract::{
     account::Role,
     ids::{SessionId, TenantId, UserId},
 };
-use domain::Result;
+use domain::{DataClass, Result};
 use sea_orm::FromQueryResult;
+use std::sync::Arc;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -27,6 +29,10 @@ const TOUCH_EVERY_MS: i64 = 60_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActiveSession {
     pub tenant: TenantId,
+    /// The tenant's short name.
+    pub tenant_slug: Arc<str>,
+    /// Of the tenant's data.
+    pub class: DataClass,
     pub user: UserId,
     pub session: SessionId,
     pub roles: Vec<Role>,
@@ -74,9 +80,9 @@ impl Db {
                FROM found f WHERE s.tenant_id = f.tenant_id AND s.id = f.id AND f.last_seen_at <= $4 AND s.revoked_at IS NULL
                RETURNING s.id, s.expires_at
              )
-             SELECT f.tenant_id, f.id, f.user_id, coalesce(t.expires_at, f.expires_at) AS expires_at,
+             SELECT f.tenant_id, o.slug, o.data_class, f.id, f.user_id, coalesce(t.expires_at, f.expires_at) AS expires_at,
                     (SELECT coalesce(string_agg(r.role, ' '), '') FROM user_role r WHERE r.tenant_id = f.tenant_id AND r.user_id = f.user_id) AS roles
-             FROM found f LEFT JOIN touched t ON t.id = f.id",
+             FROM found f JOIN tenant o ON o.id = f.tenant_id LEFT JOIN touched t ON t.id = f.id",
             [
                 token_hash.to_vec().into(),
                 instant(at)?.into(),
@@ -206,6 +212,8 @@ struct IdRow {
 #[derive(FromQueryResult)]
 struct ActiveRow {
     tenant_id: Uuid,
+    slug: String,
+    data_class: String,
     id: Uuid,
     user_id: Uuid,
     expires_at: OffsetDateTime,
@@ -227,6 +235,8 @@ impl TryFrom<ActiveRow> for ActiveSession {
     fn try_from(row: ActiveRow) -> Result<Self> {
         Ok(Self {
             tenant: TenantId(row.tenant_id),
+            tenant_slug: row.slug.into(),
+            class: tenants::class(&row.data_class)?,
             user: UserId(row.user_id),
             session: SessionId(row.id),
             roles: row.roles.split_whitespace().map(users::role).collect::<Result<_>>()?,

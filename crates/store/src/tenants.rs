@@ -7,7 +7,7 @@ use crate::{
     tx::{SystemTx, TenantTx},
 };
 use contract::ids::TenantId;
-use domain::{Error, Result};
+use domain::{DataClass, Error, Result};
 use sea_orm::FromQueryResult;
 use uuid::Uuid;
 
@@ -21,6 +21,8 @@ pub struct Tenant {
     pub name: String,
     /// What its work counts beside that of others where a worker has not enough for all: 1 to 100.
     pub weight: u16,
+    /// How closely its data is kept where no service account says otherwise.
+    pub class: DataClass,
 }
 
 impl Db {
@@ -63,14 +65,20 @@ struct TenantRow {
     slug: String,
     name: String,
     weight: i32,
+    data_class: String,
 }
 
 impl TryFrom<TenantRow> for Tenant {
     type Error = Error;
 
     fn try_from(row: TenantRow) -> Result<Self> {
-        Ok(Self { id: TenantId(row.id), slug: row.slug, name: row.name, weight: weight(row.weight)? })
+        Ok(Self { id: TenantId(row.id), slug: row.slug, name: row.name, weight: weight(row.weight)?, class: class(&row.data_class)? })
     }
+}
+
+/// One that this version does not know is not taken for any other.
+pub(crate) fn class(stored: &str) -> Result<DataClass> {
+    DataClass::named(stored).ok_or_else(|| Error::internal(format!("unknown data class {stored:?} in the database")))
 }
 
 fn weight(stored: i32) -> Result<u16> {
@@ -127,8 +135,29 @@ impl<'a> SystemTenants<'a> {
     /// # Errors
     /// As for any statement.
     pub async fn list(&self) -> Result<Vec<Tenant>> {
-        let rows: Vec<TenantRow> = all(self.tx.conn(), sql("SELECT id, slug, name, weight FROM tenant ORDER BY slug", [])).await?;
+        let rows: Vec<TenantRow> = all(self.tx.conn(), sql(&select("ORDER BY slug"), [])).await?;
         rows.into_iter().map(Tenant::try_from).collect()
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such tenant; else as for any statement.
+    pub async fn get(&self, tenant: TenantId) -> Result<Tenant> {
+        let row: Option<TenantRow> = one(self.tx.conn(), sql(&select("WHERE id = $1"), [tenant.0.into()])).await?;
+        row.ok_or(Error::not_found("tenant"))?.try_into()
+    }
+
+    /// Keeps a tenant's data as closely as this class wants. Nodes learn of it as they do of keys.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such tenant; else as for any statement.
+    pub async fn set_class(&self, tenant: TenantId, class: DataClass) -> Result<()> {
+        let statement = sql("UPDATE tenant SET data_class = $2 WHERE id = $1", [tenant.0.into(), class.name().into()]);
+        match self.tx.changed(run(self.tx.conn(), statement).await?) {
+            0 => Err(Error::not_found("tenant")),
+            _ => Ok(()),
+        }
     }
 
     /// Gives a tenant this weight, 1 to 100. Nodes learn of it as they do of limits.
@@ -151,4 +180,8 @@ impl<'a> SystemTenants<'a> {
         let row: Option<IdRow> = one(self.tx.conn(), sql("SELECT id FROM tenant LIMIT 1", [])).await?;
         Ok(row.is_some())
     }
+}
+
+fn select(rest: &str) -> String {
+    format!("SELECT id, slug, name, weight, data_class FROM tenant {rest}")
 }

@@ -28,7 +28,7 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// Things whose changes are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topic {
-    /// Service accounts and their keys.
+    /// Service accounts and their keys, and the classes of tenants' data.
     Keys,
     /// Prices, budgets and limits, and what tenants weigh.
     Quotas,

@@ -54,8 +54,9 @@ pub async fn user(test: &TestDb, tenant: &TestTenant, roles: &[Role]) -> Actor {
         expires_at: now + 86_400_000,
     };
     tx.sessions().create(&new).await.expect("a session");
+    let stored = tx.tenants().get(tenant.id).await.expect("the tenant");
     tx.commit().await.expect("committing");
-    Actor::authenticated(tenant.id, user, session, roles.to_vec(), RequestId(Uuid::now_v7()))
+    Actor::authenticated(tenant.id, user, session, roles.to_vec(), RequestId(Uuid::now_v7())).classified(stored.slug.into(), stored.class)
 }
 
 /// Stores a service account, and gives the actor that `identity` would make of a key of it.
@@ -72,11 +73,13 @@ pub async fn program(test: &TestDb, tenant: &TestTenant) -> Actor {
         cost_center: "4711".into(),
         owner: None,
         models: None,
+        class: None,
         expires_at: None,
         created_at: SystemClock.now(),
     };
     let tx = test.db.begin_system("testkit", Reason::SignIn).await.expect("a transaction");
     tx.service_accounts().create(tenant.id, &new).await.expect("a service account");
+    let stored = tx.tenants().get(tenant.id).await.expect("the tenant");
     tx.commit().await.expect("committing");
     let program = Program {
         account,
@@ -87,7 +90,7 @@ pub async fn program(test: &TestDb, tenant: &TestTenant) -> Actor {
         user: None,
         models: None,
     };
-    Actor::program(tenant.id, Arc::new(program), RequestId(Uuid::now_v7()))
+    Actor::program(tenant.id, Arc::new(program), RequestId(Uuid::now_v7())).classified(stored.slug.into(), stored.class)
 }
 
 /// Unique, and the hash of no token that anybody could know.

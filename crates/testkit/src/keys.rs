@@ -17,6 +17,7 @@ pub fn reports(tenant: TenantId) -> NewAccount {
         cost_center: String::new(),
         owner: None,
         models: None,
+        class: None,
         expires_at: None,
     }
 }

@@ -10,6 +10,7 @@ use audit::ExportAuditArgs;
 use cache::CacheCommand;
 use clap::{Args, Parser, Subcommand};
 use contract::key::Scope;
+use domain::DataClass;
 use guardrails::GuardrailsCommand;
 use money::MoneyCommand;
 use std::path::PathBuf;
@@ -177,7 +178,7 @@ pub enum AdminCommand {
         #[arg(long)]
         name: String,
     },
-    /// List all tenants with their weights.
+    /// List all tenants with their weights and the classes of their data.
     ListTenants,
     /// Let a tenant's work count more than that of others where a worker has not enough for all; in force within two seconds.
     SetWeight {
@@ -188,6 +189,21 @@ pub enum AdminCommand {
         /// there is.
         #[arg(long)]
         weight: u16,
+    },
+    /// Say how closely a tenant's data is kept, or that of a service account where it is another one; in force within two seconds.
+    SetClass {
+        /// The tenant's short name.
+        #[arg(long)]
+        tenant: String,
+        /// Only of this service account.
+        #[arg(long)]
+        account: Option<String>,
+        /// public, internal (what a tenant has at first), confidential or restricted: it goes only to whom may see it.
+        #[arg(long, value_parser = class, required_unless_present = "inherit")]
+        class: Option<DataClass>,
+        /// The account's is its tenant's again.
+        #[arg(long, requires = "account", conflicts_with = "class")]
+        inherit: bool,
     },
     /// Create a person; without --password-stdin a random password is printed once.
     CreateUser {
@@ -251,6 +267,9 @@ pub enum AdminCommand {
         /// Only this model; may be given more than once.
         #[arg(long = "model")]
         models: Vec<String>,
+        /// How closely its data is kept: public, internal, confidential or restricted; default: as its tenant's.
+        #[arg(long, value_parser = class)]
+        class: Option<DataClass>,
         /// Ends after so many days.
         #[arg(long)]
         days: Option<u32>,
@@ -370,6 +389,10 @@ impl From<RoleArg> for contract::account::Role {
     }
 }
 
+fn class(text: &str) -> Result<DataClass, String> {
+    money::named(DataClass::ALL, DataClass::name, text)
+}
+
 fn scope(text: &str) -> Result<Scope, String> {
     money::named(Scope::ALL, Scope::name, text)
 }
@@ -379,6 +402,23 @@ mod tests {
     use super::{AdminCommand, Cli, Command};
     use clap::Parser;
     use contract::key::Scope;
+    use domain::DataClass;
+
+    #[test]
+    fn a_class_is_given_or_inherited() {
+        let parsed = |more: &[&str]| {
+            let line = ["kontor", "admin", "set-class", "--tenant", "a"];
+            match Cli::try_parse_from(line.iter().chain(more)).ok()?.command? {
+                Command::Admin { command: AdminCommand::SetClass { account, class, inherit, .. }, .. } => Some((account, class, inherit)),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(parsed(&["--class", "confidential"]), Some((None, Some(DataClass::Confidential), false)));
+        assert_eq!(parsed(&["--account", "b", "--inherit"]), Some((Some("b".into()), None, true)));
+        for wrong in [&["--class", "secret"][..], &[], &["--inherit"], &["--account", "b", "--inherit", "--class", "public"]] {
+            assert_eq!(parsed(wrong), None, "{wrong:?}");
+        }
+    }
 
     fn scopes(more: &[&str]) -> Result<Vec<Scope>, String> {
         let line = ["kontor", "admin", "create-key", "--tenant", "a", "--account", "b"];

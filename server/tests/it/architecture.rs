@@ -159,6 +159,11 @@ const RULES: &[Rule] = &[
         why: "an Actor is the proof that a key was checked; only identity may hand it out",
     },
     Rule {
+        word: ".classified(",
+        allowed: &["crates/domain/", "crates/identity/", "crates/testkit/"],
+        why: "the class of an Actor's data is its administrator's; everybody else may only raise it (Actor::raised_to)",
+    },
+    Rule {
         word: "<textarea",
         allowed: &["app/src/ui/"],
         why: "Leptos does not escape a textarea's children on the server: stored text could become a script. Use ui::TextArea",

@@ -14,6 +14,8 @@ use utoipa::{
     },
 };
 
+const CLASS_TEXT: &str = "How closely this is kept, if more closely than what the account usually brings: `public`, `internal`, \
+                          `confidential` or `restricted`. It goes to nobody who may not see it.";
 const JSON: &str = "application/json";
 const PROBLEM: &str = "application/problem+json";
 const FORM: &str = "multipart/form-data";
@@ -86,6 +88,7 @@ impl Described {
     pub fn reads<T: ToSchema>(self, example: Value) -> Self {
         self.body::<T>(example)
             .parameter(ParameterIn::Header, "x-kontor-strict", Object::with_type(Type::Boolean), "Refuse fields that nobody knows.")
+            .parameter(ParameterIn::Header, "x-kontor-data-class", Object::with_type(Type::String), CLASS_TEXT)
             .fails(&[400, 404, 413])
     }
 

@@ -2,7 +2,7 @@
 
 use crate::{House, request};
 use contract::key::Scope;
-use domain::Action;
+use domain::{Action, DataClass};
 use identity::NewKey;
 use std::time::Duration;
 use testkit::keys::{make, reports};
@@ -70,6 +70,30 @@ async fn an_account_owns_chats_once_a_key_of_it_may_chat() {
 }
 
 #[tokio::test]
+async fn a_class_is_the_account_s_or_else_its_tenant_s_and_is_known_at_once() {
+    let house = House::build().await;
+    let (account, key) = make(&house.identity, house.tenant).await;
+    let signed_in = house.sign_in().await;
+    let classes = async || {
+        let program = house.identity.authenticate_key(key.key.reveal(), None, request()).await.unwrap();
+        let person = house.actor(&signed_in).await.unwrap();
+        assert_eq!((program.tenant_slug().unwrap().as_ref(), person.tenant_slug().unwrap().as_ref()), ("demo", "demo"));
+        (program.class(), person.class())
+    };
+    assert_eq!(classes().await, (DataClass::Internal, DataClass::Internal));
+    house.identity.set_class("test", house.tenant, DataClass::Restricted).await.unwrap();
+    assert_eq!(classes().await, (DataClass::Restricted, DataClass::Restricted));
+    house.identity.set_account_class("test", house.tenant, account, Some(DataClass::Public)).await.unwrap();
+    assert_eq!(classes().await, (DataClass::Public, DataClass::Restricted), "an account's own comes first");
+    house.identity.set_account_class("test", house.tenant, account, None).await.unwrap();
+    assert_eq!(classes().await, (DataClass::Restricted, DataClass::Restricted));
+    let set = house.audited("tenant.class_set", r#"detail @> '{"class": "restricted", "before": "internal"}'::jsonb"#).await;
+    assert_eq!((set, house.audited("service_account.class_set", "true").await), (1, 2));
+    let accounts = house.identity.service_accounts("test", house.tenant).await.unwrap();
+    assert_eq!((accounts[0].class, house.identity.tenants("test").await.unwrap()[0].class), (None, DataClass::Restricted));
+}
+
+#[tokio::test]
 async fn the_audit_trail_says_what_a_key_opens() {
     let house = House::build().await;
     let new = identity::NewAccount {
@@ -80,6 +104,7 @@ async fn the_audit_trail_says_what_a_key_opens() {
         cost_center: String::new(),
         owner: None,
         models: None,
+        class: None,
         expires_at: None,
     };
     let account = house.identity.create_service_account("test", new).await.unwrap();

@@ -148,6 +148,7 @@ impl Batches {
             endpoint: endpoint.path().into(),
             input,
             metadata,
+            class: actor.class(),
             // What it writes nobody can know; about as much as it reads.
             reserved: file.bytes,
             created_at,

@@ -186,7 +186,8 @@ impl Run {
     /// In whose name lines run, if the key is still good.
     pub(super) async fn program(&self, taken: &TakenBatch, request: RequestId) -> Result<Result<Actor, BatchError>> {
         match self.shared.identity.authenticate_later(self.actor.tenant(), taken.key, request).await {
-            Ok(actor) => Ok(Ok(actor)),
+            // What the key's account brings may be guarded less by now; what was brought then is not.
+            Ok(actor) => Ok(Ok(actor.raised_to(taken.class))),
             Err(Error::Unauthenticated { code, message }) => {
                 let message = format!("The key that made the batch does not work any more: {message}");
                 Ok(Err(BatchError { code: code.into(), message, param: None, line: None }))

@@ -82,14 +82,14 @@ impl Responses {
         if background {
             return self.launch(actor, begun, CancellationToken::new()).await;
         }
-        let Begun { mut response, account, input, mut generation } = begun;
+        let Begun { actor, mut response, account, input, mut generation } = begun;
         let (output, end) = direct::collect(&self.shared, &mut generation).await?;
         response.output = output;
         response.end(end.clone());
         if store {
             // Nobody knew of it before: it is written once, with its end, and without events.
             let mut pauses = STORE_PAUSES_MS.into_iter();
-            while let Err(error) = start::store(&self.shared, actor, account, &response, input.clone(), Some(&end)).await {
+            while let Err(error) = start::store(&self.shared, &actor, account, &response, input.clone(), Some(&end)).await {
                 // It is paid for: it is not given up at the first try.
                 let Some(pause) = pauses.next() else { return Err(error) };
                 tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -216,9 +216,9 @@ impl Responses {
     /// Stores the response and has it made. In a task of its own: a client that goes away in between must not leave a
     /// response that is stored as unfinished and is not made.
     async fn launch(&self, actor: &Actor, begun: Begun, stop: CancellationToken) -> Result<Made> {
-        let (shared, actor, owner) = (self.shared.clone(), actor.clone(), owner(actor)?);
+        let (shared, owner) = (self.shared.clone(), owner(actor)?);
         let launched = self.shared.tracker.spawn(carried(async move {
-            let Begun { response, account, input, generation } = begun;
+            let Begun { actor, response, account, input, generation } = begun;
             let entry = if response.background {
                 shared.responses.enter_within(response.id, owner, stop, AT_A_TIME)?
             } else {

@@ -12,7 +12,7 @@ use contract::{
     model::Sampling,
     usage::Purpose,
 };
-use domain::{Actor, Error, Result};
+use domain::{Actor, DataClass, Error, Result};
 use inference::{Generation, Options, Request};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -56,6 +56,8 @@ pub enum Asked {
 
 /// A response whose model was asked. Dropped, it cancels.
 pub(crate) struct Begun {
+    /// Who asked, with data that is guarded as closely as all that it goes on from.
+    pub actor: Actor,
     pub response: Response,
     pub account: ServiceAccountId,
     /// As it is stored.
@@ -70,7 +72,8 @@ pub(crate) async fn begin(shared: &Shared, actor: &Actor, create: CreateResponse
     check(&create)?;
     let CreateResponse { model, instructions, input, previous, sampling, options, metadata, echo, store, background } = create;
     let instructions = instructions.map(check::clean);
-    let (before, mut input) = read(shared, actor, account, previous, input).await?;
+    let Read { before, mut input, class } = read(shared, actor, account, previous, input).await?;
+    let actor = actor.clone().raised_to(class);
     let asked = input.iter().map(|asked| asked.item.clone());
     let request = Request {
         purpose: Purpose::Api,
@@ -81,7 +84,7 @@ pub(crate) async fn begin(shared: &Shared, actor: &Actor, create: CreateResponse
         transient: !store,
         options,
     };
-    let generation = shared.inference.admit(actor, request).await?;
+    let generation = shared.inference.admit(&actor, request).await?;
     let id = ResponseId(generation.usage_id().0);
     for (at, asked) in input.iter_mut().enumerate() {
         asked.id.get_or_insert_with(|| asked.item.input_id(id, at));
@@ -101,7 +104,7 @@ pub(crate) async fn begin(shared: &Shared, actor: &Actor, create: CreateResponse
         created_at: shared.now(),
         ended_at: None,
     };
-    Ok(Begun { response, account, input: storable(&input)?, generation })
+    Ok(Begun { actor, response, account, input: storable(&input)?, generation })
 }
 
 /// Stores a response: running, or with its end.
@@ -123,6 +126,7 @@ pub(crate) async fn store(
         echo: storable(&response.echo)?,
         input,
         metadata: storable(&response.metadata)?,
+        class: actor.class(),
         background: response.background,
         node: shared.node,
         created_at: response.created_at,
@@ -147,29 +151,39 @@ fn check(create: &CreateResponse) -> Result<()> {
     check::metadata(&create.metadata)
 }
 
-/// What was said before, and what is asked, with what it refers to.
+/// What a request says, with what it goes on from.
+struct Read {
+    /// What was said before.
+    before: Vec<Item>,
+    /// What is asked, with what it refers to.
+    input: Vec<InputItem>,
+    /// The highest of what was stored.
+    class: DataClass,
+}
+
 async fn read(
     shared: &Shared,
     actor: &Actor,
     account: ServiceAccountId,
     previous: Option<ResponseId>,
     asked: Vec<Asked>,
-) -> Result<(Vec<Item>, Vec<InputItem>)> {
+) -> Result<Read> {
     let referred: Vec<ResponseId> = asked.iter().filter_map(referred).collect::<BTreeSet<_>>().into_iter().collect();
     if previous.is_none() && referred.is_empty() {
-        return Ok((Vec::new(), resolve(asked, &HashMap::new())?));
+        return Ok(Read { before: Vec::new(), input: resolve(asked, &HashMap::new())?, class: DataClass::Public });
     }
     let tx = shared.db.begin(actor).await?;
-    let before = match previous {
+    let (before, mut class) = match previous {
         Some(previous) => conversation(&tx, account, previous).await?,
-        None => Vec::new(),
+        None => (Vec::new(), DataClass::Public),
     };
     let mut said: HashMap<ResponseId, Vec<Item>> = HashMap::new();
-    for (id, output) in tx.responses().outputs(account, &referred).await? {
+    for (id, output, of_output) in tx.responses().outputs(account, &referred).await? {
+        class = class.max(of_output);
         said.insert(id, serde_json::from_value(output).map_err(Error::internal)?);
     }
     tx.commit().await?;
-    Ok((before, resolve(asked, &said)?))
+    Ok(Read { before, input: resolve(asked, &said)?, class })
 }
 
 fn referred(asked: &Asked) -> Option<ResponseId> {
@@ -202,8 +216,9 @@ fn one(asked: Asked, said: &HashMap<ResponseId, Vec<Item>>) -> Result<(InputItem
     Ok((InputItem { id: Some(item.id(response, at)), item: item.clone() }, bytes))
 }
 
-/// All that was said up to a response, its own words included. Instructions are not: they were for one response each.
-async fn conversation(tx: &TenantTx, account: ServiceAccountId, last: ResponseId) -> Result<Vec<Item>> {
+/// All that was said up to a response, its own words included, and its class. Instructions are not: they were for one response
+/// each.
+async fn conversation(tx: &TenantTx, account: ServiceAccountId, last: ResponseId) -> Result<(Vec<Item>, DataClass)> {
     let invalid = |code, message: &str| Err(Error::invalid("previous_response_id", code, message));
     let links = tx.responses().chain(account, last, CHAIN).await?;
     let [oldest, ..] = links.as_slice() else {
@@ -220,14 +235,15 @@ async fn conversation(tx: &TenantTx, account: ServiceAccountId, last: ResponseId
     if oldest.previous.is_some() {
         return invalid("previous_response_not_found", "A response that the previous one goes on from is not there any more.");
     }
-    let mut items = Vec::new();
+    let (mut items, mut class) = (Vec::new(), DataClass::Public);
     for link in links {
+        class = class.max(link.class);
         let asked: Vec<InputItem> = serde_json::from_value(link.input).map_err(Error::internal)?;
         items.extend(asked.into_iter().map(|asked| asked.item));
         let said: Vec<Item> = serde_json::from_value(link.output).map_err(Error::internal)?;
         items.extend(said);
     }
-    Ok(items)
+    Ok((items, class))
 }
 
 #[cfg(test)]

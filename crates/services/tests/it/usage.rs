@@ -71,6 +71,7 @@ async fn budgets_are_told_with_names() {
         cost_center: String::new(),
         owner: None,
         models: None,
+        class: None,
         expires_at: None,
     };
     let account = world.identity.create_service_account("test", account).await.expect("an account");

@@ -1,7 +1,7 @@
 //! Batches: whose they are, who is at them, what becomes of their lines.
 
 use contract::ids::{BatchId, FileId, RequestId, ServiceAccountId};
-use domain::{Actor, Clock, SystemClock};
+use domain::{Actor, Clock, DataClass, SystemClock};
 use serde_json::json;
 use std::time::Duration;
 use store::{
@@ -67,6 +67,7 @@ fn new_batch(actor: &Actor) -> NewBatch {
         endpoint: "/v1/chat/completions".into(),
         input: FileId(Uuid::now_v7()),
         metadata: json!({ "a": "b" }),
+        class: actor.class(),
         reserved: 5,
         created_at: SystemClock.now(),
         expires_at: SystemClock.now() + 60_000,
@@ -101,6 +102,19 @@ async fn a_batch_is_its_accounts_alone() {
     let cancelling = tx.batches().get(account(&house.actor), house.id).await.unwrap().unwrap();
     assert_eq!((cancelling.status, cancelling.cancelling_at.is_some()), (BatchStatus::Cancelling, true));
     assert!(!tx.batches().request_cancel(account(&house.actor), house.id, now).await.unwrap(), "once is enough");
+}
+
+#[tokio::test]
+async fn a_batch_keeps_the_class_of_the_call_that_made_it() {
+    let house = House::build().await;
+    let id = add(&house.test, &house.actor.clone().raised_to(DataClass::Confidential)).await;
+    let tx = house.test.db.begin(&house.actor).await.unwrap();
+    let class = async |id| tx.batch_runs().take(id, Uuid::now_v7(), DEAD).await.unwrap().unwrap().class;
+    assert_eq!(
+        (class(id).await, class(house.id).await),
+        (DataClass::Confidential, DataClass::Internal),
+        "If you are here because this failed: the lines of a batch go where the call that brought them could not have sent them."
+    );
 }
 
 #[tokio::test]

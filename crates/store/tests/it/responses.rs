@@ -43,6 +43,7 @@ impl House {
             echo: json!({ "store": true }),
             input,
             metadata: json!({}),
+            class: self.actor.class(),
             background: true,
             node: self.node,
             created_at: SystemClock.now(),

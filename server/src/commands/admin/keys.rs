@@ -2,8 +2,8 @@
 
 use super::{BY, output::Output};
 use crate::{AnyError, cli::AdminCommand};
-use contract::Millis;
-use domain::{Clock, SystemClock};
+use contract::{Millis, ids::TenantId};
+use domain::{Clock, DataClass, SystemClock};
 use identity::{Identity, MadeKey, NewAccount, NewKey};
 use serde_json::{Value, json};
 use store::{api_keys::ApiKey, service_accounts::ServiceAccount};
@@ -17,7 +17,7 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 /// The command is refused, or is none of these.
 pub async fn execute(identity: &Identity, command: AdminCommand) -> Result<Output, AnyError> {
     match command {
-        AdminCommand::CreateServiceAccount { tenant, name, purpose, team, cost_center, models, days } => {
+        AdminCommand::CreateServiceAccount { tenant, name, purpose, team, cost_center, models, class, days } => {
             let tenant_id = identity.tenant_by_slug(BY, &tenant).await?;
             let account = NewAccount {
                 tenant: tenant_id,
@@ -27,6 +27,7 @@ pub async fn execute(identity: &Identity, command: AdminCommand) -> Result<Outpu
                 cost_center,
                 owner: None,
                 models: some(models),
+                class,
                 expires_at: days.map(end_of),
             };
             let id = identity.create_service_account(BY, account).await?;
@@ -69,6 +70,14 @@ pub async fn execute(identity: &Identity, command: AdminCommand) -> Result<Outpu
     }
 }
 
+/// What an account's data is from now on; `None`: what its tenant's is.
+pub async fn set_class(identity: &Identity, tenant: TenantId, account: &str, class: Option<DataClass>) -> Result<Output, AnyError> {
+    let account = identity.service_account(BY, tenant, account).await?;
+    identity.set_account_class(BY, tenant, account.id, class).await?;
+    let name = class.map_or("as its tenant's", DataClass::name);
+    Ok(Output::new(format!("The data of {} is {name}.", account.name), json!({ "id": account.id, "class": class })))
+}
+
 /// The one time that a key is seen.
 fn show(made: &MadeKey, more: &str) -> Output {
     let key = made.key.reveal();
@@ -101,7 +110,7 @@ fn value(account: &ServiceAccount, keys: &[ApiKey]) -> Value {
     };
     json!({
         "id": account.id, "name": account.name, "purpose": account.purpose, "team": account.team, "cost_center": account.cost_center,
-        "models": account.models, "expires_at": account.expires_at, "disabled_at": account.disabled_at,
+        "models": account.models, "class": account.class, "expires_at": account.expires_at, "disabled_at": account.disabled_at,
         "keys": keys.iter().map(key).collect::<Vec<_>>(),
     })
 }

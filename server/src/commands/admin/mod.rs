@@ -24,6 +24,7 @@ use identity::NewPerson;
 use inference::Pool;
 use output::Output;
 use serde_json::json;
+use store::tenants::Tenant;
 use uuid::Uuid;
 
 /// Who acts, in the audit trail.
@@ -70,6 +71,18 @@ async fn execute(config: &Config, product: &Product, command: AdminCommand) -> R
             let id = identity.tenant_by_slug(BY, &tenant).await?;
             identity.set_weight(BY, id, weight).await?;
             Ok(Output::new(format!("The weight of {tenant} is {weight}."), json!({ "id": id, "slug": tenant, "weight": weight })))
+        }
+        AdminCommand::SetClass { tenant, account, class, inherit: _ } => {
+            let id = identity.tenant_by_slug(BY, &tenant).await?;
+            match (account, class) {
+                (Some(account), class) => keys::set_class(identity, id, &account, class).await,
+                (None, Some(class)) => {
+                    identity.set_class(BY, id, class).await?;
+                    let name = class.name();
+                    Ok(Output::new(format!("The data of {tenant} is {name}."), json!({ "id": id, "slug": tenant, "class": name })))
+                }
+                (None, None) => Err("give a class".into()),
+            }
         }
         AdminCommand::CreateUser { tenant, email, name, roles, password_stdin } => {
             let (password, made_up) = password::choose(password_stdin).await?;
@@ -125,9 +138,12 @@ async fn execute(config: &Config, product: &Product, command: AdminCommand) -> R
 
 async fn list_tenants(product: &Product) -> Result<Output, AnyError> {
     let tenants = product.identity.tenants(BY).await?;
-    let lines = tenants.iter().map(|tenant| format!("{:<16} weight {:<3} {}", tenant.slug, tenant.weight, tenant.name));
+    let line = |tenant: &Tenant| format!("{:<16} weight {:<3} {:<12} {}", tenant.slug, tenant.weight, tenant.class.name(), tenant.name);
+    let lines = tenants.iter().map(line);
     let text = lines.collect::<Vec<_>>().join("\n");
-    let value = tenants.iter().map(|tenant| json!({ "id": tenant.id, "slug": tenant.slug, "name": tenant.name, "weight": tenant.weight }));
+    let value = tenants.iter().map(|tenant| {
+        json!({ "id": tenant.id, "slug": tenant.slug, "name": tenant.name, "weight": tenant.weight, "class": tenant.class })
+    });
     Ok(Output::new(text, value.collect()))
 }
 

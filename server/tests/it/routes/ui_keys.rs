@@ -74,6 +74,7 @@ pub(super) async fn account(app: &TestApp, tenant: TenantId, name: &str) -> Serv
         cost_center: String::new(),
         owner: None,
         models: None,
+        class: None,
         expires_at: None,
     };
     app.state.identity.create_service_account("test", new).await.expect("an account")

@@ -148,6 +148,7 @@ async fn a_file_is_its_accounts_alone() {
         cost_center: String::new(),
         owner: None,
         models: None,
+        class: None,
         expires_at: None,
     };
     let account = house.app.state.identity.create_service_account("test", new).await.expect("an account");
@@ -161,6 +162,7 @@ async fn a_file_is_its_accounts_alone() {
         cost_center: String::new(),
         owner: None,
         models: None,
+        class: None,
         expires_at: None,
     };
     let account = house.app.state.identity.create_service_account("test", new).await.expect("an account");

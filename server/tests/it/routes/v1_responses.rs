@@ -297,6 +297,7 @@ async fn another_accounts_response_is_not_found() {
         cost_center: String::new(),
         owner: None,
         models: None,
+        class: None,
         expires_at: None,
     };
     let theirs = house.app.tenant("theirs").await;
