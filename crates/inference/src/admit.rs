@@ -4,6 +4,7 @@ use crate::{
     Inference,
     cache::{self, CacheUse, Look, Making},
     catalogue::ModelConfig,
+    clearance::Bounds,
     drive::Driver,
     generation::{Generation, SharedRoute},
     guard::{self, Watch},
@@ -83,6 +84,7 @@ pub struct Options {
 /// What the stages before the meter found.
 pub(crate) struct Found {
     pub model: Arc<ModelConfig>,
+    pub bounds: Bounds,
     /// What a guardrail has to see.
     pub watch: Option<Box<Watch>>,
     pub look: Look,
@@ -91,6 +93,7 @@ pub(crate) struct Found {
 /// What may be asked of a model now.
 pub(crate) struct Admitted {
     pub model: Arc<ModelConfig>,
+    bounds: Bounds,
     watch: Option<Box<Watch>>,
     making: Making,
     observed: Observed,
@@ -104,8 +107,9 @@ impl Inference {
     /// generation, ends it as *disconnected*, settled.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for a model that is not granted, [`Error::Invalid`] for a request that makes no
-    /// sense, [`Error::GuardrailBlocked`] for one that the organisation does not allow, [`Error::Unavailable`] if the use cannot be metered or the process is shutting down.
+    /// [`Error::NotFound`] for a model that is not granted, [`Error::Forbidden`] where nobody who runs it may see the data,
+    /// [`Error::Invalid`] for a request that makes no sense, [`Error::GuardrailBlocked`] for one that the organisation does not
+    /// allow, [`Error::Unavailable`] if the use cannot be metered or the process is shutting down.
     pub async fn admit(&self, actor: &Actor, mut request: Request) -> Result<Generation> {
         let observed = Observed::begin(self.inner.metrics.clone(), request.purpose, actor.tenant());
         let found = self.look_at(actor, &mut request, &observed).await;
@@ -130,12 +134,12 @@ impl Inference {
         found: Result<Found>,
         observed: Observed,
     ) -> Result<ControlFlow<Generation, Admitted>> {
-        let Found { model, watch, look } = match found {
+        let Found { model, bounds, watch, look } = match found {
             Ok(found) => found,
             Err(error) => return Err(observed.refused(error)),
         };
         match look {
-            Look::Make(making) => Ok(ControlFlow::Continue(Admitted { model, watch, making, observed })),
+            Look::Make(making) => Ok(ControlFlow::Continue(Admitted { model, bounds, watch, making, observed })),
             Look::Hit(hit) => {
                 let warnings = watch.map_or_else(Vec::new, |watch| watch.warnings().to_vec());
                 self.again(actor, Reservation::free(&model.id, purpose), hit, warnings, observed).await.map(ControlFlow::Break)
@@ -149,6 +153,7 @@ impl Inference {
         observed.granted(&model.id);
         observed.asked(request);
         check(request)?;
+        let bounds = self.bounds(actor, &model, request.purpose)?;
         if guard::bytes(&request.messages) / LONGEST_TOKEN > usize::try_from(model.context_length).unwrap_or(usize::MAX) {
             let message = "The conversation is longer than the model's context.";
             return Err(Error::invalid("messages", "context_length_exceeded", message));
@@ -157,7 +162,17 @@ impl Inference {
         // By what was asked, before anything of it is masked: what goes out has it again.
         let asked = self.asked(actor, &model, request.options.cache, rules.as_ref(), || cache::of_completion(request)).await;
         let watch = self.guards().completion(actor, rules, request).await?;
-        Ok(Found { model, watch, look: asked.look().await })
+        Ok(Found { model, bounds, watch, look: asked.look().await })
+    }
+
+    /// How far a request to a granted model may go.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] where nobody is so near.
+    pub(crate) fn bounds(&self, actor: &Actor, model: &Arc<ModelConfig>, purpose: Purpose) -> Result<Bounds> {
+        let bounds = self.inner.catalogue.bounds(actor, model, purpose);
+        self.inner.pool.reach(&bounds)?;
+        Ok(bounds)
     }
 
     /// Opens the use and starts its driver.
@@ -168,9 +183,9 @@ impl Inference {
         reservation: Reservation,
         work: impl FnOnce(&Ticket, String) -> Work + Send + 'static,
     ) -> Result<Generation> {
-        let Admitted { model, watch, making, observed } = admitted;
+        let Admitted { model, bounds, watch, making, observed } = admitted;
         let start = |observed, tell| {
-            let admitted = Admitted { model, watch, making, observed };
+            let admitted = Admitted { model, bounds, watch, making, observed };
             self.clone().start(actor.clone(), admitted, reservation, work, tell)
         };
         self.apart(observed, start).await
@@ -222,10 +237,9 @@ impl Inference {
         work: impl FnOnce(&Ticket, String) -> Work,
         tell: oneshot::Sender<Result<Generation>>,
     ) -> Option<(Box<Driver>, Option<Box<Watch>>)> {
-        let Admitted { model, watch, making, observed } = admitted;
+        let Admitted { model, bounds, watch, making, observed } = admitted;
         let admitted = Instant::now();
-        let fallbacks = self.inner.catalogue.fallbacks(&actor, &model, reservation.purpose);
-        let ticket = match self.inner.meter.open(actor, reservation, fallbacks).await {
+        let ticket = match self.inner.meter.open(actor, reservation, bounds.fallbacks()).await {
             Ok(ticket) => ticket,
             Err(error) => {
                 // The caller may be gone, and then nobody wants to know.
@@ -248,6 +262,7 @@ impl Inference {
             ticket,
             work: Mutex::new(Arc::new(work)),
             fallbacks,
+            bounds,
             outputs,
             recording: Mutex::new(recording),
             cancel,

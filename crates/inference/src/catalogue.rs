@@ -1,7 +1,8 @@
 //! The models that are offered, and to whom.
 
-use contract::{ids::TenantId, model::ModelInfo, usage::Purpose};
-use domain::{Actor, Error, Result};
+use crate::clearance::{Bounds, OWN_ZONE};
+use contract::{model::ModelInfo, usage::Purpose};
+use domain::{Actor, DataClass, Error, Result};
 use serde::Deserialize;
 use std::{
     collections::{BTreeSet, HashSet},
@@ -37,9 +38,19 @@ pub struct ModelConfig {
     /// What it may be used for; empty means everything.
     #[serde(default)]
     pub purposes: Vec<Purpose>,
-    /// Tenants that may use it; absent means all.
+    /// Tenants that may use it, by their short names; absent means all.
     #[serde(default)]
-    pub tenants: Option<BTreeSet<TenantId>>,
+    pub tenants: Option<BTreeSet<String>>,
+    /// Where those may be who run it, also where they answer in its place; empty means anywhere. Workers may always.
+    #[serde(default)]
+    pub zones: Vec<String>,
+    /// Data of a higher class is not for it.
+    #[serde(default = "restricted")]
+    pub highest_class: DataClass,
+}
+
+fn restricted() -> DataClass {
+    DataClass::Restricted
 }
 
 impl ModelConfig {
@@ -48,7 +59,13 @@ impl ModelConfig {
     }
 
     fn granted_to(&self, actor: &Actor) -> bool {
-        self.tenants.as_ref().is_none_or(|tenants| tenants.contains(&actor.tenant())) && actor.allows_model(&self.id)
+        let known = |tenants: &BTreeSet<String>| actor.tenant_slug().is_some_and(|slug| tenants.contains(&**slug));
+        self.tenants.as_ref().is_none_or(known) && actor.class() <= self.highest_class && actor.allows_model(&self.id)
+    }
+
+    /// It may be used in this zone.
+    pub(crate) fn lies_in(&self, zone: Option<&str>) -> bool {
+        self.zones.is_empty() || zone.is_some_and(|zone| zone == OWN_ZONE || self.zones.iter().any(|allowed| allowed == zone))
     }
 
     fn serves(&self, purpose: Purpose) -> bool {
@@ -153,8 +170,8 @@ impl Catalogue {
     /// else the first one that is granted.
     ///
     /// # Errors
-    /// [`Error::NotFound`], for an unknown model as for one that is not granted: the difference is nobody's
-    /// business outside.
+    /// [`Error::NotFound`], for an unknown model as for one that is not granted, or not for data of this class: the difference is
+    /// nobody's business outside.
     pub(crate) fn grant(&self, actor: &Actor, wanted: Option<&str>, purpose: Purpose) -> Result<&Arc<ModelConfig>> {
         let mut usable = self.models.iter().filter(|model| model.granted_to(actor) && model.serves(purpose));
         let found = match wanted {
@@ -167,37 +184,42 @@ impl Catalogue {
         found.ok_or(Error::not_found("model"))
     }
 
+    /// How far the actor's request to a granted model may go.
+    pub(crate) fn bounds(&self, actor: &Actor, model: &Arc<ModelConfig>, purpose: Purpose) -> Bounds {
+        Bounds::new(actor, purpose, model.clone(), self.fallbacks(actor, model, purpose))
+    }
+
     /// What may be taken in a model's place, in order: what it names, as far as the actor may use it.
-    pub(crate) fn fallbacks(&self, actor: &Actor, model: &ModelConfig, purpose: Purpose) -> Vec<String> {
-        model.fallback.iter().filter(|name| self.grant(actor, Some(name), purpose).is_ok()).cloned().collect()
+    fn fallbacks(&self, actor: &Actor, model: &ModelConfig, purpose: Purpose) -> Vec<Arc<ModelConfig>> {
+        model.fallback.iter().filter_map(|name| self.grant(actor, Some(name), purpose).ok()).cloned().collect()
     }
 
     /// The longest context of a model and those that may answer in its place.
     pub(crate) fn largest_context(&self, actor: &Actor, model: &ModelConfig, purpose: Purpose) -> u32 {
-        let fallbacks = self.fallbacks(actor, model, purpose);
-        let lengths = self.models.iter().filter(|other| fallbacks.contains(&other.id)).map(|other| other.context_length);
+        let lengths = self.fallbacks(actor, model, purpose).into_iter().map(|other| other.context_length);
         lengths.fold(model.context_length, u32::max)
     }
 
     /// The actor's models for programs, of every kind.
-    pub(crate) fn offered(&self, actor: &Actor, ready: impl Fn(&str) -> bool) -> Vec<Offered> {
+    pub(crate) fn offered(&self, actor: &Actor, ready: impl Fn(&Bounds) -> bool) -> Vec<Offered> {
         let purposes = [Purpose::Api, Purpose::Embedding, Purpose::Rerank];
         self.models
             .iter()
-            .filter(|model| model.granted_to(actor) && purposes.into_iter().any(|purpose| model.serves(purpose)))
-            .map(|model| Offered {
+            .filter(|model| model.granted_to(actor))
+            .filter_map(|model| Some((model, purposes.into_iter().find(|purpose| model.serves(*purpose))?)))
+            .map(|(model, purpose)| Offered {
                 id: model.id.clone(),
                 name: model.name.clone(),
                 aliases: model.aliases.clone(),
                 kind: model.kind,
                 context_length: model.context_length,
-                ready: ready(&model.id),
+                ready: ready(&Bounds::new(actor, purpose, model.clone(), Vec::new())),
             })
             .collect()
     }
 
     /// The actor's models for chats. One of them is the default, even where the platform's is not granted.
-    pub(crate) fn picker(&self, actor: &Actor, ready: impl Fn(&str) -> bool) -> Vec<ModelInfo> {
+    pub(crate) fn picker(&self, actor: &Actor, ready: impl Fn(&Bounds) -> bool) -> Vec<ModelInfo> {
         let default = self.grant(actor, None, Purpose::Chat).ok().map(|model| model.id.as_str());
         self.models
             .iter()
@@ -207,7 +229,7 @@ impl Catalogue {
                 name: model.name.clone(),
                 description: model.description.clone(),
                 context_length: model.context_length,
-                ready: ready(&model.id),
+                ready: ready(&Bounds::new(actor, Purpose::Chat, model.clone(), Vec::new())),
                 is_default: default == Some(model.id.as_str()),
             })
             .collect()
@@ -221,7 +243,8 @@ mod tests {
         ids::{RequestId, TenantId},
         usage::Purpose,
     };
-    use domain::{Actor, Error};
+    use domain::{Actor, DataClass, Error};
+    use std::collections::BTreeSet;
     use uuid::Uuid;
 
     fn model(id: &str) -> ModelConfig {
@@ -236,11 +259,21 @@ mod tests {
             default: false,
             purposes: Vec::new(),
             tenants: None,
+            zones: Vec::new(),
+            highest_class: DataClass::Restricted,
         }
     }
 
     fn actor() -> Actor {
-        Actor::system("test", TenantId(Uuid::now_v7()), RequestId(Uuid::now_v7()))
+        actor_of("ours")
+    }
+
+    fn actor_of(tenant: &str) -> Actor {
+        Actor::system("test", TenantId(Uuid::now_v7()), RequestId(Uuid::now_v7())).classified(tenant.into(), DataClass::Internal)
+    }
+
+    fn only_theirs() -> Option<BTreeSet<String>> {
+        Some(["theirs".to_owned()].into())
     }
 
     #[test]
@@ -273,7 +306,7 @@ mod tests {
                 "the alias `x` of `b` is the name of another model, or occurs twice"
             ]
         );
-        let theirs = ModelConfig { tenants: Some([actor().tenant()].into()), ..called("theirs", &["best"]) };
+        let theirs = ModelConfig { tenants: only_theirs(), ..called("theirs", &["best"]) };
         let catalogue = Catalogue::new(vec![model("a"), called("b", &["gpt-4o"]), theirs]).expect("valid");
         assert_eq!(catalogue.grant(&actor(), Some("gpt-4o"), Purpose::Api).expect("granted").id, "b");
         assert!(
@@ -285,9 +318,9 @@ mod tests {
     #[test]
     fn a_model_that_is_not_granted_does_not_exist() {
         let ours = actor();
-        let theirs = actor();
-        let only_theirs = ModelConfig { default: true, tenants: Some([theirs.tenant()].into()), ..model("secret") };
-        let catalogue = Catalogue::new(vec![only_theirs, model("open")]).expect("valid");
+        let theirs = actor_of("theirs");
+        let secret = ModelConfig { default: true, tenants: only_theirs(), ..model("secret") };
+        let catalogue = Catalogue::new(vec![secret, model("open")]).expect("valid");
 
         assert!(matches!(catalogue.grant(&ours, Some("secret"), Purpose::Chat), Err(Error::NotFound { what: "model" })));
         assert!(matches!(catalogue.grant(&ours, Some("no-such"), Purpose::Chat), Err(Error::NotFound { what: "model" })));
@@ -310,14 +343,32 @@ mod tests {
                 "`a` falls back to `nowhere`, which is no other model of its kind"
             ]
         );
-        let theirs = ModelConfig { tenants: Some([actor().tenant()].into()), ..model("theirs") };
+        let theirs = ModelConfig { tenants: only_theirs(), ..model("theirs") };
         let catalogue = Catalogue::new(vec![falls_back(&["theirs", "b"]), model("b"), theirs]).expect("valid");
         let a = catalogue.models()[0].clone();
         assert_eq!(
-            catalogue.fallbacks(&actor(), &a, Purpose::Chat),
+            catalogue.bounds(&actor(), &a, Purpose::Chat).fallbacks(),
             ["b"],
             "If you are here because this failed: a fallback leads to a model that the tenant was not granted."
         );
+    }
+
+    #[test]
+    fn a_model_does_not_exist_for_data_that_is_not_for_it() {
+        let public = ModelConfig { default: true, highest_class: DataClass::Internal, ..model("public") };
+        let asked = ModelConfig { fallback: vec!["public".into()], ..model("own") };
+        let catalogue = Catalogue::new(vec![public, asked]).expect("valid");
+        let confidential = actor().raised_to(DataClass::Confidential);
+        assert_eq!(catalogue.grant(&actor(), None, Purpose::Api).expect("granted").id, "public");
+        assert!(matches!(catalogue.grant(&confidential, Some("public"), Purpose::Api), Err(Error::NotFound { what: "model" })));
+        let own = catalogue.grant(&confidential, None, Purpose::Api).expect("the other one");
+        assert_eq!(own.id, "own");
+        assert!(
+            catalogue.bounds(&confidential, own, Purpose::Api).fallbacks().is_empty(),
+            "If you are here because this failed: a fallback leads to a model that may not see the data."
+        );
+        let named = |actor: &Actor| catalogue.offered(actor, |_| true).into_iter().map(|model| model.id).collect::<Vec<_>>();
+        assert_eq!((named(&actor()).len(), named(&confidential)), (2, vec!["own".to_owned()]));
     }
 
     #[test]

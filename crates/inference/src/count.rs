@@ -3,6 +3,7 @@
 use crate::{
     Inference,
     admit::{Options, Request, check},
+    clearance::Bounds,
     meter::{RETRY_AFTER_S, partition},
     refusal::refused,
 };
@@ -22,8 +23,11 @@ impl Inference {
     /// As [`Inference::admit`], except that a prompt may be longer than the model's context.
     pub async fn count_tokens(&self, actor: &Actor, request: Request) -> Result<u32> {
         let model = self.catalogue().grant(actor, request.model.as_deref(), request.purpose)?;
+        // Nobody else counts in its place.
+        let bounds = Bounds::new(actor, request.purpose, model.clone(), Vec::new());
         let (model, context) = (model.id.clone(), usize::try_from(model.context_length).unwrap_or(usize::MAX));
         check(&request)?;
+        self.inner.pool.reach(&bounds)?;
         let Request { messages, continue_last, options, .. } = request;
         let Options { tools, tool_choice, think, raw, .. } = options;
         let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
@@ -32,7 +36,7 @@ impl Inference {
         }
         let (tenant, partition) = (actor.tenant().to_string(), partition(actor));
         let prompt = Generate { model, tenant, partition, messages, continue_last, raw, tools, tool_choice, think, ..Generate::default() };
-        match self.inner.pool.count(&prompt).await? {
+        match self.inner.pool.count(&prompt, &bounds).await? {
             Counted::Tokens(tokens) => Ok(tokens),
             Counted::Refused { code: FailCode::Invalid | FailCode::ContextLengthExceeded, message } => Err(refused(message)),
             Counted::Refused { code, message } => {

@@ -10,6 +10,7 @@ compile_error!("`inference` is server-only");
 pub mod admit;
 mod cache;
 pub mod catalogue;
+mod clearance;
 mod count;
 mod drive;
 pub mod generation;
@@ -26,6 +27,7 @@ mod work;
 pub use admit::{Options, Request};
 pub use cache::{CacheFigures, CacheUse};
 pub use catalogue::{Catalogue, CatalogueError, ModelConfig, Offered};
+pub use clearance::{Clearance, OWN_ZONE};
 pub use drive::LONGEST_GENERATION;
 pub use generation::{Cached, Ended, Generation, Outcome, Output, Route};
 pub use observe::Metrics;
@@ -99,16 +101,16 @@ impl Inference {
         Self { inner: Arc::new(Inner { catalogue, pool, guards, cache, meter, metrics, tracker, ending, told }) }
     }
 
-    /// Models granted to the actor, for the picker; `ready` says whether a worker runs it now.
+    /// Models granted to the actor, for the picker; `ready` says whether somebody runs it now who may see the actor's data.
     #[must_use]
     pub fn models(&self, actor: &Actor) -> Vec<ModelInfo> {
-        self.inner.catalogue.picker(actor, |model| self.inner.pool.is_ready(model))
+        self.inner.catalogue.picker(actor, |bounds| self.inner.pool.is_ready_within(bounds))
     }
 
     /// Models granted to the actor, of every kind, for programs.
     #[must_use]
     pub fn offered(&self, actor: &Actor) -> Vec<Offered> {
-        self.inner.catalogue.offered(actor, |model| self.inner.pool.is_ready(model))
+        self.inner.catalogue.offered(actor, |bounds| self.inner.pool.is_ready_within(bounds))
     }
 
     /// The ids of all models, whoever they are offered to.

@@ -113,6 +113,7 @@ impl Inference {
         let model = self.catalogue().grant(actor, request.model.as_deref(), purpose)?.clone();
         observed.granted(&model.id);
         counted(inputs.len())?;
+        let bounds = self.bounds(actor, &model, purpose)?;
         if inputs.iter().map(bytes).sum::<usize>() > MOST_BYTES {
             return Err(Error::invalid("input", "too_large", format!("All inputs together may have at most {} MiB.", MOST_BYTES >> 20)));
         }
@@ -123,7 +124,7 @@ impl Inference {
         let content = || cache::of_inputs(purpose, inputs, request.truncate);
         let asked = self.asked(actor, &model, request.cache, rules.as_ref(), content).await;
         self.guards().inputs(actor, rules, inputs).await?;
-        Ok(Found { model, watch: None, look: asked.look().await })
+        Ok(Found { model, bounds, watch: None, look: asked.look().await })
     }
 }
 

@@ -10,7 +10,7 @@ use axum::{
 };
 use domain::secret::Secret;
 use futures::{StreamExt, stream};
-use inference::{LengthField, Upstream, UpstreamKind, UpstreamModel};
+use inference::{Clearance, LengthField, Upstream, UpstreamKind, UpstreamModel};
 use serde_json::{Value, json};
 use std::{
     io,
@@ -139,6 +139,7 @@ pub(crate) fn upstream_at(base_url: String, name: &str, model: &str) -> Upstream
         weight: 1,
         slots: 8,
         models: vec![UpstreamModel { id: model.into(), upstream_id: "their-model".into(), context_length: 4096, cost: 0 }],
+        clearance: Clearance::own(),
         length: LengthField::MaxTokens,
         structured: None,
         salt_key: None,

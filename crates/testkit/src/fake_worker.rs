@@ -11,7 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use domain::{SystemClock, secret::Secret};
+use domain::{DataClass, SystemClock, secret::Secret};
 use futures::{Stream, stream};
 use inference::{
     Catalogue, Inference, ModelConfig, Pool, PoolTiming,
@@ -394,6 +394,8 @@ pub fn fake_model() -> ModelConfig {
         default: true,
         purposes: Vec::new(),
         tenants: None,
+        zones: Vec::new(),
+        highest_class: DataClass::Restricted,
     }
 }
 

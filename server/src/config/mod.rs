@@ -9,6 +9,7 @@ mod batches;
 mod bootstrap;
 mod database;
 mod files;
+mod grants;
 mod identity;
 mod layers;
 mod ledger;

@@ -1,6 +1,8 @@
 //! Which models are offered.
 
-use super::{Workers, workers::attention};
+use super::{Workers, grants, workers::attention};
+use contract::usage::Purpose;
+use domain::DataClass;
 use inference::{ModelKind, Prefer};
 use serde::Deserialize;
 use std::{
@@ -69,6 +71,16 @@ pub struct Model {
     /// What decides between workers and upstreams of the same order: `load`, `latency` or `cost`.
     #[serde(default)]
     pub prefer: Prefer,
+    /// Tenants that may use it, by their short names; `None`: all.
+    pub tenants: Option<BTreeSet<String>>,
+    /// What it may be used for; empty: everything.
+    #[serde(default)]
+    pub purposes: Vec<Purpose>,
+    /// Zones of the upstreams that may run it, also where they answer in its place; empty: all. Workers always may.
+    #[serde(default)]
+    pub zones: Vec<String>,
+    /// Data of a higher class is not for it; `None`: all of it is.
+    pub highest_class: Option<DataClass>,
 }
 
 impl Model {
@@ -134,6 +146,10 @@ impl Model {
             default: true,
             fallback: Vec::new(),
             prefer: Prefer::Load,
+            tenants: None,
+            purposes: Vec::new(),
+            zones: Vec::new(),
+            highest_class: None,
         }
     }
 }
@@ -174,6 +190,9 @@ impl Models {
             }
             if !(1..=64).contains(&model.slots(workers)) {
                 wrong.push(format!("`models.offered`: slots of {} must lie between 1 and 64", model.id));
+            }
+            for problem in grants::problems(model.tenants.as_ref(), &model.zones) {
+                wrong.push(format!("`models.offered`: {} {problem}", model.id));
             }
             // What all have in common is told once, of `workers`.
             if model.cache_type.is_some() || model.flash_attention.is_some() {

@@ -4,9 +4,11 @@ use super::{
     Models,
     address::{self, Fault},
     bootstrap::secret,
+    grants,
 };
-use domain::secret::Secret;
-use inference::{LengthField, ModelKind, StructuredField, UpstreamKind};
+use contract::usage::Purpose;
+use domain::{DataClass, secret::Secret};
+use inference::{Clearance, LengthField, ModelKind, StructuredField, UpstreamKind};
 use serde::Deserialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -63,6 +65,18 @@ pub struct Upstream {
     /// What models cost there, in any unit that all upstreams have in common; for `prefer = "cost"` alone.
     #[serde(default)]
     pub cost: BTreeMap<String, f64>,
+    /// Where it is, in a word of the operator's; `own` is the installation itself, where workers are. Without one it runs no model
+    /// that has zones.
+    pub zone: Option<String>,
+    /// It gets no data of a higher class. What somebody else runs sees what most of an organisation's data is, and no more, unless
+    /// the operator says so.
+    #[serde(default = "internal")]
+    pub highest_class: DataClass,
+    /// Tenants that it works for, by their short names; `None`: all.
+    pub tenants: Option<BTreeSet<String>>,
+    /// What it is used for; empty: everything.
+    #[serde(default)]
+    pub purposes: Vec<Purpose>,
     /// The name of the field that bounds an answer: `max_tokens` or `max_completion_tokens`; the latter is Azure's default.
     pub max_tokens_field: Option<LengthField>,
     /// How it is told of regular expressions and grammars: `structured_outputs` or `guided`, as newer and older releases of
@@ -91,6 +105,10 @@ pub struct Upstream {
     /// Seconds between two pieces of an answer.
     #[serde(default = "one_minute")]
     pub idle_seconds: u32,
+}
+
+fn internal() -> DataClass {
+    DataClass::Internal
 }
 
 fn one() -> u32 {
@@ -137,6 +155,13 @@ impl Upstream {
             Kind::Azure => UpstreamKind::Azure { api_version: self.api_version.clone().unwrap_or_default() },
             Kind::Anthropic => UpstreamKind::Anthropic { longest_answer: self.longest_answer.unwrap_or(LONGEST_ANSWER) },
         }
+    }
+
+    /// What it may see.
+    #[must_use]
+    pub fn clearance(&self) -> Clearance {
+        let Self { zone, highest_class, tenants, purposes, .. } = self;
+        Clearance { zone: zone.clone(), highest_class: *highest_class, tenants: tenants.clone(), purposes: purposes.clone() }
     }
 
     /// Where the length of an answer is bounded.
@@ -222,6 +247,7 @@ impl Upstream {
                 complain(format!("has a cost of {id} that does not lie between 0 and 1000000000"));
             }
         }
+        grants::problems(self.tenants.as_ref(), self.zone.as_slice()).into_iter().for_each(&mut complain);
         self.check_kind(&mut complain);
         for (key, value) in [
             ("slots", self.slots),

@@ -2,6 +2,7 @@
 
 use super::traces;
 use crate::config::{Config, Model, foreign_variable};
+use domain::DataClass;
 use inference::{Catalogue, CatalogueError, ModelConfig, Pool, Upstream, UpstreamModel, pool::WorkerProcess};
 use serde_json::json;
 use std::{
@@ -35,8 +36,10 @@ pub fn catalogue(config: &Config) -> Result<Catalogue, CatalogueError> {
         context_length: model.context_length(&config.workers),
         fallback: model.fallback.clone(),
         default: model.default,
-        purposes: Vec::new(),
-        tenants: None,
+        purposes: model.purposes.clone(),
+        tenants: model.tenants.clone(),
+        zones: model.zones.clone(),
+        highest_class: model.highest_class.unwrap_or(DataClass::Restricted),
     };
     Catalogue::new(config.models.offered.iter().map(model).collect())
 }
@@ -93,6 +96,7 @@ pub fn add_upstreams(config: &Config, pool: &Pool) -> Result<(), Box<dyn std::er
             weight: upstream.weight,
             slots: upstream.slots,
             models: models.collect(),
+            clearance: upstream.clearance(),
             length: upstream.length(),
             structured: upstream.structured_field,
             salt_key: upstream.cache_salt_key.clone(),

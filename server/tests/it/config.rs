@@ -1,5 +1,7 @@
 //! Configuration: layers, secrets from files, and mistakes that name themselves.
 
+use contract::usage::Purpose;
+use domain::DataClass;
 use inference::{LengthField, Prefer, StructuredField, UpstreamKind};
 use server::config::{Config, ConfigErrors, DEFAULT_TOML, Sources};
 use std::{fs, path::PathBuf};
@@ -183,6 +185,11 @@ fn values_that_cannot_work_are_refused() {
         ("[[upstreams]]\nname = \"u\"\ncost = { c = 1 }\nbase_url = \"https://x/v1\"\nmodels = {}\n", "a cost of c, which it does not run"),
         ("[[models.offered]]\nid = \"a\"\npath = \"a\"\naliases = [\"a\"]\n", "the alias a of a is the name of a model"),
         ("[[models.offered]]\nid = \"a\"\npath = \"a\"\nprefer = \"beauty\"\n", "beauty"),
+        ("[[models.offered]]\nid = \"a\"\npath = \"a\"\ntenants = []\n", "which is for nobody"),
+        ("[[models.offered]]\nid = \"a\"\npath = \"a\"\ntenants = [\"A b\"]\n", "has a tenant \"A b\""),
+        ("[[models.offered]]\nid = \"a\"\npath = \"a\"\nzones = [\"\"]\n", "a zone without a name"),
+        ("[[models.offered]]\nid = \"a\"\npath = \"a\"\nhighest_class = \"secret\"\n", "secret"),
+        ("[[upstreams]]\nname = \"u\"\nbase_url = \"https://x/v1\"\nmodels = {}\nzone = \" \"\n", "a zone without a name"),
         ("[[upstreams]]\nname = \"u\"\nbase_url = \"https://x/v1\"\nmodels = {}\nkey_file = \"/no/such\"\n", "cannot be read"),
     ];
     for (toml, expected) in cases {
@@ -217,6 +224,42 @@ fn an_upstream_runs_a_model_that_has_no_file() {
     assert_eq!(upstream.structured_field, Some(StructuredField::Guided));
     let shown = format!("{config:?}");
     assert!(!shown.contains("sk-upstream") && !shown.contains("nobody-guesses"));
+}
+
+#[test]
+fn who_may_see_what_is_configured() {
+    let toml = r#"
+        [[models.offered]]
+        id = "big"
+        tenants = ["acme"]
+        purposes = ["chat", "api"]
+        zones = ["eu"]
+        highest_class = "confidential"
+        [[upstreams]]
+        name = "a"
+        base_url = "https://x/v1"
+        models = { big = "b" }
+        [[upstreams]]
+        name = "b"
+        base_url = "https://y/v1"
+        models = { big = "b" }
+        zone = "eu"
+        highest_class = "restricted"
+        tenants = ["acme"]
+        purposes = ["api"]
+    "#;
+    let config = load(Some(toml), &[]).expect("valid");
+    let model = &config.models.offered[0];
+    assert_eq!((&model.purposes[..], &model.zones[..]), (&[Purpose::Chat, Purpose::Api][..], &["eu".to_owned()][..]));
+    assert_eq!((model.tenants.clone(), model.highest_class), (Some(["acme".to_owned()].into()), Some(DataClass::Confidential)));
+    let [first, second] = [0, 1].map(|at: usize| config.upstreams[at].clearance());
+    assert_eq!(
+        (first.highest_class, first.zone, first.tenants),
+        (DataClass::Internal, None, None),
+        "If you are here because this failed: who runs models elsewhere sees confidential data without anybody having said so."
+    );
+    assert_eq!((second.highest_class, second.zone.as_deref()), (DataClass::Restricted, Some("eu")));
+    assert_eq!((second.tenants, second.purposes), (Some(["acme".to_owned()].into()), vec![Purpose::Api]));
 }
 
 #[test]

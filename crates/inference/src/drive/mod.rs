@@ -8,6 +8,7 @@ mod follow;
 
 use crate::{
     cache::Recording,
+    clearance::Bounds,
     generation::{Cached, Ended, Outcome, Output, Route, SharedRoute},
     guard::Watch,
     meter::{Figures, RETRY_AFTER_S, Ticket},
@@ -50,6 +51,8 @@ pub(crate) struct Driver {
     pub work: Mutex<Arc<Work>>,
     /// Models to fall back to, in this order, where the requested one cannot be had.
     pub fallbacks: Vec<String>,
+    /// Nobody is asked beyond them, at no try.
+    pub bounds: Bounds,
     pub outputs: mpsc::Sender<Output>,
     /// Listens along for the response cache: here, because equal requests wait for the answer, and not for its reader.
     pub recording: Mutex<Option<Recording>>,
@@ -292,7 +295,7 @@ impl Driver {
         // Waiting for a member is soon over, hearing it is not: what the one takes is not there for the other.
         let dispatched = {
             let work = self.work();
-            Box::pin(self.pool.dispatch(&self.ticket, &work, avoid, &self.stopping)).await
+            Box::pin(self.pool.dispatch(&self.ticket, &self.bounds, &work, avoid, &self.stopping)).await
         };
         if matches!(dispatched, Ok(_) | Err(DispatchError::Backend(..))) {
             progress.attempts += 1;

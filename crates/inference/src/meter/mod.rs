@@ -286,9 +286,10 @@ impl CountedRequest {
     }
 }
 
-/// The boundary that nothing of what was computed for somebody is shared across: prefixes and answers alike.
+/// The boundary that nothing of what was computed for somebody is shared across, prefixes and answers alike: one tenant's data of
+/// one class.
 pub(crate) fn partition(actor: &Actor) -> String {
-    actor.tenant().to_string()
+    format!("{} {}", actor.tenant(), actor.class().name())
 }
 
 /// The meter's receipt for one open use. Only the meter makes one, and only with one in hand can a

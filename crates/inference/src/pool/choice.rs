@@ -1,6 +1,7 @@
 //! Which of the members that could take a completion gets it. No I/O.
 
 use super::member::{FULL, MemberId};
+use crate::clearance::Clearance;
 use std::{collections::BTreeMap, time::Duration};
 
 /// The member that knows a beginning is preferred unless it is this much (thousandths of its slots) busier than the
@@ -36,12 +37,14 @@ pub(super) struct Terms {
     pub breaks: bool,
     /// The models that it will have once it is up; empty if only its status tells.
     pub expects: Vec<String>,
+    /// What it may see.
+    pub clearance: Clearance,
 }
 
 impl Terms {
     /// Those of a worker.
     pub(super) fn worker(expects: Vec<String>) -> Self {
-        Self { order: 0, weight: 1, costs: BTreeMap::new(), breaks: false, expects }
+        Self { order: 0, weight: 1, costs: BTreeMap::new(), breaks: false, expects, clearance: Clearance::own() }
     }
 }
 

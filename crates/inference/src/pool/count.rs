@@ -1,18 +1,18 @@
 //! Asking a member how long a prompt is.
 
 use super::{MOST_RETRIES, Pool, affinity::Beginnings, backend::BackendError};
-use crate::meter::RETRY_AFTER_S;
+use crate::{clearance::Bounds, meter::RETRY_AFTER_S};
 use domain::Error;
 use worker_protocol::{Counted, FailCode, Generate};
 
 impl Pool {
-    /// Any member that has the model tells the same. Like with a completion, another one is asked if one is full, has no word
-    /// for it, cannot or is lost. What it says to that tells nothing about completions: a server may have no call for it.
-    pub(crate) async fn count(&self, prompt: &Generate) -> Result<Counted, Error> {
+    /// Any member within the bounds that has the model tells the same. Like with a completion, another one is asked if one is
+    /// full, has no word for it, cannot or is lost. What it says to that tells nothing about completions: a server may have no call for it.
+    pub(crate) async fn count(&self, prompt: &Generate, bounds: &Bounds) -> Result<Counted, Error> {
         self.count_request();
         let (mut avoid, mut refused, mut retries) = (Vec::new(), None, 0);
         loop {
-            let lease = match self.lease(&prompt.model, &Beginnings::default(), &avoid).await {
+            let lease = match self.lease(&prompt.model, bounds, &Beginnings::default(), &avoid).await {
                 Ok(lease) => lease,
                 // What one of them said says more.
                 Err(error) => return refused.ok_or(error),

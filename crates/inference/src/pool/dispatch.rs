@@ -6,9 +6,10 @@ use super::{
     backend::{Backend, BackendError, EventStream},
     choice,
     member::{Lease, MemberId},
-    place,
+    place, within,
 };
 use crate::{
+    clearance::Bounds,
     meter::{RETRY_AFTER_S, Ticket},
     work::Work,
 };
@@ -20,17 +21,18 @@ use tokio_util::sync::CancellationToken;
 use worker_protocol::{Event, FailCode};
 
 impl Pool {
-    /// Picks a backend and starts the work on it. `avoid` are members that could not take it just now. Once `stopping` is
+    /// Picks a backend within the bounds and starts the work on it. `avoid` are members that could not take it just now. Once `stopping` is
     /// cancelled nobody is asked any more; a backend that counts to the end is still heard, so that it can be told.
     pub(crate) async fn dispatch(
         &self,
         ticket: &Ticket,
+        bounds: &Bounds,
         work: &Work,
         avoid: &[MemberId],
         stopping: &CancellationToken,
     ) -> Result<Dispatched, DispatchError> {
         let beginnings = self.beginnings(work);
-        let leased = stopping.run_until_cancelled(self.lease(work.model(), &beginnings, avoid)).await;
+        let leased = stopping.run_until_cancelled(self.lease(work.model(), bounds, &beginnings, avoid)).await;
         let mut lease = leased.ok_or(DispatchError::Stopped)?.map_err(DispatchError::NoWorker)?;
         let (member, began) = (lease.member.id, Instant::now());
         place::name(&lease.member.name, lease.backend.as_ref());
@@ -65,20 +67,20 @@ impl Pool {
     }
 
     /// The best ready backend; waits for one that is on its way.
-    pub(super) async fn lease(&self, model: &str, beginnings: &Beginnings, avoid: &[MemberId]) -> Result<Lease, Error> {
+    pub(super) async fn lease(&self, model: &str, bounds: &Bounds, beginnings: &Beginnings, avoid: &[MemberId]) -> Result<Lease, Error> {
         // Who need not wait need not listen for changes either.
-        if let Some(lease) = self.pick(model, beginnings, avoid) {
+        if let Some(lease) = self.pick(model, bounds, beginnings, avoid) {
             return Ok(lease);
         }
         let deadline = Instant::now() + self.inner.timing.wait;
         let mut changed = self.inner.changed.subscribe();
         loop {
             changed.mark_unchanged();
-            if let Some(lease) = self.pick(model, beginnings, avoid) {
+            if let Some(lease) = self.pick(model, bounds, beginnings, avoid) {
                 return Ok(lease);
             }
             // Those to avoid would not get it even if they came back.
-            let hope = self.members().iter().any(|member| !avoid.contains(&member.id) && member.is_hopeful(model));
+            let hope = within(&self.members(), model, bounds).any(|member| !avoid.contains(&member.id) && member.is_hopeful(model));
             // The sender lives in `self`, so the only end of waiting without a change is the deadline.
             if !hope || !matches!(timeout_at(deadline, changed.changed()).await, Ok(Ok(()))) {
                 tracing::warn!(model, state = self.describe(), "no worker for a completion");
@@ -88,12 +90,12 @@ impl Pool {
     }
 
     /// The member that gets it; see [`choice::choose`].
-    fn pick(&self, model: &str, beginnings: &Beginnings, avoid: &[MemberId]) -> Option<Lease> {
+    fn pick(&self, model: &str, bounds: &Bounds, beginnings: &Beginnings, avoid: &[MemberId]) -> Option<Lease> {
         let knows = self.inner.affinity.best(beginnings);
         let prefer = self.inner.preferences.read().unwrap_or_else(PoisonError::into_inner).get(model).copied().unwrap_or_default();
         // The lock is held until the lease counts, so that many at once spread out.
         let members = self.members();
-        let offers = members.iter().filter(|member| !avoid.contains(&member.id)).filter_map(|member| {
+        let offers = within(&members, model, bounds).filter(|member| !avoid.contains(&member.id)).filter_map(|member| {
             let (load, backend) = member.offer(model)?;
             Some((member.candidate(model, load), (member, backend)))
         });

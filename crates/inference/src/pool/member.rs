@@ -13,6 +13,7 @@ use super::{
     latency::Latencies,
     tally::{PAST, Reconciled, Rest, Tally},
 };
+use crate::clearance::Clearance;
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -87,6 +88,11 @@ impl Member {
 
     fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it may see.
+    pub(super) fn clearance(&self) -> &Clearance {
+        &self.terms.clearance
     }
 
     /// How its counters agree with what was heard of it, since this process began.

@@ -36,6 +36,7 @@ pub use upstream::{LengthField, StructuredField, Upstream, UpstreamKind, Upstrea
 pub use worker::WorkerBackend;
 pub use worker_protocol::{Device, LoadedModel, ModelState, Totals};
 
+use crate::clearance::Bounds;
 use affinity::Affinity;
 use choice::Terms;
 use credential::Placed;
@@ -157,7 +158,9 @@ impl Pool {
     /// No HTTP client can be made for it.
     pub fn add_upstream(&self, upstream: Upstream) -> Result<(), BackendError> {
         let costs = upstream.models.iter().map(|model| (model.id.clone(), model.cost)).collect();
-        let terms = Terms { order: upstream.order, weight: upstream.weight, costs, breaks: true, expects: Vec::new() };
+        let expects = upstream.models.iter().map(|model| model.id.clone()).collect();
+        let clearance = upstream.clearance.clone();
+        let terms = Terms { order: upstream.order, weight: upstream.weight, costs, breaks: true, expects, clearance };
         let name = upstream.name.clone();
         let backend = Arc::new(upstream::UpstreamBackend::new(upstream)?);
         let member = self.join(&name, terms);
@@ -195,6 +198,30 @@ impl Pool {
     #[must_use]
     pub fn is_ready(&self, model: &str) -> bool {
         self.members().iter().any(|member| member.offer(model).is_some())
+    }
+
+    /// Somebody can be asked now, within these bounds, for the model that they are of.
+    pub(crate) fn is_ready_within(&self, bounds: &Bounds) -> bool {
+        let members = self.members();
+        bounds.models().next().is_some_and(|model| within(&members, &model.id, bounds).any(|member| member.offer(&model.id).is_some()))
+    }
+
+    /// Refuses what nobody may be asked who has one of the models, or may have it: waiting does not help.
+    ///
+    /// # Errors
+    /// [`domain::Error::Forbidden`], which says why; [`domain::Error::NotFound`] where nobody works for the tenant.
+    pub(crate) fn reach(&self, bounds: &Bounds) -> Result<(), domain::Error> {
+        let (members, mut objections) = (self.members(), Vec::new());
+        for model in bounds.models() {
+            for member in members.iter().filter(|member| member.carries(&model.id)) {
+                match bounds.objection(&model.id, member.clearance()) {
+                    None => return Ok(()),
+                    Some(objection) => objections.push(objection),
+                }
+            }
+        }
+        // Without any there is nobody at the moment, which is another matter.
+        objections.into_iter().max().map_or(Ok(()), |nearest| Err(bounds.refusal(nearest)))
     }
 
     /// The versions of a model that the backends have, more than one while they are being replaced; `None` if there is none,
@@ -258,6 +285,11 @@ impl Pool {
     pub(crate) fn may_retry(&self) -> bool {
         self.inner.retries.withdraw()
     }
+}
+
+/// Those of the members that may be asked for the model: the one place where that is decided.
+fn within<'a>(members: &'a [Arc<Member>], model: &'a str, bounds: &'a Bounds) -> impl Iterator<Item = &'a Arc<Member>> {
+    members.iter().filter(move |member| bounds.admit(model, member.clearance()))
 }
 
 impl fmt::Debug for Pool {

@@ -7,7 +7,7 @@ use contract::{
     model::Sampling,
     usage::Purpose,
 };
-use domain::{Clock, Error, SystemClock};
+use domain::{Clock, DataClass, Error, SystemClock};
 use futures::future::join_all;
 use inference::{Catalogue, Inference, ModelConfig, Outcome, Request};
 use std::{sync::Arc, time::Duration};
@@ -31,8 +31,7 @@ async fn an_unknown_model_is_not_found_and_costs_nothing() {
 #[tokio::test]
 async fn another_tenants_model_is_not_found() {
     let s = setup().await;
-    let theirs = testkit::tenant(&s.db, "b").await;
-    let secret = ModelConfig { id: "theirs".into(), default: false, tenants: Some([theirs.id].into()), ..fake_model() };
+    let secret = ModelConfig { id: "theirs".into(), default: false, tenants: Some(["b".to_owned()].into()), ..fake_model() };
     let catalogue = Catalogue::new(vec![fake_model(), secret]).expect("valid");
     let inference = Inference::new(s.db.db.clone(), catalogue, quick_pool(), Arc::new(SystemClock));
     let refused = inference.admit(&s.actor, Request { model: Some("theirs".into()), ..request() }).await;
@@ -217,4 +216,16 @@ async fn two_tenants_never_share_a_prefix() {
     read(&mut s.inference.admit(&stranger, request()).await.expect("admitted")).await;
     let partitions: Vec<String> = s.worker.requests().into_iter().map(|request| request.partition).collect();
     assert_ne!(partitions[0], partitions[1], "If you are here because this failed: one tenant can time another's prompts.");
+}
+
+#[tokio::test]
+async fn nor_do_two_classes_of_data() {
+    let s = setup().await;
+    let confidential = s.actor.clone().raised_to(DataClass::Confidential);
+    for actor in [&s.actor, &confidential, &s.actor] {
+        read(&mut s.inference.admit(actor, request()).await.expect("admitted")).await;
+    }
+    let partitions: Vec<String> = s.worker.requests().into_iter().map(|request| request.partition).collect();
+    assert_ne!(partitions[0], partitions[1], "If you are here because this failed: more guarded prompts can be timed with less guarded ones.");
+    assert_eq!(partitions[0], partitions[2]);
 }

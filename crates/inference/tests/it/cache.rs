@@ -3,7 +3,7 @@
 use crate::setup::{Setup, asker_of, eventually, read, request, setup};
 use async_trait::async_trait;
 use contract::model::Sampling;
-use domain::{Actor, Error, Quota, quota::Level};
+use domain::{Actor, DataClass, Error, Quota, quota::Level};
 use futures::{StreamExt, future::join_all, stream};
 use inference::{
     CacheUse, Cached, Catalogue, ChatMessage, ChatRole, Ended, Generation, Inference, ModelConfig, Options, Outcome, Output, Request, Work,
@@ -105,6 +105,20 @@ async fn an_equal_request_has_the_same_answer_for_nothing() {
     assert_eq!(s.db.count_as_owner(free).await, 1);
     let figures = s.inference.cache_figures();
     assert_eq!((figures.hits, figures.misses, figures.answers), (1, 1, 1));
+}
+
+#[tokio::test]
+async fn answers_are_told_within_their_class_alone() {
+    let s = world().await;
+    let confidential = s.actor.clone().raised_to(DataClass::Confidential);
+    assert_eq!(told(&s.inference, &confidential, asks("x", CacheUse::Use)).await.cached, Cached::Miss);
+    assert_eq!(
+        s.told(asks("x", CacheUse::Use)).await.cached,
+        Cached::Miss,
+        "If you are here because this failed: what was made of confidential data is told to those who bring less guarded data."
+    );
+    assert!(told(&s.inference, &confidential, asks("x", CacheUse::Use)).await.is_hit());
+    assert!(s.told(asks("x", CacheUse::Use)).await.is_hit());
 }
 
 #[tokio::test]

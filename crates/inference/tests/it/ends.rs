@@ -55,7 +55,7 @@ async fn ok() {
     assert!(row.ttft_ms.is_some() && row.duration_ms.is_some());
     let asked = s.worker.requests();
     assert_eq!(asked[0].id, row.id);
-    assert_eq!(asked[0].partition, s.actor.tenant().to_string(), "prefixes must not be shared between tenants");
+    assert_eq!(asked[0].partition, format!("{} internal", s.actor.tenant()), "prefixes are one tenant's, of one class");
 }
 
 #[tokio::test]

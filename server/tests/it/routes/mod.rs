@@ -17,6 +17,7 @@ mod ui_refusals;
 mod v1;
 mod v1_batches;
 mod v1_cache;
+mod v1_classes;
 mod v1_files;
 mod v1_forms;
 mod v1_guardrails;

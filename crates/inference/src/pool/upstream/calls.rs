@@ -84,6 +84,7 @@ mod tests {
         super::{Credential, LengthField, Upstream, UpstreamBackend, UpstreamKind},
         Addresses, BackendError, HeaderMap, Secret, Signed, secret,
     };
+    use crate::clearance::Clearance;
     use std::{cell::Cell, time::Duration};
 
     #[test]
@@ -145,6 +146,7 @@ mod tests {
             weight: 1,
             slots: 1,
             models: Vec::new(),
+            clearance: Clearance::own(),
             length: LengthField::default(),
             structured: None,
             salt_key: None,

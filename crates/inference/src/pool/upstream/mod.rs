@@ -25,7 +25,7 @@ use super::{
     credential::{Credential, Shown},
     http::{self, lost},
 };
-use crate::{meter::Ticket, work::Work};
+use crate::{clearance::Clearance, meter::Ticket, work::Work};
 use async_trait::async_trait;
 use calls::{Addresses, Signed};
 use contract::chain;
@@ -73,6 +73,8 @@ pub struct Upstream {
     /// Requests that it runs at the same time.
     pub slots: u32,
     pub models: Vec<UpstreamModel>,
+    /// What it may see.
+    pub clearance: Clearance,
     /// Where the length of an answer is bounded, in OpenAI's words.
     pub length: LengthField,
     /// How it is told of regular expressions and grammars, in vLLM's words; `None`: they are refused.
