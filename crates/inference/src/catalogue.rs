@@ -239,13 +239,9 @@ impl Catalogue {
 #[cfg(test)]
 mod tests {
     use super::{Catalogue, ModelConfig, ModelKind};
-    use contract::{
-        ids::{RequestId, TenantId},
-        usage::Purpose,
-    };
+    use contract::usage::Purpose;
     use domain::{Actor, DataClass, Error};
     use std::collections::BTreeSet;
-    use uuid::Uuid;
 
     fn model(id: &str) -> ModelConfig {
         ModelConfig {
@@ -265,11 +261,7 @@ mod tests {
     }
 
     fn actor() -> Actor {
-        actor_of("ours")
-    }
-
-    fn actor_of(tenant: &str) -> Actor {
-        Actor::system("test", TenantId(Uuid::now_v7()), RequestId(Uuid::now_v7())).classified(tenant.into(), DataClass::Internal)
+        testkit::anybody("ours")
     }
 
     fn only_theirs() -> Option<BTreeSet<String>> {
@@ -318,7 +310,7 @@ mod tests {
     #[test]
     fn a_model_that_is_not_granted_does_not_exist() {
         let ours = actor();
-        let theirs = actor_of("theirs");
+        let theirs = testkit::anybody("theirs");
         let secret = ModelConfig { default: true, tenants: only_theirs(), ..model("secret") };
         let catalogue = Catalogue::new(vec![secret, model("open")]).expect("valid");
 

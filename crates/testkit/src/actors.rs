@@ -6,7 +6,7 @@ use contract::{
     ids::{ApiKeyId, RequestId, ServiceAccountId, SessionId, TenantId, UserId},
     key::Scope,
 };
-use domain::{Actor, Clock, Program, SystemClock};
+use domain::{Actor, Clock, DataClass, Program, SystemClock};
 use std::sync::Arc;
 use store::{Reason, service_accounts::NewServiceAccount, sessions::NewSession, users::NewUser};
 use uuid::Uuid;
@@ -91,6 +91,12 @@ pub async fn program(test: &TestDb, tenant: &TestTenant) -> Actor {
         models: None,
     };
     Actor::program(tenant.id, Arc::new(program), RequestId(Uuid::now_v7())).classified(stored.slug.into(), stored.class)
+}
+
+/// Somebody with internal data in a tenant of this short name, stored nowhere: for rules that ask no database.
+#[must_use]
+pub fn anybody(tenant: &str) -> Actor {
+    Actor::system("testkit", TenantId(Uuid::now_v7()), RequestId(Uuid::now_v7())).classified(tenant.into(), DataClass::Internal)
 }
 
 /// Unique, and the hash of no token that anybody could know.

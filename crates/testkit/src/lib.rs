@@ -17,7 +17,7 @@ pub mod quotas;
 pub mod response_caches;
 mod script;
 
-pub use actors::{TestTenant, program, tenant, user};
+pub use actors::{TestTenant, anybody, program, tenant, user};
 pub use clock::TestClock;
 pub use db::TestDb;
 pub use eventually::eventually;

@@ -7,7 +7,8 @@ use worker_protocol::{Counted, FailCode, Generate};
 
 impl Pool {
     /// Any member within the bounds that has the model tells the same. Like with a completion, another one is asked if one is
-    /// full, has no word for it, cannot or is lost. What it says to that tells nothing about completions: a server may have no call for it.
+    /// full, has no word for it, cannot or is lost. What it says to that tells nothing about completions: a server may have no
+    /// call for it.
     pub(crate) async fn count(&self, prompt: &Generate, bounds: &Bounds) -> Result<Counted, Error> {
         self.count_request();
         let (mut avoid, mut refused, mut retries) = (Vec::new(), None, 0);

@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 use worker_protocol::{Event, FailCode};
 
 impl Pool {
-    /// Picks a backend within the bounds and starts the work on it. `avoid` are members that could not take it just now. Once `stopping` is
-    /// cancelled nobody is asked any more; a backend that counts to the end is still heard, so that it can be told.
+    /// Picks a backend within the bounds and starts the work on it. `avoid` are members that could not take it just now. Once
+    /// `stopping` is cancelled nobody is asked any more; a backend that counts to the end is still heard, so that it can be told.
     pub(crate) async fn dispatch(
         &self,
         ticket: &Ticket,

@@ -226,6 +226,9 @@ async fn nor_do_two_classes_of_data() {
         read(&mut s.inference.admit(actor, request()).await.expect("admitted")).await;
     }
     let partitions: Vec<String> = s.worker.requests().into_iter().map(|request| request.partition).collect();
-    assert_ne!(partitions[0], partitions[1], "If you are here because this failed: more guarded prompts can be timed with less guarded ones.");
+    assert_ne!(
+        partitions[0], partitions[1],
+        "If you are here because this failed: more guarded prompts can be timed with less guarded ones."
+    );
     assert_eq!(partitions[0], partitions[2]);
 }

@@ -161,13 +161,7 @@ struct Read {
     class: DataClass,
 }
 
-async fn read(
-    shared: &Shared,
-    actor: &Actor,
-    account: ServiceAccountId,
-    previous: Option<ResponseId>,
-    asked: Vec<Asked>,
-) -> Result<Read> {
+async fn read(shared: &Shared, actor: &Actor, account: ServiceAccountId, previous: Option<ResponseId>, asked: Vec<Asked>) -> Result<Read> {
     let referred: Vec<ResponseId> = asked.iter().filter_map(referred).collect::<BTreeSet<_>>().into_iter().collect();
     if previous.is_none() && referred.is_empty() {
         return Ok(Read { before: Vec::new(), input: resolve(asked, &HashMap::new())?, class: DataClass::Public });

@@ -141,9 +141,9 @@ async fn list_tenants(product: &Product) -> Result<Output, AnyError> {
     let line = |tenant: &Tenant| format!("{:<16} weight {:<3} {:<12} {}", tenant.slug, tenant.weight, tenant.class.name(), tenant.name);
     let lines = tenants.iter().map(line);
     let text = lines.collect::<Vec<_>>().join("\n");
-    let value = tenants.iter().map(|tenant| {
-        json!({ "id": tenant.id, "slug": tenant.slug, "name": tenant.name, "weight": tenant.weight, "class": tenant.class })
-    });
+    let value = tenants
+        .iter()
+        .map(|tenant| json!({ "id": tenant.id, "slug": tenant.slug, "name": tenant.name, "weight": tenant.weight, "class": tenant.class }));
     Ok(Output::new(text, value.collect()))
 }
 
