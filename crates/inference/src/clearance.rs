@@ -7,7 +7,7 @@ use domain::{Actor, DataClass, Error};
 use std::{collections::BTreeSet, sync::Arc};
 
 /// The zone of whoever belongs to the installation itself. It lies within every zone.
-pub const OWN_ZONE: &str = "own";
+pub(crate) const OWN_ZONE: &str = "own";
 
 /// What whoever runs models may see.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -27,7 +27,7 @@ mod work;
 pub use admit::{Options, Request};
 pub use cache::{CacheFigures, CacheUse};
 pub use catalogue::{Catalogue, CatalogueError, ModelConfig, Offered};
-pub use clearance::{Clearance, OWN_ZONE};
+pub use clearance::Clearance;
 pub use drive::LONGEST_GENERATION;
 pub use generation::{Cached, Ended, Generation, Outcome, Output, Route};
 pub use observe::Metrics;
