@@ -28,7 +28,7 @@ pub type Schemas = Vec<(String, RefOr<Schema>)>;
 /// What every operation may answer instead, and what it means.
 const ALWAYS: &[(u16, &str)] = &[
     (401, "There is no key, or it is not valid any more."),
-    (403, "The key's scopes or networks do not allow this."),
+    (403, "The key's scopes or networks do not allow this, or nobody who runs the model may see such data."),
     (429, "A budget or a limit is used up; `retry-after` and `x-should-retry` say whether to try again."),
     (500, "It is our fault. The log has more under the request's id."),
     (503, "What is needed is not ready; `retry-after` says when to try again."),
