@@ -96,6 +96,8 @@ pub(crate) struct Produced {
     pub status: MessageStatus,
     pub error: Option<String>,
     pub stats: Option<AnswerStats>,
+    /// The model that was asked, whichever answered; `None`: none was.
+    pub asked: Option<String>,
     /// Rules that let the request pass and warn of it.
     pub warnings: Vec<String>,
 }
@@ -104,7 +106,7 @@ impl Produced {
     /// What came of a generation that was followed to its end.
     pub(crate) fn of(over: Over<Answer>, generation: &Generation) -> Self {
         let warnings = generation.route().map(|route| route.warnings).unwrap_or_default();
-        Self { warnings, ..Self::from(over) }
+        Self { asked: Some(generation.model().to_owned()), warnings, ..Self::from(over) }
     }
 
     /// A guardrail refused the question.
@@ -122,7 +124,7 @@ impl Produced {
 impl From<Over<Answer>> for Produced {
     fn from(over: Over<Answer>) -> Self {
         let (status, error) = over.why.map_or((MessageStatus::Complete, None), end);
-        Self { text: over.draft.text, sent: over.draft.sent, status, error, stats: over.stats, warnings: Vec::new() }
+        Self { text: over.draft.text, sent: over.draft.sent, status, error, stats: over.stats, asked: None, warnings: Vec::new() }
     }
 }
 

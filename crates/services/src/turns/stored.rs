@@ -181,7 +181,8 @@ impl StoredTurn {
 
     /// The model's title, stored; `None` without one, or if the user was quicker.
     async fn make_title(&self, produced: &Produced) -> Option<String> {
-        let model = produced.stats.as_ref().map(|stats| stats.model.as_str())?;
+        // Not whoever answered in its place: that one may be asked in zones that this conversation must not leave its own for.
+        let model = produced.asked.as_deref()?;
         let made = async {
             let tx = self.shared.db.begin(&self.actor).await?;
             let question = tx.messages().get(self.user, self.question).await?.ok_or(Error::not_found("message"))?;

@@ -20,3 +20,4 @@ mod turns;
 mod upstream_credentials;
 mod usage;
 mod world;
+mod zones;
