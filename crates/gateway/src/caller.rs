@@ -10,8 +10,9 @@ use domain::{Actor, DataClass, Error};
 use std::net::SocketAddr;
 use uuid::Uuid;
 
-/// How closely the request's data is kept, if closer than the account's.
-static CLASS: HeaderName = HeaderName::from_static("x-kontor-data-class");
+/// The header that says how closely the request's data is kept, if closer than the account's.
+pub const CLASS_HEADER: &str = "x-kontor-data-class";
+static CLASS: HeaderName = HeaderName::from_static(CLASS_HEADER);
 
 /// Whose key it is. A route that takes it refuses everybody without one.
 pub struct Caller(pub Actor);
@@ -39,7 +40,7 @@ fn raised(actor: Actor, headers: &HeaderMap) -> Result<Actor, Failure> {
         Some(class) => Ok(actor.raised_to(class)),
         None => {
             let message = format!("The header {CLASS} is public, internal, confidential or restricted.");
-            Err(Failure::invalid(CLASS.as_str(), "unknown_value", message))
+            Err(Failure::invalid(CLASS_HEADER, "unknown_value", message))
         }
     })
 }

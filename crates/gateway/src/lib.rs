@@ -31,7 +31,7 @@ mod structured;
 mod usage;
 
 pub use batches::BatchLines;
-pub use caller::key;
+pub use caller::{CLASS_HEADER, key};
 
 use axum::{
     Router,

@@ -8,8 +8,8 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Redirect, Response},
 };
-use domain::Actor;
-use gateway::is_function;
+use domain::{Actor, Error, Result};
+use gateway::{CLASS_HEADER, is_function};
 use identity::{Identity, KEY_PREFIX};
 use std::net::{IpAddr, SocketAddr};
 
@@ -23,7 +23,8 @@ pub async fn authenticate(State(identity): State<Identity>, mut request: Request
     let actor = match (key, token) {
         (Some(key), _) => {
             let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip());
-            identity.authenticate_key(key, address, id).await.map(Some)
+            let actor = identity.authenticate_key(key, address, id).await;
+            actor.and_then(|actor| unclassified(request.headers()).map(|()| Some(actor)))
         }
         (None, Some(token)) => identity.authenticate(token, id).await,
         (None, None) => Ok(None),
@@ -51,6 +52,15 @@ fn key(request: &Request) -> Option<&str> {
     let key = gateway::key(headers).filter(|_| is_function(request.uri().path()))?;
     let browser = headers.contains_key("sec-fetch-site") || headers.contains_key(header::ORIGIN) || cookie(headers).is_some();
     (key.starts_with(KEY_PREFIX) || !browser).then_some(key)
+}
+
+/// What the interface calls keeps no class of a call. Who names one must not believe that it does.
+fn unclassified(headers: &HeaderMap) -> Result<()> {
+    if headers.contains_key(CLASS_HEADER) {
+        let message = "Only calls below /v1 can be of another class than their account's; here nothing would keep it.";
+        return Err(Error::invalid(CLASS_HEADER, "unknown_here", message));
+    }
+    Ok(())
 }
 
 /// Pages are for people who signed in; others go to the sign-in page and come back afterwards. Who is signed in

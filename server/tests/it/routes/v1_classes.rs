@@ -1,11 +1,15 @@
 //! Data classes and grants of a configured server, as programs see them.
 
-use super::v1::{House, make};
+use super::{
+    ui_keys::{Program, refused},
+    v1::{House, make},
+};
 use crate::app::{Answer, TestApp};
 use axum::{
     body::Body,
     http::{Method, Request, StatusCode, header},
 };
+use contract::{key::Scope, problem::ProblemKind};
 use domain::{DataClass, SystemClock};
 use identity::NewKey;
 use inference::Inference;
@@ -161,4 +165,18 @@ async fn a_model_is_there_for_those_whom_it_is_granted_to() {
     }
     assert_eq!(house.get("/v1/models/theirs").await.status, StatusCode::NOT_FOUND);
     assert_eq!(ledger(&house.app.db).await.len(), 4, "what was not found is not charged");
+}
+
+#[tokio::test]
+async fn where_no_class_of_a_call_is_kept_none_is_taken() {
+    let house = House::build().await;
+    let program = Program::of(&house.app, house.tenant, house.account, &[Scope::Chat]).await;
+    let classified = Request::post("/ui/list_models").header("x-kontor-data-class", "confidential");
+    let problem = refused(&program.send(classified, Body::from("{}")).await, 400, ProblemKind::Invalid);
+    assert_eq!(
+        problem.field.as_deref(),
+        Some("x-kontor-data-class"),
+        "If you are here because this failed: a program believes its chat confidential, and it is not."
+    );
+    assert_eq!(program.call("list_models", &json!({})).await.status, StatusCode::OK);
 }
