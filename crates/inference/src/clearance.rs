@@ -159,7 +159,9 @@ mod tests {
     fn zones_hold_for_fallbacks_as_well() {
         let (eu, us) = (elsewhere(Some("eu"), DataClass::Restricted), elsewhere(Some("us"), DataClass::Restricted));
         let nowhere = elsewhere(None, DataClass::Restricted);
-        let objection = |asked: &[&str], fallback: &[&str], model, to| bounds(DataClass::Internal, asked, fallback).objection(model, to);
+        let objection = |asked: &[&str], fallback: &[&str], model: &str, to: &Clearance| {
+            bounds(DataClass::Internal, asked, fallback).objection(model, to)
+        };
         assert_eq!(objection(&["eu"], &[], "asked", &eu), None);
         assert_eq!(objection(&["eu"], &[], "asked", &Clearance::own()), None, "the installation lies in every zone");
         for other in [&us, &nowhere] {

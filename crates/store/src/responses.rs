@@ -287,7 +287,8 @@ impl<'a> Responses<'a> {
                SELECT r.id, r.previous_id, c.n + 1, c.total + r.bytes
                FROM chain c JOIN response r ON r.id = c.previous_id AND r.account_id = $2 WHERE c.n < $3 AND c.total < $4
              )
-             SELECT r.previous_id, r.status, r.input, r.output, r.data_class, r.bytes FROM chain c JOIN response r ON r.id = c.id ORDER BY c.n DESC",
+             SELECT r.previous_id, r.status, r.input, r.output, r.data_class, r.bytes
+             FROM chain c JOIN response r ON r.id = c.id ORDER BY c.n DESC",
             [id.0.into(), account.0.into(), int(limits.responses).into(), limits.bytes.into()],
         );
         let rows = all::<LinkRow>(self.tx.conn(), statement).await?;

@@ -66,7 +66,8 @@ impl<'a> SystemServiceAccounts<'a> {
     /// [`Error::Conflict`] if the name is taken; else as for any statement.
     pub async fn create(&self, tenant: TenantId, new: &NewServiceAccount) -> Result<()> {
         let statement = sql(
-            "INSERT INTO service_account (tenant_id, id, name, purpose, team, cost_center, owner_id, models, expires_at, created_at, data_class)
+            "INSERT INTO service_account (tenant_id, id, name, purpose, team, cost_center, owner_id, models, expires_at, created_at,
+                                          data_class)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
             [
                 tenant.0.into(),

@@ -37,8 +37,8 @@ pub struct Generate {
     /// The ledger's id of this use; appears in the worker's log.
     pub id: Uuid,
     pub model: String,
-    /// Prefixes are shared only between requests of the same partition (the tenant's id), and never between one that is
-    /// `transient` and one that is not.
+    /// Prefixes are shared only between requests of the same partition (one tenant's data of one class), and never between one
+    /// that is `transient` and one that is not.
     pub partition: String,
     /// Nothing of it may be kept beyond the worker's life (the prefix cache may be saved otherwise).
     #[serde(default)]
