@@ -53,7 +53,8 @@ impl Patience {
         match (said.status, said.retry_after) {
             (429, Some(after)) => Some(after.max(LIMIT_PAUSE)),
             (429, None) => self.budget(alone),
-            (503, after) => {
+            // Who may see its data may only be away: a worker of another machine is not known until it registers.
+            (403 | 503, after) => {
                 // Others may have been to blame for a death: it takes none of the tries that an absence has.
                 let tries = if said.broke { &mut self.0.breaks } else { &mut self.0.absences };
                 let pause = Duration::from_secs(next(&PAUSES_S, tries)?);
@@ -139,7 +140,9 @@ mod tests {
     #[test]
     fn limits_and_absences_are_waited_for() {
         let long = Some(Duration::from_secs(100));
-        assert_eq!(pauses(&said(503, None), true), [1, 10, 60, 300, 900]);
+        for status in [403, 503] {
+            assert_eq!(pauses(&said(status, None), true), [1, 10, 60, 300, 900], "{status}");
+        }
         assert_eq!(pauses(&said(503, long), false), [100, 100, 100, 300, 900]);
         let mut patience = Patience::new(InVain::default());
         assert!((0..1_000).all(|_| patience.pause(&said(429, long), true) == long));
