@@ -5,7 +5,7 @@
 //! engine/     starting, asking and stopping the two         scenarios/  what is measured
 //! kernels.rs  what lies in the two versions of llama.cpp     identity.rs  are the answers the same?
 //! quiet.rs    is the machine quiet, and did it stay so?      report.rs   ratios, table, JSON
-//! aims.rs     what the figures should be                     gateway/    all about the gateway
+//! aims.rs     what figures should be, and are not            gateway/    all about the gateway
 //! ```
 //!
 //! Every figure is the median of the rounds' ratios; each round measures both, each in a fresh process, so that

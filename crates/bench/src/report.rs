@@ -121,7 +121,7 @@ impl Report {
         write(path, &Document { kernel_ratio: answer, kernel_ratio_prompt: prompt, disturbed: &self.disturbed, rows: self.rows() })
     }
 
-    /// Prints the table, which measurements were disturbed, and which aims are missed.
+    /// Prints the table, which measurements were disturbed, and which aims are missed and met.
     #[expect(clippy::print_stdout, reason = "it is what the program is run for")]
     pub fn print(&self) {
         let Kernels { answer, prompt } = self.kernels;
@@ -129,7 +129,7 @@ impl Report {
         let rows = self.rows();
         print(&rows);
         quiet::print(&self.disturbed);
-        aims::print(&rows);
+        aims::print(&aims::ENGINE, &rows);
     }
 }
 

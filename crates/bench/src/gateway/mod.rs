@@ -7,13 +7,14 @@
 //! load.rs     closed and open loop                         streamed.rs  pieces of a streamed answer
 //! baseline.rs through a gateway beside the direct way      sample.rs    percentiles
 //! process.rs  programs that are measured                   proc.rs      their memory and processor time
-//! results.rs  rounds to rows
+//! results.rs  rounds to rows                               aims.rs      what the figures should be
 //! ```
 //!
 //! For each scenario and round every gateway gets its turn, in a fresh process; clients and upstream share the one
 //! thread of this program. With two cores, this program belongs on the one and gateways on the other
 //! (`scripts/bench-gateway` sees to it).
 
+mod aims;
 mod baseline;
 mod client;
 mod load;

@@ -5,9 +5,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::aims::AIMS;
 use super::peers::Kind;
 use super::scenarios::Scenario;
 use crate::Result;
+use crate::aims;
 use crate::quiet::{self, Disturbed};
 use crate::report::{self, Figure, Row};
 
@@ -102,10 +104,11 @@ impl Results {
         report::write(path, &self.document())
     }
 
-    /// Prints the table, what went wrong and which turns were disturbed.
+    /// Prints the table, what went wrong, which turns were disturbed, and which aims are missed and met.
     #[expect(clippy::print_stdout, reason = "it is what the program is run for")]
     pub fn print(&self) {
-        report::print(&self.rows());
+        let rows = self.rows();
+        report::print(&rows);
         for absent in &self.about.not_installed {
             println!("\n{absent}: not installed");
         }
@@ -113,6 +116,7 @@ impl Results {
             println!("\nfailed: {problem}");
         }
         quiet::print(&self.disturbed);
+        aims::print(&AIMS, &rows);
     }
 
     /// Turns that failed.
