@@ -149,7 +149,7 @@ impl<'a> Context<'a> {
 /// On processors llama.cpp's flash attention is slow unless 64 tokens are computed at once: an answer behind 512
 /// tokens is written one and a half times as fast without it, behind 2,048 twice (docs/PERFORMANCE.md). Quantised
 /// values need it.
-fn flash_attention(options: &ModelOptions) -> llama_cpp_sys_2::llama_flash_attn_type {
+pub fn flash_attention(options: &ModelOptions) -> llama_cpp_sys_2::llama_flash_attn_type {
     let plain = options.gpu_layers == 0 && options.cache_type == CacheType::F16;
     match options.flash_attention {
         FlashAttention::Auto if plain => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_DISABLED,

@@ -5,7 +5,8 @@
 //! start.
 
 use std::fs;
-use std::io;
+use std::hash::{DefaultHasher, Hasher};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -13,13 +14,17 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::cells::Cells;
-use super::context::Context;
+use super::context::{Context, flash_attention};
 use crate::error::Error;
+use crate::model::LLAMA;
 use crate::options::ModelOptions;
 
 const INDEX: &str = "index.json";
 /// Shorter beginnings are computed as fast as they are loaded.
 const WORTH_KEEPING: usize = 64;
+/// Of a model's file so many parts are looked at, of so many bytes.
+const PARTS: u64 = 64;
+const PART: u64 = 4096;
 
 /// Ends the name of a partition of which nothing is saved. No tenant's name has it.
 const TRANSIENT: &str = "\0transient";
@@ -40,10 +45,35 @@ pub struct Kept {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Fingerprint {
     model_bytes: u64,
-    model_changed: i64,
+    /// Seconds and nanoseconds.
+    model_changed: (i64, i64),
+    /// See [`sample`].
+    model_sample: u64,
     cache_type: String,
-    /// llama.cpp's own version comes with it.
+    /// What is asked for. Where llama.cpp decides, it depends on where the layers are, and so does how values lie.
+    flash_attention: i64,
+    gpu_layers: u32,
+    cards: Vec<usize>,
+    /// Whatever else decides how cells are stored is written down in one of the two.
+    llama: String,
     worker: String,
+}
+
+impl Fingerprint {
+    fn of(options: &ModelOptions) -> io::Result<Self> {
+        let file = fs::metadata(&options.path)?;
+        Ok(Self {
+            model_bytes: file.len(),
+            model_changed: (file.mtime(), file.mtime_nsec()),
+            model_sample: sample(&options.path, file.len())?,
+            cache_type: format!("{:?}", options.cache_type),
+            flash_attention: i64::from(flash_attention(options)),
+            gpu_layers: options.gpu_layers,
+            cards: options.cards.clone(),
+            llama: LLAMA.to_owned(),
+            worker: env!("CARGO_PKG_VERSION").to_owned(),
+        })
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -63,13 +93,7 @@ impl Kept {
     /// `None` if nothing is to be kept.
     pub fn new(options: &ModelOptions) -> io::Result<Option<Self>> {
         let Some(folder) = options.state_dir.clone() else { return Ok(None) };
-        let file = fs::metadata(&options.path)?;
-        let fingerprint = Fingerprint {
-            model_bytes: file.len(),
-            model_changed: file.mtime(),
-            cache_type: format!("{:?}", options.cache_type),
-            worker: env!("CARGO_PKG_VERSION").to_owned(),
-        };
+        let fingerprint = Fingerprint::of(options)?;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         Ok(Some(Self { folder, limit: options.state_limit, fingerprint }))
     }
@@ -167,6 +191,57 @@ impl Kept {
     }
 }
 
+/// Tells apart models of one size and one time: those that were trained on from the same weights, in images whose files all
+/// have one time. The weights differ everywhere then, so some parts are enough.
+fn sample(path: &Path, bytes: u64) -> io::Result<u64> {
+    let mut file = fs::File::open(path)?;
+    // Another compiler may have another one: that costs the cache once.
+    let mut hasher = DefaultHasher::new();
+    let mut part = Vec::new();
+    for number in 0..PARTS {
+        file.seek(SeekFrom::Start(bytes / PARTS * number))?;
+        part.clear();
+        file.by_ref().take(PART).read_to_end(&mut part)?;
+        hasher.write(&part);
+    }
+    Ok(hasher.finish())
+}
+
 fn failed(folder: &Path, error: &io::Error) -> Error {
     Error::Engine(format!("the prefix cache cannot be kept in {}: {error}", folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::{CacheType, FlashAttention};
+
+    #[test]
+    fn whatever_the_cells_depend_on_is_another_fingerprint() {
+        type Change = fn(&mut ModelOptions);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        fs::write(&path, vec![7; 600_000]).unwrap();
+        let options = ModelOptions::new(&path, "m");
+        let original = Fingerprint::of(&options).unwrap();
+        assert_eq!(Fingerprint::of(&options).unwrap(), original);
+        let changes: [Change; 4] = [
+            |options| options.cache_type = CacheType::Q8_0,
+            |options| options.flash_attention = FlashAttention::On,
+            |options| options.gpu_layers = 99,
+            |options| options.cards = vec![1],
+        ];
+        for change in changes {
+            let mut changed = options.clone();
+            change(&mut changed);
+            assert_ne!(Fingerprint::of(&changed).unwrap(), original, "{changed:?}");
+        }
+        // As a model that was trained on from the same weights, in an image whose files all have one time.
+        let time = fs::metadata(&path).unwrap().modified().unwrap();
+        fs::write(&path, vec![8; 600_000]).unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+        let trained_on = Fingerprint::of(&options).unwrap();
+        assert_eq!((trained_on.model_bytes, trained_on.model_changed), (original.model_bytes, original.model_changed));
+        assert_ne!(trained_on.model_sample, original.model_sample);
+    }
 }
