@@ -1,8 +1,10 @@
 //! The prefix cache over a restart: saved when the worker ends or has nothing to do, loaded when it starts.
 //!
-//! The files hold what people wrote, as numbers; the folder is readable by its owner alone and bounded in size. The
-//! index is taken away before anything is loaded: files that make llama.cpp end the process do so once, not at every
-//! start.
+//! The files hold what people wrote, as numbers; the folder is readable by its owner alone and bounded in size. A save is
+//! made of short turns, one file in each, so that whoever asks meanwhile waits for one at most; a sequence that is in a file
+//! already keeps it. The index is replaced last and what it does not name is removed then, so a worker that is killed at any
+//! time finds what was saved before. A mark says that the files are being loaded: those that make llama.cpp end the process
+//! do so once, not at every start.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hasher};
@@ -11,15 +13,20 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use llama_cpp_2::token::LlamaToken;
 use serde::{Deserialize, Serialize};
 
-use super::cells::Cells;
+use super::cells::{Cells, Kept as Idle};
 use super::context::{Context, flash_attention};
 use crate::error::Error;
 use crate::model::LLAMA;
 use crate::options::ModelOptions;
 
 const INDEX: &str = "index.json";
+/// There while what the index names is loaded.
+const MARK: &str = "loading";
+/// Ends the names of files of cells.
+const CELLS: &str = "cells";
 /// Shorter beginnings are computed as fast as they are loaded.
 const WORTH_KEEPING: usize = 64;
 /// Of a model's file so many parts are looked at, of so many bytes.
@@ -39,6 +46,19 @@ pub struct Kept {
     folder: PathBuf,
     limit: u64,
     fingerprint: Fingerprint,
+    files: Vec<Written>,
+    /// Bytes that a token takes at most, as far as files have shown.
+    per_token: u64,
+    /// For the name of the next file.
+    next: u64,
+}
+
+/// A file that is whole.
+struct Written {
+    entry: Entry,
+    tokens: Vec<LlamaToken>,
+    /// The index names it.
+    indexed: bool,
 }
 
 /// What must be the same for saved cells to have a meaning.
@@ -82,7 +102,7 @@ struct Index {
     entries: Vec<Entry>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
     file: String,
     partition: String,
@@ -95,100 +115,163 @@ impl Kept {
         let Some(folder) = options.state_dir.clone() else { return Ok(None) };
         let fingerprint = Fingerprint::of(options)?;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        Ok(Some(Self { folder, limit: options.state_limit, fingerprint }))
+        Ok(Some(Self { folder, limit: options.state_limit, fingerprint, files: Vec::new(), per_token: 0, next: 0 }))
     }
 
-    /// Writes what the idle sequences have, the latest first, up to the limit.
-    pub fn save(&self, context: &Context<'_>, cells: &Cells) -> Result<(), Error> {
-        let began = Instant::now();
-        self.clear().map_err(|error| failed(&self.folder, &error))?;
-        let mut index = Index { fingerprint: self.fingerprint.clone(), entries: Vec::new() };
-        let (mut bytes, mut per_token) = (0, 0);
-        let worth = cells.kept().filter(|kept| kept.tokens.len() >= WORTH_KEEPING && !kept.partition.ends_with(TRANSIENT));
-        for kept in worth {
-            let length = u64::try_from(kept.tokens.len()).unwrap_or(u64::MAX);
-            if bytes + per_token * length > self.limit {
+    /// Has `write` put into a file one of the idle sequences that is in none yet, the latest first, up to the limit; the index
+    /// when all are. True if there is more to do.
+    pub fn save_next(&mut self, cells: &Cells, write: impl FnOnce(&Path, &Idle<'_>) -> Result<u64, Error>) -> Result<bool, Error> {
+        let (wanted, missing) = self.plan(cells);
+        let Some(missing) = missing else {
+            self.complete(wanted).map_err(|error| failed(&self.folder, &error))?;
+            return Ok(false);
+        };
+        self.sweep(&wanted).map_err(|error| failed(&self.folder, &error))?;
+        let file = self.new_name();
+        let bytes = write(&self.folder.join(&file), &missing)?;
+        let entry = Entry { file, partition: missing.partition.to_owned(), tokens: missing.tokens.len() };
+        self.know(entry, missing.tokens.to_vec(), bytes, false);
+        Ok(true)
+    }
+
+    /// What the next index names, as far as it is in files, and the first sequence that is missing there.
+    fn plan<'c>(&self, cells: &'c Cells) -> (Vec<Entry>, Option<Idle<'c>>) {
+        let (mut wanted, mut missing, mut bytes) = (Vec::new(), None, 0);
+        for idle in cells.kept().filter(|idle| idle.tokens.len() >= WORTH_KEEPING && !idle.partition.ends_with(TRANSIENT)) {
+            // By what a token takes at most and not by each file's size: so nothing is written again and again in vain.
+            let size = self.per_token * number(idle.tokens.len());
+            if bytes + size > self.limit {
                 continue;
             }
-            let file = format!("{}.cells", index.entries.len());
-            let written = context.save(&self.folder.join(&file), kept.seq, kept.tokens)?;
-            bytes += written;
-            per_token = written / length;
-            index.entries.push(Entry { file, partition: kept.partition.to_owned(), tokens: kept.tokens.len() });
+            bytes += size;
+            match self.files.iter().find(|file| file.entry.partition == idle.partition && file.tokens == idle.tokens) {
+                Some(file) => wanted.push(file.entry.clone()),
+                None => missing = missing.or(Some(idle)),
+            }
         }
-        self.write(&index).map_err(|error| failed(&self.folder, &error))?;
-        tracing::info!(sequences = index.entries.len(), bytes, took = ?began.elapsed(), "prefix cache saved");
+        (wanted, missing)
+    }
+
+    fn know(&mut self, entry: Entry, tokens: Vec<LlamaToken>, bytes: u64, indexed: bool) {
+        self.per_token = self.per_token.max(bytes.div_ceil(number(tokens.len()).max(1)));
+        self.files.push(Written { entry, tokens, indexed });
+    }
+
+    /// From now on a worker that starts finds these.
+    fn complete(&mut self, entries: Vec<Entry>) -> io::Result<()> {
+        let index = Index { fingerprint: self.fingerprint.clone(), entries };
+        serde_json::to_writer(self.create("index.new")?, &index)?;
+        fs::rename(self.folder.join("index.new"), self.folder.join(INDEX))?;
+        for file in &mut self.files {
+            file.indexed = index.entries.contains(&file.entry);
+        }
+        self.trust()?;
+        self.sweep(&[])?;
+        let tokens: usize = index.entries.iter().map(|entry| entry.tokens).sum();
+        tracing::info!(sequences = index.entries.len(), tokens, "prefix cache saved");
         Ok(())
     }
 
-    /// Takes in what was saved, if it belongs to this model and context; returns how many sequences that were.
-    pub fn load(&self, context: &mut Context<'_>, cells: &mut Cells) -> Result<usize, Error> {
+    /// Takes in what was saved, if it belongs to this model and context. True if nothing of it is missing here. If the
+    /// process ends before [`Kept::trust`] is called, it is not loaded again.
+    pub fn load(&mut self, context: &mut Context<'_>, cells: &mut Cells) -> Result<bool, Error> {
         let began = Instant::now();
-        let Some(index) = self.take_index().map_err(|error| failed(&self.folder, &error))? else { return Ok(0) };
-        if index.fingerprint != self.fingerprint {
-            tracing::info!("the saved prefix cache belongs to another model or version");
-            return Ok(0);
-        }
-        let mut loaded = 0;
+        let Some(index) = self.open().map_err(|error| failed(&self.folder, &error))? else { return Ok(true) };
         // The latest last, so that it counts as used last.
         for entry in index.entries.iter().rev() {
             let Some(seq) = cells.adopt(&entry.partition, entry.tokens) else { break };
             context.apply(cells.take_ops())?;
-            match context.load(&self.folder.join(&entry.file), seq, entry.tokens) {
+            let path = self.folder.join(&entry.file);
+            match context.load(&path, seq, entry.tokens) {
                 Ok(tokens) => {
                     cells.extend(seq, &tokens, tokens.len());
-                    cells.end(seq);
-                    context.apply(cells.take_ops())?;
-                    loaded += 1;
+                    self.know(entry.clone(), tokens, fs::metadata(&path).map_or(0, |file| file.len()), true);
                 }
-                Err(error) => {
-                    tracing::warn!(%error, file = entry.file, "a part of the saved prefix cache cannot be read");
-                    cells.end(seq);
-                    context.apply(cells.take_ops())?;
-                }
+                Err(error) => tracing::warn!(%error, file = entry.file, "a part of the saved prefix cache cannot be read"),
             }
+            cells.end(seq);
+            context.apply(cells.take_ops())?;
         }
-        tracing::info!(sequences = loaded, cells = cells.used(), took = ?began.elapsed(), "prefix cache loaded");
-        Ok(loaded)
+        tracing::info!(sequences = self.files.len(), cells = cells.used(), took = ?began.elapsed(), "prefix cache loaded");
+        Ok(self.files.len() == index.entries.len())
     }
 
-    /// The index, which is gone afterwards.
-    fn take_index(&self) -> io::Result<Option<Index>> {
-        let path = self.folder.join(INDEX);
-        let text = match fs::read(&path) {
+    /// The index of what may be loaded, after a mark was set.
+    fn open(&mut self) -> io::Result<Option<Index>> {
+        if self.folder.join(MARK).try_exists()? {
+            tracing::warn!("a worker ended while it loaded the saved prefix cache, which is not loaded again");
+            self.discard()?;
+            return Ok(None);
+        }
+        let text = match fs::read(self.folder.join(INDEX)) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        fs::remove_file(&path)?;
-        match serde_json::from_slice(&text) {
-            Ok(index) => Ok(Some(index)),
-            Err(error) => {
-                tracing::warn!(%error, "the saved prefix cache's index cannot be read");
-                Ok(None)
+        match serde_json::from_slice::<Index>(&text) {
+            Ok(index) if index.fingerprint == self.fingerprint => {
+                self.create(MARK)?;
+                return Ok(Some(index));
             }
+            Ok(_) => tracing::info!("the saved prefix cache belongs to another model or version"),
+            Err(error) => tracing::warn!(%error, "the saved prefix cache's index cannot be read"),
         }
+        self.discard()?;
+        Ok(None)
     }
 
-    fn write(&self, index: &Index) -> io::Result<()> {
-        let draft = self.folder.join("index.new");
-        let mut options = fs::OpenOptions::new();
-        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-        serde_json::to_writer(file, index)?;
-        fs::rename(draft, self.folder.join(INDEX))
+    /// What was loaded can be worked with.
+    pub fn trust(&self) -> io::Result<()> {
+        remove(&self.folder.join(MARK))
     }
 
-    /// Removes what was saved before.
-    fn clear(&self) -> io::Result<()> {
+    /// Removes what was saved.
+    pub fn discard(&mut self) -> io::Result<()> {
+        self.files.clear();
+        remove(&self.folder.join(INDEX))?;
+        self.trust()?;
+        self.sweep(&[])
+    }
+
+    /// Removes files of cells that neither the index names nor `wanted`.
+    fn sweep(&mut self, wanted: &[Entry]) -> io::Result<()> {
+        self.files.retain(|file| file.indexed || wanted.contains(&file.entry));
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
-            let ours = path.extension().is_some_and(|extension| extension == "cells") || path.ends_with(INDEX);
-            if ours {
+            let known = path.file_name().is_some_and(|name| self.files.iter().any(|file| name == file.entry.file.as_str()));
+            if !known && path.extension().is_some_and(|extension| extension == CELLS) {
                 fs::remove_file(path)?;
             }
         }
         Ok(())
     }
+
+    /// A name that no file has.
+    fn new_name(&mut self) -> String {
+        loop {
+            let name = format!("{}.{CELLS}", self.next);
+            self.next += 1;
+            if !self.folder.join(&name).exists() {
+                return name;
+            }
+        }
+    }
+
+    fn create(&self, name: &str) -> io::Result<fs::File> {
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(self.folder.join(name))
+    }
+}
+
+/// Removes a file that need not be there.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn number(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 /// Tells apart models of one size and one time: those that were trained on from the same weights, in images whose files all
@@ -212,36 +295,4 @@ fn failed(folder: &Path, error: &io::Error) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::options::{CacheType, FlashAttention};
-
-    #[test]
-    fn whatever_the_cells_depend_on_is_another_fingerprint() {
-        type Change = fn(&mut ModelOptions);
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("model.gguf");
-        fs::write(&path, vec![7; 600_000]).unwrap();
-        let options = ModelOptions::new(&path, "m");
-        let original = Fingerprint::of(&options).unwrap();
-        assert_eq!(Fingerprint::of(&options).unwrap(), original);
-        let changes: [Change; 4] = [
-            |options| options.cache_type = CacheType::Q8_0,
-            |options| options.flash_attention = FlashAttention::On,
-            |options| options.gpu_layers = 99,
-            |options| options.cards = vec![1],
-        ];
-        for change in changes {
-            let mut changed = options.clone();
-            change(&mut changed);
-            assert_ne!(Fingerprint::of(&changed).unwrap(), original, "{changed:?}");
-        }
-        // As a model that was trained on from the same weights, in an image whose files all have one time.
-        let time = fs::metadata(&path).unwrap().modified().unwrap();
-        fs::write(&path, vec![8; 600_000]).unwrap();
-        fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
-        let trained_on = Fingerprint::of(&options).unwrap();
-        assert_eq!((trained_on.model_bytes, trained_on.model_changed), (original.model_bytes, original.model_changed));
-        assert_ne!(trained_on.model_sample, original.model_sample);
-    }
-}
+mod tests;

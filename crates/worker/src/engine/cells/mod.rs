@@ -220,9 +220,20 @@ impl Cells {
 
     /// What the idle sequences have, the one used last first; without those that others cover.
     pub fn kept(&self) -> impl Iterator<Item = Kept<'_>> {
-        let mut idle: Vec<usize> = self.idle.iter().filter(|seq| !self.tree.is_redundant(*seq)).collect();
+        let mut idle: Vec<usize> = self.idle.iter().filter(|seq| !self.is_covered(*seq)).collect();
         idle.sort_by_key(|seq| std::cmp::Reverse(self.held[*seq].used));
         idle.into_iter().map(|seq| Kept { seq, partition: &self.held[seq].partition, tokens: &self.held[seq].tokens })
+    }
+
+    /// Another one has all that `seq` has: more than that, or the same and was used later.
+    fn is_covered(&self, seq: usize) -> bool {
+        let held = &self.held[seq];
+        let covers = |other: &Held| {
+            (other.tokens.len(), other.used) > (held.tokens.len(), held.used)
+                && other.partition == held.partition
+                && other.tokens.starts_with(&held.tokens)
+        };
+        self.tree.is_redundant(seq) && self.held.iter().any(covers)
     }
 
     /// A sequence with nothing in it yet, for `length` tokens that were computed before. `None` if there is no room.

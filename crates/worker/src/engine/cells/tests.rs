@@ -35,6 +35,19 @@ fn a_conversation_goes_on_where_it_was() {
 }
 
 #[test]
+fn what_was_said_twice_is_kept_once() {
+    let mut cells = Cells::new(100, 6, true);
+    run(&mut cells, "a", "system hello");
+    run(&mut cells, "a", "system hello");
+    run(&mut cells, "b", "system hello");
+    run(&mut cells, "a", "system");
+    let kept = |cells: &Cells| cells.kept().map(|kept| (kept.partition.to_owned(), kept.tokens.len())).collect::<Vec<_>>();
+    assert_eq!(kept(&cells), [("b".to_owned(), 12), ("a".to_owned(), 12)]);
+    run(&mut cells, "a", "system hello, and then");
+    assert_eq!(kept(&cells), [("a".to_owned(), 22), ("b".to_owned(), 12)]);
+}
+
+#[test]
 fn another_partition_shares_nothing() {
     let mut cells = Cells::new(100, 4, true);
     run(&mut cells, "a", "the same prompt");
