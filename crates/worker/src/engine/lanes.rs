@@ -5,7 +5,8 @@
 //! each time, so such requests run one after the other in a context of their own, which is empty at their beginning,
 //! in steps of a fixed size, and none is paused: it would have to begin anew. The price is the prefix cache. The context is
 //! made when the first seed comes. The size is chosen once, from what a step cost before the first
-//! request; were it another one after a restart, a seed could give another answer, see [`super::batch::budget::steady`].
+//! request; were it another one after a restart, a seed could give another answer, see [`super::batch::budget::steady`]. Where
+//! the prefix cache is kept, the size is, too.
 //!
 //! Both contexts count what they compute in the same [`Flows`], which decide whose turn it is. Who is next among the seeds
 //! is decided by [`Flows`] of their own: in the common ones all of them may be far behind the rest, where nobody is
@@ -45,7 +46,8 @@ pub fn run(options: &ModelOptions, shared: &Arc<Shared>, jobs: mpsc::Receiver<Me
     }
     let batch = usize::try_from(options.batch).unwrap_or(usize::MAX);
     let mut common = Thread::new(options, &weights, &info, shared, Lane::Shared, Budget::new(batch))?;
-    let exact_step = common.warm_up()?;
+    let measured = common.warm_up()?;
+    let exact_step = common.exact_step(options.threads, measured);
     common.load();
     tracing::info!(
         model = info.id,

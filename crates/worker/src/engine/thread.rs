@@ -135,6 +135,11 @@ impl<'a> Thread<'a> {
         Ok(steady(one, (WARM_UP, several), EXACT_STEP.min(self.batch_limit)))
     }
 
+    /// The size that steps for seeds have, where they could have so many tokens by what was `measured`.
+    pub(super) fn exact_step(&self, threads: u32, measured: usize) -> usize {
+        self.kept.as_ref().map_or(measured, |kept| kept.step(threads, measured))
+    }
+
     /// Something runs or waits.
     pub(super) fn has_work(&self) -> bool {
         !self.running.is_empty() || !self.queue.is_empty()

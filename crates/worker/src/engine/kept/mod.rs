@@ -6,6 +6,8 @@
 //! time finds what was saved before. A mark says that the files are being loaded: those that make llama.cpp end the process
 //! do so once, not at every start.
 
+mod step;
+
 use std::fs;
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -15,6 +17,7 @@ use std::time::Instant;
 
 use llama_cpp_2::token::LlamaToken;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::cells::{Cells, Kept as Idle};
 use super::context::{Context, flash_attention};
@@ -49,8 +52,6 @@ pub struct Kept {
     files: Vec<Written>,
     /// Bytes that a token takes at most, as far as files have shown.
     per_token: u64,
-    /// For the name of the next file.
-    next: u64,
 }
 
 /// A file that is whole.
@@ -115,19 +116,21 @@ impl Kept {
         let Some(folder) = options.state_dir.clone() else { return Ok(None) };
         let fingerprint = Fingerprint::of(options)?;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        Ok(Some(Self { folder, limit: options.state_limit, fingerprint, files: Vec::new(), per_token: 0, next: 0 }))
+        Ok(Some(Self { folder, limit: options.state_limit, fingerprint, files: Vec::new(), per_token: 0 }))
     }
 
     /// Has `write` put into a file one of the idle sequences that is in none yet, the latest first, up to the limit; the index
     /// when all are. True if there is more to do.
     pub fn save_next(&mut self, cells: &Cells, write: impl FnOnce(&Path, &Idle<'_>) -> Result<u64, Error>) -> Result<bool, Error> {
+        // A worker that takes this one's place, or whose place this one takes, saves into the same folder.
+        self.files.retain(|file| self.folder.join(&file.entry.file).exists());
         let (wanted, missing) = self.plan(cells);
         let Some(missing) = missing else {
             self.complete(wanted).map_err(|error| failed(&self.folder, &error))?;
             return Ok(false);
         };
-        self.sweep(&wanted).map_err(|error| failed(&self.folder, &error))?;
-        let file = self.new_name();
+        self.let_go(&wanted).map_err(|error| failed(&self.folder, &error))?;
+        let file = format!("{}.{CELLS}", Uuid::now_v7().simple());
         let bytes = write(&self.folder.join(&file), &missing)?;
         let entry = Entry { file, partition: missing.partition.to_owned(), tokens: missing.tokens.len() };
         self.know(entry, missing.tokens.to_vec(), bytes, false);
@@ -165,8 +168,9 @@ impl Kept {
         for file in &mut self.files {
             file.indexed = index.entries.contains(&file.entry);
         }
+        self.files.retain(|file| file.indexed);
         self.trust()?;
-        self.sweep(&[])?;
+        self.sweep()?;
         let tokens: usize = index.entries.iter().map(|entry| entry.tokens).sum();
         tracing::info!(sequences = index.entries.len(), tokens, "prefix cache saved");
         Ok(())
@@ -230,31 +234,27 @@ impl Kept {
         self.files.clear();
         remove(&self.folder.join(INDEX))?;
         self.trust()?;
-        self.sweep(&[])
+        self.sweep()
     }
 
-    /// Removes files of cells that neither the index names nor `wanted`.
-    fn sweep(&mut self, wanted: &[Entry]) -> io::Result<()> {
-        self.files.retain(|file| file.indexed || wanted.contains(&file.entry));
-        for entry in fs::read_dir(&self.folder)? {
-            let path = entry?.path();
-            let known = path.file_name().is_some_and(|name| self.files.iter().any(|file| name == file.entry.file.as_str()));
-            if !known && path.extension().is_some_and(|extension| extension == CELLS) {
-                fs::remove_file(path)?;
-            }
+    /// Removes files that neither the index names nor the next one will: what is in them has changed meanwhile.
+    fn let_go(&mut self, wanted: &[Entry]) -> io::Result<()> {
+        for file in self.files.extract_if(.., |file| !file.indexed && !wanted.contains(&file.entry)) {
+            remove(&self.folder.join(&file.entry.file))?;
         }
         Ok(())
     }
 
-    /// A name that no file has.
-    fn new_name(&mut self) -> String {
-        loop {
-            let name = format!("{}.{CELLS}", self.next);
-            self.next += 1;
-            if !self.folder.join(&name).exists() {
-                return name;
+    /// Removes all other files of cells, also those of a worker that was killed while it saved.
+    fn sweep(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            let known = path.file_name().is_some_and(|name| self.files.iter().any(|file| name == file.entry.file.as_str()));
+            if !known && path.extension().is_some_and(|extension| extension == CELLS) {
+                remove(&path)?;
             }
         }
+        Ok(())
     }
 
     fn create(&self, name: &str) -> io::Result<fs::File> {
