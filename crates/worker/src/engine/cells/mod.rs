@@ -225,7 +225,8 @@ impl Cells {
         idle.into_iter().map(|seq| Kept { seq, partition: &self.held[seq].partition, tokens: &self.held[seq].tokens })
     }
 
-    /// Another one has all that `seq` has: more than that, or the same and was used later.
+    /// Another idle one has all that `seq` has: more than that, or the same and was used later. One that is still being
+    /// computed may never be kept.
     fn is_covered(&self, seq: usize) -> bool {
         let held = &self.held[seq];
         let covers = |other: &Held| {
@@ -233,12 +234,12 @@ impl Cells {
                 && other.partition == held.partition
                 && other.tokens.starts_with(&held.tokens)
         };
-        self.tree.is_redundant(seq) && self.held.iter().any(covers)
+        self.tree.is_redundant(seq) && self.idle.iter().any(|other| covers(&self.held[other]))
     }
 
     /// A sequence with nothing in it yet, for `length` tokens that were computed before. `None` if there is no room.
     pub fn adopt(&mut self, partition: &str, length: usize) -> Option<usize> {
-        if !self.reuse || self.used() + length > self.capacity {
+        if !self.reuse || length > self.capacity.saturating_sub(self.used()) {
             return None;
         }
         let seq = self.held.iter().position(|held| held.state == State::Free)?;

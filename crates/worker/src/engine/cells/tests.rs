@@ -48,6 +48,22 @@ fn what_was_said_twice_is_kept_once() {
 }
 
 #[test]
+fn what_is_idle_is_kept_beside_one_that_goes_on_with_it() {
+    let mut cells = Cells::new(100, 6, true);
+    run(&mut cells, "a", "system hello");
+    start(&mut cells, "a", "system hello, and then");
+    assert_eq!(cells.kept().map(|kept| kept.tokens.len()).collect::<Vec<_>>(), [12]);
+}
+
+#[test]
+fn no_more_is_adopted_than_there_is_room_for() {
+    let mut cells = Cells::new(100, 6, true);
+    run(&mut cells, "a", "system hello");
+    assert_eq!((cells.adopt("a", usize::MAX), cells.adopt("a", 89)), (None, None));
+    assert!(cells.adopt("a", 88).is_some());
+}
+
+#[test]
 fn another_partition_shares_nothing() {
     let mut cells = Cells::new(100, 4, true);
     run(&mut cells, "a", "the same prompt");
