@@ -108,10 +108,10 @@ impl<'a> Context<'a> {
         u64::try_from(written).map_err(engine)
     }
 
-    /// Reads the cells of an empty sequence from a file; returns their tokens.
-    pub fn load(&mut self, path: &Path, seq: usize, most: usize) -> Result<Vec<LlamaToken>, Error> {
-        let (tokens, _) = self.inner.state_seq_load_file(path, signed(seq)?, most).map_err(engine)?;
-        Ok(tokens)
+    /// Reads the `length` cells of an empty sequence from a file; returns their tokens.
+    pub fn load(&mut self, path: &Path, seq: usize, length: usize) -> Result<Vec<LlamaToken>, Error> {
+        let (tokens, _) = self.inner.state_seq_load_file(path, signed(seq)?, length).map_err(engine)?;
+        if tokens.len() == length { Ok(tokens) } else { Err(Error::Engine(format!("{} tokens instead of {length}", tokens.len()))) }
     }
 
     /// Forgets everything that was computed.

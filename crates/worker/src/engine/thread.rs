@@ -204,7 +204,7 @@ impl<'a> Thread<'a> {
         let whole = kept.load(&mut self.context, &mut self.cells)?;
         self.try_out()?;
         self.unsaved = !whole;
-        self.kept.as_ref().map_or(Ok(()), Kept::trust).map_err(|error| Error::Engine(format!("its mark cannot be removed: {error}")))
+        self.kept.as_mut().map_or(Ok(()), Kept::trust).map_err(|error| Error::Engine(format!("its mark cannot be removed: {error}")))
     }
 
     /// A step beside what was taken in. It looks at all cells, so what llama.cpp cannot bear shows now.

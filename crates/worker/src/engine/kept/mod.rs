@@ -4,11 +4,11 @@
 //! made of short turns, one file in each, so that whoever asks meanwhile waits for one at most; a sequence that is in a file
 //! already keeps it. The index is replaced last and what it does not name is removed then, so a worker that is killed at any
 //! time finds what was saved before. A mark says that the files are being loaded: those that make llama.cpp end the process
-//! do so once, not at every start.
+//! do so once, not at every start. Who loads has the mark locked, so that it tells whoever starts beside it nothing bad.
 
 mod step;
 
-use std::fs;
+use std::fs::{self, TryLockError};
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -50,6 +50,8 @@ pub struct Kept {
     limit: u64,
     fingerprint: Fingerprint,
     files: Vec<Written>,
+    /// Locked while the files are loaded.
+    mark: Option<fs::File>,
     /// Bytes that a token takes at most, as far as files have shown.
     per_token: u64,
 }
@@ -110,13 +112,20 @@ struct Entry {
     tokens: usize,
 }
 
+impl Entry {
+    /// A file of this folder, whatever was written into the index.
+    fn is_ours(&self) -> bool {
+        self.file.strip_suffix(CELLS).and_then(|name| name.strip_suffix('.')).is_some_and(|name| Uuid::try_parse(name).is_ok())
+    }
+}
+
 impl Kept {
     /// `None` if nothing is to be kept.
     pub fn new(options: &ModelOptions) -> io::Result<Option<Self>> {
         let Some(folder) = options.state_dir.clone() else { return Ok(None) };
         let fingerprint = Fingerprint::of(options)?;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        Ok(Some(Self { folder, limit: options.state_limit, fingerprint, files: Vec::new(), per_token: 0 }))
+        Ok(Some(Self { folder, limit: options.state_limit, fingerprint, files: Vec::new(), mark: None, per_token: 0 }))
     }
 
     /// Has `write` put into a file one of the idle sequences that is in none yet, the latest first, up to the limit; the index
@@ -131,7 +140,9 @@ impl Kept {
         };
         self.let_go(&wanted).map_err(|error| failed(&self.folder, &error))?;
         let file = format!("{}.{CELLS}", Uuid::now_v7().simple());
-        let bytes = write(&self.folder.join(&file), &missing)?;
+        let path = self.folder.join(&file);
+        // A disk that is full would get fuller with the half of a file each time.
+        let bytes = write(&path, &missing).inspect_err(|_| drop(remove(&path)))?;
         let entry = Entry { file, partition: missing.partition.to_owned(), tokens: missing.tokens.len() };
         self.know(entry, missing.tokens.to_vec(), bytes, false);
         Ok(true)
@@ -202,10 +213,18 @@ impl Kept {
 
     /// The index of what may be loaded, after a mark was set.
     fn open(&mut self) -> io::Result<Option<Index>> {
-        if self.folder.join(MARK).try_exists()? {
-            tracing::warn!("a worker ended while it loaded the saved prefix cache, which is not loaded again");
-            self.discard()?;
-            return Ok(None);
+        match fs::File::open(self.folder.join(MARK)) {
+            Ok(mark) if matches!(mark.try_lock(), Err(TryLockError::WouldBlock)) => {
+                tracing::info!("another worker loads the saved prefix cache at this moment; this one begins without it");
+                return Ok(None);
+            }
+            Ok(_) => {
+                tracing::warn!("a worker ended while it loaded the saved prefix cache, which is not loaded again");
+                self.discard()?;
+                return Ok(None);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
         let text = match fs::read(self.folder.join(INDEX)) {
             Ok(text) => text,
@@ -213,8 +232,11 @@ impl Kept {
             Err(error) => return Err(error),
         };
         match serde_json::from_slice::<Index>(&text) {
-            Ok(index) if index.fingerprint == self.fingerprint => {
-                self.create(MARK)?;
+            Ok(index) if index.fingerprint == self.fingerprint && index.entries.iter().all(Entry::is_ours) => {
+                let mark = self.create(MARK)?;
+                // Where nothing can be locked, whoever starts at the same time removes the files.
+                let _ = mark.try_lock();
+                self.mark = Some(mark);
                 return Ok(Some(index));
             }
             Ok(_) => tracing::info!("the saved prefix cache belongs to another model or version"),
@@ -225,7 +247,8 @@ impl Kept {
     }
 
     /// What was loaded can be worked with.
-    pub fn trust(&self) -> io::Result<()> {
+    pub fn trust(&mut self) -> io::Result<()> {
+        self.mark = None;
         remove(&self.folder.join(MARK))
     }
 

@@ -54,6 +54,12 @@ fn write(path: &Path, idle: &Idle<'_>) -> Result<u64, Error> {
     Ok(number(idle.tokens.len()) * 10)
 }
 
+/// As llama.cpp would where the disk is full.
+fn half(path: &Path, _: &Idle<'_>) -> Result<u64, Error> {
+    fs::write(path, b"half").unwrap();
+    Err(Error::Engine("no room on the disk".into()))
+}
+
 /// Saves to the end; returns how many files were written.
 fn save(kept: &mut Kept, cells: &Cells) -> usize {
     let turns = (0..100).take_while(|_| kept.save_next(cells, write).unwrap());
@@ -142,6 +148,36 @@ fn what_ended_a_worker_while_it_was_loaded_is_not_loaded_again() {
 }
 
 #[test]
+fn who_starts_while_another_one_loads_leaves_the_files_alone() {
+    let house = House::new();
+    let mut cells = Cells::new(4096, 16, true);
+    converse(&mut cells, 1, 100);
+    save(&mut house.start(1 << 20), &cells);
+    let mut loads = house.start(1 << 20);
+    assert!(loads.open().unwrap().is_some());
+    assert!(house.start(1 << 20).open().unwrap().is_none(), "it begins cold");
+    assert_eq!(house.indexed(), Some(vec![100]), "If you are here because this failed: two workers that start at once lose everything.");
+    loads.trust().unwrap();
+    assert!(house.start(1 << 20).open().unwrap().is_some());
+}
+
+#[test]
+fn an_index_that_names_files_elsewhere_is_not_followed() {
+    let house = House::new();
+    let mut cells = Cells::new(4096, 16, true);
+    for elsewhere in ["../model.gguf", "/etc/hostname", "../../0.cells", ".cells"] {
+        converse(&mut cells, 1, 100);
+        save(&mut house.start(1 << 20), &cells);
+        let path = house.0.path().join("kept").join(INDEX);
+        let mut index: Index = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        index.entries[0].file = elsewhere.into();
+        fs::write(&path, serde_json::to_vec(&index).unwrap()).unwrap();
+        assert!(house.start(1 << 20).open().unwrap().is_none(), "{elsewhere}");
+    }
+    assert!(house.0.path().join("model.gguf").exists());
+}
+
+#[test]
 fn what_was_left_half_done_is_removed_with_the_next_save() {
     let house = House::new();
     let mut cells = Cells::new(4096, 16, true);
@@ -149,7 +185,8 @@ fn what_was_left_half_done_is_removed_with_the_next_save() {
     assert!(house.start(1 << 20).save_next(&cells, write).unwrap());
     let mut kept = house.start(1 << 20);
     assert!(kept.open().unwrap().is_none(), "without an index there is nothing");
-    assert!(kept.save_next(&cells, |_, _| Err(Error::Engine("no room on the disk".into()))).is_err());
+    assert!(kept.save_next(&cells, half).is_err());
+    assert_eq!(house.files().len(), 1, "If you are here because this failed: a full disk gets fuller with each save that fails.");
     save(&mut kept, &cells);
     assert_eq!((house.indexed(), house.files().len()), (Some(vec![100, 100]), 2));
 }
