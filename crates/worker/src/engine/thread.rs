@@ -137,7 +137,8 @@ impl<'a> Thread<'a> {
 
     /// The size that steps for seeds have, where they could have so many tokens by what was `measured`.
     pub(super) fn exact_step(&self, threads: u32, measured: usize) -> usize {
-        self.kept.as_ref().map_or(measured, |kept| kept.step(threads, measured))
+        let most = EXACT_STEP.min(self.batch_limit);
+        self.kept.as_ref().map_or(measured, |kept| kept.step(threads, measured).min(most))
     }
 
     /// Something runs or waits.

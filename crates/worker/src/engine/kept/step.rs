@@ -23,7 +23,7 @@ impl Kept {
     /// The size of before the restart, if `measured` is next to it or the same; else `measured`.
     pub fn step(&self, threads: u32, measured: usize) -> usize {
         match self.known_step(threads) {
-            Some(known) if (known / 2..=known * 2).contains(&measured) => known,
+            Some(known) if (known / 2..=known.saturating_mul(2)).contains(&measured) => known,
             // Something else was computed during the measurement; that passes.
             Some(known) if measured < known => measured,
             _ => {
