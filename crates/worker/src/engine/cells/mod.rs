@@ -237,12 +237,13 @@ impl Cells {
         self.tree.is_redundant(seq) && self.idle.iter().any(|other| covers(&self.held[other]))
     }
 
-    /// A sequence with nothing in it yet, for `length` tokens that were computed before. `None` if there is no room.
+    /// A sequence with nothing in it yet, for `length` tokens that were computed before. What was used longest ago makes room
+    /// for it. `None` if there is none.
     pub fn adopt(&mut self, partition: &str, length: usize) -> Option<usize> {
-        if !self.reuse || length > self.capacity.saturating_sub(self.used()) {
+        if !self.reuse || length > self.capacity || !self.make_room(length) {
             return None;
         }
-        let seq = self.held.iter().position(|held| held.state == State::Free)?;
+        let seq = self.number()?;
         self.clock += 1;
         self.held[seq] = Held { state: State::Busy, partition: partition.to_owned(), used: self.clock, ..Held::default() };
         Some(seq)

@@ -56,11 +56,15 @@ fn what_is_idle_is_kept_beside_one_that_goes_on_with_it() {
 }
 
 #[test]
-fn no_more_is_adopted_than_there_is_room_for() {
+fn what_is_adopted_takes_the_place_of_what_was_used_longest_ago() {
     let mut cells = Cells::new(100, 6, true);
+    run(&mut cells, "a", "an old one");
     run(&mut cells, "a", "system hello");
-    assert_eq!((cells.adopt("a", usize::MAX), cells.adopt("a", 89)), (None, None));
-    assert!(cells.adopt("a", 88).is_some());
+    assert_eq!((cells.adopt("a", usize::MAX), cells.adopt("a", 101), cells.used()), (None, None, 22), "what never fits costs nothing");
+    let adopted = cells.adopt("a", 80).expect("If you are here because this failed: a full cache forgets the latest at a restart.");
+    cells.extend(adopted, &tokens(&"x".repeat(80)), 80);
+    cells.end(adopted);
+    assert_eq!(cells.kept().map(|kept| kept.tokens.len()).collect::<Vec<_>>(), [80, 12]);
 }
 
 #[test]

@@ -194,7 +194,7 @@ impl Kept {
         let Some(index) = self.open().map_err(|error| failed(&self.folder, &error))? else { return Ok(true) };
         // The latest last, so that it counts as used last.
         for entry in index.entries.iter().rev() {
-            let Some(seq) = cells.adopt(&entry.partition, entry.tokens) else { break };
+            let Some(seq) = cells.adopt(&entry.partition, entry.tokens) else { continue };
             context.apply(cells.take_ops())?;
             let path = self.folder.join(&entry.file);
             match context.load(&path, seq, entry.tokens) {
