@@ -203,6 +203,33 @@ async fn workers_are_replaced_without_an_interruption() {
 }
 
 #[tokio::test]
+async fn a_worker_that_is_killed_comes_back_with_what_was_saved_last() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let kept = folder.path().display().to_string();
+    let world = world(1, &["--context-length", "1024", "--slots", "4", "--state-dir", &kept]).await;
+    let question = format!("{}Say hello.", words(300));
+    let (_, before) = read(world.ask(&question, 8).await).await;
+    assert_eq!(before.outcome, Outcome::Ok, "{before:?}");
+    // The first has time to save; the second has loaded that, and has saved nothing when it is killed.
+    for kind in ["TERM", "KILL"] {
+        let [old] = world.pids()[..] else { panic!("one worker: {:?}", world.pids()) };
+        signal(old, kind);
+        let anew = || async { matches!(world.pids()[..], [pid] if pid != old) && world.ready() == 1 };
+        eventually("another one has taken its place", 60, anew).await;
+        let (_, ended) = read(world.ask("Say hello.", 3).await).await;
+        assert_eq!(ended.outcome, Outcome::Ok, "{ended:?}");
+    }
+    let (_, again) = read(world.ask(&question, 8).await).await;
+    let (prompt, cached) = (again.stats.prompt_tokens, again.stats.cached_tokens);
+    assert_eq!(
+        (prompt, cached),
+        (before.stats.prompt_tokens, prompt - 1),
+        "If you are here because this failed: a worker that dies has forgotten everything, also what was on the disk."
+    );
+    world.pool.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_new_worker_whose_model_is_broken_does_not_take_the_place_of_the_old_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let [half, page] = broken_files(folder.path());
