@@ -61,9 +61,7 @@ async fn an_answer_says_whose_place_was_taken() {
     let world = World::new().await;
     world.primary.set(Mood::Refuses(500, "boom"));
     let (whole, stream) = (json!({}), json!({ "stream": true }));
-    for (route, more) in
-        [("chat/completions", &whole), ("chat/completions", &stream), ("messages", &whole), ("messages", &stream)]
-    {
+    for (route, more) in [("chat/completions", &whole), ("chat/completions", &stream), ("messages", &whole), ("messages", &stream)] {
         let answer = world.ask(route, more).await;
         assert_eq!(answer.status, StatusCode::OK, "{route} {more}: {}", answer.text());
         assert_eq!(
