@@ -10,6 +10,7 @@ compile_error!("`inference` is server-only");
 pub mod admit;
 mod cache;
 pub mod catalogue;
+mod compare;
 mod count;
 mod drive;
 pub mod generation;
@@ -184,6 +185,7 @@ impl Inference {
         self.inner.tracker.close();
         self.inner.meter.hurry();
         self.inner.tracker.wait().await;
+        self.inner.meter.try_to_tell_counts().await;
         self.inner.meter.quotas().give_back().await;
     }
 
