@@ -28,7 +28,8 @@ const PATIENCE: &str = "SELECT set_config('statement_timeout', '10min', true)";
 const ALONE: &str = "SELECT pg_try_advisory_xact_lock(hashtextextended('ledger comparison', 0)) AS yes";
 
 /// What was told later than this stays. An organisation that is gone took its figures along.
-const TELL: &str = "INSERT INTO ledger_count AS l (tenant_id, day, node_id, uses, prompt_tokens, cached_tokens, completion_tokens, settled_at)
+const TELL: &str = "INSERT INTO ledger_count AS l
+    (tenant_id, day, node_id, uses, prompt_tokens, cached_tokens, completion_tokens, settled_at)
   SELECT c.tenant_id, c.day::date, $8, c.uses, c.prompt_tokens, c.cached_tokens, c.completion_tokens, c.settled_at
   FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[])
       AS c(tenant_id, day, uses, prompt_tokens, cached_tokens, completion_tokens, settled_at)
