@@ -9,6 +9,7 @@ mod config;
 mod faults;
 mod funnel;
 mod killed_node;
+mod reconcile;
 mod remote;
 mod residence;
 mod routes;
