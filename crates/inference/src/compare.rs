@@ -95,7 +95,7 @@ fn events(day: Date, all: &[Compared], drift: Drift) -> Vec<AuditEvent> {
         .detail("ledger_prompt_tokens", ledger.prompt_tokens)
         .detail("ledger_cached_tokens", ledger.cached_tokens)
         .detail("ledger_completion_tokens", ledger.completion_tokens)
-        .detail("untold", all.iter().filter(|one| one.untold).count())
+        .detail("untold_processes", Compared::untold_processes(all))
         .detail("drift_uses", drift.uses)
         .detail("drift_tokens", drift.tokens);
     let differing = all.iter().filter(|one| one.drift() != Figures::default()).take(NAMED);

@@ -14,7 +14,7 @@ use contract::{
 };
 use domain::Result;
 use sea_orm::{FromQueryResult, Value};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use time::{Date, Duration, OffsetDateTime};
 use uuid::Uuid;
 
@@ -61,7 +61,7 @@ const COMPARE: &str = "WITH ledger AS (
   FROM ledger l FULL JOIN counted c ON c.tenant_id = l.tenant_id AND c.node_id = l.node_id
   ORDER BY 1, 2";
 
-/// Closed days that were not compared since they were closed, or not since `$2`.
+/// Closed days that were not compared since they were closed, or not since `$3`.
 const DUE: &str = "SELECT day FROM ledger_day
   WHERE day >= $1::date AND day < $2::date AND closed_at IS NOT NULL AND dropped_at IS NULL
     AND (compared_at IS NULL OR compared_at < closed_at OR compared_at < $3)
@@ -183,6 +183,12 @@ impl Compared {
     pub fn drift(&self) -> Figures {
         let least = if self.untold { 0 } else { i64::MAX };
         self.ledger.with(self.counted, |ledger, counted| (ledger - counted).min(least))
+    }
+
+    /// Of how many processes not all was told, whatever number of organisations they served.
+    #[must_use]
+    pub fn untold_processes(all: &[Self]) -> usize {
+        all.iter().filter(|one| one.untold).map(|one| one.node).collect::<HashSet<_>>().len()
     }
 }
 

@@ -34,11 +34,11 @@ fn told(day: Date, all: &[Compared]) -> Output {
     let total = |of: fn(&Compared) -> Figures| all.iter().map(of).fold(Figures::default(), Figures::plus);
     let (counted, ledger, drift) = (total(|one| one.counted), total(|one| one.ledger), Drift::of(all));
     let (running, swept) = (all.iter().map(|one| one.running).sum::<i64>(), all.iter().map(|one| one.swept).sum::<i64>());
-    let untold: Vec<&Compared> = all.iter().filter(|one| one.untold).collect();
+    let untold = Compared::untold_processes(all);
     let differing: Vec<&Compared> = all.iter().filter(|one| one.drift() != Figures::default()).collect();
     let mut lines = vec![format!("{day}, settled: {}", line(counted)), format!("{day}, ledger:  {}", line(ledger))];
-    if !untold.is_empty() {
-        lines.push(format!("{} processes did not tell of their last uses, which only the ledger has.", untold.len()));
+    if untold > 0 {
+        lines.push(format!("{untold} processes did not tell of their last uses, or of any, which only the ledger has."));
     }
     if running + swept > 0 {
         lines.push(format!("Not compared: {running} uses that are open, {swept} that the sweeper settled without figures."));
@@ -49,14 +49,18 @@ fn told(day: Date, all: &[Compared]) -> Output {
     }));
     let value = json!({
         "day": day.to_string(), "settled": figures(counted), "ledger": figures(ledger), "running": running, "swept": swept,
-        "untold": untold.len(), "drift": { "uses": drift.uses, "tokens": drift.tokens },
+        "untold_processes": untold, "drift": { "uses": drift.uses, "tokens": drift.tokens },
         "differing": differing.iter().map(|one| json!({
             "tenant": one.tenant, "process": one.node, "settled": figures(one.counted), "ledger": figures(one.ledger),
             "too_many": figures(one.drift()),
         })).collect::<Vec<_>>(),
     });
     if drift.is_none() {
-        let agree = if all.is_empty() { "Nothing was used, or the ledger of that day has ended." } else { "They agree." };
+        let agree = match untold {
+            0 if all.is_empty() => "Nothing was used, or the ledger of that day has ended.",
+            0 => "They agree.",
+            _ => "They agree as far as processes told.",
+        };
         lines.push(agree.to_owned());
         return Output::new(lines.join("\n"), value);
     }
@@ -107,6 +111,8 @@ mod tests {
             let text = output.render(true);
             assert!(text.contains(r#""drift":{"tokens":0,"uses":0}"#) || text.contains(r#""drift":{"uses":0,"tokens":0}"#), "{text}");
         }
+        let text = told(date!(2026 - 11 - 29), &[compared(more, true), compared(more, true)]).render(false);
+        assert!(text.contains("1 processes did not tell") && text.contains("as far as processes told"), "one of two organisations: {text}");
         assert!(told(date!(2026 - 11 - 29), &[compared(more, false)]).failure().is_some(), "all was told, and the ledger has more");
     }
 }
