@@ -231,9 +231,12 @@ impl Meter {
     fn settle(&self, of: (UsageId, Millis), actor: &Actor, figures: Figures, cost: Amount, hold: Hold) -> Option<Unsettled> {
         let (id, _) = of;
         let request = actor.request();
+        // The clock is read while nobody tells: what is not told yet is newer than what is.
+        let mut counted = self.counted();
         let settlement = self.settlement(of, actor, &figures, cost);
         // Before anything that may lose it.
-        self.counted().add(&settlement);
+        counted.add(&settlement);
+        drop(counted);
         let entry = match Entry::settle(&settlement) {
             Ok(entry) => entry,
             Err(error) => {
