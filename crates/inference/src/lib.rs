@@ -10,6 +10,7 @@ compile_error!("`inference` is server-only");
 pub mod admit;
 mod cache;
 pub mod catalogue;
+mod compare;
 mod count;
 mod drive;
 pub mod generation;
@@ -184,7 +185,8 @@ impl Inference {
         self.inner.tracker.close();
         self.inner.meter.hurry();
         self.inner.tracker.wait().await;
-        self.inner.meter.quotas().give_back().await;
+        // At the same time: both wait for a database that does not answer.
+        tokio::join!(self.inner.meter.try_to_tell_counts(), self.inner.meter.quotas().give_back());
     }
 
     /// Writes into the ledger what processes left in their journals that are gone; what cannot be written is logged and stays

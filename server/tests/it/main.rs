@@ -10,6 +10,7 @@ mod faults;
 mod funnel;
 mod killed_node;
 mod log_lines;
+mod reconcile;
 mod remote;
 mod residence;
 mod routes;
