@@ -66,7 +66,7 @@ struct Stopwatch {
 impl Sequence {
     /// Begins as llama.cpp's sequence `seq`, which has the first `reused` tokens of the prompt already.
     pub fn start(job: Job, seq: usize, reused: usize) -> Self {
-        let usage = Usage { prompt_tokens: count(job.prompt.len()), cached_tokens: count(reused), completion_tokens: 0 };
+        let usage = Usage { prompt_tokens: count(job.prompt.len()), cached_tokens: count(reused), ..Usage::default() };
         let sequence = Self {
             id: job.id,
             seq,
@@ -159,6 +159,9 @@ impl Sequence {
             Next::Token(token, bytes) => (*token, *bytes),
         };
         self.usage.completion_tokens += 1;
+        if self.choice.parser.as_ref().is_some_and(|parser| parser.thinks()) {
+            self.usage.reasoning_tokens += 1;
+        }
         self.sampler.accept(token.0);
         self.tokens.push(token);
         if let Some(constraint) = &mut self.choice.constraint {
@@ -276,6 +279,7 @@ mod tests {
     use super::*;
     use crate::sampling::{Defaults, Params};
     use crate::shared::Shared;
+    use crate::tools::{Family, Thoughts, parser};
 
     fn start(prompt: usize, sampling: &Sampling, stop: &[&str]) -> (Sequence, UnboundedReceiver<Event>) {
         let (events, receiver) = unbounded_channel();
@@ -352,5 +356,24 @@ mod tests {
         let events = rest(receiver);
         assert_eq!(events[1..3], [text("the ", 1), text("EN", 1)]);
         assert!(matches!(&events[3], Event::Done { usage: Usage { completion_tokens: 1, .. }, .. }));
+    }
+
+    #[test]
+    fn tokens_of_thoughts_count_up_to_the_mark_that_ends_them() {
+        for (began, tokens, thoughts) in [
+            (true, &["hm", " so", "</think>", "Yes", "."][..], 3),
+            (false, &["<think>", "hm", "</think>", "Yes."][..], 2),
+            (true, &["never", " ends"][..], 2),
+            (false, &["Yes", "."][..], 0),
+        ] {
+            let (mut sequence, receiver) = start(3, &Sampling::default(), &[]);
+            sequence.choice.parser = Some(parser(Family::Hermes, Vec::new(), Thoughts::of("</think>"), began));
+            for token in tokens {
+                assert_eq!(accept(&mut sequence, token.as_bytes(), 100), None);
+            }
+            sequence.finish(Finish::Stop);
+            let Some(Event::Done { usage, .. }) = rest(receiver).pop() else { panic!("it ended") };
+            assert_eq!((usage.completion_tokens, usage.reasoning_tokens), (count(tokens.len()), thoughts), "{tokens:?}");
+        }
     }
 }

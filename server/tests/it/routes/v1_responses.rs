@@ -123,6 +123,7 @@ async fn a_response_as_it_is_made_and_again_from_anywhere() {
     assert_eq!((&done[2]["call_id"], &done[2]["arguments"]), (&json!("call_0"), &json!(r#"{"a":1}"#)));
     let whole = &all.last().expect("an end")["response"];
     assert_eq!(whole["output"].as_array().expect("items").iter().collect::<Vec<_>>(), done);
+    assert_eq!(whole["usage"]["output_tokens_details"], json!({ "reasoning_tokens": 3 }));
     let path = format!("{PATH}/{}", id(whole));
     assert_eq!(&house.get(&path).await.json::<Value>(), whole);
     assert_eq!(events(&house.get(&format!("{path}?stream=true")).await), all);

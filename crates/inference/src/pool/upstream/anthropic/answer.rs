@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(events[0], Event::Started { prompt_tokens: 25, cached_tokens: 8 });
         assert_eq!(events[1], Event::Reasoning { choice: 0, text: "Hm.".into(), completion_tokens: 1 });
         assert_eq!(events[2], Event::Text { choice: 0, text: "Hello".into(), completion_tokens: 3, logprobs: vec![] });
-        let usage = Usage { prompt_tokens: 25, cached_tokens: 8, completion_tokens: 17 };
+        let usage = Usage { prompt_tokens: 25, cached_tokens: 8, completion_tokens: 17, reasoning_tokens: 0 };
         assert!(matches!(&events[3], Event::Done { finish: Finish::Stop, usage: told, .. } if *told == usage), "{events:?}");
         assert_eq!(events.len(), 4);
     }
