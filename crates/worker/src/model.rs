@@ -131,11 +131,19 @@ impl Model {
         let vocab = self.weights.vocab();
         match (self.info.kind, input) {
             (ModelKind::Embedding, EmbedInput::Text(text)) => Ok(vocab.tokenize(text.as_bytes(), true, false)),
+            (ModelKind::Embedding, EmbedInput::Tokens(tokens)) => tokens.iter().map(|token| self.token(*token)).collect(),
             (ModelKind::Reranker, EmbedInput::Pair { query, document }) => Ok(pair(&vocab, query, document)),
             (ModelKind::Embedding, EmbedInput::Pair { .. }) => Err("an embedding model takes texts, no pairs".into()),
-            (ModelKind::Reranker, EmbedInput::Text(_)) => Err("a reranker takes pairs of query and document".into()),
+            (ModelKind::Reranker, EmbedInput::Text(_) | EmbedInput::Tokens(_)) => Err("a reranker takes pairs of query and document".into()),
             (ModelKind::Chat, _) => Err("this is a chat model; it makes no vectors".into()),
         }
+    }
+
+    /// A token that somebody gave the number of.
+    fn token(&self, number: u32) -> Result<LlamaToken, String> {
+        let vocabulary = self.weights.n_vocab();
+        let known = i32::try_from(number).ok().filter(|number| *number < vocabulary);
+        known.map(LlamaToken).ok_or_else(|| format!("input: there is no token {number}; this model's are 0 to {}", vocabulary - 1))
     }
 
     /// How it writes calls of tools.

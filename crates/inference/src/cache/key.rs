@@ -69,6 +69,7 @@ pub(crate) fn of_completion(request: &Request) -> Option<Content> {
 pub(crate) fn of_inputs(purpose: Purpose, inputs: &[EmbedInput], truncate: bool) -> Option<Content> {
     let bytes = |input: &EmbedInput| match input {
         EmbedInput::Text(text) => text.len(),
+        EmbedInput::Tokens(tokens) => tokens.len(),
         EmbedInput::Pair { query, document } => query.len() + document.len(),
     };
     if inputs.iter().map(bytes).sum::<usize>() > LARGEST {
@@ -191,6 +192,9 @@ mod tests {
         ] {
             assert_ne!(first, other);
         }
+        let [tokens, text] = [EmbedInput::Tokens(vec![1, 2]), EmbedInput::Text("[1,2]".into())]
+            .map(|input| of_inputs(Purpose::Embedding, &[input], false).expect("small").bytes);
+        assert_ne!(tokens, text);
         assert!(of_inputs(Purpose::Embedding, &inputs(&["x".repeat(1 << 20).as_str(), "x"]), false).is_none());
     }
 
