@@ -60,6 +60,9 @@ pub struct Generate {
     /// the context): an assistant's instructions, for example.
     #[serde(default)]
     pub pinned_messages: u32,
+    /// Only if a request before this one began with them, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pin_known_only: bool,
     /// The last message is an unfinished answer that the completion goes on from.
     #[serde(default)]
     pub continue_last: bool,

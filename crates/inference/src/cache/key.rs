@@ -41,7 +41,7 @@ impl Secret {
 /// Every field is named here, so that a new one has to be thought of.
 pub(crate) fn of_completion(request: &Request) -> Option<Content> {
     let Request { purpose, model: _, messages, continue_last, sampling, transient, options } = request;
-    // When and where it is computed, `priority` and `pinned_messages`, makes no difference.
+    // When and where it is computed, `priority` and what is pinned, makes no difference.
     let Options {
         stop,
         format,
@@ -55,6 +55,7 @@ pub(crate) fn of_completion(request: &Request) -> Option<Content> {
         raw,
         priority: _,
         pinned_messages: _,
+        pin_known_only: _,
         cache: _,
     } = options;
     let n = (*n).max(1);
@@ -158,7 +159,7 @@ mod tests {
             assert!(!seen.contains(&bytes), "If you are here because this failed: an answer to something else is told. {other:?}");
             seen.push(bytes);
         }
-        let later = with(Options { priority: Priority::Batch, pinned_messages: 1, n: 1, ..Options::default() });
+        let later = with(Options { priority: Priority::Batch, pinned_messages: 1, pin_known_only: true, n: 1, ..Options::default() });
         assert_eq!(bytes(&later), seen[0], "when it is computed makes no difference");
     }
 

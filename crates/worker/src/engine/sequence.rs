@@ -67,6 +67,9 @@ impl Sequence {
     /// Begins as llama.cpp's sequence `seq`, which has the first `reused` tokens of the prompt already.
     pub fn start(job: Job, seq: usize, reused: usize) -> Self {
         let usage = Usage { prompt_tokens: count(job.prompt.len()), cached_tokens: count(reused), ..Usage::default() };
+        // What the other completions of a prompt find was computed for the first one.
+        let known = reused >= job.pinned && job.number.is_none_or(|number| number == 0);
+        let pinned = if known || !job.pin_known_only { job.pinned } else { 0 };
         let sequence = Self {
             id: job.id,
             seq,
@@ -79,7 +82,7 @@ impl Sequence {
             choice: job.choice,
             number: job.number,
             calls: 0,
-            pinned: job.pinned,
+            pinned,
             tokens: job.prompt,
             done: reused,
             usage,
@@ -282,6 +285,11 @@ mod tests {
     use crate::tools::{Family, Thoughts, parser};
 
     fn start(prompt: usize, sampling: &Sampling, stop: &[&str]) -> (Sequence, UnboundedReceiver<Event>) {
+        let (job, receiver) = job(prompt, sampling, stop);
+        (Sequence::start(job, 0, 2), receiver)
+    }
+
+    fn job(prompt: usize, sampling: &Sampling, stop: &[&str]) -> (Job, UnboundedReceiver<Event>) {
         let (events, receiver) = unbounded_channel();
         let flow = Flow { tenant: "t".into(), priority: worker_protocol::Priority::Interactive };
         let admission = Admission::acquire(&Arc::new(Shared::default()), &flow, 1, 1).unwrap().remove(0);
@@ -291,6 +299,7 @@ mod tests {
             flow,
             weight: 1,
             pinned: 0,
+            pin_known_only: false,
             choice: Choice::default(),
             exact: false,
             number: None,
@@ -301,7 +310,7 @@ mod tests {
             arrived: Instant::now(),
             admission,
         };
-        (Sequence::start(job, 0, 2), receiver)
+        (job, receiver)
     }
 
     fn accept(sequence: &mut Sequence, bytes: &[u8], context: u32) -> Option<Finish> {
@@ -337,6 +346,16 @@ mod tests {
         assert_eq!(sequence.accept(&Next::End, 100), Ok(Some(Finish::Stop)));
         drop(sequence);
         assert_eq!(rest(receiver), [Event::Started { prompt_tokens: 3, cached_tokens: 2 }, text("ü", 2)]);
+    }
+
+    #[test]
+    fn what_may_be_asked_once_is_pinned_when_it_is_known() {
+        let pinned = |pinned, pin_known_only, number, reused| {
+            let (job, _receiver) = job(10, &Sampling::default(), &[]);
+            Sequence::start(Job { pinned, pin_known_only, number, ..job }, 0, reused).pinned
+        };
+        assert_eq!([pinned(5, false, None, 0), pinned(5, true, None, 4), pinned(5, true, None, 5)], [5, 0, 5]);
+        assert_eq!([pinned(5, true, Some(0), 9), pinned(5, true, Some(1), 9)], [5, 0], "one request is no second one");
     }
 
     #[test]

@@ -73,6 +73,7 @@ fn prepare(shared: &Shared, request: &Generate, link: &Link, admissions: Vec<Adm
             weight: request.weight.max(1),
             prompt: prompt.clone(),
             pinned,
+            pin_known_only: request.pin_known_only,
             params,
             choice: Choice { constraint, ..choice(model, request, conversation.tools, &form) },
             exact: request.sampling.seed.is_some(),
