@@ -156,6 +156,8 @@ fn failed(actor: &Actor) -> impl Fn(Error) -> Failure + use<> {
         let error = match error {
             Error::Invalid { field: "messages", code, message } => Error::Invalid { field: "input", code, message },
             Error::Invalid { field: "max_tokens", code, message } => Error::Invalid { field: "max_output_tokens", code, message },
+            Error::Invalid { field: "response_format", code, message } => Error::Invalid { field: "text.format", code, message },
+            Error::Invalid { field: "reasoning_effort", code, message } => Error::Invalid { field: "reasoning.effort", code, message },
             other => other,
         };
         Failure::of(error, request)
