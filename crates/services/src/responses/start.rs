@@ -106,6 +106,20 @@ pub(crate) async fn begin(shared: &Shared, actor: &Actor, create: CreateResponse
     Ok(Begun { response, account, input: storable(&input)?, generation })
 }
 
+/// Asks how long the prompt is.
+pub(crate) async fn count(shared: &Shared, actor: &Actor, create: CreateResponse) -> Result<u32> {
+    let account = super::account(actor)?;
+    check(&create)?;
+    let CreateResponse { model, instructions, input, previous, sampling, options, store, .. } = create;
+    let instructions = instructions.map(check::clean);
+    let (before, input) = read(shared, actor, account, previous, input).await?;
+    let asked = input.into_iter().map(|asked| asked.item);
+    let messages = messages(instructions.as_deref(), before.into_iter().chain(asked));
+    let purpose = Purpose::Api;
+    let request = Request { purpose, model: Some(model), messages, continue_last: false, sampling, transient: !store, options };
+    shared.inference.count_tokens(actor, request).await
+}
+
 /// Stores a response: running, or with its end.
 pub(crate) async fn store(
     shared: &Shared,

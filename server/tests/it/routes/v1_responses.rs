@@ -222,6 +222,28 @@ async fn ends_have_their_names() {
 }
 
 #[tokio::test]
+async fn an_input_is_counted_with_what_it_goes_on_from_and_costs_nothing() {
+    let house = House::build().await;
+    house.app.worker.script(Script::answer("One two."));
+    let first = house.response(json!({ "input": "Say two words." })).await;
+    let before = (house.app.worker.requests().len(), ledger(&house.app.db).await.len());
+    let path = format!("{PATH}/input_tokens");
+    // The worker counts words, and one for each tool.
+    let alone = house.post(&path, &body(&json!({ "input": "Say two words." }))).await;
+    assert_eq!((alone.status, alone.json::<Value>()), (StatusCode::OK, json!({ "object": "response.input_tokens", "input_tokens": 3 })));
+    let tools = json!([{ "type": "function", "name": "f" }]);
+    let more = json!({ "previous_response_id": id(&first), "instructions": "Be brief.", "input": "And now?", "tools": tools, "mood": 1 });
+    let counted = house.post(&path, &body(&more)).await;
+    assert_eq!((counted.status, &counted.json::<Value>()["input_tokens"]), (StatusCode::OK, &json!(3 + 2 + 2 + 2 + 1)));
+    assert_eq!(counted.header("x-kontor-ignored-fields"), "mood");
+    assert_eq!((house.app.worker.requests().len(), ledger(&house.app.db).await.len()), before);
+    let unknown = house.post(&path, &body(&json!({ "model": "none" }))).await;
+    assert_eq!(refusal(&unknown), (404, "model_not_found".into()));
+    let lost = house.post(&path, &body(&json!({ "previous_response_id": "resp_00000000000000000000000000000000" }))).await;
+    assert_eq!(refusal(&lost), (400, "previous_response_not_found".into()));
+}
+
+#[tokio::test]
 async fn in_the_background_it_is_polled_and_cancelled() {
     let house = House::build().await;
     house.app.worker.script(Script::answer("One two three.").delay(Duration::from_millis(20)));
