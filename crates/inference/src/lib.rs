@@ -34,9 +34,7 @@ pub use pool::{
 };
 pub use vectors::{VectorRequest, Vectors};
 pub use work::Work;
-pub use worker_protocol::{
-    ChatMessage, ChatRole, EmbedInput, Finish, Format, ModelKind, Priority, TokenLogprob, Tool, ToolCall, ToolChoice,
-};
+pub use worker_protocol::{ChatMessage, ChatRole, EmbedInput, Finish, Format, ModelKind, Priority, TokenLogprob, Tool, ToolCall, ToolChoice};
 
 pub use meter::{CountedRequest, Limits, Standing};
 

@@ -134,7 +134,9 @@ impl Model {
             (ModelKind::Embedding, EmbedInput::Tokens(tokens)) => tokens.iter().map(|token| self.token(*token)).collect(),
             (ModelKind::Reranker, EmbedInput::Pair { query, document }) => Ok(pair(&vocab, query, document)),
             (ModelKind::Embedding, EmbedInput::Pair { .. }) => Err("an embedding model takes texts, no pairs".into()),
-            (ModelKind::Reranker, EmbedInput::Text(_) | EmbedInput::Tokens(_)) => Err("a reranker takes pairs of query and document".into()),
+            (ModelKind::Reranker, EmbedInput::Text(_) | EmbedInput::Tokens(_)) => {
+                Err("a reranker takes pairs of query and document".into())
+            }
             (ModelKind::Chat, _) => Err("this is a chat model; it makes no vectors".into()),
         }
     }

@@ -104,8 +104,6 @@ impl From<WireLogprob> for TokenLogprob {
 pub(super) struct Answer {
     pace: Pace,
     usage: Usage,
-    /// Pieces of thoughts, for servers that do not tell how many tokens they were.
-    thoughts: u32,
     announced: bool,
     /// How each completion ended.
     ends: BTreeMap<u32, Finish>,
@@ -122,7 +120,6 @@ impl Answer {
         Self {
             pace: Pace::begin(),
             usage: Usage { prompt_tokens: estimate, ..Usage::default() },
-            thoughts: 0,
             announced: false,
             ends: BTreeMap::new(),
             filtered: false,
@@ -157,7 +154,7 @@ impl Reader for Answer {
                 prompt_tokens: usage.prompt_tokens,
                 cached_tokens: cached_tokens.min(usage.prompt_tokens),
                 completion_tokens: usage.completion_tokens,
-                reasoning_tokens: reasoning_tokens.unwrap_or(self.thoughts).min(usage.completion_tokens),
+                reasoning_tokens: reasoning_tokens.unwrap_or(self.usage.reasoning_tokens).min(usage.completion_tokens),
             };
         }
         Ok(events)
@@ -188,7 +185,8 @@ impl Answer {
             self.usage.completion_tokens += 1;
         }
         if reasoning.is_some() && text.is_none() {
-            self.thoughts += 1;
+            // Not all servers tell this one.
+            self.usage.reasoning_tokens += 1;
         }
         let completion_tokens = self.usage.completion_tokens;
         if let Some(text) = reasoning {
