@@ -15,10 +15,10 @@ use std::ops::ControlFlow;
 use worker_protocol::{Embed, EmbedInput, Priority};
 
 /// Inputs of one request, as OpenAI has it.
-const MOST_INPUTS: usize = 2048;
+pub const MOST_INPUTS: usize = 2048;
 
 /// Token ids of one request, as OpenAI has it. Texts are counted by whoever runs the model.
-const MOST_TOKENS: usize = 300_000;
+pub const MOST_TOKENS: usize = 300_000;
 
 /// Bytes of all inputs of one request.
 const MOST_BYTES: usize = 8 * 1024 * 1024;

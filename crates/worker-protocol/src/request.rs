@@ -200,5 +200,8 @@ pub enum EmbedInput {
     Text(String),
     /// A text as the model's own tokens, taken as they are: nothing is put around them.
     Tokens(Vec<u32>),
-    Pair { query: String, document: String },
+    Pair {
+        query: String,
+        document: String,
+    },
 }

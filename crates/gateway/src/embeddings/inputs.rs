@@ -1,6 +1,6 @@
 //! What becomes vectors, in all shapes that OpenAI has for it.
 
-use inference::EmbedInput;
+use inference::{EmbedInput, MOST_INPUTS, MOST_TOKENS};
 use serde::{
     Deserialize, Deserializer,
     de::{self, SeqAccess, Unexpected, Visitor},
@@ -43,11 +43,24 @@ impl<'de> Visitor<'de> for Whole {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Inputs, A::Error> {
-        let (mut inputs, mut tokens) = (Vec::new(), Vec::new());
-        while let Some(element) = elements.next_element()? {
+        let (mut inputs, mut tokens, mut all) = (Vec::new(), Vec::new(), 0);
+        while let Some(element) = elements.next_element::<Element>()? {
             match element {
-                Element::Input(input) => inputs.push(input),
-                Element::Token(token) => tokens.push(token),
+                Element::Input(input) => {
+                    all += if let EmbedInput::Tokens(tokens) = &input { tokens.len() } else { 0 };
+                    inputs.push(input);
+                }
+                Element::Token(token) => {
+                    all += 1;
+                    tokens.push(token);
+                }
+            }
+            // Refused while it is read: a body of commas would take many times its own room.
+            if inputs.len() > MOST_INPUTS {
+                return Err(de::Error::custom(format_args!("there must be 1 to {MOST_INPUTS} inputs")));
+            }
+            if all > MOST_TOKENS {
+                return Err(too_many_tokens());
             }
         }
         match (inputs.is_empty(), tokens.is_empty()) {
@@ -89,16 +102,23 @@ impl<'de> Visitor<'de> for Part {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Element, A::Error> {
         let mut tokens = Vec::new();
-        while let Some(token) = elements.next_element()? {
+        while let Some(token) = elements.next_element::<u32>()? {
             tokens.push(token);
+            if tokens.len() > MOST_TOKENS {
+                return Err(too_many_tokens());
+            }
         }
         Ok(Element::Input(EmbedInput::Tokens(tokens)))
     }
 }
 
+fn too_many_tokens<E: de::Error>() -> E {
+    E::custom(format_args!("all inputs together may have at most {MOST_TOKENS} tokens"))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Inputs;
+    use super::{Inputs, MOST_INPUTS, MOST_TOKENS};
     use inference::EmbedInput;
 
     fn read(json: &str) -> Result<Vec<EmbedInput>, String> {
@@ -113,6 +133,25 @@ mod tests {
         assert_eq!(read("[1,2,3]"), Ok(vec![EmbedInput::Tokens(vec![1, 2, 3])]));
         assert_eq!(read("[[1,2],[3]]"), Ok(vec![EmbedInput::Tokens(vec![1, 2]), EmbedInput::Tokens(vec![3])]));
         assert_eq!(read("[]"), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn what_is_too_much_is_refused_while_it_is_read() {
+        let many = |element: &str, count: usize| format!("[{}]", vec![element; count].join(","));
+        assert_eq!(read(&many("[]", MOST_INPUTS)).map(|inputs| inputs.len()), Ok(MOST_INPUTS));
+        let half = many("1", MOST_TOKENS / 2);
+        assert_eq!(read(&many(&half, 2)).map(|inputs| inputs.len()), Ok(2));
+        // Behind what is too much, nothing is read: it is no JSON any more.
+        let cases = [
+            (format!("[{},", vec!["[]"; MOST_INPUTS + 1].join(",")), "1 to 2048 inputs"),
+            (format!("[{},", vec!["1"; MOST_TOKENS + 1].join(",")), "at most 300000 tokens"),
+            (format!("[[{},", vec!["1"; MOST_TOKENS + 1].join(",")), "at most 300000 tokens"),
+            (format!("[{half},{half},[1],"), "at most 300000 tokens"),
+        ];
+        for (json, expected) in cases {
+            let told = read(&json).unwrap_err();
+            assert!(told.contains(expected), "If you are here because this failed: a body fills the memory. {told}");
+        }
     }
 
     #[test]
