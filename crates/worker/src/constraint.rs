@@ -6,6 +6,7 @@
 mod place;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::vocab::LlamaVocab;
@@ -21,6 +22,8 @@ const CONTROL: u8 = 0xff;
 const MAX_BYTES: usize = 256 << 10;
 /// Longest schema that is searched for what is wrong with it.
 const MAX_SEARCHED: usize = 32 << 10;
+/// No part is tried any more after that: whoever sends nonsense shall not keep the processor busy with it.
+const LONGEST_SEARCH: Duration = Duration::from_millis(500);
 
 /// The vocabulary as llguidance wants it. Made once per model: it looks at every token.
 pub struct Grammars(ParserFactory);
@@ -55,7 +58,8 @@ impl Grammars {
             return Err(format!("the {name} has {bytes} bytes, at most {MAX_BYTES} are possible"));
         }
         self.compile(format).map_err(|reason| {
-            let fails = |part| self.compile(&Format::JsonSchema(part)).err();
+            let until = Instant::now() + LONGEST_SEARCH;
+            let fails = |part| if Instant::now() < until { self.compile(&Format::JsonSchema(part)).err() } else { None };
             let place = match format {
                 Format::JsonSchema(schema) if bytes <= MAX_SEARCHED => place::of(schema, &reason, fails),
                 _ => None,
