@@ -24,6 +24,10 @@ use crate::tools::{Family, Thoughts};
 /// Tokens for one sequence where neither the options nor the model ask for less.
 const DEFAULT_CONTEXT: u32 = 8192;
 
+/// Which llama.cpp is built in, by the version of the crate that brings it. What it computes, and how it stores that, may be
+/// otherwise in another one.
+pub const LLAMA: &str = "0.1.160";
+
 /// llama.cpp's global state may be initialised only once per process.
 static BACKEND: LazyLock<Result<LlamaBackend, String>> = LazyLock::new(|| {
     send_logs_to_tracing(LogOptions::default());
@@ -204,7 +208,8 @@ pub fn context_length(options: &ModelOptions, kind: ModelKind, trained: u32) -> 
 pub fn version(options: &ModelOptions) -> String {
     let told = |file: std::fs::Metadata| {
         let (bytes, seconds, nanos) = (file.len(), file.mtime(), file.mtime_nsec());
-        format!("{bytes}-{seconds}.{nanos}-{:?}-{}", options.cache_type, env!("CARGO_PKG_VERSION"))
+        let (cache_type, flash_attention) = (options.cache_type, options.flash_attention);
+        format!("{bytes}-{seconds}.{nanos}-{cache_type:?}-{flash_attention:?}-{LLAMA}-{}", env!("CARGO_PKG_VERSION"))
     };
     std::fs::metadata(&options.path).map(told).unwrap_or_default()
 }
@@ -293,7 +298,7 @@ fn tokenise_after(vocab: &LlamaVocab<'_>, anchor: &[LlamaToken], text: &str, spe
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{LLAMA, LlamaToken, Piece, Prompt};
 
     #[test]
     fn what_comes_before_a_message_is_known_without_tokenising_again() {
@@ -303,5 +308,17 @@ mod tests {
             vec![(control("<system>"), 0), (plain("Be brief."), 1), (control("<user>"), 4), (plain("Well?"), 5), (plain("Well?"), 7)];
         let prompt = Prompt { tokens: vec![LlamaToken(1); 9], thinks: false, pieces };
         assert_eq!(["Well?", "Be brief.", "<user>", "Well"].map(|text| prompt.before(text)), [5, 1, 0, 0]);
+    }
+
+    #[test]
+    fn the_version_of_llama_is_that_of_what_is_built_in() {
+        let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock")).unwrap();
+        for name in ["llama-cpp-2", "llama-cpp-sys-2"] {
+            assert!(
+                lock.contains(&format!("name = \"{name}\"\nversion = \"{LLAMA}\"\n")),
+                "If you are here because this failed: {name} is another one; say so in LLAMA, so that nothing that was kept of the old \
+                 one is taken for its own."
+            );
+        }
     }
 }

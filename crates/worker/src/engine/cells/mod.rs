@@ -235,17 +235,30 @@ impl Cells {
 
     /// What the idle sequences have, the one used last first; without those that others cover.
     pub fn kept(&self) -> impl Iterator<Item = Kept<'_>> {
-        let mut idle: Vec<usize> = self.idle.iter().filter(|seq| !self.tree.is_redundant(*seq)).collect();
+        let mut idle: Vec<usize> = self.idle.iter().filter(|seq| !self.is_covered(*seq)).collect();
         idle.sort_by_key(|seq| std::cmp::Reverse(self.held[*seq].used));
         idle.into_iter().map(|seq| Kept { seq, partition: &self.held[seq].partition, tokens: &self.held[seq].tokens })
     }
 
-    /// A sequence with nothing in it yet, for `length` tokens that were computed before. `None` if there is no room.
+    /// Another idle one has all that `seq` has: more than that, or the same and was used later. One that is still being
+    /// computed may never be kept.
+    fn is_covered(&self, seq: usize) -> bool {
+        let held = &self.held[seq];
+        let covers = |other: &Held| {
+            (other.tokens.len(), other.used) > (held.tokens.len(), held.used)
+                && other.partition == held.partition
+                && other.tokens.starts_with(&held.tokens)
+        };
+        self.tree.is_redundant(seq) && self.idle.iter().any(|other| covers(&self.held[other]))
+    }
+
+    /// A sequence with nothing in it yet, for `length` tokens that were computed before. What was used longest ago makes room
+    /// for it. `None` if there is none.
     pub fn adopt(&mut self, partition: &str, length: usize) -> Option<usize> {
-        if !self.reuse || self.used() + length > self.capacity {
+        if !self.reuse || length > self.capacity || !self.make_room(length) {
             return None;
         }
-        let seq = self.held.iter().position(|held| held.state == State::Free)?;
+        let seq = self.number()?;
         self.clock += 1;
         self.held[seq] = Held { state: State::Busy, partition: partition.to_owned(), used: self.clock, ..Held::default() };
         Some(seq)

@@ -35,6 +35,39 @@ fn a_conversation_goes_on_where_it_was() {
 }
 
 #[test]
+fn what_was_said_twice_is_kept_once() {
+    let mut cells = Cells::new(100, 6, true);
+    run(&mut cells, "a", "system hello");
+    run(&mut cells, "a", "system hello");
+    run(&mut cells, "b", "system hello");
+    run(&mut cells, "a", "system");
+    let kept = |cells: &Cells| cells.kept().map(|kept| (kept.partition.to_owned(), kept.tokens.len())).collect::<Vec<_>>();
+    assert_eq!(kept(&cells), [("b".to_owned(), 12), ("a".to_owned(), 12)]);
+    run(&mut cells, "a", "system hello, and then");
+    assert_eq!(kept(&cells), [("a".to_owned(), 22), ("b".to_owned(), 12)]);
+}
+
+#[test]
+fn what_is_idle_is_kept_beside_one_that_goes_on_with_it() {
+    let mut cells = Cells::new(100, 6, true);
+    run(&mut cells, "a", "system hello");
+    start(&mut cells, "a", "system hello, and then");
+    assert_eq!(cells.kept().map(|kept| kept.tokens.len()).collect::<Vec<_>>(), [12]);
+}
+
+#[test]
+fn what_is_adopted_takes_the_place_of_what_was_used_longest_ago() {
+    let mut cells = Cells::new(100, 6, true);
+    run(&mut cells, "a", "an old one");
+    run(&mut cells, "a", "system hello");
+    assert_eq!((cells.adopt("a", usize::MAX), cells.adopt("a", 101), cells.used()), (None, None, 22), "what never fits costs nothing");
+    let adopted = cells.adopt("a", 80).expect("If you are here because this failed: a full cache forgets the latest at a restart.");
+    cells.extend(adopted, &tokens(&"x".repeat(80)), 80);
+    cells.end(adopted);
+    assert_eq!(cells.kept().map(|kept| kept.tokens.len()).collect::<Vec<_>>(), [80, 12]);
+}
+
+#[test]
 fn another_partition_shares_nothing() {
     let mut cells = Cells::new(100, 4, true);
     run(&mut cells, "a", "the same prompt");
