@@ -60,7 +60,7 @@ pub struct Generate {
     /// the context): an assistant's instructions, for example.
     #[serde(default)]
     pub pinned_messages: u32,
-    /// Only if a request before this one began with them, too.
+    /// Only if a request before this one began with them, too. They end where the text of the message behind them begins.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pin_known_only: bool,
     /// The last message is an unfinished answer that the completion goes on from.
