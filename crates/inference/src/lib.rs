@@ -33,9 +33,11 @@ pub use observe::Metrics;
 pub use pool::{
     Credential, LengthField, Pool, PoolTiming, Prefer, RegisterError, StructuredField, Upstream, UpstreamKind, UpstreamModel, WorkerProcess,
 };
-pub use vectors::{VectorRequest, Vectors};
+pub use vectors::{MOST_INPUTS, MOST_TOKENS, VectorRequest, Vectors};
 pub use work::Work;
-pub use worker_protocol::{ChatMessage, ChatRole, Finish, Format, ModelKind, Priority, TokenLogprob, Tool, ToolCall, ToolChoice};
+pub use worker_protocol::{
+    ChatMessage, ChatRole, EmbedInput, Finish, Format, ModelKind, Priority, TokenLogprob, Tool, ToolCall, ToolChoice,
+};
 
 pub use meter::{CountedRequest, Limits, Standing};
 

@@ -78,7 +78,7 @@ impl Uses {
         if let (Some(series), Some(first)) = (&self.first, ended.first) {
             series.observe(first.as_secs_f64());
         }
-        let Usage { prompt_tokens, cached_tokens, completion_tokens } = ended.usage;
+        let Usage { prompt_tokens, cached_tokens, completion_tokens, .. } = ended.usage;
         for (series, tokens) in self.tokens.iter().zip([prompt_tokens, cached_tokens, completion_tokens]) {
             series.inc_by(tokens.into());
         }
@@ -273,7 +273,7 @@ mod tests {
     #[test]
     fn each_use_counts_in_the_series_of_its_labels() {
         let metrics = Metrics::default();
-        let usage = Usage { prompt_tokens: 10, cached_tokens: 4, completion_tokens: 3 };
+        let usage = Usage { prompt_tokens: 10, cached_tokens: 4, completion_tokens: 3, reasoning_tokens: 0 };
         let second = Duration::from_secs(1);
         let two = Amount::new("cost", Decimal::from(2)).expect("an amount");
         let cost = |code: &str| Some((code.parse::<Currency>().expect("a currency"), two));

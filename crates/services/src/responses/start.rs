@@ -72,14 +72,16 @@ pub(crate) async fn begin(shared: &Shared, actor: &Actor, create: CreateResponse
     let instructions = instructions.map(check::clean);
     let (before, mut input) = read(shared, actor, account, previous, input).await?;
     let asked = input.iter().map(|asked| asked.item.clone());
+    let messages = messages(instructions.as_deref(), before.into_iter().chain(asked));
     let request = Request {
         purpose: Purpose::Api,
         model: Some(model),
-        messages: messages(instructions.as_deref(), before.into_iter().chain(asked)),
         continue_last: false,
         sampling,
         transient: !store,
-        options,
+        // What leaves nothing behind is not kept longer than needed.
+        options: if store { options.pinning_known(&messages) } else { options },
+        messages,
     };
     let generation = shared.inference.admit(actor, request).await?;
     let id = ResponseId(generation.usage_id().0);
@@ -102,6 +104,20 @@ pub(crate) async fn begin(shared: &Shared, actor: &Actor, create: CreateResponse
         ended_at: None,
     };
     Ok(Begun { response, account, input: storable(&input)?, generation })
+}
+
+/// Asks how long the prompt is.
+pub(crate) async fn count(shared: &Shared, actor: &Actor, create: CreateResponse) -> Result<u32> {
+    let account = super::account(actor)?;
+    check(&create)?;
+    let CreateResponse { model, instructions, input, previous, sampling, options, store, .. } = create;
+    let instructions = instructions.map(check::clean);
+    let (before, input) = read(shared, actor, account, previous, input).await?;
+    let asked = input.into_iter().map(|asked| asked.item);
+    let messages = messages(instructions.as_deref(), before.into_iter().chain(asked));
+    let purpose = Purpose::Api;
+    let request = Request { purpose, model: Some(model), messages, continue_last: false, sampling, transient: !store, options };
+    shared.inference.count_tokens(actor, request).await
 }
 
 /// Stores a response: running, or with its end.

@@ -218,6 +218,32 @@ async fn pinned_instructions_survive_what_comes_between() {
 }
 
 #[tokio::test]
+async fn a_programs_instructions_are_pinned_once_they_come_again() {
+    let own = own(|options| options.cells = Some(1024)).await;
+    let client = &own.client;
+    let program = |question: &str| {
+        let mut request = ask(question, 4);
+        request.partition = "program".into();
+        request.messages.insert(0, crate::harness::message(worker_protocol::ChatRole::System, &filler(160)));
+        (request.pinned_messages, request.pin_known_only) = (1, true);
+        request
+    };
+    let others = async |round: usize| {
+        for n in 0..4 {
+            client.run(ask(&format!("{round} {n} {}", filler(700)), 4)).await.done();
+        }
+    };
+    client.run(program("One?")).await.done();
+    others(1).await;
+    let usage = client.run(program("Two?")).await.done().1;
+    assert!(usage.cached_tokens < 100, "what came once is not pinned: {usage:?}");
+    client.run(program("Three?")).await.done();
+    others(2).await;
+    let usage = client.run(program("Four?")).await.done().1;
+    assert!(usage.cached_tokens >= 150, "{usage:?}");
+}
+
+#[tokio::test]
 async fn the_expected_wait_is_told_once_the_pace_is_known() {
     let own = own(|options| options.queue_limit = 16).await;
     let client = &own.client;

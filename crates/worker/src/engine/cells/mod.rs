@@ -190,21 +190,36 @@ impl Cells {
         held.used = self.clock;
     }
 
-    /// Keeps the first `length` tokens of `seq` from being given up, as far as pins may go. What is longer than all pins
-    /// together may be is not pinned: it would only drive out those of others.
+    /// Keeps the first `length` tokens of `seq` from being given up, as far as pins may go. All partitions that have pins have
+    /// equal shares, and what one does not use is for the others. New pins take the place of the partition's own old ones;
+    /// those of others give way only where these have more than their share. What is longer than a partition's pins may be is
+    /// not pinned: it would only drive out what is shorter.
     pub fn pin(&mut self, seq: usize, length: usize) {
-        let held = &self.held[seq];
-        let tokens = &held.tokens[..length.min(held.published)];
-        let most = self.capacity / PINNED_PART;
-        if tokens.len() > most {
+        let Self { tree, held, capacity, .. } = self;
+        let held = &held[seq];
+        let (partition, tokens) = (held.partition.as_str(), &held.tokens[..length.min(held.published)]);
+        if tree.unpinned(partition, tokens) == 0 {
             return;
         }
-        while self.tree.pinned() + self.tree.unpinned(&held.partition, tokens) > most {
-            if !self.tree.unpin_oldest() {
+        let most = *capacity / PINNED_PART;
+        let others = tree.pinned_beside(partition);
+        let share = most / (others.len() + 1);
+        let bound = most - others.iter().map(|(_, cells)| (*cells).min(share)).sum::<usize>();
+        if tokens.len() > bound {
+            return;
+        }
+        while tree.pinned_in(partition) + tree.unpinned(partition, tokens) > bound {
+            if !tree.unpin_oldest(partition) {
                 return;
             }
         }
-        self.tree.pin(&held.partition, tokens);
+        while tree.pinned() + tree.unpinned(partition, tokens) > most {
+            let largest = tree.pinned_beside(partition).into_iter().max_by_key(|(_, cells)| *cells).map(|(other, _)| other.to_owned());
+            if !largest.is_some_and(|other| tree.unpin_oldest(&other)) {
+                return;
+            }
+        }
+        tree.pin(partition, tokens);
     }
 
     /// `seq` is no longer computed; its cells stay for reuse.

@@ -171,6 +171,32 @@ fn pins_do_not_drive_each_other_out_without_need() {
 }
 
 #[test]
+fn a_tenants_pins_take_the_place_of_its_own() {
+    let mut cells = Cells::new(40, 8, true);
+    for (partition, text) in [("a", "abcd-1"), ("b", "efgh-1"), ("b", "ijkl-1"), ("b", "mnop-1")] {
+        let begun = start(&mut cells, partition, text);
+        cells.pin(begun.seq, 4);
+        cells.end(begun.seq);
+    }
+    assert!(cells.make_room(32) && !cells.make_room(33));
+    let known = |partition, text| cells.known(partition, &tokens(text));
+    assert_eq!(known("a", "abcd-2"), 4, "If you are here because this failed: one tenant displaces what others have pinned.");
+    assert_eq!([known("b", "efgh-2"), known("b", "ijkl-2"), known("b", "mnop-2")], [0, 0, 4]);
+}
+
+#[test]
+fn whoever_has_more_than_a_share_gives_way() {
+    let mut cells = Cells::new(40, 8, true);
+    for (partition, text, length) in [("a", "system: x", 8), ("b", "efgh-1", 4)] {
+        let begun = start(&mut cells, partition, text);
+        cells.pin(begun.seq, length);
+        cells.end(begun.seq);
+    }
+    assert!(cells.make_room(36) && !cells.make_room(37));
+    assert_eq!((cells.known("a", &tokens("system: y")), cells.known("b", &tokens("efgh-2"))), (0, 4));
+}
+
+#[test]
 fn tokens_tried_in_vain_leave_no_cells() {
     let mut cells = Cells::new(40, 2, true);
     let begun = start(&mut cells, "a", "abc");
