@@ -193,7 +193,8 @@ impl Inference {
         self.inner.meter.adopt().await;
     }
 
-    /// Keeps prices, budgets and limits fresh, and shares what this process holds of them with others, until `stop`.
+    /// Keeps prices, budgets and limits fresh, shares what this process holds of them with others, and writes what was refused
+    /// into the audit trail, until `stop`.
     pub async fn tend_quotas(&self, stop: CancellationToken) {
         self.inner.meter.tend(stop).await;
     }

@@ -30,8 +30,12 @@ pub async fn authenticate(State(identity): State<Identity>, mut request: Request
     };
     match actor {
         Ok(actor) => {
-            request.extensions_mut().insert::<Option<Actor>>(actor);
-            next.run(request).await
+            request.extensions_mut().insert::<Option<Actor>>(actor.clone());
+            let response = next.run(request).await;
+            if let Some(actor) = actor.filter(|_| response.status() == StatusCode::FORBIDDEN) {
+                identity.note_forbidden(&actor);
+            }
+            response
         }
         Err(error) => {
             let mut response = Failure::new(error, id).into_response();

@@ -13,7 +13,7 @@ mod samples;
 mod unsettled;
 mod writer;
 
-use crate::observe::Metrics;
+use crate::observe::{Metrics, reason};
 use contract::{
     Millis,
     ids::{NodeId, UsageId},
@@ -35,6 +35,7 @@ use std::{
 use store::{
     Db, Reason,
     ledger::Entry,
+    refusals::WRITTEN_EVERY,
     usage::{NewUsage, Outcome, Settlement},
 };
 use telemetry::carried;
@@ -131,6 +132,7 @@ impl Meter {
         let Opened { tariff, hold, longest_answer, weight } = opened.map_err(|error| match error {
             error @ Error::QuotaExceeded { .. } => {
                 tracing::info!(request = %actor.request(), %error, "a use was refused");
+                self.db.refusals().of(&actor, reason(&error), &reservation.model);
                 error
             }
             error => {
@@ -193,6 +195,7 @@ impl Meter {
             Ok(hold) => Ok(CountedRequest { hold: hold.kept() }),
             Err(error @ Error::QuotaExceeded { .. }) => {
                 tracing::info!(request = %actor.request(), %error, "a request was refused");
+                self.db.refusals().of(actor, reason(&error), name);
                 Err(error)
             }
             Err(error) => {
@@ -253,7 +256,14 @@ impl Meter {
 
     /// See [`crate::Inference::tend_quotas`].
     pub(crate) async fn tend(&self, stop: CancellationToken) {
-        tokio::join!(self.quotas.tend(stop.clone()), quotas::every(ADOPT, &stop, || self.adopt()));
+        let refusals = quotas::every(WRITTEN_EVERY, &stop, || self.write_refusals());
+        tokio::join!(self.quotas.tend(stop.clone()), quotas::every(ADOPT, &stop, || self.adopt()), refusals);
+    }
+
+    async fn write_refusals(&self) {
+        if let Err(error) = self.db.write_refusals().await {
+            tracing::warn!(%error, "what was refused could not be written into the audit trail; trying again");
+        }
     }
 
     /// See [`crate::Inference::sweep`].

@@ -12,6 +12,7 @@ mod journal;
 mod money;
 mod pool;
 mod reconcile;
+mod refusals;
 mod routing;
 mod setup;
 mod supervisor;

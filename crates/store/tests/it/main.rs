@@ -12,6 +12,7 @@ mod ledger;
 mod ledger_days;
 mod listening;
 mod people;
+mod refusals;
 mod responses;
 mod schema;
 mod service_accounts;

@@ -342,6 +342,24 @@ async fn a_session_is_no_key_and_a_key_no_session() {
 }
 
 #[tokio::test]
+async fn what_a_scope_does_not_open_is_in_the_audit_trail() {
+    let house = House::build().await;
+    let identity = &house.app.state.identity;
+    let new = NewKey { scopes: vec![contract::key::Scope::Usage], ..NewKey::default() };
+    let key = identity.create_key("test", house.tenant, house.account, new).await.expect("a key");
+    for path in ["/v1/models", "/ui/list_conversations"] {
+        let method = if path.starts_with("/ui") { Method::POST } else { Method::GET };
+        let body = Body::from(json!({ "archived": false, "cursor": null }).to_string());
+        assert_eq!(house.send(key.key.reveal(), method, path, body).await.status, StatusCode::FORBIDDEN, "{path}");
+    }
+    house.app.state.db.write_refusals().await.expect("written");
+    let detail = json!({ "reason": "forbidden", "count": 2, "key": key.id });
+    let event = format!("action = 'policy.refused' AND tenant_id = '{}' AND detail @> '{detail}'", house.tenant);
+    let events = house.app.db.count_as_owner(&format!("SELECT count(*) AS value FROM audit_event WHERE {event}")).await;
+    assert_eq!(events, 1, "If you are here because this failed: nobody learns that a key tries what it may not.");
+}
+
+#[tokio::test]
 async fn models_are_listed_and_found() {
     let house = House::build().await;
     let list: Value = house.get("/v1/models").await.json();
