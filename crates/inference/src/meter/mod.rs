@@ -23,6 +23,7 @@ use domain::{Actor, Amount, Clock, Currency, Error, Payer, Quota, Result};
 use journal::Journal;
 pub use minute::Standing;
 use policy::Tariff;
+pub(crate) use purse::WARNINGS;
 pub use quotas::Limits;
 use quotas::{Hold, Quotas, Wanted};
 pub(crate) use reservation::Reservation;
@@ -99,7 +100,7 @@ impl Meter {
     }
 
     fn of(db: Db, clock: Arc<dyn Clock>, tracker: TaskTracker, metrics: Metrics, node: NodeId, journal: Option<Journal>) -> Self {
-        let quotas = Quotas::new(db.clone(), clock.clone(), node);
+        let quotas = Quotas::new(db.clone(), clock.clone(), node, metrics.clone());
         let writer = Writer::new(db.clone(), tracker.clone(), metrics, journal);
         Self { db, writer, clock, tracker, node, quotas }
     }

@@ -1,6 +1,7 @@
 //! Counters of the funnel, for Prometheus. No label names a person, a key or a tenant: their figures are in the ledger.
 
 use super::REASONS;
+use crate::meter::WARNINGS;
 use contract::usage::Purpose;
 use domain::{Amount, Currency};
 use guardrails::Decision;
@@ -104,6 +105,7 @@ struct Inner {
     /// By model: what is in the five above, found without making labels for each use.
     uses: RwLock<HashMap<String, HashMap<UseKind, Uses>>>,
     refusals: Counters<1>,
+    warnings: Counters<1>,
     decisions: Counters<4>,
     rules: Mutex<BTreeSet<String>>,
     writes: Histogram,
@@ -131,6 +133,12 @@ impl Default for Metrics {
         for reason in REASONS {
             refusals.get_or_create(&[("reason", reason.to_owned())]).inc_by(0);
         }
+        let warnings = Counters::<1>::default();
+        let help = "Times that a budget came to so many hundredths spent; once for each in a period";
+        registry.register("budget_warnings", help, warnings.clone());
+        for percent in WARNINGS {
+            warnings.get_or_create(&[("percent", percent.to_string())]).inc_by(0);
+        }
         let decisions = Counters::<4>::default();
         registry.register("guardrail_decisions", "Decisions of guardrails, by rule, kind, action and stage", decisions.clone());
         let writes = Histogram::new(WRITE_SECONDS);
@@ -140,8 +148,22 @@ impl Default for Metrics {
         let backlog = Gauge::default();
         registry.register("ledger_backlog", "Entries that wait to be written into the ledger", backlog.clone());
         let (uses, rules) = (RwLock::default(), Mutex::default());
-        let inner =
-            Inner { registry, requests, durations, first, tokens, cost, uses, refusals, decisions, rules, writes, failed_writes, backlog };
+        let inner = Inner {
+            registry,
+            requests,
+            durations,
+            first,
+            tokens,
+            cost,
+            uses,
+            refusals,
+            warnings,
+            decisions,
+            rules,
+            writes,
+            failed_writes,
+            backlog,
+        };
         Self { inner: Arc::new(inner) }
     }
 }
@@ -172,6 +194,11 @@ impl Metrics {
     pub(super) fn refused(&self, reason: &str) {
         debug_assert!(REASONS.contains(&reason), "{reason} is told from the beginning only if it is in the list");
         self.inner.refusals.get_or_create(&[("reason", reason.to_owned())]).inc();
+    }
+
+    /// So many hundredths of a budget are spent, and nobody was told before.
+    pub(crate) fn warned(&self, percent: u8) {
+        self.inner.warnings.get_or_create(&[("percent", percent.to_string())]).inc();
     }
 
     /// A guardrail decided.
