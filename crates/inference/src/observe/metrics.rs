@@ -107,6 +107,7 @@ struct Inner {
     refusals: Counters<1>,
     warnings: Counters<1>,
     decisions: Counters<4>,
+    classifier_failures: Counter,
     rules: Mutex<BTreeSet<String>>,
     writes: Histogram,
     failed_writes: Counter,
@@ -141,6 +142,9 @@ impl Default for Metrics {
         }
         let decisions = Counters::<4>::default();
         registry.register("guardrail_decisions", "Decisions of guardrails, by rule, kind, action and stage", decisions.clone());
+        let classifier_failures = Counter::default();
+        let help = "Requests that the classifier of injections should have judged and did not";
+        registry.register("guardrail_classifier_failures", help, classifier_failures.clone());
         let writes = Histogram::new(WRITE_SECONDS);
         registry.register_with_unit("ledger_write_duration", "Statements that write the ledger", Unit::Seconds, writes.clone());
         let failed_writes = Counter::default();
@@ -159,6 +163,7 @@ impl Default for Metrics {
             refusals,
             warnings,
             decisions,
+            classifier_failures,
             rules,
             writes,
             failed_writes,
@@ -210,6 +215,11 @@ impl Metrics {
             ("stage", decision.stage.name().to_owned()),
         ];
         self.inner.decisions.get_or_create(&labels).inc();
+    }
+
+    /// The classifier of injections did not judge a request.
+    pub(crate) fn classifier_failed(&self) {
+        self.inner.classifier_failures.inc();
     }
 
     fn rule(&self, name: &str) -> String {

@@ -2,6 +2,7 @@
 
 mod admission;
 mod cache;
+mod classifier;
 mod compile_fail;
 mod count;
 mod credentials;
