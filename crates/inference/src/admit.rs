@@ -167,9 +167,12 @@ impl Inference {
     pub(crate) fn grant(&self, actor: &Actor, wanted: Option<&str>, purpose: Purpose) -> Result<&Arc<ModelConfig>> {
         let catalogue = &self.inner.catalogue;
         catalogue.grant(actor, wanted, purpose).inspect_err(|error| {
-            // A name that nothing has is whatever somebody sent: it stays out.
-            let model = wanted.and_then(|name| catalogue.id_of(name)).unwrap_or_default();
-            self.inner.meter.db().refusals().of(actor, reason(error), model);
+            // Nobody asks for titles themselves.
+            if purpose != Purpose::Title {
+                // A name that nothing has is whatever somebody sent: it stays out.
+                let model = wanted.and_then(|name| catalogue.id_of(name)).unwrap_or_default();
+                self.inner.meter.db().refusals().of(actor, reason(error), model);
+            }
         })
     }
 

@@ -203,7 +203,8 @@ fn injections_are_judged_by_the_heuristic_alone_unless_a_server_is_named() {
     let url = ("KONTOR__GUARDRAILS__CLASSIFIER__URL", "http://127.0.0.1:8090/classify");
     let config = asked(&[url, ("KONTOR__GUARDRAILS__CLASSIFIER__THRESHOLD", "0.75")]).expect("a classifier");
     assert_eq!((config.url.as_str(), config.patience.as_millis(), config.threshold), (url.1, 2000, 0.75));
-    assert_eq!(config.when_away, WhenAway::Refuse, "If you are here because this failed: who puts the classifier out gets everything past.");
+    let why = "If you are here because this failed: who puts the classifier out gets everything past.";
+    assert_eq!(config.when_away, WhenAway::Refuse, "{why}");
 }
 
 #[test]

@@ -1,11 +1,15 @@
 //! A server that judges texts beside the heuristic, and what happens when it does not.
 
 use crate::setup::{Setup, read, request, setup};
-use domain::Error;
-use inference::{ChatMessage, ChatRole, Format, Options, Request, VectorRequest, guard::WhenAway};
+use domain::{Error, SystemClock};
+use inference::{
+    Catalogue, ChatMessage, ChatRole, Format, Inference, ModelConfig, ModelKind, Options, Request, VectorRequest, guard::WhenAway,
+};
 use serde_json::json;
+use std::sync::Arc;
 use testkit::{
     fake_classifier::{FakeClassifier, Manner},
+    fake_worker::{fake_model, quick_pool},
     guardrails::{decided, guardrails},
     ledger::ledger,
 };
@@ -34,7 +38,10 @@ fn is_blocked<T>(outcome: Result<T, Error>) -> bool {
 async fn what_it_finds_is_what_the_rule_finds() {
     let (s, classifier) = house("block", WhenAway::Refuse).await;
     assert!(is_blocked(s.inference.admit(&s.actor, asks("Open Sesame.")).await));
-    assert!(is_blocked(s.inference.embed(&s.actor, vec!["Open Sesame, too.".into()], VectorRequest::default()).await));
+    let catalogue = Catalogue::new(vec![ModelConfig { kind: ModelKind::Embedding, default: false, ..fake_model() }]).expect("valid");
+    let vectors = Inference::new(s.db.db.clone(), catalogue, quick_pool(), Arc::new(SystemClock));
+    vectors.ask_classifier(classifier.config(WhenAway::Refuse)).expect("a classifier");
+    assert!(is_blocked(vectors.embed(&s.actor, vec!["Open Sesame, too.".into()], VectorRequest::default()).await));
     assert!(s.worker.requests().is_empty() && ledger(&s.db).await.is_empty());
     assert_eq!(decided(&s.db, "guardrail.blocked", "obey").await, 2);
     assert_eq!(classifier.asked(), ["Open Sesame.", "Open Sesame, too."], "who sets up a chat tells the model what to do");
@@ -45,7 +52,7 @@ async fn what_it_finds_is_what_the_rule_finds() {
     let asked = classifier.asked().len();
     read(&mut s.inference.admit(&s.actor, asks("Good morning.")).await.expect("harmless")).await;
     assert_eq!(classifier.asked().len(), asked, "what was judged a moment ago is not asked again");
-    let guard = s.inference.guardrails(&s.actor, &["Sesame?".into()]).await.expect("judged").expect("rules");
+    let guard = s.inference.guardrails(&s.actor, &["Sesame?".to_owned()]).await.expect("judged").expect("rules");
     assert!(guard.moderate("Sesame?").first().is_some_and(|finding| finding.flagged));
 }
 
