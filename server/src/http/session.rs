@@ -30,12 +30,8 @@ pub async fn authenticate(State(identity): State<Identity>, mut request: Request
     };
     match actor {
         Ok(actor) => {
-            request.extensions_mut().insert::<Option<Actor>>(actor.clone());
-            let response = next.run(request).await;
-            if let Some(actor) = actor.filter(|_| response.status() == StatusCode::FORBIDDEN) {
-                identity.note_forbidden(&actor);
-            }
-            response
+            request.extensions_mut().insert::<Option<Actor>>(actor);
+            next.run(request).await
         }
         Err(error) => {
             let mut response = Failure::new(error, id).into_response();
@@ -45,6 +41,17 @@ pub async fn authenticate(State(identity): State<Identity>, mut request: Request
             response
         }
     }
+}
+
+/// Counts for the audit trail who was refused what neither a role nor a scope of theirs allows. It stands behind
+/// [`super::csrf`]: what a foreign page makes a visitor's browser send is not what they tried.
+pub async fn note_forbidden(State(identity): State<Identity>, request: Request, next: Next) -> Response {
+    let actor = request.extensions().get::<Option<Actor>>().cloned().flatten();
+    let response = next.run(request).await;
+    if let Some(actor) = actor.filter(|_| response.status() == StatusCode::FORBIDDEN) {
+        identity.note_forbidden(&actor);
+    }
+    response
 }
 
 /// The key of a call to what the interface itself calls; pages are for people. A token that some proxy adds to what browsers
