@@ -71,10 +71,10 @@ impl FakeClassifier {
         format!("http://{}/classify", self.addr)
     }
 
-    /// How a funnel is told of it, with little patience.
+    /// How a funnel is told of it, with more patience than a busy machine needs.
     #[must_use]
     pub fn config(&self, when_away: WhenAway) -> ClassifierConfig {
-        ClassifierConfig { url: self.url(), patience: Duration::from_millis(500), threshold: 0.5, when_away }
+        ClassifierConfig { url: self.url(), patience: Duration::from_secs(30), threshold: 0.5, when_away }
     }
 
     /// What it does from now on.

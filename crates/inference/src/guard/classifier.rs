@@ -4,7 +4,7 @@
 //! request has one time limit, however many texts it has, and nothing in the guard waits for a network.
 
 use crate::pool::http;
-use contract::chain;
+use contract::{chain, ids::TenantId};
 use domain::{Error, Result};
 use futures::{StreamExt, TryStreamExt, stream};
 use moka::sync::Cache;
@@ -53,7 +53,8 @@ pub(super) struct Classifier {
     client: Client,
     url: Url,
     config: ClassifierConfig,
-    known: Cache<Fingerprint, bool>,
+    /// By tenant: how soon an answer comes must not tell one that another sent the same.
+    known: Cache<(TenantId, Fingerprint), bool>,
 }
 
 #[derive(Serialize)]
@@ -80,25 +81,25 @@ impl Classifier {
         self.config.when_away
     }
 
-    /// Which of these texts are injections.
+    /// Which of these texts of a tenant are injections.
     ///
     /// # Errors
     /// Why it did not say, for the log; nothing of texts, answers or the address.
-    pub(super) async fn judge(&self, texts: Vec<String>) -> Result<Injections, String> {
-        let judging = stream::iter(texts).map(|text| self.found(text)).buffer_unordered(AT_A_TIME).try_collect::<Vec<_>>();
+    pub(super) async fn judge(&self, tenant: TenantId, texts: Vec<String>) -> Result<Injections, String> {
+        let judging = stream::iter(texts).map(|text| self.found(tenant, text)).buffer_unordered(AT_A_TIME).try_collect::<Vec<_>>();
         let patience = self.config.patience;
         let judged = timeout(patience, judging).await.map_err(|_| format!("no answer within {patience:?}"))??;
         Ok(Injections(judged.into_iter().flatten().collect()))
     }
 
     /// The text's fingerprint if it is an injection.
-    async fn found(&self, text: String) -> Result<Option<Fingerprint>, String> {
+    async fn found(&self, tenant: TenantId, text: String) -> Result<Option<Fingerprint>, String> {
         let fingerprint = fingerprint(&text);
-        let injection = match self.known.get(&fingerprint) {
+        let injection = match self.known.get(&(tenant, fingerprint)) {
             Some(known) => known,
             None => {
                 let injection = self.score(&text).await? >= self.config.threshold;
-                self.known.insert(fingerprint, injection);
+                self.known.insert((tenant, fingerprint), injection);
                 injection
             }
         };

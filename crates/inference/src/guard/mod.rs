@@ -99,10 +99,10 @@ impl Guards {
     ///
     /// # Errors
     /// [`Error::Unavailable`] if it did not judge them and a rule would have blocked what it had found.
-    async fn informed(&self, rules: &Rules, texts: impl FnOnce() -> Vec<String>) -> Result<Arc<Guard>> {
+    async fn informed(&self, tenant: TenantId, rules: &Rules, texts: impl FnOnce() -> Vec<String>) -> Result<Arc<Guard>> {
         let guard = &rules.guard;
         let Some(classifier) = self.inner.classifier.get().filter(|_| rules.finds_injections) else { return Ok(guard.clone()) };
-        match classifier.judge(texts()).await {
+        match classifier.judge(tenant, texts()).await {
             Ok(injections) if injections.is_empty() => Ok(guard.clone()),
             Ok(injections) => Ok(Arc::new(Guard::clone(guard).with_classifier(Arc::new(injections)))),
             Err(reason) => {
@@ -122,7 +122,7 @@ impl Guards {
     /// [`Error::Unavailable`] if rules cannot be read, or injections in these texts not be judged.
     pub(crate) async fn for_texts(&self, tenant: TenantId, texts: &[String]) -> Result<Option<Arc<Guard>>> {
         match self.of(tenant).await? {
-            Some(rules) => self.informed(&rules, || texts::once_each(texts.to_vec())).await.map(Some),
+            Some(rules) => self.informed(tenant, &rules, || texts::once_each(texts.to_vec())).await.map(Some),
             None => Ok(None),
         }
     }
@@ -134,7 +134,7 @@ impl Guards {
     /// [`Error::GuardrailBlocked`]; [`Error::Unavailable`] if decisions cannot be written down, or injections not be judged.
     pub(crate) async fn completion(&self, actor: &Actor, rules: Option<Rules>, request: &mut Request) -> Result<Option<Box<Watch>>> {
         let Some(rules) = rules else { return Ok(None) };
-        let guard = self.informed(&rules, || texts::said_in_completion(request)).await?;
+        let guard = self.informed(actor.tenant(), &rules, || texts::said_in_completion(request)).await?;
         let bytes = texts::bytes(&request.messages);
         let (mut messages, mut options) = (take(&mut request.messages), take(&mut request.options));
         let look = move || {
@@ -180,7 +180,7 @@ impl Guards {
     /// As [`Guards::completion`].
     pub(crate) async fn inputs(&self, actor: &Actor, rules: Option<Rules>, inputs: &mut Vec<EmbedInput>) -> Result<()> {
         let Some(rules) = rules else { return Ok(()) };
-        let guard = self.informed(&rules, || texts::said_in_inputs(inputs)).await?;
+        let guard = self.informed(actor.tenant(), &rules, || texts::said_in_inputs(inputs)).await?;
         let mut texts = take(inputs);
         let look = move || {
             let checked = guard.input(&mut texts::of_inputs(&mut texts));
@@ -221,7 +221,7 @@ fn compiled(stored: StoredPolicy) -> Option<Rules> {
         let guard = Guard::new(&policy).map_err(|error| error.to_string())?;
         let watches_output = policy.rules.iter().any(|rule| rule.on.contains(&Stage::Output));
         let injections = || policy.rules.iter().filter(|rule| matches!(rule.check, Check::Injection { .. }));
-        let (finds_injections, blocks_injections) = (injections().count() > 0, injections().any(|rule| rule.action == Action::Block));
+        let (finds_injections, blocks_injections) = (injections().next().is_some(), injections().any(|rule| rule.action == Action::Block));
         Ok(Rules { guard: Arc::new(guard), digest, watches_output, finds_injections, blocks_injections })
     });
     rules.inspect_err(|error| tracing::error!(%tenant, error, "guardrails cannot be read; the tenant's requests are refused")).ok()

@@ -1,15 +1,16 @@
 //! A server that judges texts beside the heuristic, and what happens when it does not.
 
-use crate::setup::{Setup, read, request, setup};
+use crate::setup::{Setup, asker_of, read, request, setup};
 use domain::{Error, SystemClock};
 use inference::{
-    Catalogue, ChatMessage, ChatRole, Format, Inference, ModelConfig, ModelKind, Options, Request, VectorRequest, guard::WhenAway,
+    Catalogue, ChatMessage, ChatRole, Format, Inference, ModelConfig, ModelKind, Options, Request, VectorRequest,
+    guard::{ClassifierConfig, WhenAway},
 };
-use serde_json::json;
-use std::sync::Arc;
+use serde_json::{Value, json};
+use std::{sync::Arc, time::Duration};
 use testkit::{
     fake_classifier::{FakeClassifier, Manner},
-    fake_worker::{fake_model, quick_pool},
+    fake_worker::{self, fake_model, quick_pool},
     guardrails::{decided, guardrails},
     ledger::ledger,
 };
@@ -21,12 +22,20 @@ fn asks(text: &str) -> Request {
     Request { messages, ..request() }
 }
 
+/// One with a threshold that the heuristic does not reach.
+fn rule(action: &str) -> Value {
+    json!([{ "name": "obey", "check": { "kind": "injection", "threshold": 0.95 }, "on": ["input"], "action": action }])
+}
+
 /// A funnel with a rule on injections and a classifier.
 async fn house(action: &str, when_away: WhenAway) -> (Setup, FakeClassifier) {
+    house_with(action, |classifier| classifier.config(when_away)).await
+}
+
+async fn house_with(action: &str, config: impl FnOnce(&FakeClassifier) -> ClassifierConfig) -> (Setup, FakeClassifier) {
     let (s, classifier) = (setup().await, FakeClassifier::start().await);
-    let rule = json!([{ "name": "obey", "check": { "kind": "injection", "threshold": 0.95 }, "on": ["input"], "action": action }]);
-    guardrails(&s.db, s.actor.tenant(), rule).await;
-    s.inference.ask_classifier(classifier.config(when_away)).expect("a classifier");
+    guardrails(&s.db, s.actor.tenant(), rule(action)).await;
+    s.inference.ask_classifier(config(&classifier)).expect("a classifier");
     (s, classifier)
 }
 
@@ -52,13 +61,23 @@ async fn what_it_finds_is_what_the_rule_finds() {
     let asked = classifier.asked().len();
     read(&mut s.inference.admit(&s.actor, asks("Good morning.")).await.expect("harmless")).await;
     assert_eq!(classifier.asked().len(), asked, "what was judged a moment ago is not asked again");
+    let stranger = asker_of(&s.db, "b").await;
+    guardrails(&s.db, stranger.tenant(), rule("block")).await;
+    let other = fake_worker::inference(&s.db, &s.worker);
+    other.ask_classifier(classifier.config(WhenAway::Refuse)).expect("a classifier");
+    for (actor, more) in [(&s.actor, 1), (&stranger, 2)] {
+        read(&mut other.admit(actor, asks("Good morning.")).await.expect("harmless")).await;
+        assert_eq!(classifier.asked().len(), asked + more, "If you are here because this failed: time tells what others asked.");
+    }
     let guard = s.inference.guardrails(&s.actor, &["Sesame?".to_owned()]).await.expect("judged").expect("rules");
     assert!(guard.moderate("Sesame?").first().is_some_and(|finding| finding.flagged));
 }
 
 #[tokio::test]
 async fn without_its_word_nothing_passes_a_rule_that_blocks() {
-    let (s, classifier) = house("block", WhenAway::Refuse).await;
+    // It is waited for in vain once, and must have time to judge at the end.
+    let impatient = |classifier: &FakeClassifier| ClassifierConfig { patience: Duration::from_secs(3), ..classifier.config(WhenAway::Refuse) };
+    let (s, classifier) = house_with("block", impatient).await;
     let other = FakeClassifier::start().await;
     for manner in [Manner::Fails(500), Manner::Fails(204), Manner::Babbles, Manner::Hangs, Manner::SendsAway(other.url())] {
         classifier.set(manner.clone());
