@@ -76,7 +76,8 @@ async fn what_it_finds_is_what_the_rule_finds() {
 #[tokio::test]
 async fn without_its_word_nothing_passes_a_rule_that_blocks() {
     // It is waited for in vain once, and must have time to judge at the end.
-    let impatient = |classifier: &FakeClassifier| ClassifierConfig { patience: Duration::from_secs(3), ..classifier.config(WhenAway::Refuse) };
+    let impatient =
+        |classifier: &FakeClassifier| ClassifierConfig { patience: Duration::from_secs(3), ..classifier.config(WhenAway::Refuse) };
     let (s, classifier) = house_with("block", impatient).await;
     let other = FakeClassifier::start().await;
     for manner in [Manner::Fails(500), Manner::Fails(204), Manner::Babbles, Manner::Hangs, Manner::SendsAway(other.url())] {
