@@ -8,7 +8,7 @@ use crate::{
     generation::{Generation, SharedRoute},
     guard::{self, Watch},
     meter::{self, Reservation, Ticket},
-    observe::Observed,
+    observe::{Observed, reason},
     work::Work,
 };
 use contract::{model::Sampling, usage::Purpose};
@@ -157,7 +157,7 @@ impl Inference {
 
     /// The stages before the meter: may it be asked, and does it make sense?
     async fn look_at(&self, actor: &Actor, request: &mut Request, observed: &Observed) -> Result<Found> {
-        let model = self.inner.catalogue.grant(actor, request.model.as_deref(), request.purpose)?.clone();
+        let model = self.grant(actor, request.model.as_deref(), request.purpose)?.clone();
         observed.granted(&model.id);
         observed.asked(request);
         check(request)?;
@@ -170,6 +170,22 @@ impl Inference {
         let asked = self.asked(actor, &model, request.options.cache, rules.as_ref(), || cache::of_completion(request)).await;
         let watch = self.guards().completion(actor, rules, request).await?;
         Ok(Found { model, watch, look: asked.look().await })
+    }
+
+    /// See [`Catalogue::grant`](crate::Catalogue); who was refused is counted for the audit trail.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub(crate) fn grant(&self, actor: &Actor, wanted: Option<&str>, purpose: Purpose) -> Result<&Arc<ModelConfig>> {
+        let catalogue = &self.inner.catalogue;
+        catalogue.grant(actor, wanted, purpose).inspect_err(|error| {
+            // Nobody asks for titles themselves.
+            if purpose != Purpose::Title {
+                // A name that nothing has is whatever somebody sent: it stays out.
+                let model = wanted.and_then(|name| catalogue.id_of(name)).unwrap_or_default();
+                self.inner.meter.db().refusals().of(actor, reason(error), model);
+            }
+        })
     }
 
     /// Opens the use and starts its driver.

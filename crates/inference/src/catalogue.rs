@@ -167,6 +167,11 @@ impl Catalogue {
         found.ok_or(Error::not_found("model"))
     }
 
+    /// The id of the model with this name or alias, granted or not; never for the caller.
+    pub(crate) fn id_of(&self, name: &str) -> Option<&str> {
+        self.models.iter().find(|model| model.is_called(name)).map(|model| model.id.as_str())
+    }
+
     /// What may be taken in a model's place, in order: what it names, as far as the actor may use it.
     pub(crate) fn fallbacks(&self, actor: &Actor, model: &ModelConfig, purpose: Purpose) -> Vec<String> {
         model.fallback.iter().filter(|name| self.grant(actor, Some(name), purpose).is_ok()).cloned().collect()

@@ -21,7 +21,7 @@ impl Inference {
     /// # Errors
     /// As [`Inference::admit`], except that a prompt may be longer than the model's context.
     pub async fn count_tokens(&self, actor: &Actor, request: Request) -> Result<u32> {
-        let model = self.catalogue().grant(actor, request.model.as_deref(), request.purpose)?;
+        let model = self.grant(actor, request.model.as_deref(), request.purpose)?;
         let (model, context) = (model.id.clone(), usize::try_from(model.context_length).unwrap_or(usize::MAX));
         check(&request)?;
         let Request { messages, continue_last, options, .. } = request;

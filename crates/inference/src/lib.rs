@@ -44,7 +44,7 @@ pub use meter::{CountedRequest, Limits, Standing};
 use cache::ResponseCache;
 use contract::{ids::NodeId, model::ModelInfo};
 use domain::{Actor, Clock, Result};
-use guard::{Guard, Guards};
+use guard::{ClassifierConfig, Guard, Guards};
 use meter::Meter;
 use std::{
     io,
@@ -125,12 +125,20 @@ impl Inference {
         self.inner.meter.node()
     }
 
-    /// The guardrails of the actor's organisation; `None` if it has none.
+    /// The guardrails of the actor's organisation, for these texts; `None` if it has none.
     ///
     /// # Errors
-    /// [`domain::Error::Unavailable`] if they cannot be read.
-    pub async fn guardrails(&self, actor: &Actor) -> Result<Option<Arc<Guard>>> {
-        Ok(self.inner.guards.of(actor.tenant()).await?.map(|rules| rules.guard))
+    /// [`domain::Error::Unavailable`] if they cannot be read, or nobody can say whether the texts are injections.
+    pub async fn guardrails(&self, actor: &Actor, texts: &[String]) -> Result<Option<Arc<Guard>>> {
+        self.inner.guards.for_texts(actor.tenant(), texts).await
+    }
+
+    /// Has a server judge from now on, beside the heuristic, whether texts are injections, for rules that look for any.
+    ///
+    /// # Errors
+    /// It cannot be used, or there is one already.
+    pub fn ask_classifier(&self, config: ClassifierConfig) -> Result<()> {
+        self.inner.guards.ask(config)
     }
 
     /// Counters of this process.
@@ -197,7 +205,8 @@ impl Inference {
         self.inner.meter.adopt().await;
     }
 
-    /// Keeps prices, budgets and limits fresh, and shares what this process holds of them with others, until `stop`.
+    /// Keeps prices, budgets and limits fresh, shares what this process holds of them with others, and writes what was refused
+    /// into the audit trail, until `stop`.
     pub async fn tend_quotas(&self, stop: CancellationToken) {
         self.inner.meter.tend(stop).await;
     }

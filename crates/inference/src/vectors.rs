@@ -112,7 +112,7 @@ impl Inference {
         request: &VectorRequest,
         observed: &Observed,
     ) -> Result<Found> {
-        let model = self.catalogue().grant(actor, request.model.as_deref(), purpose)?.clone();
+        let model = self.grant(actor, request.model.as_deref(), purpose)?.clone();
         observed.granted(&model.id);
         counted(inputs.len())?;
         if inputs.iter().map(tokens).sum::<usize>() > MOST_TOKENS {

@@ -38,7 +38,10 @@ pub struct ServiceAccount {
     pub purpose: String,
     pub team: String,
     pub cost_center: String,
+    /// `None`: nobody answers for it, or no longer.
     pub owner: Option<UserId>,
+    /// Their address.
+    pub owner_email: Option<String>,
     pub models: Option<Vec<String>>,
     pub expires_at: Option<Millis>,
     pub disabled_at: Option<Millis>,
@@ -150,7 +153,9 @@ impl<'a> SystemServiceAccounts<'a> {
 
 fn select(rest: &str) -> String {
     format!(
-        "SELECT id, name, purpose, team, cost_center, owner_id, models, expires_at, disabled_at, created_at
+        "SELECT id, name, purpose, team, cost_center, owner_id, models, expires_at, disabled_at, created_at,
+                (SELECT u.email FROM app_user u
+                 WHERE u.tenant_id = service_account.tenant_id AND u.id = service_account.owner_id) AS owner_email
          FROM service_account WHERE tenant_id = $1 {rest}"
     )
 }
@@ -168,6 +173,7 @@ struct Row {
     team: String,
     cost_center: String,
     owner_id: Option<Uuid>,
+    owner_email: Option<String>,
     models: Option<Vec<String>>,
     expires_at: Option<OffsetDateTime>,
     disabled_at: Option<OffsetDateTime>,
@@ -183,6 +189,7 @@ impl From<Row> for ServiceAccount {
             team: row.team,
             cost_center: row.cost_center,
             owner: row.owner_id.map(UserId),
+            owner_email: row.owner_email,
             models: row.models,
             expires_at: row.expires_at.map(millis),
             disabled_at: row.disabled_at.map(millis),

@@ -248,6 +248,9 @@ pub enum AdminCommand {
         team: String,
         #[arg(long, default_value = "")]
         cost_center: String,
+        /// Who answers for it: the e-mail of a person of the tenant.
+        #[arg(long, value_name = "EMAIL")]
+        owner: Option<String>,
         /// Only this model; may be given more than once.
         #[arg(long = "model")]
         models: Vec<String>,

@@ -9,6 +9,7 @@ mod batches;
 mod bootstrap;
 mod database;
 mod files;
+mod guardrails;
 mod identity;
 mod layers;
 mod ledger;
@@ -28,6 +29,7 @@ pub use batches::Batches;
 pub use bootstrap::Bootstrap;
 pub use database::Database;
 pub use files::Files;
+pub use guardrails::{Classifier, Guardrails};
 pub use identity::Identity;
 pub use ledger::Ledger;
 pub use log::{Log, LogFormat};
@@ -70,6 +72,7 @@ pub struct Config {
     pub batches: Batches,
     pub models: Models,
     pub response_cache: ResponseCache,
+    pub guardrails: Guardrails,
     pub secrets: Secrets,
     #[serde(default)]
     pub upstreams: Vec<Upstream>,
@@ -94,6 +97,7 @@ impl Config {
         config.files.check(&mut wrong);
         config.batches.check(&mut wrong);
         config.response_cache.check(&mut wrong);
+        config.guardrails.check(&mut wrong);
         config.bootstrap.check(&mut wrong);
         config.ledger.check(&mut wrong);
         config.log.check(&mut wrong);

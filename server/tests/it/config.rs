@@ -1,6 +1,6 @@
 //! Configuration: layers, secrets from files, and mistakes that name themselves.
 
-use inference::{LengthField, Prefer, StructuredField, UpstreamKind};
+use inference::{LengthField, Prefer, StructuredField, UpstreamKind, guard::WhenAway};
 use server::config::{Config, ConfigErrors, DEFAULT_TOML, Sources};
 use std::{fs, path::PathBuf};
 use tempfile::TempDir;
@@ -153,6 +153,11 @@ fn values_that_cannot_work_are_refused() {
         ("[[models.offered]]\nid = \"a\"\npath = \"a\"\n[[models.offered]]\nid = \"a\"\npath = \"b\"\n", "occurs twice"),
         ("[[models.offered]]\nid = \"a\"\npath = \"a\"\nsize = 3\n", "size"),
         ("[response_cache]\nmemory_mib = 2000000\n", "response_cache.memory_mib"),
+        ("[guardrails.classifier]\nurl = \"classifier:8090\"\n", "guardrails.classifier.url"),
+        ("[guardrails.classifier]\nurl = \"http://kim:secret@classifier\"\n", "must hold no credentials"),
+        ("[guardrails.classifier]\ntimeout_ms = 0\n", "guardrails.classifier.timeout_ms"),
+        ("[guardrails.classifier]\nthreshold = 0.0\n", "guardrails.classifier.threshold"),
+        ("[guardrails.classifier]\nwhen_away = \"wait\"\n", "wait"),
         ("[[models.offered]]\nid = \"a\"\n", "a has no path and no upstream runs it"),
         ("[[upstreams]]\nname = \"u\"\nbase_url = \"llm.example.org\"\nmodels = {}\n", "neither https:// nor http://"),
         ("[[upstreams]]\nname = \"u\"\nbase_url = \"https://kim:secret@x/v1\"\nmodels = {}\n", "a base_url with credentials"),
@@ -189,6 +194,17 @@ fn values_that_cannot_work_are_refused() {
         let text = load(Some(toml), &[]).expect_err(toml).to_string();
         assert!(text.contains(expected), "{toml}: {text}");
     }
+}
+
+#[test]
+fn injections_are_judged_by_the_heuristic_alone_unless_a_server_is_named() {
+    let asked = |env: &[(&str, &str)]| load(None, env).expect("valid").guardrails.classifier.config();
+    assert!(asked(&[]).is_none(), "If you are here because this failed: texts leave without anybody having wished it.");
+    let url = ("KONTOR__GUARDRAILS__CLASSIFIER__URL", "http://127.0.0.1:8090/classify");
+    let config = asked(&[url, ("KONTOR__GUARDRAILS__CLASSIFIER__THRESHOLD", "0.75")]).expect("a classifier");
+    assert_eq!((config.url.as_str(), config.patience.as_millis(), config.threshold), (url.1, 2000, 0.75));
+    let why = "If you are here because this failed: who puts the classifier out gets everything past.";
+    assert_eq!(config.when_away, WhenAway::Refuse, "{why}");
 }
 
 #[test]

@@ -178,3 +178,27 @@ async fn a_rotation_opens_no_account_that_has_expired() {
     let successor = house.identity.rotate_key("test", key.id, 0).await.unwrap();
     assert_eq!(house.refusal(&successor).await, expired());
 }
+
+#[tokio::test]
+async fn keys_that_are_refused_are_in_the_audit_trail() {
+    let house = House::build().await;
+    let (account, closed) = make(&house.identity, house.tenant).await;
+    let new = NewKey { networks: vec!["10.1.0.0/16".into()], ..NewKey::default() };
+    let inside = testkit::keys::key(&house.identity, house.tenant, account, new).await;
+    house.identity.disable_key("test", closed.id, true).await.unwrap();
+    let address = "192.0.2.7".parse().ok();
+    for key in [closed.key.reveal(), inside.key.reveal(), "sk-kontor-wrong", "something else"] {
+        assert!(house.identity.authenticate_key(key, address, request()).await.is_err(), "{key}");
+    }
+    house.test.db.write_refusals().await.unwrap();
+    let of = |key: &MadeKey, reason: &str| {
+        let detail = format!(r#"{{"key": "{}", "reason": "{reason}", "count": 1}}"#, key.id);
+        format!("tenant_id = '{}' AND actor = '{account}' AND detail @> '{detail}'", house.tenant)
+    };
+    assert_eq!(house.audited("policy.refused", &of(&closed, "disabled_key")).await, 1);
+    assert_eq!(house.audited("policy.refused", &of(&inside, "foreign_network")).await, 1);
+    let unknown = r#"tenant_id IS NULL AND detail @> '{"reason": "unknown_key", "count": 2}'"#;
+    assert_eq!(house.audited("policy.refused", unknown).await, 1);
+    assert_eq!(house.audited("policy.refused", "true").await, 3);
+    assert_eq!(house.audited("policy.refused", "detail::text LIKE '%sk-kontor%'").await, 0, "no key is in it");
+}

@@ -1,6 +1,7 @@
 //! All texts that go to a model, whatever field of a request they hide in.
 
-use crate::admit::Options;
+use super::patterns::unescaped;
+use crate::admit::{Options, Request};
 use guardrails::{Part, Role};
 use serde_json::Value;
 use worker_protocol::{ChatMessage, ChatRole, EmbedInput, Format, Tool};
@@ -85,6 +86,32 @@ pub(super) fn of_inputs(inputs: &mut [EmbedInput]) -> Vec<Part<'_>> {
         EmbedInput::Pair { query, document } => [Some(query), Some(document)],
     });
     texts.flatten().map(|text| Part { role: Role::User, text }).collect()
+}
+
+/// What a request says, but for what set up the chat or the program: each text once, and patterns in both forms that
+/// [`super::patterns`] looks at.
+pub(super) fn said_in_completion(request: &mut Request) -> Vec<String> {
+    let patterns = match &request.options.format {
+        Some(Format::Regex(pattern) | Format::Lark(pattern)) => vec![pattern.clone(), unescaped(pattern)],
+        _ => Vec::new(),
+    };
+    let mut unpacked = Unpacked::of(&request.messages);
+    let parts = of_completion(&mut request.messages, &mut request.options, &mut unpacked);
+    let texts = parts.into_iter().filter(|part| part.role != Role::System).map(|part| String::clone(part.text));
+    once_each(texts.chain(patterns).collect())
+}
+
+/// The same of what becomes vectors.
+pub(super) fn said_in_inputs(inputs: &mut [EmbedInput]) -> Vec<String> {
+    once_each(of_inputs(inputs).into_iter().map(|part| String::clone(part.text)).collect())
+}
+
+/// Each text that says something, once.
+pub(super) fn once_each(mut texts: Vec<String>) -> Vec<String> {
+    texts.retain(|text| !text.trim().is_empty());
+    texts.sort_unstable();
+    texts.dedup();
+    texts
 }
 
 /// All strings in JSON but the names of fields.

@@ -14,7 +14,7 @@ mod samples;
 mod unsettled;
 mod writer;
 
-use crate::observe::Metrics;
+use crate::observe::{Metrics, reason};
 use contract::{
     Millis,
     ids::{NodeId, UsageId},
@@ -24,6 +24,7 @@ use domain::{Actor, Amount, Clock, Currency, Error, Payer, Quota, Result};
 use journal::Journal;
 pub use minute::Standing;
 use policy::Tariff;
+pub(crate) use purse::WARNINGS;
 pub use quotas::Limits;
 use quotas::{Hold, Quotas, Wanted};
 pub(crate) use reservation::Reservation;
@@ -37,6 +38,7 @@ use store::{
     Db, Reason,
     ledger::Entry,
     ledger_counts::Counts,
+    refusals::WRITTEN_EVERY,
     usage::{NewUsage, Outcome, Settlement},
 };
 use telemetry::carried;
@@ -104,7 +106,7 @@ impl Meter {
     }
 
     fn of(db: Db, clock: Arc<dyn Clock>, tracker: TaskTracker, metrics: Metrics, node: NodeId, journal: Option<Journal>) -> Self {
-        let quotas = Quotas::new(db.clone(), clock.clone(), node);
+        let quotas = Quotas::new(db.clone(), clock.clone(), node, metrics.clone());
         let writer = Writer::new(db.clone(), tracker.clone(), metrics, journal);
         Self { db, writer, clock, tracker, node, quotas, counted: Arc::default() }
     }
@@ -137,6 +139,7 @@ impl Meter {
         let Opened { tariff, hold, longest_answer, weight } = opened.map_err(|error| match error {
             error @ Error::QuotaExceeded { .. } => {
                 tracing::info!(request = %actor.request(), %error, "a use was refused");
+                self.db.refusals().of(&actor, reason(&error), &reservation.model);
                 error
             }
             error => {
@@ -199,6 +202,7 @@ impl Meter {
             Ok(hold) => Ok(CountedRequest { hold: hold.kept() }),
             Err(error @ Error::QuotaExceeded { .. }) => {
                 tracing::info!(request = %actor.request(), %error, "a request was refused");
+                self.db.refusals().of(actor, reason(&error), name);
                 Err(error)
             }
             Err(error) => {
@@ -269,7 +273,14 @@ impl Meter {
             self.quotas.tend(stop.clone()),
             quotas::every(ADOPT, &stop, || self.adopt()),
             quotas::every(TELL, &stop, || self.try_to_tell_counts()),
+            quotas::every(WRITTEN_EVERY, &stop, || self.write_refusals()),
         );
+    }
+
+    async fn write_refusals(&self) {
+        if let Err(error) = self.db.write_refusals().await {
+            tracing::warn!(%error, "what was refused could not be written into the audit trail; trying again");
+        }
     }
 
     /// See [`crate::Inference::sweep`].

@@ -1,6 +1,7 @@
 //! Counters of the funnel, for Prometheus. No label names a person, a key or a tenant: their figures are in the ledger.
 
 use super::REASONS;
+use crate::meter::WARNINGS;
 use contract::usage::Purpose;
 use domain::{Amount, Currency};
 use guardrails::Decision;
@@ -105,7 +106,9 @@ struct Inner {
     /// By model: what is in the five above, found without making labels for each use.
     uses: RwLock<HashMap<String, HashMap<UseKind, Uses>>>,
     refusals: Counters<1>,
+    warnings: Counters<1>,
     decisions: Counters<4>,
+    classifier_failures: Counter,
     rules: Mutex<BTreeSet<String>>,
     writes: Histogram,
     failed_writes: Counter,
@@ -133,8 +136,17 @@ impl Default for Metrics {
         for reason in REASONS {
             refusals.get_or_create(&[("reason", reason.to_owned())]).inc_by(0);
         }
+        let warnings = Counters::<1>::default();
+        let help = "Times that a budget came to so many hundredths spent; once for each in a period";
+        registry.register("budget_warnings", help, warnings.clone());
+        for percent in WARNINGS {
+            warnings.get_or_create(&[("percent", percent.to_string())]).inc_by(0);
+        }
         let decisions = Counters::<4>::default();
         registry.register("guardrail_decisions", "Decisions of guardrails, by rule, kind, action and stage", decisions.clone());
+        let classifier_failures = Counter::default();
+        let help = "Requests that the classifier of injections should have judged and did not";
+        registry.register("guardrail_classifier_failures", help, classifier_failures.clone());
         let writes = Histogram::new(WRITE_SECONDS);
         registry.register_with_unit("ledger_write_duration", "Statements that write the ledger", Unit::Seconds, writes.clone());
         let failed_writes = Counter::default();
@@ -154,7 +166,9 @@ impl Default for Metrics {
             cost,
             uses,
             refusals,
+            warnings,
             decisions,
+            classifier_failures,
             rules,
             writes,
             failed_writes,
@@ -195,6 +209,11 @@ impl Metrics {
         self.inner.refusals.get_or_create(&[("reason", reason.to_owned())]).inc();
     }
 
+    /// So many hundredths of a budget are spent, and nobody was told before.
+    pub(crate) fn warned(&self, percent: u8) {
+        self.inner.warnings.get_or_create(&[("percent", percent.to_string())]).inc();
+    }
+
     /// A guardrail decided.
     pub(crate) fn decided(&self, decision: &Decision) {
         let labels = [
@@ -204,6 +223,11 @@ impl Metrics {
             ("stage", decision.stage.name().to_owned()),
         ];
         self.inner.decisions.get_or_create(&labels).inc();
+    }
+
+    /// The classifier of injections did not judge a request.
+    pub(crate) fn classifier_failed(&self) {
+        self.inner.classifier_failures.inc();
     }
 
     fn rule(&self, name: &str) -> String {

@@ -151,7 +151,7 @@ const REASONS: [&str; 13] = [
 ];
 
 /// Why something did not happen, in few words that do not change.
-fn reason(error: &Error) -> &'static str {
+pub(crate) fn reason(error: &Error) -> &'static str {
     match error {
         Error::Unauthenticated { .. } => "unauthenticated",
         Error::Forbidden { .. } => "forbidden",

@@ -2,6 +2,7 @@
 
 mod admission;
 mod cache;
+mod classifier;
 mod compile_fail;
 mod count;
 mod credentials;
@@ -13,6 +14,7 @@ mod money;
 mod periods;
 mod pool;
 mod reconcile;
+mod refusals;
 mod routing;
 mod setup;
 mod supervisor;

@@ -13,6 +13,7 @@ mod ledger_counts;
 mod ledger_days;
 mod listening;
 mod people;
+mod refusals;
 mod responses;
 mod schema;
 mod service_accounts;

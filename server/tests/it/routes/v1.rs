@@ -342,6 +342,41 @@ async fn a_session_is_no_key_and_a_key_no_session() {
 }
 
 #[tokio::test]
+async fn what_a_scope_does_not_open_is_in_the_audit_trail() {
+    let house = House::build().await;
+    let identity = &house.app.state.identity;
+    let new = NewKey { scopes: vec![contract::key::Scope::Usage], ..NewKey::default() };
+    let key = identity.create_key("test", house.tenant, house.account, new).await.expect("a key");
+    let empty = json!({ "archived": false, "cursor": null }).to_string();
+    // The key is judged before the body is read, whatever that says.
+    let cases = [
+        (Method::GET, "/v1/models", ""),
+        (Method::POST, "/v1/chat/completions", "no JSON"),
+        (Method::POST, "/v1/files", "no form"),
+        (Method::POST, "/ui/list_conversations", empty.as_str()),
+    ];
+    for (method, path, body) in cases {
+        let answer = house.send(key.key.reveal(), method, path, Body::from(body.to_owned())).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path}: {}", answer.text());
+    }
+    // What a foreign page makes a browser send is nothing that its person tried.
+    let kim = house.app.person(house.tenant, "kim", &[contract::account::Role::User]).await;
+    let foreign = Request::post("/ui/list_conversations")
+        .header(header::CONTENT_TYPE, "application/json")
+        .header("sec-fetch-site", "cross-site")
+        .body(Body::from(empty.clone()))
+        .expect("a request");
+    assert_eq!(house.app.send(Some(&kim), foreign).await.status, StatusCode::FORBIDDEN);
+    house.app.state.db.write_refusals().await.expect("written");
+    let detail = json!({ "reason": "forbidden", "count": 4, "key": key.id });
+    let event = format!("action = 'policy.refused' AND tenant_id = '{}' AND detail @> '{detail}'", house.tenant);
+    let events = house.app.db.count_as_owner(&format!("SELECT count(*) AS value FROM audit_event WHERE {event}")).await;
+    assert_eq!(events, 1, "If you are here because this failed: nobody learns that a key tries what it may not.");
+    let all = "SELECT count(*) AS value FROM audit_event WHERE action = 'policy.refused'";
+    assert_eq!(house.app.db.count_as_owner(all).await, 1, "If you are here because this failed: somebody is blamed for what others sent.");
+}
+
+#[tokio::test]
 async fn models_are_listed_and_found() {
     let house = House::build().await;
     let list: Value = house.get("/v1/models").await.json();
