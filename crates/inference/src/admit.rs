@@ -113,8 +113,10 @@ impl Inference {
             ControlFlow::Continue(admitted) => admitted,
             ControlFlow::Break(generation) => return Ok(generation),
         };
-        let context = self.inner.catalogue.largest_context(actor, &admitted.model, request.purpose);
-        let reservation = Reservation::of(&admitted.model, context, &request);
+        let images = has_images(&request.messages);
+        let context = self.inner.catalogue.largest_context(actor, &admitted.model, request.purpose, images);
+        let image = if images { self.inner.catalogue.largest_image(actor, &admitted.model, request.purpose) } else { 0 };
+        let reservation = Reservation::of(&admitted.model, context, image, &request);
         let work = |ticket: &Ticket, model| Work::Completion(Box::new(generate(ticket, model, request)));
         self.begin(actor, admitted, reservation, work).await
     }
@@ -149,6 +151,7 @@ impl Inference {
         observed.granted(&model.id);
         observed.asked(request);
         check(request)?;
+        check_images(&model, &request.messages)?;
         if guard::bytes(&request.messages) / LONGEST_TOKEN > usize::try_from(model.context_length).unwrap_or(usize::MAX) {
             let message = "The conversation is longer than the model's context.";
             return Err(Error::invalid("messages", "context_length_exceeded", message));
@@ -224,7 +227,7 @@ impl Inference {
     ) -> Option<(Box<Driver>, Option<Box<Watch>>)> {
         let Admitted { model, watch, making, observed } = admitted;
         let admitted = Instant::now();
-        let fallbacks = self.inner.catalogue.fallbacks(&actor, &model, reservation.purpose);
+        let fallbacks = self.inner.catalogue.fallbacks(&actor, &model, reservation.purpose, reservation.images);
         let ticket = match self.inner.meter.open(actor, reservation, fallbacks).await {
             Ok(ticket) => ticket,
             Err(error) => {
@@ -305,6 +308,19 @@ fn generate(ticket: &Ticket, model: String, request: Request) -> Generate {
         continue_last: request.continue_last,
         sampling: Sampling { max_tokens: ticket.longest_answer().or(request.sampling.max_tokens), ..request.sampling },
     }
+}
+
+/// Some message has a picture.
+pub(crate) fn has_images(messages: &[ChatMessage]) -> bool {
+    messages.iter().any(|message| message.images().next().is_some())
+}
+
+/// Refuses pictures for a model that takes none.
+pub(crate) fn check_images(model: &ModelConfig, messages: &[ChatMessage]) -> Result<()> {
+    if model.image_tokens.is_none() && has_images(messages) {
+        return Err(Error::invalid("messages", "unsupported_content", "This model does not take images."));
+    }
+    Ok(())
 }
 
 /// Refuses what no worker could answer, before anything is reserved for it.

@@ -2,7 +2,7 @@
 
 use crate::{
     Inference,
-    admit::{Options, Request, check},
+    admit::{Options, Request, check, check_images},
     meter::{RETRY_AFTER_S, partition},
     refusal::refused,
 };
@@ -22,8 +22,9 @@ impl Inference {
     /// As [`Inference::admit`], except that a prompt may be longer than the model's context.
     pub async fn count_tokens(&self, actor: &Actor, request: Request) -> Result<u32> {
         let model = self.catalogue().grant(actor, request.model.as_deref(), request.purpose)?;
-        let (model, context) = (model.id.clone(), usize::try_from(model.context_length).unwrap_or(usize::MAX));
         check(&request)?;
+        check_images(model, &request.messages)?;
+        let (model, context) = (model.id.clone(), usize::try_from(model.context_length).unwrap_or(usize::MAX));
         let Request { messages, continue_last, options, .. } = request;
         let Options { tools, tool_choice, think, raw, .. } = options;
         let bytes: usize = messages.iter().map(|message| message.content.len()).sum();

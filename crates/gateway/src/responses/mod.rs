@@ -13,7 +13,7 @@ use crate::{
     body::Call,
     caller::Caller,
     failure::Failure,
-    headers,
+    headers, images,
     paging::{List, Order},
 };
 use axum::{
@@ -39,11 +39,13 @@ pub async fn create(State(gateway): State<Gateway>, call: Call<ResponsesRequest>
     let mut input = input.into_create()?;
     input.options.cache = cache;
     let responses = &gateway.services.responses;
+    let image = input::first_image(&input.input);
+    let refused = |error| images::located(failed(&actor)(error), image);
     let (made, events) = if stream {
-        let (made, events) = responses.stream(&actor, input).await.map_err(failed(&actor))?;
+        let (made, events) = responses.stream(&actor, input).await.map_err(refused)?;
         (made, Some(events))
     } else {
-        (responses.create(&actor, input).await.map_err(failed(&actor))?, None)
+        (responses.create(&actor, input).await.map_err(refused)?, None)
     };
     let (model, usage) = (made.response.model.clone(), made.response.id.0.simple().to_string());
     let mut response = match events {
@@ -168,7 +170,7 @@ mod tests {
     use services::responses::{InputItem, Item, Role};
 
     fn items() -> Vec<InputItem> {
-        let item = |id: &str| InputItem { id: Some(id.into()), item: Item::Message { role: Role::User, texts: vec![id.into()] } };
+        let item = |id: &str| InputItem { id: Some(id.into()), item: Item::says(Role::User, vec![id.into()]) };
         ["a", "b", "c", "d"].map(item).into()
     }
 

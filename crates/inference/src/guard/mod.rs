@@ -13,7 +13,10 @@ pub(crate) use texts::bytes;
 use watch::Told;
 pub(crate) use watch::{Passed, Watch};
 
-use crate::{admit::Request, observe::Metrics};
+use crate::{
+    admit::{Request, has_images},
+    observe::Metrics,
+};
 use contract::ids::TenantId;
 use domain::{Actor, Error, Result};
 use guardrails::{Decision, Stage};
@@ -25,6 +28,8 @@ use worker_protocol::{ChatRole, EmbedInput, Format};
 /// Bytes that all kinds of rules together look at for about a millisecond: for a third of it in English, half of it in German
 /// and two in letters that neither has (the example `speed` of `guardrails` measures the first two).
 const LONG_TEXT: usize = 32 * 1024;
+/// The code of what rules refuse because they cannot look at it.
+pub(crate) const CONTENT_FILTER: &str = "content_filter";
 /// The database is asked this often whether rules changed.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -49,6 +54,8 @@ pub(crate) struct Rules {
     pub(crate) digest: [u8; 32],
     /// At least one looks at answers.
     watches_output: bool,
+    /// The decision about a picture, where the first of them that keeps anything from a model would have to see it.
+    picture: Option<Decision>,
 }
 
 impl Guards {
@@ -79,7 +86,10 @@ impl Guards {
     /// # Errors
     /// [`Error::GuardrailBlocked`]; [`Error::Unavailable`] if decisions cannot be written down.
     pub(crate) async fn completion(&self, actor: &Actor, rules: Option<Rules>, request: &mut Request) -> Result<Option<Box<Watch>>> {
-        let Some(Rules { guard, watches_output, .. }) = rules else { return Ok(None) };
+        let Some(Rules { guard, watches_output, picture, .. }) = rules else { return Ok(None) };
+        if let Some(decision) = picture.filter(|_| has_images(&request.messages)) {
+            return Err(self.unseen(actor, decision).await?);
+        }
         let bytes = texts::bytes(&request.messages);
         let (mut messages, mut options) = (take(&mut request.messages), take(&mut request.options));
         let look = {
@@ -139,6 +149,17 @@ impl Guards {
         checked.blocked.map_or(Ok(()), |rule| Err(Error::GuardrailBlocked { rule }))
     }
 
+    /// The refusal of a picture, which no rule can look at.
+    async fn unseen(&self, actor: &Actor, decision: Decision) -> Result<Error> {
+        let rule = decision.rule.clone();
+        self.write_down(actor, &[decision]).await?;
+        let message = format!(
+            "The rule \u{201c}{rule}\u{201d} keeps texts from models and cannot look at images, so your organisation takes none. \
+             Whoever administers its guardrails can allow them."
+        );
+        Ok(Error::invalid("messages", CONTENT_FILTER, message))
+    }
+
     /// Audits decisions: which rule, not which text.
     async fn write_down(&self, actor: &Actor, decisions: &[Decision]) -> Result<()> {
         if decisions.is_empty() {
@@ -167,7 +188,15 @@ fn compiled(stored: StoredPolicy) -> Option<Rules> {
     let rules = policy.and_then(|policy| {
         let guard = Guard::new(&policy).map_err(|error| error.to_string())?;
         let watches_output = policy.rules.iter().any(|rule| rule.on.contains(&Stage::Output));
-        Ok(Rules { guard: Arc::new(guard), digest, watches_output })
+        let picture = policy.unseeing().map(|rule| Decision {
+            rule: rule.name.clone(),
+            kind: rule.check.kind(),
+            entity: None,
+            action: Action::Block,
+            stage: Stage::Input,
+            count: 1,
+        });
+        Ok(Rules { guard: Arc::new(guard), digest, watches_output, picture })
     });
     rules.inspect_err(|error| tracing::error!(%tenant, error, "guardrails cannot be read; the tenant's requests are refused")).ok()
 }

@@ -242,7 +242,7 @@ mod tests {
     use uuid::Uuid;
 
     fn says(text: &str) -> Item {
-        Item::Message { role: Role::User, texts: vec![text.into()] }
+        Item::says(Role::User, vec![text.into()])
     }
 
     fn create() -> CreateResponse {

@@ -9,10 +9,13 @@ use domain::secret::Secret;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use worker_protocol::{ChatMessage, ChatRole, Generate, Tool, ToolCall, ToolChoice};
+use worker_protocol::{ChatMessage, ChatRole, ContentPart, DataUrl, Detail, Generate, Tool, ToolCall, ToolChoice};
 
 /// Bytes that a token has at least on average, for estimates.
 pub(super) const BYTES_PER_TOKEN: usize = 4;
+/// Tokens that a picture counts as in estimates: what a large one does with Anthropic (1,568 pixels long) and with OpenAI's
+/// models that see by tiles of 512 pixels (170 tokens for each of at most eight, and 85).
+const TOKENS_OF_AN_IMAGE: usize = 1_600;
 
 /// The call that it is.
 pub(super) fn call(request: &Generate) -> &'static str {
@@ -110,11 +113,33 @@ struct TemplateArguments {
 #[derive(Serialize)]
 struct Message<'a> {
     role: &'static str,
-    content: &'a str,
+    content: Content<'a>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<OfFunction<'a, Called<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_call_id: Option<&'a str>,
+}
+
+/// Parts only where there are pictures: not all servers take them.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Content<'a> {
+    Text(&'a str),
+    Parts(Vec<Part<'a>>),
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Part<'a> {
+    Text { text: &'a str },
+    ImageUrl { image_url: ImageUrl<'a> },
+}
+
+#[derive(Serialize)]
+struct ImageUrl<'a> {
+    url: DataUrl<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<Detail>,
 }
 
 /// A tool, a call or a choice: all of them are of functions.
@@ -228,19 +253,33 @@ fn message(message: &ChatMessage) -> Message<'_> {
     };
     Message {
         role,
-        content: &message.content,
+        content: content(message),
         tool_calls: message.tool_calls.iter().map(call_of).collect(),
         tool_call_id: message.tool_call_id.as_deref(),
     }
 }
 
+fn content(message: &ChatMessage) -> Content<'_> {
+    if message.more.is_empty() {
+        return Content::Text(&message.content);
+    }
+    let first = Some(message.content.as_str()).filter(|text| !text.is_empty()).map(|text| Part::Text { text });
+    let more = message.more.iter().map(|part| match part {
+        ContentPart::Text(text) => Part::Text { text },
+        ContentPart::Image(image) => Part::ImageUrl { image_url: ImageUrl { url: DataUrl(image), detail: image.detail } },
+    });
+    Content::Parts(first.into_iter().chain(more).collect())
+}
+
 /// About how many tokens the prompt has, where the server does not tell, or not yet.
 pub(super) fn estimate(request: &Generate) -> u32 {
     let calls = |message: &ChatMessage| message.tool_calls.iter().map(|call| call.name.len() + call.arguments.len()).sum::<usize>();
-    let messages: usize = request.messages.iter().map(|message| message.content.len() + calls(message)).sum();
+    let texts = |message: &ChatMessage| message.content.len() + message.later_texts().map(str::len).sum::<usize>();
+    let messages: usize = request.messages.iter().map(|message| texts(message) + calls(message)).sum();
+    let images = request.messages.iter().flat_map(ChatMessage::images).count();
     let length = |of: &Tool| serde_json::to_vec(&tool(of)).map_or(0, |told| told.len());
     let tools: usize = request.tools.iter().map(length).sum();
-    u32::try_from((messages + tools).div_ceil(BYTES_PER_TOKEN)).unwrap_or(u32::MAX)
+    u32::try_from((messages + tools).div_ceil(BYTES_PER_TOKEN) + images * TOKENS_OF_AN_IMAGE).unwrap_or(u32::MAX)
 }
 
 /// About how many tokens a text has.
@@ -254,7 +293,7 @@ mod tests {
     use contract::model::Sampling;
     use domain::secret::Secret;
     use serde_json::{Value, json};
-    use worker_protocol::{ChatMessage, ChatRole, Format, Generate, Tool, ToolCall, ToolChoice};
+    use worker_protocol::{ChatMessage, ChatRole, ContentPart, Detail, Format, Generate, Image, Tool, ToolCall, ToolChoice};
 
     fn body(request: &Generate, model: &str) -> Result<Value, String> {
         sent(request, model, &Words::default())
@@ -338,6 +377,36 @@ mod tests {
         let body = body(&request, "m").unwrap();
         assert_eq!((&body["prompt"], &body["logprobs"]), (&json!("Once"), &json!(2)));
         assert!(body.get("messages").is_none() && body.get("top_logprobs").is_none());
+    }
+
+    #[test]
+    fn pictures_are_parts_in_their_order() {
+        let image = |detail| Image { media_type: "image/png".into(), data: "iVBORw0KGgo=".into(), detail, path: "not sent".into() };
+        let parts = [
+            ContentPart::Text("This:".into()),
+            ContentPart::Image(image(None)),
+            ContentPart::Text("and this?".into()),
+            ContentPart::Image(image(Some(Detail::High))),
+        ];
+        let messages = vec![
+            ChatMessage::new(ChatRole::System, "Be brief."),
+            ChatMessage::of(ChatRole::User, parts),
+            ChatMessage::of(ChatRole::User, [ContentPart::Image(image(None))]),
+        ];
+        let request = Generate { messages, ..Generate::default() };
+        let url = "data:image/png;base64,iVBORw0KGgo=";
+        let expected = json!([
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": [
+                {"type": "text", "text": "This:"},
+                {"type": "image_url", "image_url": {"url": url}},
+                {"type": "text", "text": "and this?"},
+                {"type": "image_url", "image_url": {"url": url, "detail": "high"}},
+            ]},
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]},
+        ]);
+        assert_eq!(body(&request, "m").unwrap()["messages"], expected);
+        assert_eq!(estimate(&request), (9u32 + 5 + 9).div_ceil(4) + 3 * 1_600);
     }
 
     #[test]
