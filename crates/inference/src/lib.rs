@@ -35,7 +35,8 @@ pub use pool::{
 pub use vectors::{VectorRequest, Vectors};
 pub use work::Work;
 pub use worker_protocol::{
-    ChatMessage, ChatRole, ContentPart, DataUrl, Detail, Finish, Format, Image, ModelKind, Priority, TokenLogprob, Tool, ToolCall, ToolChoice,
+    ChatMessage, ChatRole, ContentPart, DataUrl, Detail, Finish, Format, Image, ModelKind, Priority, TokenLogprob, Tool, ToolCall,
+    ToolChoice,
 };
 
 pub use meter::{CountedRequest, Limits, Standing};

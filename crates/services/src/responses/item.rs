@@ -219,7 +219,8 @@ mod tests {
 
     #[test]
     fn pictures_stand_where_they_stood_and_are_kept() {
-        let image = |data: &str| Image { media_type: "image/png".into(), data: data.into(), detail: Some(Detail::Low), path: String::new() };
+        let low = Some(Detail::Low);
+        let image = |data: &str| Image { media_type: "image/png".into(), data: data.into(), detail: low, path: String::new() };
         let placed = |after, data| PlacedImage { after, image: image(data) };
         let texts = vec!["a".into(), "b".into()];
         let item = Item::Message { role: Role::User, texts, images: vec![placed(0, "AAAA"), placed(1, "BBBB"), placed(2, "CCCC")] };

@@ -4,12 +4,12 @@
 //! `continue_final_message` are what llama-server and vLLM add to it, and are sent only if they are asked for;
 //! `structured_outputs`, the `guided_` fields and `cache_salt` are vLLM's, and are sent only where the configuration says so.
 
-use super::{LengthField, StructuredField, form::Form, salt};
+use super::{LengthField, StructuredField, content::Content, form::Form, salt};
 use domain::secret::Secret;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use worker_protocol::{ChatMessage, ChatRole, ContentPart, DataUrl, Detail, Generate, Tool, ToolCall, ToolChoice};
+use worker_protocol::{ChatMessage, ChatRole, Generate, Tool, ToolCall, ToolChoice};
 
 /// Bytes that a token has at least on average, for estimates.
 pub(super) const BYTES_PER_TOKEN: usize = 4;
@@ -118,28 +118,6 @@ struct Message<'a> {
     tool_calls: Vec<OfFunction<'a, Called<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_call_id: Option<&'a str>,
-}
-
-/// Parts only where there are pictures: not all servers take them.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Content<'a> {
-    Text(&'a str),
-    Parts(Vec<Part<'a>>),
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum Part<'a> {
-    Text { text: &'a str },
-    ImageUrl { image_url: ImageUrl<'a> },
-}
-
-#[derive(Serialize)]
-struct ImageUrl<'a> {
-    url: DataUrl<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<Detail>,
 }
 
 /// A tool, a call or a choice: all of them are of functions.
@@ -253,22 +231,10 @@ fn message(message: &ChatMessage) -> Message<'_> {
     };
     Message {
         role,
-        content: content(message),
+        content: Content::of(message),
         tool_calls: message.tool_calls.iter().map(call_of).collect(),
         tool_call_id: message.tool_call_id.as_deref(),
     }
-}
-
-fn content(message: &ChatMessage) -> Content<'_> {
-    if message.more.is_empty() {
-        return Content::Text(&message.content);
-    }
-    let first = Some(message.content.as_str()).filter(|text| !text.is_empty()).map(|text| Part::Text { text });
-    let more = message.more.iter().map(|part| match part {
-        ContentPart::Text(text) => Part::Text { text },
-        ContentPart::Image(image) => Part::ImageUrl { image_url: ImageUrl { url: DataUrl(image), detail: image.detail } },
-    });
-    Content::Parts(first.into_iter().chain(more).collect())
 }
 
 /// About how many tokens the prompt has, where the server does not tell, or not yet.
@@ -293,7 +259,7 @@ mod tests {
     use contract::model::Sampling;
     use domain::secret::Secret;
     use serde_json::{Value, json};
-    use worker_protocol::{ChatMessage, ChatRole, ContentPart, Detail, Format, Generate, Image, Tool, ToolCall, ToolChoice};
+    use worker_protocol::{ChatMessage, ChatRole, ContentPart, Format, Generate, Image, Tool, ToolCall, ToolChoice};
 
     fn body(request: &Generate, model: &str) -> Result<Value, String> {
         sent(request, model, &Words::default())
@@ -380,33 +346,14 @@ mod tests {
     }
 
     #[test]
-    fn pictures_are_parts_in_their_order() {
-        let image = |detail| Image { media_type: "image/png".into(), data: "iVBORw0KGgo=".into(), detail, path: "not sent".into() };
-        let parts = [
-            ContentPart::Text("This:".into()),
-            ContentPart::Image(image(None)),
-            ContentPart::Text("and this?".into()),
-            ContentPart::Image(image(Some(Detail::High))),
-        ];
-        let messages = vec![
-            ChatMessage::new(ChatRole::System, "Be brief."),
-            ChatMessage::of(ChatRole::User, parts),
-            ChatMessage::of(ChatRole::User, [ContentPart::Image(image(None))]),
-        ];
-        let request = Generate { messages, ..Generate::default() };
-        let url = "data:image/png;base64,iVBORw0KGgo=";
-        let expected = json!([
-            {"role": "system", "content": "Be brief."},
-            {"role": "user", "content": [
-                {"type": "text", "text": "This:"},
-                {"type": "image_url", "image_url": {"url": url}},
-                {"type": "text", "text": "and this?"},
-                {"type": "image_url", "image_url": {"url": url, "detail": "high"}},
-            ]},
-            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]},
-        ]);
-        assert_eq!(body(&request, "m").unwrap()["messages"], expected);
-        assert_eq!(estimate(&request), (9u32 + 5 + 9).div_ceil(4) + 3 * 1_600);
+    fn a_picture_counts_in_estimates_whatever_its_bytes() {
+        let image = |bytes| {
+            let (media_type, data) = ("image/png".into(), "A".repeat(bytes));
+            ContentPart::Image(Image { media_type, data, detail: None, path: String::new() })
+        };
+        let text = |text: &str| ContentPart::Text(text.into());
+        let messages = vec![ChatMessage::of(ChatRole::User, [text("This:"), image(8), text("and this?"), image(100_000)])];
+        assert_eq!(estimate(&Generate { messages, ..Generate::default() }), 14u32.div_ceil(4) + 2 * 1_600);
     }
 
     #[test]
