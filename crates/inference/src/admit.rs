@@ -7,6 +7,7 @@ use crate::{
     drive::Driver,
     generation::{Generation, SharedRoute},
     guard::{self, Watch},
+    images::{check_images, has_images},
     meter::{self, Reservation, Ticket},
     observe::Observed,
     work::Work,
@@ -308,19 +309,6 @@ fn generate(ticket: &Ticket, model: String, request: Request) -> Generate {
         continue_last: request.continue_last,
         sampling: Sampling { max_tokens: ticket.longest_answer().or(request.sampling.max_tokens), ..request.sampling },
     }
-}
-
-/// Some message has a picture.
-pub(crate) fn has_images(messages: &[ChatMessage]) -> bool {
-    messages.iter().any(|message| message.images().next().is_some())
-}
-
-/// Refuses pictures for a model that takes none.
-pub(crate) fn check_images(model: &ModelConfig, messages: &[ChatMessage]) -> Result<()> {
-    if model.image_tokens.is_none() && has_images(messages) {
-        return Err(Error::invalid("messages", "unsupported_content", "This model does not take images."));
-    }
-    Ok(())
 }
 
 /// Refuses what no worker could answer, before anything is reserved for it.

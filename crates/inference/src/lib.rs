@@ -14,6 +14,7 @@ mod count;
 mod drive;
 pub mod generation;
 pub mod guard;
+mod images;
 pub mod meter;
 mod observe;
 pub mod pool;

@@ -13,15 +13,12 @@ pub(crate) use texts::bytes;
 use watch::Told;
 pub(crate) use watch::{Passed, Watch};
 
-use crate::{
-    admit::{Request, has_images},
-    observe::Metrics,
-};
+use crate::{admit::Request, images::has_images, observe::Metrics};
 use contract::ids::TenantId;
 use domain::{Actor, Error, Result};
 use guardrails::{Decision, Stage};
 use sha2::{Digest, Sha256};
-use std::{collections::HashMap, mem::take, sync::Arc, time::Duration};
+use std::{collections::HashMap, mem::take, slice, sync::Arc, time::Duration};
 use store::{Db, Topic, Watched, audit::AuditEvent, guardrails::StoredPolicy};
 use worker_protocol::{ChatRole, EmbedInput, Format};
 
@@ -55,7 +52,7 @@ pub(crate) struct Rules {
     /// At least one looks at answers.
     watches_output: bool,
     /// The decision about a picture, where the first of them that keeps anything from a model would have to see it.
-    picture: Option<Decision>,
+    picture: Option<Arc<Decision>>,
 }
 
 impl Guards {
@@ -88,7 +85,7 @@ impl Guards {
     pub(crate) async fn completion(&self, actor: &Actor, rules: Option<Rules>, request: &mut Request) -> Result<Option<Box<Watch>>> {
         let Some(Rules { guard, watches_output, picture, .. }) = rules else { return Ok(None) };
         if let Some(decision) = picture.filter(|_| has_images(&request.messages)) {
-            return Err(self.unseen(actor, decision).await?);
+            return Err(self.unseen(actor, &decision).await?);
         }
         let bytes = texts::bytes(&request.messages);
         let (mut messages, mut options) = (take(&mut request.messages), take(&mut request.options));
@@ -150,9 +147,9 @@ impl Guards {
     }
 
     /// The refusal of a picture, which no rule can look at.
-    async fn unseen(&self, actor: &Actor, decision: Decision) -> Result<Error> {
-        let rule = decision.rule.clone();
-        self.write_down(actor, &[decision]).await?;
+    async fn unseen(&self, actor: &Actor, decision: &Decision) -> Result<Error> {
+        self.write_down(actor, slice::from_ref(decision)).await?;
+        let rule = &decision.rule;
         let message = format!(
             "The rule \u{201c}{rule}\u{201d} keeps texts from models and cannot look at images, so your organisation takes none. \
              Whoever administers its guardrails can allow them."
@@ -188,13 +185,9 @@ fn compiled(stored: StoredPolicy) -> Option<Rules> {
     let rules = policy.and_then(|policy| {
         let guard = Guard::new(&policy).map_err(|error| error.to_string())?;
         let watches_output = policy.rules.iter().any(|rule| rule.on.contains(&Stage::Output));
-        let picture = policy.unseeing().map(|rule| Decision {
-            rule: rule.name.clone(),
-            kind: rule.check.kind(),
-            entity: None,
-            action: Action::Block,
-            stage: Stage::Input,
-            count: 1,
+        let picture = policy.unseeing().map(|rule| {
+            let (rule, kind) = (rule.name.clone(), rule.check.kind());
+            Arc::new(Decision { rule, kind, entity: None, action: Action::Block, stage: Stage::Input, count: 1 })
         });
         Ok(Rules { guard: Arc::new(guard), digest, watches_output, picture })
     });

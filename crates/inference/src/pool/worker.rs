@@ -5,7 +5,7 @@ use super::{
     http::{self, lost},
     lines::Lines,
 };
-use crate::{admit::has_images, meter::Ticket, work::Work};
+use crate::{images::has_images, meter::Ticket, work::Work};
 use async_trait::async_trait;
 use bytes::Bytes;
 use contract::chain;

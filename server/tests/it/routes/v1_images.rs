@@ -162,11 +162,14 @@ async fn what_no_rule_can_look_at_is_refused_where_a_rule_forbids() {
         let text = answer.text();
         assert!(text.contains("content_filter") && text.contains("project") && text.contains("cannot look at images"), "{path}: {text}");
     }
+    let counted = json!({ "model": FAKE_MODEL, "messages": asked(FAKE_MODEL)[2].1["messages"] });
+    let answer = house.post("/v1/messages/count_tokens", &counted).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST, "a provider that counts sees it, too: {}", answer.text());
     assert!(
         upstream.requests().is_empty() && ledger(&house.app.db).await.is_empty(),
         "If you are here because this failed: a photograph of a text goes where the text may not."
     );
-    assert_eq!(decided(&house.app.db, "guardrail.blocked", "project").await, 3);
+    assert_eq!(decided(&house.app.db, "guardrail.blocked", "project").await, 4);
     let text = json!({ "model": FAKE_MODEL, "messages": [{ "role": "user", "content": "x" }] });
     assert_eq!(house.post("/v1/chat/completions", &text).await.status, StatusCode::OK, "texts pass as before");
 }
