@@ -57,7 +57,7 @@ impl Images {
             return Err(Failure::invalid(format!("{path}.image_url"), None, "This part has no image_url."));
         };
         let detail = detail_of(&format!("{path}.image_url.detail"), detail)?;
-        let image = self.of_url(path, format!("{path}.image_url.url"), &url)?;
+        let image = self.of_url(path, format!("{path}.image_url.url"), url)?;
         Ok(Image { detail, ..image })
     }
 
@@ -71,7 +71,7 @@ impl Images {
             return Err(Failure::invalid(param, None, "This part has no image_url: images are taken as data URLs, and no files."));
         };
         let detail = detail_of(&format!("{path}.detail"), detail)?;
-        Ok(Image { detail, ..self.of_url(path, param, &url)? })
+        Ok(Image { detail, ..self.of_url(path, param, url)? })
     }
 
     /// The picture of a block.
@@ -92,7 +92,7 @@ impl Images {
         }
     }
 
-    fn of_url(&mut self, path: &str, param: String, url: &str) -> Result<Image, Failure> {
+    fn of_url(&mut self, path: &str, param: String, mut url: String) -> Result<Image, Failure> {
         let data = url.get(..5).filter(|scheme| scheme.eq_ignore_ascii_case("data:")).and_then(|_| url.get(5..));
         let Some((head, data)) = data.and_then(|data| data.split_once(',')) else {
             let message = "Images are taken as data URLs alone (data:image/png;base64,…): nothing is fetched from anywhere.";
@@ -102,8 +102,11 @@ impl Images {
             return Err(Failure::invalid(param, "invalid_image_url", "The data URL of an image is in base64: data:image/png;base64,…."));
         };
         // Parameters say nothing about a picture.
-        let media_type = media_type.split(';').next().unwrap_or_default();
-        self.checked(path, &param, media_type, data.to_owned())
+        let media_type = media_type.split(';').next().unwrap_or_default().to_owned();
+        // In place: these are megabytes.
+        let before = url.len() - data.len();
+        url.drain(..before);
+        self.checked(path, &param, &media_type, url)
     }
 
     fn checked(&mut self, path: &str, param: &str, media_type: &str, data: String) -> Result<Image, Failure> {
