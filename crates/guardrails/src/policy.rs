@@ -27,6 +27,15 @@ pub enum Images {
 }
 
 impl Images {
+    /// Its name in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Allow => "allow",
+        }
+    }
+
     // Taken by reference: serde hands it over so.
     const fn is_usual(&self) -> bool {
         matches!(self, Self::Refuse)
@@ -317,6 +326,9 @@ mod tests {
         let stored = |policy: &Policy| serde_json::to_string(policy).unwrap();
         assert!(!stored(&policy("input", "block", "")).contains("images"), "older versions read it");
         assert!(stored(&Policy { images: Images::Allow, ..Policy::default() }).contains(r#""images":"allow""#));
+        for images in [Images::Refuse, Images::Allow] {
+            assert_eq!(serde_json::to_value(images).unwrap(), images.name());
+        }
     }
 
     #[test]
