@@ -17,8 +17,8 @@ const EMBEDDING_FILE: &str = "multilingual-e5-small-q4_0.gguf";
 /// Tokens that the usual embedding models and rerankers were trained for.
 const OTHER_CONTEXT: u32 = 512;
 
-/// Tokens that a picture counts as at most, where nothing is configured: as many as Anthropic documents for its models that see
-/// most (3.75 megapixels, 750 to a token), and more than OpenAI does for those that see by tiles or by 1,536 patches.
+/// Tokens that are set aside for a picture, where nothing is configured. An estimate: 3.75 megapixels by Anthropic's 750 to a
+/// token, which is more than OpenAI's tiles or 1,536 patches come to; some models count more.
 const USUAL_IMAGE: u32 = 5_000;
 
 #[derive(Clone, Debug, Deserialize)]

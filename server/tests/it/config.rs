@@ -226,7 +226,8 @@ fn an_upstream_runs_a_model_that_has_no_file() {
 #[test]
 fn a_model_of_an_upstream_takes_pictures_if_that_is_said() {
     let tokens = |more: &str| {
-        let toml = format!("[[models.offered]]\nid = \"a\"\n{more}[[upstreams]]\nname = \"u\"\nbase_url = \"https://x/v1\"\nmodels = {{ a = \"a\" }}\n");
+        let upstream = "[[upstreams]]\nname = \"u\"\nbase_url = \"https://x/v1\"\nmodels = { a = \"a\" }\n";
+        let toml = format!("[[models.offered]]\nid = \"a\"\n{more}{upstream}");
         load(Some(&toml), &[]).expect("valid").models.offered[0].image_tokens()
     };
     assert_eq!((tokens(""), tokens("images = false\n")), (None, None));

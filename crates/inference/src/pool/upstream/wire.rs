@@ -13,8 +13,8 @@ use worker_protocol::{ChatMessage, ChatRole, Generate, Tool, ToolCall, ToolChoic
 
 /// Bytes that a token has at least on average, for estimates.
 pub(super) const BYTES_PER_TOKEN: usize = 4;
-/// Tokens that a picture counts as in estimates: what a large one does with Anthropic (1,568 pixels long) and with OpenAI's
-/// models that see by tiles of 512 pixels (170 tokens for each of at most eight, and 85).
+/// Tokens that a picture counts as in estimates: about what a large one does with Anthropic (1,568 pixels long), and somewhat
+/// more than with OpenAI's models that see by tiles of 512 pixels (170 tokens for each of at most eight, and 85).
 const TOKENS_OF_AN_IMAGE: usize = 1_600;
 
 /// The call that it is.
