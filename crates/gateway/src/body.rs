@@ -9,6 +9,7 @@ use axum::{
 use domain::Actor;
 use inference::CacheUse;
 use serde::de::DeserializeOwned;
+use serde_ignored::Path;
 
 /// Ask for refusal of unknown fields.
 static STRICT: HeaderName = HeaderName::from_static("x-kontor-strict");
@@ -63,13 +64,26 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, Vec<String>), Fail
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let parsed = serde_ignored::deserialize(&mut reader, |path| {
         if ignored.len() < MOST_NAMED {
-            ignored.push(path.to_string());
+            ignored.push(place(&path));
         }
     })
     .and_then(|input| reader.end().map(|()| input));
     match parsed {
         Ok(input) => Ok((input, ignored)),
         Err(_) => Err(explain::<T>(bytes)),
+    }
+}
+
+/// A path as mistakes have it, too: `messages[0].role`.
+fn place(path: &Path<'_>) -> String {
+    match path {
+        Path::Root => String::new(),
+        Path::Seq { parent, index } => format!("{}[{index}]", place(parent)),
+        Path::Map { parent, key } => {
+            let parent = place(parent);
+            if parent.is_empty() { key.clone() } else { format!("{parent}.{key}") }
+        }
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => place(parent),
     }
 }
 
@@ -124,13 +138,18 @@ mod tests {
         _metadata: Option<Known>,
         #[expect(dead_code, reason = "only its type matters")]
         messages: Vec<Inner>,
+        #[expect(dead_code, reason = "only its type matters")]
+        options: Option<Options>,
     }
+
+    #[derive(Debug, Deserialize)]
+    struct Options {}
 
     #[test]
     fn unknown_fields_are_noted_with_their_path() {
-        let (outer, ignored) =
-            parse::<Outer>(br#"{"model":"m","messages":[{"role":"user","x":1}],"y":{"z":2},"metadata":{"a":[1,{"b":null}]}}"#).unwrap();
-        assert_eq!((outer.model.as_str(), ignored), ("m", vec!["messages.0.x".to_owned(), "y".to_owned()]));
+        let body = br#"{"model":"m","messages":[{"role":"user","x":1}],"y":{"z":2},"options":{"w":3},"metadata":{"a":[1,{"b":null}]}}"#;
+        let (outer, ignored) = parse::<Outer>(body).unwrap();
+        assert_eq!((outer.model.as_str(), ignored), ("m", ["messages[0].x", "y", "options.w"].map(str::to_owned).to_vec()));
     }
 
     #[test]

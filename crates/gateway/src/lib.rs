@@ -85,6 +85,7 @@ pub const ROUTES: &[Route] = &[
     ("POST", "/v1/rerank", || post(rerank::create)),
     ("POST", "/v1/moderations", || post(moderations::create)),
     ("POST", "/v1/responses", || post(responses::create)),
+    ("POST", "/v1/responses/input_tokens", || post(responses::count)),
     ("GET", "/v1/responses/{id}", || get(responses::get)),
     ("DELETE", "/v1/responses/{id}", || delete(responses::delete)),
     ("POST", "/v1/responses/{id}/cancel", || post(responses::cancel)),

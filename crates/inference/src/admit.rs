@@ -75,10 +75,22 @@ pub struct Options {
     pub priority: Priority,
     /// So many messages at the beginning are kept computed.
     pub pinned_messages: u32,
+    /// Only if a request before this one began with them, too.
+    pub pin_known_only: bool,
     /// The text of the only message is the whole prompt, without the model's template.
     pub raw: bool,
     /// May it come out of the response cache?
     pub cache: CacheUse,
+}
+
+impl Options {
+    /// For a program's request with these messages: its instructions are kept computed, once they came a second time. They may
+    /// be other ones in each request, and those of many would be kept for nobody.
+    #[must_use]
+    pub fn pinning_known(self, messages: &[ChatMessage]) -> Self {
+        let leading = messages.iter().take_while(|message| message.role == ChatRole::System).count();
+        Self { pinned_messages: u32::try_from(leading).unwrap_or(u32::MAX), pin_known_only: true, ..self }
+    }
 }
 
 /// What the stages before the meter found.
@@ -281,6 +293,7 @@ fn generate(ticket: &Ticket, model: String, request: Request) -> Generate {
         n,
         priority,
         pinned_messages,
+        pin_known_only,
         raw,
         cache: _,
     } = request.options;
@@ -290,6 +303,7 @@ fn generate(ticket: &Ticket, model: String, request: Request) -> Generate {
         weight: ticket.weight(),
         priority,
         pinned_messages,
+        pin_known_only,
         raw,
         stop,
         format,

@@ -10,6 +10,7 @@ compile_error!("`inference` is server-only");
 pub mod admit;
 mod cache;
 pub mod catalogue;
+mod compare;
 mod count;
 mod drive;
 pub mod generation;
@@ -33,11 +34,11 @@ pub use observe::Metrics;
 pub use pool::{
     Credential, LengthField, Pool, PoolTiming, Prefer, RegisterError, StructuredField, Upstream, UpstreamKind, UpstreamModel, WorkerProcess,
 };
-pub use vectors::{VectorRequest, Vectors};
+pub use vectors::{MOST_INPUTS, MOST_TOKENS, VectorRequest, Vectors};
 pub use work::Work;
 pub use worker_protocol::{
-    ChatMessage, ChatRole, ContentPart, DataUrl, Detail, Finish, Format, Image, ModelKind, Priority, TokenLogprob, Tool, ToolCall,
-    ToolChoice,
+    ChatMessage, ChatRole, ContentPart, DataUrl, Detail, EmbedInput, Finish, Format, Image, ModelKind, Priority, TokenLogprob, Tool,
+    ToolCall, ToolChoice,
 };
 
 pub use meter::{CountedRequest, Limits, Standing};
@@ -188,7 +189,8 @@ impl Inference {
         self.inner.tracker.close();
         self.inner.meter.hurry();
         self.inner.tracker.wait().await;
-        self.inner.meter.quotas().give_back().await;
+        // At the same time: both wait for a database that does not answer.
+        tokio::join!(self.inner.meter.try_to_tell_counts(), self.inner.meter.quotas().give_back());
     }
 
     /// Writes into the ledger what processes left in their journals that are gone; what cannot be written is logged and stays

@@ -58,6 +58,7 @@ pub mod audit_chain;
 pub mod budgets;
 pub mod guardrails;
 pub mod ledger;
+pub mod ledger_counts;
 pub mod ledger_days;
 pub mod prices;
 pub mod rate_limits;

@@ -60,6 +60,9 @@ pub struct Generate {
     /// the context): an assistant's instructions, for example.
     #[serde(default)]
     pub pinned_messages: u32,
+    /// Only if a request before this one began with them, too. They end where the text of the message behind them begins.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pin_known_only: bool,
     /// The last message is an unfinished answer that the completion goes on from.
     #[serde(default)]
     pub continue_last: bool,
@@ -240,5 +243,10 @@ pub struct Embed {
 #[serde(untagged)]
 pub enum EmbedInput {
     Text(String),
-    Pair { query: String, document: String },
+    /// A text as the model's own tokens, taken as they are: nothing is put around them.
+    Tokens(Vec<u32>),
+    Pair {
+        query: String,
+        document: String,
+    },
 }

@@ -329,6 +329,12 @@ pub enum AdminCommand {
     Cache(CacheCommand),
     #[command(flatten)]
     Upstreams(UpstreamsCommand),
+    /// Compare the ledger's rows of a day with what processes settled by their own count; fails if they differ.
+    Reconcile {
+        /// A day that is over, YYYY-MM-DD (UTC); default: yesterday.
+        #[arg(long, value_name = "DAY")]
+        day: Option<String>,
+    },
     /// Prove that nobody changed the audit trail.
     VerifyAudit {
         /// A seal that was kept elsewhere, as NUMBER:HASH; it must be in the chain.

@@ -160,7 +160,7 @@ struct InputDetails {
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[schema(as = ResponseOutputDetails)]
 struct OutputDetails {
-    /// The workers count tokens of thoughts and of answers together.
+    /// Were thoughts.
     reasoning_tokens: u32,
 }
 
@@ -272,7 +272,7 @@ impl From<&AnswerStats> for Usage {
             input_tokens: stats.prompt_tokens,
             input_tokens_details: InputDetails { cached_tokens: stats.cached_tokens, cache_write_tokens: 0 },
             output_tokens: stats.completion_tokens,
-            output_tokens_details: OutputDetails { reasoning_tokens: 0 },
+            output_tokens_details: OutputDetails { reasoning_tokens: stats.reasoning_tokens },
             total_tokens: stats.prompt_tokens.saturating_add(stats.completion_tokens),
         }
     }
@@ -322,7 +322,7 @@ pub mod tests {
     #[test]
     fn a_response_has_all_that_clients_demand() {
         let said = Item::says(Role::Assistant, vec!["Hello.".into()]);
-        let stats = AnswerStats { prompt_tokens: 9, cached_tokens: 4, completion_tokens: 2, ..AnswerStats::default() };
+        let stats = AnswerStats { prompt_tokens: 9, cached_tokens: 4, completion_tokens: 2, reasoning_tokens: 1, ..AnswerStats::default() };
         let status = ResponseStatus::Completed;
         let response = Response { status, output: vec![said], stats: Some(stats), ended_at: Some(2_000), ..begun() };
         let id = "00000000000000000000000000000000";
@@ -336,7 +336,7 @@ pub mod tests {
             "previous_response_id": null,
             "usage": {
                 "input_tokens": 9, "input_tokens_details": { "cached_tokens": 4, "cache_write_tokens": 0 },
-                "output_tokens": 2, "output_tokens_details": { "reasoning_tokens": 0 }, "total_tokens": 11,
+                "output_tokens": 2, "output_tokens_details": { "reasoning_tokens": 1 }, "total_tokens": 11,
             },
             "store": true, "tools": [],
         });

@@ -1,4 +1,4 @@
-//! `POST /v1/responses`, and what can be done with a response afterwards.
+//! `POST /v1/responses`, how long its input is, and what can be done with a response afterwards.
 
 mod body;
 pub mod described;
@@ -53,6 +53,24 @@ pub async fn create(State(gateway): State<Gateway>, call: Call<ResponsesRequest>
         None => Json(Body::of(&made.response)).into_response(),
     };
     headers::name_use(response.headers_mut(), &model, &usage, made.route.as_ref());
+    ignored.put(response.headers_mut());
+    Ok(response)
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = ResponseInputTokens)]
+struct Counted {
+    object: &'static str,
+    input_tokens: u32,
+}
+
+pub async fn count(State(gateway): State<Gateway>, call: Call<ResponsesRequest>) -> Result<Response, Failure> {
+    let Call { actor, input, ignored, .. } = call;
+    let prompt = input.into_create()?;
+    let image = input::first_image(&prompt.input);
+    let counted = gateway.services.responses.count_tokens(&actor, prompt).await;
+    let input_tokens = counted.map_err(|error| images::located(failed(&actor)(error), image))?;
+    let mut response = Json(Counted { object: "response.input_tokens", input_tokens }).into_response();
     ignored.put(response.headers_mut());
     Ok(response)
 }
@@ -158,6 +176,8 @@ fn failed(actor: &Actor) -> impl Fn(Error) -> Failure + use<> {
         let error = match error {
             Error::Invalid { field: "messages", code, message } => Error::Invalid { field: "input", code, message },
             Error::Invalid { field: "max_tokens", code, message } => Error::Invalid { field: "max_output_tokens", code, message },
+            Error::Invalid { field: "response_format", code, message } => Error::Invalid { field: "text.format", code, message },
+            Error::Invalid { field: "reasoning_effort", code, message } => Error::Invalid { field: "reasoning.effort", code, message },
             other => other,
         };
         Failure::of(error, request)

@@ -41,7 +41,7 @@ impl Secret {
 /// Every field is named here, so that a new one has to be thought of.
 pub(crate) fn of_completion(request: &Request) -> Option<Content> {
     let Request { purpose, model: _, messages, continue_last, sampling, transient, options } = request;
-    // When and where it is computed, `priority` and `pinned_messages`, makes no difference.
+    // When and where it is computed, `priority` and what is pinned, makes no difference.
     let Options {
         stop,
         format,
@@ -55,6 +55,7 @@ pub(crate) fn of_completion(request: &Request) -> Option<Content> {
         raw,
         priority: _,
         pinned_messages: _,
+        pin_known_only: _,
         cache: _,
     } = options;
     let n = (*n).max(1);
@@ -70,6 +71,7 @@ pub(crate) fn of_completion(request: &Request) -> Option<Content> {
 pub(crate) fn of_inputs(purpose: Purpose, inputs: &[EmbedInput], truncate: bool) -> Option<Content> {
     let bytes = |input: &EmbedInput| match input {
         EmbedInput::Text(text) => text.len(),
+        EmbedInput::Tokens(tokens) => tokens.len(),
         EmbedInput::Pair { query, document } => query.len() + document.len(),
     };
     if inputs.iter().map(bytes).sum::<usize>() > LARGEST {
@@ -166,7 +168,7 @@ mod tests {
             assert!(!seen.contains(&bytes), "If you are here because this failed: an answer to something else is told. {other:?}");
             seen.push(bytes);
         }
-        let later = with(Options { priority: Priority::Batch, pinned_messages: 1, n: 1, ..Options::default() });
+        let later = with(Options { priority: Priority::Batch, pinned_messages: 1, pin_known_only: true, n: 1, ..Options::default() });
         assert_eq!(bytes(&later), seen[0], "when it is computed makes no difference");
     }
 
@@ -201,6 +203,9 @@ mod tests {
         ] {
             assert_ne!(first, other);
         }
+        let [tokens, text] = [EmbedInput::Tokens(vec![1, 2]), EmbedInput::Text("[1,2]".into())]
+            .map(|input| of_inputs(Purpose::Embedding, &[input], false).expect("small").bytes);
+        assert_ne!(tokens, text);
         assert!(of_inputs(Purpose::Embedding, &inputs(&["x".repeat(1 << 20).as_str(), "x"]), false).is_none());
     }
 

@@ -49,6 +49,8 @@ pub(crate) struct Rules {
     pub(crate) guard: Arc<Guard>,
     /// Of what they say: other rules have another one.
     pub(crate) digest: [u8; 32],
+    /// At least one looks at what goes to a model.
+    reads_input: bool,
     /// At least one looks at answers.
     watches_output: bool,
     /// The decision about a picture, where the first of them that keeps anything from a model would have to see it.
@@ -132,9 +134,13 @@ impl Guards {
     /// The same for what becomes vectors; there is no answer to watch.
     ///
     /// # Errors
-    /// As [`Guards::completion`].
+    /// As [`Guards::completion`]; [`Error::Invalid`] for token ids, which no rule can read.
     pub(crate) async fn inputs(&self, actor: &Actor, rules: Option<Rules>, inputs: &mut Vec<EmbedInput>) -> Result<()> {
-        let Some(Rules { guard, .. }) = rules else { return Ok(()) };
+        let Some(Rules { guard, reads_input, .. }) = rules else { return Ok(()) };
+        if reads_input && inputs.iter().any(|input| matches!(input, EmbedInput::Tokens(_))) {
+            let message = "Guardrails read what is asked here, and they cannot read token ids. Send the texts.";
+            return Err(Error::invalid("input", "unreadable", message));
+        }
         let mut texts = take(inputs);
         let look = move || {
             let checked = guard.input(&mut texts::of_inputs(&mut texts));
@@ -184,12 +190,13 @@ fn compiled(stored: StoredPolicy) -> Option<Rules> {
     let policy = serde_json::from_value::<Policy>(stored.policy).map_err(|error| error.to_string());
     let rules = policy.and_then(|policy| {
         let guard = Guard::new(&policy).map_err(|error| error.to_string())?;
-        let watches_output = policy.rules.iter().any(|rule| rule.on.contains(&Stage::Output));
+        let looks_at = |stage| policy.rules.iter().any(|rule| rule.on.contains(&stage));
+        let (reads_input, watches_output) = (looks_at(Stage::Input), looks_at(Stage::Output));
         let picture = policy.unseeing().map(|rule| {
             let (rule, kind) = (rule.name.clone(), rule.check.kind());
             Arc::new(Decision { rule, kind, entity: None, action: Action::Block, stage: Stage::Input, count: 1 })
         });
-        Ok(Rules { guard: Arc::new(guard), digest, watches_output, picture })
+        Ok(Rules { guard: Arc::new(guard), digest, reads_input, watches_output, picture })
     });
     rules.inspect_err(|error| tracing::error!(%tenant, error, "guardrails cannot be read; the tenant's requests are refused")).ok()
 }

@@ -85,6 +85,8 @@ pub(super) fn of_completion<'a>(messages: &'a mut [ChatMessage], options: &'a mu
 pub(super) fn of_inputs(inputs: &mut [EmbedInput]) -> Vec<Part<'_>> {
     let texts = inputs.iter_mut().flat_map(|input| match input {
         EmbedInput::Text(text) => [Some(text), None],
+        // Where rules look at texts, these come no further.
+        EmbedInput::Tokens(_) => [None, None],
         EmbedInput::Pair { query, document } => [Some(query), Some(document)],
     });
     texts.flatten().map(|text| Part { role: Role::User, text }).collect()

@@ -15,6 +15,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock, atomic::AtomicU64},
     time::Duration,
 };
+use store::ledger_counts::Drift;
 use worker_protocol::Usage;
 
 /// Bounds of durations in seconds, as OpenTelemetry's conventions for generative AI have them.
@@ -77,7 +78,7 @@ impl Uses {
         if let (Some(series), Some(first)) = (&self.first, ended.first) {
             series.observe(first.as_secs_f64());
         }
-        let Usage { prompt_tokens, cached_tokens, completion_tokens } = ended.usage;
+        let Usage { prompt_tokens, cached_tokens, completion_tokens, .. } = ended.usage;
         for (series, tokens) in self.tokens.iter().zip([prompt_tokens, cached_tokens, completion_tokens]) {
             series.inc_by(tokens.into());
         }
@@ -109,6 +110,7 @@ struct Inner {
     writes: Histogram,
     failed_writes: Counter,
     backlog: Gauge,
+    rows_drift: Family<Labels<1>, Gauge>,
 }
 
 impl Default for Metrics {
@@ -139,10 +141,29 @@ impl Default for Metrics {
         registry.register("ledger_write_failures", "Statements that should have written the ledger and failed", failed_writes.clone());
         let backlog = Gauge::default();
         registry.register("ledger_backlog", "Entries that wait to be written into the ledger", backlog.clone());
+        let rows_drift = Family::<Labels<1>, Gauge>::default();
+        let help = "By how many uses and tokens the ledger's rows of the last days differ from what processes settled";
+        registry.register("ledger_rows_drift", help, rows_drift.clone());
         let (uses, rules) = (RwLock::default(), Mutex::default());
-        let inner =
-            Inner { registry, requests, durations, first, tokens, cost, uses, refusals, decisions, rules, writes, failed_writes, backlog };
-        Self { inner: Arc::new(inner) }
+        let inner = Inner {
+            registry,
+            requests,
+            durations,
+            first,
+            tokens,
+            cost,
+            uses,
+            refusals,
+            decisions,
+            rules,
+            writes,
+            failed_writes,
+            backlog,
+            rows_drift,
+        };
+        let metrics = Self { inner: Arc::new(inner) };
+        metrics.ledger_differs(Drift::default());
+        metrics
     }
 }
 
@@ -208,6 +229,13 @@ impl Metrics {
     pub(crate) fn wait_for_ledger(&self, entries: usize) {
         self.inner.backlog.set(i64::try_from(entries).unwrap_or(i64::MAX));
     }
+
+    /// The ledger's rows of the last days differ by so much from what was settled.
+    pub(crate) fn ledger_differs(&self, drift: Drift) {
+        for (figure, by) in [("uses", drift.uses), ("tokens", drift.tokens)] {
+            self.inner.rows_drift.get_or_create(&[("figure", figure.to_owned())]).set(by);
+        }
+    }
 }
 
 impl Inner {
@@ -245,7 +273,7 @@ mod tests {
     #[test]
     fn each_use_counts_in_the_series_of_its_labels() {
         let metrics = Metrics::default();
-        let usage = Usage { prompt_tokens: 10, cached_tokens: 4, completion_tokens: 3 };
+        let usage = Usage { prompt_tokens: 10, cached_tokens: 4, completion_tokens: 3, reasoning_tokens: 0 };
         let second = Duration::from_secs(1);
         let two = Amount::new("cost", Decimal::from(2)).expect("an amount");
         let cost = |code: &str| Some((code.parse::<Currency>().expect("a currency"), two));

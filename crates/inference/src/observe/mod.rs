@@ -103,6 +103,7 @@ impl Observed {
                 KeyValue::new("gen_ai.usage.input_tokens", i64::from(usage.prompt_tokens)),
                 KeyValue::new("gen_ai.usage.cache_read.input_tokens", i64::from(usage.cached_tokens)),
                 KeyValue::new("gen_ai.usage.output_tokens", i64::from(usage.completion_tokens)),
+                KeyValue::new("gen_ai.usage.reasoning.output_tokens", i64::from(usage.reasoning_tokens)),
                 KeyValue::new("kontor.outcome", outcome),
                 KeyValue::new("kontor.attempts", i64::from(attempts)),
             ];

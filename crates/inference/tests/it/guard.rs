@@ -2,7 +2,7 @@
 
 use crate::setup::{eventually, read, request, setup};
 use domain::Error;
-use inference::{ChatMessage, ChatRole, Format, Options, Outcome, Output, Request, Tool, ToolCall, VectorRequest};
+use inference::{ChatMessage, ChatRole, EmbedInput, Format, Options, Outcome, Output, Request, Tool, ToolCall, VectorRequest};
 use serde_json::{Value, json};
 use std::time::Duration;
 use testkit::{
@@ -24,7 +24,7 @@ async fn what_is_blocked_reaches_no_model_and_costs_nothing() {
     guardrails(&s.db, s.actor.tenant(), rule).await;
     let refused = s.inference.admit(&s.actor, asks(&format!("Transfer it to {IBAN}."))).await;
     assert!(matches!(&refused, Err(Error::GuardrailBlocked { rule }) if rule == "accounts"), "{refused:?}");
-    let refused = s.inference.embed(&s.actor, vec![IBAN.into()], VectorRequest::default()).await;
+    let refused = s.inference.embed(&s.actor, vec![EmbedInput::Text(IBAN.into())], VectorRequest::default()).await;
     assert!(refused.is_err(), "{refused:?}");
     assert!(s.worker.requests().is_empty() && s.worker.embedded().is_empty());
     assert!(ledger(&s.db).await.is_empty());

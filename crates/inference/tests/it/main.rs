@@ -10,6 +10,7 @@ mod ends;
 mod guard;
 mod journal;
 mod money;
+mod periods;
 mod pool;
 mod reconcile;
 mod routing;

@@ -55,7 +55,7 @@ pub fn pico(amount: Amount) -> i64 {
 }
 
 #[track_caller]
-fn refused_by(outcome: Result<Generation, Error>) -> Quota {
+pub fn refused_by(outcome: Result<Generation, Error>) -> Quota {
     match outcome {
         Err(Error::QuotaExceeded { quota, .. }) => quota,
         Err(error) => panic!("{error}"),

@@ -125,6 +125,15 @@ impl Responses {
         Ok((made, follow::guarded(events, guard)))
     }
 
+    /// How many tokens the prompt of a response has, with all that it goes on from. Costs nothing.
+    ///
+    /// # Errors
+    /// As [`inference::Inference::count_tokens`]; [`Error::Invalid`] for what makes no sense in a response either.
+    pub async fn count_tokens(&self, actor: &Actor, input: CreateResponse) -> Result<u32> {
+        actor.may(Action::UseModels)?;
+        start::count(&self.shared, actor, input).await
+    }
+
     /// A response as it is now.
     ///
     /// # Errors

@@ -74,14 +74,16 @@ pub(crate) async fn begin(shared: &Shared, actor: &Actor, create: CreateResponse
     // What is not kept is handed on and not copied: pictures are megabytes.
     let asked: Vec<Item> =
         if store { input.iter().map(|asked| asked.item.clone()).collect() } else { input.drain(..).map(|asked| asked.item).collect() };
+    let messages = messages(instructions.as_deref(), before.into_iter().chain(asked));
     let request = Request {
         purpose: Purpose::Api,
         model: Some(model),
-        messages: messages(instructions.as_deref(), before.into_iter().chain(asked)),
         continue_last: false,
         sampling,
         transient: !store,
-        options,
+        // What leaves nothing behind is not kept longer than needed.
+        options: if store { options.pinning_known(&messages) } else { options },
+        messages,
     };
     let generation = shared.inference.admit(actor, request).await?;
     let id = ResponseId(generation.usage_id().0);
@@ -105,6 +107,20 @@ pub(crate) async fn begin(shared: &Shared, actor: &Actor, create: CreateResponse
     };
     let input = if store { storable(&input)? } else { Value::Null };
     Ok(Begun { response, account, input, generation })
+}
+
+/// Asks how long the prompt is.
+pub(crate) async fn count(shared: &Shared, actor: &Actor, create: CreateResponse) -> Result<u32> {
+    let account = super::account(actor)?;
+    check(&create)?;
+    let CreateResponse { model, instructions, input, previous, sampling, options, store, .. } = create;
+    let instructions = instructions.map(check::clean);
+    let (before, input) = read(shared, actor, account, previous, input).await?;
+    let asked = input.into_iter().map(|asked| asked.item);
+    let messages = messages(instructions.as_deref(), before.into_iter().chain(asked));
+    let purpose = Purpose::Api;
+    let request = Request { purpose, model: Some(model), messages, continue_last: false, sampling, transient: !store, options };
+    shared.inference.count_tokens(actor, request).await
 }
 
 /// Stores a response: running, or with its end.

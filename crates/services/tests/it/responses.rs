@@ -109,6 +109,19 @@ async fn a_response_in_one_piece_is_written_once() {
 }
 
 #[tokio::test]
+async fn instructions_are_pinned_unless_nothing_is_kept() {
+    let world = World::new().await;
+    let program = testkit::program(&world.db, &world.tenant).await;
+    for (store, expected) in [(true, (1, true)), (false, (0, false))] {
+        world.worker.script(Script::answer("Yes."));
+        let create = CreateResponse { instructions: Some("Be brief.".into()), store, ..ask("Well?") };
+        world.services.responses.create(&program, create).await.expect("a response");
+        let asked = world.worker.requests().pop().expect("a request");
+        assert_eq!((asked.pinned_messages, asked.pin_known_only), expected);
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_to_be_stored_is_not() {
     let world = World::new().await;
     let program = testkit::program(&world.db, &world.tenant).await;

@@ -9,6 +9,7 @@ mod compile_fail;
 mod embedded;
 mod files;
 mod ledger;
+mod ledger_counts;
 mod ledger_days;
 mod listening;
 mod people;

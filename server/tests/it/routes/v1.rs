@@ -366,14 +366,19 @@ async fn unknown_fields_are_noted_or_refused() {
         .body(Body::from(json!({ "model": FAKE_MODEL, "messages": [{ "role": "user", "content": "x", "mood": "good" }] }).to_string()))
         .expect("a request");
     let refused = house.app.send(None, request).await;
-    assert_eq!((refused.status.as_u16(), refused.json::<Value>()["error"]["param"].as_str()), (400, Some("messages.0.mood")));
+    assert_eq!((refused.status.as_u16(), refused.json::<Value>()["error"]["param"].as_str()), (400, Some("messages[0].mood")));
 }
 
 #[tokio::test]
 async fn what_is_not_there_is_said_in_the_same_shape() {
     let house = House::build().await;
-    let audio = house.post("/v1/audio/speech", &json!({})).await;
-    assert_eq!((audio.status.as_u16(), audio.json::<Value>()["error"]["code"].as_str()), (404, Some("unknown_url")));
+    for path in ["/v1/audio/speech", "/v1/images/generations", "/v1/vector_stores", "/v1/vector_stores/vs_1/search", "/v1/uploads"] {
+        let answer = house.post(path, &json!({})).await;
+        let error = &answer.json::<Value>()["error"];
+        let told = (answer.status.as_u16(), error["type"].as_str(), error["code"].as_str());
+        assert_eq!(told, (404, Some("invalid_request_error"), Some("unknown_url")), "{path}");
+        assert!(error["message"].is_string() && error["param"].is_null(), "{path}: {error}");
+    }
     let method = house.get("/v1/chat/completions").await;
     assert_eq!((method.status.as_u16(), method.json::<Value>()["error"]["code"].as_str()), (405, Some("method_not_allowed")));
     let broken = house.send(house.key.key.reveal(), Method::POST, "/v1/chat/completions", Body::from("{")).await;

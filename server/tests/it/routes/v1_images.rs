@@ -112,6 +112,9 @@ async fn a_model_without_eyes_is_not_asked() {
     }
     let counted = json!({ "model": BLIND, "messages": asked(BLIND)[2].1["messages"] });
     assert_eq!(house.post("/v1/messages/count_tokens", &counted).await.status, StatusCode::BAD_REQUEST);
+    let counted = json!({ "model": BLIND, "input": asked(BLIND)[1].1["input"] });
+    let told = error(&house.post("/v1/responses/input_tokens", &counted).await);
+    assert_eq!((&told["param"], &told["code"]), (&json!("input[0].content[1]"), &json!("unsupported_content")));
     assert!(upstream.requests().is_empty() && ledger(&house.app.db).await.is_empty(), "nothing is sent and nothing charged");
 }
 
