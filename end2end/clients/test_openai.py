@@ -193,7 +193,7 @@ def test_errors_are_the_classes_that_programs_catch(client, url, chat, embedding
         client.chat.completions.create(model=chat, messages=[{"role": "user", "content": "word " * 40_000}])
     assert refused.value.code == "context_length_exceeded"
     with pytest.raises(openai.BadRequestError) as refused:
-        client.chat.completions.create(model=chat, messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}]}])
+        client.chat.completions.create(model=chat, messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}]}])
     assert refused.value.param == "messages[0].content[0]"
 
 

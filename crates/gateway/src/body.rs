@@ -17,6 +17,8 @@ static STRICT: HeaderName = HeaderName::from_static("x-kontor-strict");
 static CACHE: HeaderName = HeaderName::from_static("x-kontor-cache");
 /// As many unknown fields are named in the answer.
 const MOST_NAMED: usize = 20;
+/// Characters of what serde says of a field: it quotes a text in the wrong place as a whole, and that may be a picture.
+const MOST_SAID: usize = 300;
 
 /// Who calls, and with what. The key is checked before the body is read: strangers cannot make us read.
 pub struct Call<T> {
@@ -108,7 +110,11 @@ fn explain<T: DeserializeOwned>(bytes: &[u8]) -> Failure {
 /// serde's words without the place, which a path says better.
 fn sentence(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    text.rsplit_once(" at line ").map_or(text.clone(), |(words, _)| words.to_owned())
+    let words = text.rsplit_once(" at line ").map_or(text.as_str(), |(words, _)| words);
+    if words.chars().nth(MOST_SAID).is_none() {
+        return words.to_owned();
+    }
+    words.chars().take(MOST_SAID).chain(['\u{2026}']).collect()
 }
 
 #[cfg(test)]
@@ -170,6 +176,8 @@ mod tests {
         assert!(wrong.contains(r#""param":"model""#) && wrong.contains("invalid type: integer `7`, expected a string"), "{wrong}");
         let gone = told(r#"{"messages":[]}"#);
         assert!(gone.contains(r#""param":"model""#), "{gone}");
+        let picture = told(&format!(r#"{{"model":"m","messages":["{}"]}}"#, "A".repeat(10_000)));
+        assert!(picture.contains(r#""param":"messages[0]""#) && picture.len() < 1_000, "{} bytes", picture.len());
         let broken = told(r#"{"model":"#);
         assert!(broken.contains("not JSON") && broken.contains(r#""param":null"#), "{broken}");
         assert!(told(r#"{"model":"m","messages":[]} x"#).contains("goes on"));

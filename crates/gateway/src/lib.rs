@@ -18,6 +18,7 @@ mod files;
 mod follow;
 mod form;
 mod headers;
+mod images;
 mod known;
 mod models;
 mod moderations;

@@ -273,6 +273,13 @@ mod tests {
         }
         assert_eq!(kinds(property("EmbeddingsRequest", "input")), ["string", "array", "array", "array"], "texts, and token ids of texts");
         assert_eq!(property("ChatRequest", "metadata")["type"], Value::Null, "whatever is ignored may be anything");
+        for (schema, name, told) in [
+            ("ChatContentPart", "image_url", "ChatImageUrl"),
+            ("ResponseInputPart", "image_url", "data:image/png;base64"),
+            ("AnthropicBlock", "source", "AnthropicImageSource"),
+        ] {
+            assert!(property(schema, name).to_string().contains(told), "{schema}.{name}");
+        }
         assert_eq!(property("ResponseInputItem", "role")["enum"].as_array().unwrap().len(), 4);
         assert!(document["components"]["schemas"]["Response"]["allOf"].is_array(), "a response shows its request's parameters");
     }

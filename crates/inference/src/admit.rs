@@ -7,6 +7,7 @@ use crate::{
     drive::Driver,
     generation::{Generation, SharedRoute},
     guard::{self, Watch},
+    images::{check_images, has_images},
     meter::{self, Reservation, Ticket},
     observe::{Observed, reason},
     work::Work,
@@ -125,8 +126,10 @@ impl Inference {
             ControlFlow::Continue(admitted) => admitted,
             ControlFlow::Break(generation) => return Ok(generation),
         };
-        let context = self.inner.catalogue.largest_context(actor, &admitted.model, request.purpose);
-        let reservation = Reservation::of(&admitted.model, context, &request);
+        let images = has_images(&request.messages);
+        let context = self.inner.catalogue.largest_context(actor, &admitted.model, request.purpose, images);
+        let image = if images { self.inner.catalogue.largest_image(actor, &admitted.model, request.purpose) } else { 0 };
+        let reservation = Reservation::of(&admitted.model, context, image, &request);
         let work = |ticket: &Ticket, model| Work::Completion(Box::new(generate(ticket, model, request)));
         self.begin(actor, admitted, reservation, work).await
     }
@@ -161,6 +164,7 @@ impl Inference {
         observed.granted(&model.id);
         observed.asked(request);
         check(request)?;
+        check_images(&model, &request.messages)?;
         if guard::bytes(&request.messages) / LONGEST_TOKEN > usize::try_from(model.context_length).unwrap_or(usize::MAX) {
             let message = "The conversation is longer than the model's context.";
             return Err(Error::invalid("messages", "context_length_exceeded", message));
@@ -252,7 +256,7 @@ impl Inference {
     ) -> Option<(Box<Driver>, Option<Box<Watch>>)> {
         let Admitted { model, watch, making, observed } = admitted;
         let admitted = Instant::now();
-        let fallbacks = self.inner.catalogue.fallbacks(&actor, &model, reservation.purpose);
+        let fallbacks = self.inner.catalogue.fallbacks(&actor, &model, reservation.purpose, reservation.images);
         let ticket = match self.inner.meter.open(actor, reservation, fallbacks).await {
             Ok(ticket) => ticket,
             Err(error) => {

@@ -15,6 +15,7 @@ mod count;
 mod drive;
 pub mod generation;
 pub mod guard;
+mod images;
 pub mod meter;
 mod observe;
 pub mod pool;
@@ -36,7 +37,8 @@ pub use pool::{
 pub use vectors::{MOST_INPUTS, MOST_TOKENS, VectorRequest, Vectors};
 pub use work::Work;
 pub use worker_protocol::{
-    ChatMessage, ChatRole, EmbedInput, Finish, Format, ModelKind, Priority, TokenLogprob, Tool, ToolCall, ToolChoice,
+    ChatMessage, ChatRole, ContentPart, DataUrl, Detail, EmbedInput, Finish, Format, Image, ModelKind, Priority, TokenLogprob, Tool,
+    ToolCall, ToolChoice,
 };
 
 pub use meter::{CountedRequest, Limits, Standing};

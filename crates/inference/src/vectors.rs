@@ -93,7 +93,7 @@ impl Inference {
             ControlFlow::Continue(admitted) => admitted,
             ControlFlow::Break(generation) => return collect(generation, count).await,
         };
-        let context = self.catalogue().largest_context(actor, &admitted.model, purpose);
+        let context = self.catalogue().largest_context(actor, &admitted.model, purpose, false);
         let reservation = Reservation::of_inputs(&admitted.model, context, purpose, inputs.iter().map(bytes));
         let VectorRequest { truncate, priority, .. } = request;
         let work = move |ticket: &crate::meter::Ticket, model| {

@@ -56,7 +56,8 @@ impl Guardrails {
         let tx = self.shared.db.begin_system(by, Reason::Administration).await?;
         tx.guardrails().set(tenant, serde_json::to_value(&policy).map_err(Error::internal)?).await?;
         let names: Vec<&str> = policy.rules.iter().map(|rule| rule.name.as_str()).collect();
-        tx.audit(&AuditEvent::new(by, "guardrails.set").target(tenant).detail("rules", names.join(" ")), Some(tenant)).await?;
+        let event = AuditEvent::new(by, "guardrails.set").target(tenant).detail("rules", names.join(" "));
+        tx.audit(&event.detail("images", policy.images.name()), Some(tenant)).await?;
         tx.commit().await?;
         Ok(policy)
     }

@@ -391,6 +391,7 @@ pub fn fake_model() -> ModelConfig {
         description: "Says what a test scripted.".into(),
         kind: ModelKind::Chat,
         context_length: FAKE_CONTEXT,
+        image_tokens: None,
         fallback: Vec::new(),
         default: true,
         purposes: Vec::new(),

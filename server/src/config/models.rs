@@ -17,6 +17,10 @@ const EMBEDDING_FILE: &str = "multilingual-e5-small-q4_0.gguf";
 /// Tokens that the usual embedding models and rerankers were trained for.
 const OTHER_CONTEXT: u32 = 512;
 
+/// Tokens that are set aside for a picture, where nothing is configured. An estimate: 3.75 megapixels by Anthropic's 750 to a
+/// token, which is more than OpenAI's tiles or 1,536 patches come to; some models count more.
+const USUAL_IMAGE: u32 = 5_000;
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Models {
@@ -69,6 +73,11 @@ pub struct Model {
     /// What decides between workers and upstreams of the same order: `load`, `latency` or `cost`.
     #[serde(default)]
     pub prefer: Prefer,
+    /// It takes pictures beside text, with every upstream that runs it. Workers take none.
+    #[serde(default)]
+    pub images: bool,
+    /// Tokens that are set aside for each picture; `None`: 5000.
+    pub image_tokens: Option<u32>,
 }
 
 impl Model {
@@ -77,6 +86,23 @@ impl Model {
     pub fn context_length(&self, workers: &Workers) -> u32 {
         let usual = if self.kind == ModelKind::Chat { workers.context_length } else { OTHER_CONTEXT };
         self.context_length.unwrap_or(usual)
+    }
+
+    /// Tokens that a picture counts as at most; `None`: it takes none.
+    #[must_use]
+    pub fn image_tokens(&self) -> Option<u32> {
+        self.images.then(|| self.image_tokens.unwrap_or(USUAL_IMAGE))
+    }
+
+    /// What is wrong with what it says of pictures.
+    fn wrong_images(&self) -> Option<&'static str> {
+        match (self.images, self.image_tokens) {
+            (true, _) if self.path.is_some() => Some("takes no images, because a worker runs it: only upstreams can see"),
+            (true, _) if self.kind != ModelKind::Chat => Some("takes no images, because it makes no answers"),
+            (true, Some(0)) => Some("has image_tokens = 0"),
+            (false, Some(_)) => Some("has image_tokens, which are for images = true alone"),
+            _ => None,
+        }
     }
 
     /// Conversations at the same time.
@@ -134,6 +160,8 @@ impl Model {
             default: true,
             fallback: Vec::new(),
             prefer: Prefer::Load,
+            images: false,
+            image_tokens: None,
         }
     }
 }
@@ -174,6 +202,9 @@ impl Models {
             }
             if !(1..=64).contains(&model.slots(workers)) {
                 wrong.push(format!("`models.offered`: slots of {} must lie between 1 and 64", model.id));
+            }
+            if let Some(problem) = model.wrong_images() {
+                wrong.push(format!("`models.offered`: {} {problem}", model.id));
             }
             // What all have in common is told once, of `workers`.
             if model.cache_type.is_some() || model.flash_attention.is_some() {

@@ -188,6 +188,10 @@ fn values_that_cannot_work_are_refused() {
         ("[[upstreams]]\nname = \"u\"\ncost = { c = 1 }\nbase_url = \"https://x/v1\"\nmodels = {}\n", "a cost of c, which it does not run"),
         ("[[models.offered]]\nid = \"a\"\npath = \"a\"\naliases = [\"a\"]\n", "the alias a of a is the name of a model"),
         ("[[models.offered]]\nid = \"a\"\npath = \"a\"\nprefer = \"beauty\"\n", "beauty"),
+        ("[[models.offered]]\nid = \"a\"\npath = \"a\"\nimages = true\n", "a takes no images, because a worker runs it"),
+        ("[[models.offered]]\nid = \"a\"\nkind = \"embedding\"\nimages = true\n", "a takes no images, because it makes no answers"),
+        ("[[models.offered]]\nid = \"a\"\nimages = true\nimage_tokens = 0\n", "a has image_tokens = 0"),
+        ("[[models.offered]]\nid = \"a\"\npath = \"a\"\nimage_tokens = 9\n", "a has image_tokens, which are for images = true alone"),
         ("[[upstreams]]\nname = \"u\"\nbase_url = \"https://x/v1\"\nmodels = {}\nkey_file = \"/no/such\"\n", "cannot be read"),
     ];
     for (toml, expected) in cases {
@@ -233,6 +237,17 @@ fn an_upstream_runs_a_model_that_has_no_file() {
     assert_eq!(upstream.structured_field, Some(StructuredField::Guided));
     let shown = format!("{config:?}");
     assert!(!shown.contains("sk-upstream") && !shown.contains("nobody-guesses"));
+}
+
+#[test]
+fn a_model_of_an_upstream_takes_pictures_if_that_is_said() {
+    let tokens = |more: &str| {
+        let upstream = "[[upstreams]]\nname = \"u\"\nbase_url = \"https://x/v1\"\nmodels = { a = \"a\" }\n";
+        let toml = format!("[[models.offered]]\nid = \"a\"\n{more}{upstream}");
+        load(Some(&toml), &[]).expect("valid").models.offered[0].image_tokens()
+    };
+    assert_eq!((tokens(""), tokens("images = false\n")), (None, None));
+    assert_eq!((tokens("images = true\n"), tokens("images = true\nimage_tokens = 50000\n")), (Some(5_000), Some(50_000)));
 }
 
 #[test]

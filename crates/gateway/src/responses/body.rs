@@ -7,9 +7,10 @@ use contract::{
     ids::ResponseId,
     problem::{Problem, ProblemKind},
 };
+use inference::{DataUrl, Detail};
 use serde::Serialize;
 use serde_json::Value;
-use services::responses::{Item, Response, ResponseStatus, Role};
+use services::responses::{Item, Response, ResponseStatus, Role, in_order};
 use std::collections::BTreeMap;
 use utoipa::{
     ToSchema,
@@ -117,6 +118,14 @@ pub enum BodyItem<'a> {
 pub enum Part<'a> {
     #[serde(rename = "input_text")]
     Input { text: &'a str },
+    #[serde(rename = "input_image")]
+    Image {
+        /// A data URL.
+        #[schema(value_type = String)]
+        image_url: DataUrl<'a>,
+        #[schema(value_type = String)]
+        detail: Detail,
+    },
     #[serde(rename = "output_text")]
     Output {
         text: &'a str,
@@ -207,12 +216,16 @@ impl<'a> BodyItem<'a> {
 
     pub fn of(item: &'a Item, id: String, status: &'static str) -> Self {
         match item {
-            Item::Message { role, texts } => {
+            Item::Message { role, texts, images } => {
                 let part = |text: &'a String| match role {
                     Role::Assistant => Part::output(text),
                     Role::System | Role::Developer | Role::User => Part::Input { text },
                 };
-                Self::Message { id, status, role: *role, content: texts.iter().map(part).collect() }
+                let images = images.iter().map(|placed| {
+                    let image = &placed.image;
+                    (placed.after, Part::Image { image_url: DataUrl(image), detail: image.detail.unwrap_or_default() })
+                });
+                Self::Message { id, status, role: *role, content: in_order(texts.iter().map(part), images) }
             }
             Item::Reasoning { text } => {
                 Self::Reasoning { id, status, summary: [], content: vec![Part::Reasoning { text }], encrypted_content: None }
@@ -308,7 +321,7 @@ pub mod tests {
 
     #[test]
     fn a_response_has_all_that_clients_demand() {
-        let said = Item::Message { role: Role::Assistant, texts: vec!["Hello.".into()] };
+        let said = Item::says(Role::Assistant, vec!["Hello.".into()]);
         let stats = AnswerStats { prompt_tokens: 9, cached_tokens: 4, completion_tokens: 2, reasoning_tokens: 1, ..AnswerStats::default() };
         let status = ResponseStatus::Completed;
         let response = Response { status, output: vec![said], stats: Some(stats), ended_at: Some(2_000), ..begun() };
@@ -332,7 +345,7 @@ pub mod tests {
 
     #[test]
     fn what_was_cut_off_says_so() {
-        let said = vec![Item::Reasoning { text: "hm".into() }, Item::Message { role: Role::Assistant, texts: vec!["Hel".into()] }];
+        let said = vec![Item::Reasoning { text: "hm".into() }, Item::says(Role::Assistant, vec!["Hel".into()])];
         let cut = Response { status: ResponseStatus::Incomplete, output: said.clone(), ..begun() };
         let body = serde_json::to_value(Body::of(&cut)).unwrap();
         assert_eq!((&body["output"][0]["status"], &body["output"][1]["status"]), (&json!("completed"), &json!("incomplete")));

@@ -13,7 +13,7 @@ use crate::{
     body::Call,
     caller::Caller,
     failure::Failure,
-    headers,
+    headers, images,
     paging::{List, Order},
 };
 use axum::{
@@ -39,11 +39,13 @@ pub async fn create(State(gateway): State<Gateway>, call: Call<ResponsesRequest>
     let mut input = input.into_create()?;
     input.options.cache = cache;
     let responses = &gateway.services.responses;
+    let image = input::first_image(&input.input);
+    let refused = |error| images::located(failed(&actor)(error), image);
     let (made, events) = if stream {
-        let (made, events) = responses.stream(&actor, input).await.map_err(failed(&actor))?;
+        let (made, events) = responses.stream(&actor, input).await.map_err(refused)?;
         (made, Some(events))
     } else {
-        (responses.create(&actor, input).await.map_err(failed(&actor))?, None)
+        (responses.create(&actor, input).await.map_err(refused)?, None)
     };
     let (model, usage) = (made.response.model.clone(), made.response.id.0.simple().to_string());
     let mut response = match events {
@@ -64,8 +66,10 @@ struct Counted {
 
 pub async fn count(State(gateway): State<Gateway>, call: Call<ResponsesRequest>) -> Result<Response, Failure> {
     let Call { actor, input, ignored, .. } = call;
-    let counted = gateway.services.responses.count_tokens(&actor, input.into_create()?).await;
-    let input_tokens = counted.map_err(failed(&actor))?;
+    let prompt = input.into_create()?;
+    let image = input::first_image(&prompt.input);
+    let counted = gateway.services.responses.count_tokens(&actor, prompt).await;
+    let input_tokens = counted.map_err(|error| images::located(failed(&actor)(error), image))?;
     let mut response = Json(Counted { object: "response.input_tokens", input_tokens }).into_response();
     ignored.put(response.headers_mut());
     Ok(response)
@@ -186,7 +190,7 @@ mod tests {
     use services::responses::{InputItem, Item, Role};
 
     fn items() -> Vec<InputItem> {
-        let item = |id: &str| InputItem { id: Some(id.into()), item: Item::Message { role: Role::User, texts: vec![id.into()] } };
+        let item = |id: &str| InputItem { id: Some(id.into()), item: Item::says(Role::User, vec![id.into()]) };
         ["a", "b", "c", "d"].map(item).into()
     }
 

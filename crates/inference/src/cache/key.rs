@@ -8,7 +8,7 @@ use crate::{
 use contract::{model::Sampling, usage::Purpose};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use worker_protocol::EmbedInput;
+use worker_protocol::{ChatMessage, EmbedInput};
 
 /// Larger requests are not looked up: to hash them would keep others waiting. Bytes.
 const LARGEST: usize = 1 << 20;
@@ -59,7 +59,8 @@ pub(crate) fn of_completion(request: &Request) -> Option<Content> {
         cache: _,
     } = options;
     let n = (*n).max(1);
-    if *transient || !is_deterministic(sampling, n) || guard::bytes(messages) > LARGEST {
+    let images: usize = messages.iter().flat_map(ChatMessage::images).map(|image| image.data.len()).sum();
+    if *transient || !is_deterministic(sampling, n) || guard::bytes(messages) + images > LARGEST {
         return None;
     }
     let shape = (stop, format, logit_bias, logprobs, tools, tool_choice, single_tool_call, think, n, raw);
@@ -96,7 +97,7 @@ mod tests {
     use crate::admit::{Options, Request};
     use contract::{model::Sampling, usage::Purpose};
     use serde_json::json;
-    use worker_protocol::{ChatMessage, ChatRole, EmbedInput, Format, Priority, Tool, ToolChoice};
+    use worker_protocol::{ChatMessage, ChatRole, ContentPart, Detail, EmbedInput, Format, Image, Priority, Tool, ToolChoice};
 
     fn request() -> Request {
         Request {
@@ -108,6 +109,11 @@ mod tests {
             transient: false,
             options: Options::default(),
         }
+    }
+
+    fn pictured(data: &str, detail: Option<Detail>) -> ChatMessage {
+        let image = Image { media_type: "image/png".into(), data: data.into(), detail, path: String::new() };
+        ChatMessage::of(ChatRole::User, [ContentPart::Text("hi".into()), ContentPart::Image(image)])
     }
 
     fn with(options: Options) -> Request {
@@ -130,6 +136,9 @@ mod tests {
             Request { purpose: Purpose::Chat, ..request() },
             Request { messages: vec![ChatMessage::new(ChatRole::User, "hi ")], ..request() },
             Request { messages: vec![ChatMessage::new(ChatRole::System, "hi")], ..request() },
+            Request { messages: vec![pictured("AAAA", None)], ..request() },
+            Request { messages: vec![pictured("AAAB", None)], ..request() },
+            Request { messages: vec![pictured("AAAA", Some(Detail::High))], ..request() },
             Request { continue_last: true, ..request() },
             sampled(Sampling { seed: Some(1), ..cold.clone() }),
             sampled(Sampling { top_p: Some(0.5), ..cold.clone() }),
@@ -173,6 +182,7 @@ mod tests {
             ("several of one seed", Request { options: Options { n: 2, ..Options::default() }, ..sampled(seeded) }),
             ("not to be kept", Request { transient: true, ..request() }),
             ("large", Request { messages: vec![ChatMessage::new(ChatRole::User, "x".repeat(1 << 20))], ..request() }),
+            ("a large picture", Request { messages: vec![pictured(&"A".repeat((1 << 20) + 1), None)], ..request() }),
         ];
         for (name, request) in never {
             assert!(of_completion(&request).is_none(), "{name}");

@@ -15,7 +15,7 @@ pub(crate) use texts::bytes;
 use watch::Told;
 pub(crate) use watch::{Passed, Watch};
 
-use crate::{admit::Request, meter::RETRY_AFTER_S, observe::Metrics};
+use crate::{admit::Request, images::has_images, meter::RETRY_AFTER_S, observe::Metrics};
 use classifier::Classifier;
 use contract::ids::TenantId;
 use domain::{Actor, Error, Result};
@@ -24,6 +24,7 @@ use sha2::{Digest, Sha256};
 use std::{
     collections::HashMap,
     mem::take,
+    slice,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -33,6 +34,8 @@ use worker_protocol::{ChatRole, EmbedInput, Format};
 /// Bytes that all kinds of rules together look at for about a millisecond: for a third of it in English, half of it in German
 /// and two in letters that neither has (the example `speed` of `guardrails` measures the first two).
 const LONG_TEXT: usize = 32 * 1024;
+/// The code of what rules refuse because they cannot look at it.
+pub(crate) const CONTENT_FILTER: &str = "content_filter";
 /// The database is asked this often whether rules changed.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -65,6 +68,8 @@ pub(crate) struct Rules {
     finds_injections: bool,
     /// At least one blocks them.
     blocks_injections: bool,
+    /// The decision about a picture, where the first of them that keeps anything from a model would have to see it.
+    picture: Option<Arc<Decision>>,
 }
 
 impl Guards {
@@ -136,6 +141,9 @@ impl Guards {
     /// [`Error::GuardrailBlocked`]; [`Error::Unavailable`] if decisions cannot be written down, or injections not be judged.
     pub(crate) async fn completion(&self, actor: &Actor, rules: Option<Rules>, request: &mut Request) -> Result<Option<Box<Watch>>> {
         let Some(rules) = rules else { return Ok(None) };
+        if let Some(decision) = rules.picture.as_ref().filter(|_| has_images(&request.messages)) {
+            return Err(self.unseen(actor, decision).await?);
+        }
         let guard = self.informed(actor.tenant(), &rules, || texts::said_in_completion(request)).await?;
         let bytes = texts::bytes(&request.messages);
         let (mut messages, mut options) = (take(&mut request.messages), take(&mut request.options));
@@ -198,6 +206,17 @@ impl Guards {
         checked.blocked.map_or(Ok(()), |rule| Err(Error::GuardrailBlocked { rule }))
     }
 
+    /// The refusal of a picture, which no rule can look at.
+    async fn unseen(&self, actor: &Actor, decision: &Decision) -> Result<Error> {
+        self.write_down(actor, slice::from_ref(decision)).await?;
+        let rule = &decision.rule;
+        let message = format!(
+            "The rule \u{201c}{rule}\u{201d} keeps texts from models and cannot look at images, so your organisation takes none. \
+             Whoever administers its guardrails can allow them."
+        );
+        Ok(Error::invalid("messages", CONTENT_FILTER, message))
+    }
+
     /// Audits decisions: which rule, not which text.
     async fn write_down(&self, actor: &Actor, decisions: &[Decision]) -> Result<()> {
         if decisions.is_empty() {
@@ -229,7 +248,11 @@ fn compiled(stored: StoredPolicy) -> Option<Rules> {
         let (reads_input, watches_output) = (looks_at(Stage::Input), looks_at(Stage::Output));
         let injections = || policy.rules.iter().filter(|rule| matches!(rule.check, Check::Injection { .. }));
         let (finds_injections, blocks_injections) = (injections().next().is_some(), injections().any(|rule| rule.action == Action::Block));
-        Ok(Rules { guard: Arc::new(guard), digest, reads_input, watches_output, finds_injections, blocks_injections })
+        let picture = policy.unseeing().map(|rule| {
+            let (rule, kind) = (rule.name.clone(), rule.check.kind());
+            Arc::new(Decision { rule, kind, entity: None, action: Action::Block, stage: Stage::Input, count: 1 })
+        });
+        Ok(Rules { guard: Arc::new(guard), digest, reads_input, watches_output, finds_injections, blocks_injections, picture })
     });
     rules.inspect_err(|error| tracing::error!(%tenant, error, "guardrails cannot be read; the tenant's requests are refused")).ok()
 }

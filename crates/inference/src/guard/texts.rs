@@ -4,7 +4,7 @@ use super::patterns::unescaped;
 use crate::admit::{Options, Request};
 use guardrails::{Part, Role};
 use serde_json::Value;
-use worker_protocol::{ChatMessage, ChatRole, EmbedInput, Format, Tool};
+use worker_protocol::{ChatMessage, ChatRole, ContentPart, EmbedInput, Format, Tool};
 
 /// Texts in JSON that is kept as text: they are looked at as what they say, not as they are written.
 #[derive(Default)]
@@ -50,6 +50,11 @@ pub(super) fn of_completion<'a>(messages: &'a mut [ChatMessage], options: &'a mu
         };
         let mut add = |text| parts.push(Part { role, text });
         add(&mut message.content);
+        for part in &mut message.more {
+            if let ContentPart::Text(text) = part {
+                add(text);
+            }
+        }
         message.reasoning.as_mut().into_iter().for_each(&mut add);
         message.tool_call_id.as_mut().into_iter().for_each(&mut add);
         for call in &mut message.tool_calls {
@@ -128,7 +133,8 @@ pub(super) fn strings<'a>(value: &'a mut Value, add: &mut impl FnMut(&'a mut Str
 pub(crate) fn bytes(messages: &[ChatMessage]) -> usize {
     let of = |message: &ChatMessage| {
         let calls: usize = message.tool_calls.iter().map(|call| call.arguments.len() + call.name.len() + call.id.len()).sum();
-        message.content.len() + message.reasoning.as_ref().map_or(0, String::len) + calls
+        let later: usize = message.later_texts().map(str::len).sum();
+        message.content.len() + later + message.reasoning.as_ref().map_or(0, String::len) + calls
     };
     messages.iter().map(of).sum()
 }

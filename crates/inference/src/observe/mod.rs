@@ -7,7 +7,7 @@ mod metrics;
 
 pub use metrics::Metrics;
 
-use crate::{admit::Request, meter::Figures};
+use crate::{admit::Request, guard::CONTENT_FILTER, meter::Figures};
 use contract::{
     ids::{TenantId, UsageId},
     usage::Purpose,
@@ -156,6 +156,8 @@ pub(crate) fn reason(error: &Error) -> &'static str {
         Error::Unauthenticated { .. } => "unauthenticated",
         Error::Forbidden { .. } => "forbidden",
         Error::NotFound { .. } => "model_not_found",
+        // What rules cannot look at.
+        Error::Invalid { code: CONTENT_FILTER, .. } => "guardrail",
         Error::Invalid { .. } => "invalid",
         Error::Conflict { .. } => "conflict",
         Error::QuotaExceeded { quota, .. } => match quota {

@@ -34,6 +34,20 @@ async fn what_is_blocked_reaches_no_model_and_costs_nothing() {
 }
 
 #[tokio::test]
+async fn what_is_blocked_is_not_counted_either() {
+    let s = setup().await;
+    let rule = json!([{ "name": "accounts", "check": { "kind": "pii", "entities": ["iban"] }, "on": ["input"], "action": "block" }]);
+    guardrails(&s.db, s.actor.tenant(), rule).await;
+    let refused = s.inference.count_tokens(&s.actor, asks(&format!("Transfer it to {IBAN}."))).await;
+    assert!(
+        matches!(&refused, Err(Error::GuardrailBlocked { rule }) if rule == "accounts"),
+        "If you are here because this failed: a provider that counts itself gets what rules keep from models. {refused:?}"
+    );
+    assert_eq!(decided(&s.db, "guardrail.blocked", "accounts").await, 1);
+    s.inference.count_tokens(&s.actor, asks("Transfer it to me.")).await.expect("harmless");
+}
+
+#[tokio::test]
 async fn the_model_sees_pseudonyms_and_the_reader_does_not() {
     let s = setup().await;
     let rule = json!([{ "name": "people", "check": { "kind": "pii" }, "on": ["input"], "action": "mask" }]);

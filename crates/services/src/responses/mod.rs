@@ -12,7 +12,7 @@ mod view;
 
 pub use event::{ResponseEnd, ResponseEvent};
 pub use follow::ResponseEvents;
-pub use item::{InputItem, Item, ItemName, Role};
+pub use item::{InputItem, Item, ItemName, PlacedImage, Role, in_order};
 pub use start::{Asked, CreateResponse};
 pub use store::responses::ResponseStatus;
 pub use view::Response;

@@ -58,7 +58,7 @@ pub enum Asked {
 pub(crate) struct Begun {
     pub response: Response,
     pub account: ServiceAccountId,
-    /// As it is stored.
+    /// As it is stored; nothing of what is not.
     pub input: Value,
     pub generation: Generation,
 }
@@ -71,7 +71,9 @@ pub(crate) async fn begin(shared: &Shared, actor: &Actor, create: CreateResponse
     let CreateResponse { model, instructions, input, previous, sampling, options, metadata, echo, store, background } = create;
     let instructions = instructions.map(check::clean);
     let (before, mut input) = read(shared, actor, account, previous, input).await?;
-    let asked = input.iter().map(|asked| asked.item.clone());
+    // What is not kept is handed on and not copied: pictures are megabytes.
+    let asked: Vec<Item> =
+        if store { input.iter().map(|asked| asked.item.clone()).collect() } else { input.drain(..).map(|asked| asked.item).collect() };
     let messages = messages(instructions.as_deref(), before.into_iter().chain(asked));
     let request = Request {
         purpose: Purpose::Api,
@@ -103,7 +105,8 @@ pub(crate) async fn begin(shared: &Shared, actor: &Actor, create: CreateResponse
         created_at: shared.now(),
         ended_at: None,
     };
-    Ok(Begun { response, account, input: storable(&input)?, generation })
+    let input = if store { storable(&input)? } else { Value::Null };
+    Ok(Begun { response, account, input, generation })
 }
 
 /// Asks how long the prompt is.
@@ -258,7 +261,7 @@ mod tests {
     use uuid::Uuid;
 
     fn says(text: &str) -> Item {
-        Item::Message { role: Role::User, texts: vec![text.into()] }
+        Item::says(Role::User, vec![text.into()])
     }
 
     fn create() -> CreateResponse {

@@ -26,7 +26,7 @@ fn ask(text: &str) -> CreateResponse {
     CreateResponse {
         model: FAKE_MODEL.into(),
         instructions: None,
-        input: vec![Asked::Item(InputItem { id: None, item: Item::Message { role: Role::User, texts: vec![text.into()] } })],
+        input: vec![Asked::Item(InputItem { id: None, item: Item::says(Role::User, vec![text.into()]) })],
         previous: None,
         sampling: Sampling::default(),
         options: Options::default(),

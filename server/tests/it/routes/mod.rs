@@ -21,6 +21,7 @@ mod v1_fallback;
 mod v1_files;
 mod v1_forms;
 mod v1_guardrails;
+mod v1_images;
 mod v1_matrix;
 mod v1_messages;
 mod v1_quotas;
