@@ -31,6 +31,12 @@ def functions_key():
 
 
 @pytest.fixture
+def guarded_key():
+    """That of an account of an organisation that does not let e-mail addresses through."""
+    return os.environ["KONTOR_GUARDED_KEY"]
+
+
+@pytest.fixture
 def poor_key():
     """That of an account with next to no money."""
     return os.environ["KONTOR_POOR_KEY"]

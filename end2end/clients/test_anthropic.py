@@ -108,7 +108,7 @@ def test_errors_are_the_classes_that_programs_catch(client, url, chat):
     with pytest.raises(anthropic.BadRequestError) as refused:
         client.messages.create(**ask, messages=[{"role": "user", "content": "word " * 40_000}])
     assert refused.value.error_code == "context_length_exceeded" and "prompt is too long" in refused.value.api_message
-    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": ""}}
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}}
     with pytest.raises(anthropic.BadRequestError) as refused:
         client.messages.create(**ask, messages=[{"role": "user", "content": [image]}])
     assert refused.value.api_message.startswith("messages[0].content[0]")

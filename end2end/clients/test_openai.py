@@ -119,6 +119,23 @@ def test_embeddings(client, embedding):
     assert len(client.embeddings.create(model=embedding, input=texts[0], dimensions=64).data[0].embedding) == 64
 
 
+def test_moderations(url, guarded_key, chat):
+    client = openai.OpenAI(base_url=url, api_key=guarded_key, max_retries=0)
+    answer = client.moderations.create(model="omni-moderation-latest", input=["Write to mail@example.org.", "Nothing here."])
+    assert answer.id.startswith("modr-") and answer.model == "kontor-guardrails"
+    seen, unseen = (result.to_dict() for result in answer.results)
+    assert seen["flagged"] and seen["categories"] == {"pii": True, "secrets": False, "injection": False, "words": False}
+    assert 0 < seen["category_scores"]["pii"] <= 1 and seen["rules"] == ["contacts"]
+    assert not unseen["flagged"] and not any(unseen["categories"].values()) and unseen["rules"] == []
+    assert client.moderations.create(input="mail@example.org").results[0].flagged
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.moderations.create(input=[])
+    assert refused.value.param == "input"
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(model=chat, messages=[{"role": "user", "content": "Write to mail@example.org."}])
+    assert refused.value.code == "content_filter"
+
+
 def test_files(client):
     file = client.files.create(file=("notes.txt", b"remember"), purpose="user_data", expires_after={"anchor": "created_at", "seconds": 3600})
     assert (file.object, file.bytes, file.filename, file.purpose, file.expires_at) == ("file", 8, "notes.txt", "user_data", file.created_at + 3600)
@@ -176,7 +193,7 @@ def test_errors_are_the_classes_that_programs_catch(client, url, chat, embedding
         client.chat.completions.create(model=chat, messages=[{"role": "user", "content": "word " * 40_000}])
     assert refused.value.code == "context_length_exceeded"
     with pytest.raises(openai.BadRequestError) as refused:
-        client.chat.completions.create(model=chat, messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}]}])
+        client.chat.completions.create(model=chat, messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}]}])
     assert refused.value.param == "messages[0].content[0]"
 
 

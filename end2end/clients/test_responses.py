@@ -156,7 +156,7 @@ def test_errors_are_the_classes_that_programs_catch(client, ask, chat):
     with pytest.raises(openai.BadRequestError) as refused:
         client.responses.create(**dict(ask, input="word " * 40_000))
     assert refused.value.code == "context_length_exceeded" and refused.value.param == "input"
-    image = [{"role": "user", "content": [{"type": "input_image", "image_url": "data:image/png;base64,"}]}]
+    image = [{"role": "user", "content": [{"type": "input_image", "image_url": "data:image/png;base64,iVBORw0KGgo="}]}]
     with pytest.raises(openai.BadRequestError) as refused:
         client.responses.create(**dict(ask, input=image))
     assert refused.value.param == "input[0].content[0]"

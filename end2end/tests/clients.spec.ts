@@ -22,13 +22,20 @@ let poor: string;
 let narrow: string;
 /** Of one that may call what the interface itself calls. */
 let functions: string;
+/** Of one of a tenant with rules. */
+let guarded: string;
 
-/** A key of a new service account; without scopes, of the usual one. */
-async function account(name: string, purpose: string, ...scopes: string[]): Promise<string> {
-    await product.admin(["create-service-account", "--tenant", "demo", "--name", name, "--purpose", purpose]);
+/** A key of a new service account of a tenant; without scopes, of the usual one. */
+async function accountOf(tenant: string, name: string, purpose: string, ...scopes: string[]): Promise<string> {
+    await product.admin(["create-service-account", "--tenant", tenant, "--name", name, "--purpose", purpose]);
     const wanted = scopes.flatMap((scope) => ["--scope", scope]);
-    return (await product.admin<{ key: string }>(["create-key", "--tenant", "demo", "--account", name, ...wanted])).key;
+    return (await product.admin<{ key: string }>(["create-key", "--tenant", tenant, "--account", name, ...wanted])).key;
 }
+
+const account = (name: string, purpose: string, ...scopes: string[]) => accountOf("demo", name, purpose, ...scopes);
+
+/** What the tenant with rules does not allow. */
+const RULES = { rules: [{ name: "contacts", check: { kind: "pii", entities: ["email"] }, on: ["input"], action: "block" }] };
 
 const whose = (name: string) => ["--tenant", "demo", "--level", "service-account", "--of", name];
 
@@ -45,6 +52,11 @@ test.beforeAll(async () => {
     poor = await account("Poor", "Has little");
     narrow = await account("Narrow", "Has one place");
     functions = await account("Functions", "Calls what the interface calls", "chat", "usage");
+    await product.admin(["create-tenant", "--slug", "guarded", "--name", "Guarded"]);
+    const rules = join(product.folder, "rules.json");
+    writeFileSync(rules, JSON.stringify(RULES));
+    await product.admin(["set-guardrails", "--tenant", "guarded", "--file", rules]);
+    guarded = await accountOf("guarded", "Guarded", "Has rules");
     await product.admin(["set-price", "--model", CHAT, "--currency", "EUR", "--input", "0.15", "--output", "0.60"]);
     await product.admin(["add-budget", ...whose("Poor"), "--amount", "0.000001", "--currency", "EUR"]);
     await product.admin(["add-limit", ...whose("Narrow"), "--at-a-time", "1"]);
@@ -188,6 +200,7 @@ async function pytest(venv: string, ...args: string[]): Promise<void> {
         KONTOR_POOR_KEY: poor,
         KONTOR_NARROW_KEY: narrow,
         KONTOR_FUNCTIONS_KEY: functions,
+        KONTOR_GUARDED_KEY: guarded,
         KONTOR_CHAT: CHAT,
         KONTOR_EMBEDDING: EMBEDDING,
         PYTHONDONTWRITEBYTECODE: "1",

@@ -14,7 +14,7 @@ mod step;
 use step::Step;
 
 /// All steps, oldest first. What is released is never changed, see `README.md`.
-const STEPS: [Step; 21] = [
+const STEPS: [Step; 22] = [
     // Tenants, people, chats, ledger, audit.
     Step { name: "m0001_ground_floor", sql: include_str!("m0001_ground_floor.sql") },
     Step { name: "m0002_served_model", sql: include_str!("m0002_served_model.sql") },
@@ -37,6 +37,7 @@ const STEPS: [Step; 21] = [
     Step { name: "m0019_files_of_batches", sql: include_str!("m0019_files_of_batches.sql") },
     Step { name: "m0020_weights_of_tenants", sql: include_str!("m0020_weights_of_tenants.sql") },
     Step { name: "m0021_data_classes", sql: include_str!("m0021_data_classes.sql") },
+    Step { name: "m0022_ledger_counts", sql: include_str!("m0022_ledger_counts.sql") },
 ];
 
 /// Key of the advisory lock: the bytes of `kontor_m`. Never change it, or two versions could migrate at once.

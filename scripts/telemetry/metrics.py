@@ -51,6 +51,7 @@ def counted(report, prometheus, sent):
         "sum(kontor_worker_answers_total)": len(answered),
         "sum(kontor_worker_failures_total)": 0,
         "sum(kontor_ledger_drift_tokens)": 0,
+        "sum(kontor_ledger_rows_drift)": 0,
         # Rules come before money.
         'sum(kontor_guardrail_decisions_total{rule="trial",action="log"})': len(answered) + 1,
         **{f'kontor_model_tokens_total{{model="{MODEL}",type="{kind}"}}': tokens for kind, tokens in total.items()},

@@ -1,33 +1,63 @@
 //! Do both engines say the same? Many prompts, greedy, one at a time; where they part, how far they agreed, and whether
 //! both ways were equally good to the model.
 
+mod forced;
+
 use worker_protocol::TokenLogprob;
 
 use crate::Result;
 use crate::engine::{Answer, Ask, Kind, Launcher, Needs, Tuning};
 use crate::report::Figure;
 use crate::texts::question;
+use forced::Forced;
 
 const TOKENS: u32 = 48;
 /// Two tokens whose log-probabilities differ by less are told apart by nothing but the order of additions.
 const MARGIN: f32 = 0.1;
+
+const NEEDS: Needs = Needs { clients: 1, context: 2048, slots: Some(1), speculate: false, keep: false };
 
 /// The part of the prompts whose answers are the same to the last character, and the mean part of an answer that is the same
 /// before the first difference: with the peer at its best tuning, which computes attention as ours does, and with the peer as
 /// it comes. The peer's own column of the latter says how far it agrees with itself at its best tuning: what the order of
 /// additions does alone.
 ///
-/// The same in tokens, as ours tells them: the mean part of an answer's tokens before the first difference, how many answers
-/// differ, and in how many of these the two likeliest tokens at the first difference were ours and the peer's, within
-/// [`MARGIN`]. The peer's columns of what needs its own log-probabilities are not numbers.
+/// The same in tokens, as who answered tells them: the mean part of an answer's tokens before the first difference, how many
+/// answers differ, and in how many of these the two likeliest tokens at the first difference were the two that were chosen,
+/// within [`MARGIN`].
+///
+/// And position by position, see [`forced`], where the peer's columns are not numbers.
 pub async fn run(launcher: &Launcher, prompts: usize) -> Result<(Vec<Figure>, Vec<Figure>)> {
     let ours = answers(launcher, Kind::Ours, prompts).await?;
     let tuned = answers(launcher, Kind::Peer(Tuning::Tuned), prompts).await?;
     let default = answers(launcher, Kind::Peer(Tuning::Default), prompts).await?;
     let [alike, as_it_comes, with_itself] = [compare(&ours, &tuned), compare(&ours, &default), compare(&tuned, &default)];
-    let same = Agreement { identical: 1.0, agreed: 1.0, agreed_tokens: f64::NAN, differences: 0.0, below_margin: f64::NAN };
-    let unknown = Agreement { agreed_tokens: f64::NAN, below_margin: f64::NAN, ..with_itself };
-    Ok((figures(alike, as_it_comes), figures(same, unknown)))
+    let same = Agreement { identical: 1.0, agreed: 1.0, agreed_tokens: 1.0, differences: 0.0, below_margin: 0.0 };
+    let (mut of_ours, mut of_peer) = (figures(alike, as_it_comes), figures(same, with_itself));
+    for (names, answers) in [(FORCED_TUNED, &tuned), (FORCED, &default)] {
+        eprintln!("identity, position by position");
+        let forced = positions(forced::run(launcher, answers).await?);
+        of_ours.extend(names.into_iter().zip(forced).map(|(name, value)| Figure::new(1, name, value)));
+        of_peer.extend(names.into_iter().map(|name| Figure::new(1, name, f64::NAN)));
+    }
+    Ok((of_ours, of_peer))
+}
+
+/// What the figures of [`positions`] are called.
+const FORCED_TUNED: [&str; 5] = [
+    "forced_positions_tuned",
+    "forced_same_part_tuned",
+    "forced_differences_tuned",
+    "forced_differences_below_margin_tuned",
+    "forced_left_out_tuned",
+];
+const FORCED: [&str; 5] =
+    ["forced_positions", "forced_same_part", "forced_differences", "forced_differences_below_margin", "forced_left_out"];
+
+fn positions(forced: Forced) -> [f64; 5] {
+    let Forced { same, different, below_margin, left_out } = forced;
+    let all = f64::from(forced.positions());
+    [all, f64::from(same) / all, f64::from(different), f64::from(below_margin), f64::from(left_out)]
 }
 
 fn figures(tuned: Agreement, default: Agreement) -> Vec<Figure> {
@@ -112,7 +142,7 @@ fn is_toss_up(ours: &[TokenLogprob], theirs: &[u8]) -> bool {
 }
 
 async fn answers(launcher: &Launcher, kind: Kind, prompts: usize) -> Result<Vec<Answer>> {
-    let engine = launcher.start(kind, Needs { clients: 1, context: 2048, slots: Some(1), speculate: false, keep: false }).await?;
+    let engine = launcher.start(kind, NEEDS).await?;
     let mut answers = Vec::with_capacity(prompts);
     for number in 0..prompts {
         let ask = Ask { tenant: format!("{number}"), logprobs: Some(2), ..Ask::question(question(number), TOKENS) };

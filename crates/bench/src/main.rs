@@ -4,8 +4,8 @@
 //! ```text
 //! engine/     starting, asking and stopping the two         scenarios/  what is measured
 //! kernels.rs  what lies in the two versions of llama.cpp     identity.rs  are the answers the same?
-//! quiet.rs    is the machine quiet enough to measure?        report.rs   ratios, table, JSON
-//! aims.rs     what the figures should be                     gateway/    all about the gateway
+//! quiet.rs    is the machine quiet, and did it stay so?      report.rs   ratios, table, JSON
+//! aims.rs     what figures should be, and are not            gateway/    all about the gateway
 //! ```
 //!
 //! Every figure is the median of the rounds' ratios; each round measures both, each in a fresh process, so that
@@ -146,27 +146,46 @@ async fn rounds(args: &Args, launcher: &Launcher, scenario: Scenario, tuning: Tu
     let mut measured = Vec::with_capacity(args.rounds);
     for round in 1..=args.rounds {
         eprintln!("{} ({against}), round {round} of {}", scenario.name(), args.rounds);
-        if !args.busy {
-            quiet::wait().await?;
-        }
-        measured.push(both(scenario, launcher, tuning, round).await?);
+        let half = Half { scenario, launcher, busy: args.busy, what: format!("{} ({against}), round {round}", scenario.name()) };
+        measured.push(both(&half, tuning, round, report).await?);
     }
     measured.iter().try_for_each(|(ours, theirs)| report.add(scenario.name(), against, ours, theirs))
 }
 
+/// What both halves of a round have in common.
+struct Half<'a> {
+    scenario: Scenario,
+    launcher: &'a Launcher,
+    /// Measure whatever others do.
+    busy: bool,
+    /// Which scenario and round, for people.
+    what: String,
+}
+
 /// One round: the figures of ours and of the peer.
-async fn both(scenario: Scenario, launcher: &Launcher, tuning: Tuning, round: usize) -> Result<(Vec<Figure>, Vec<Figure>)> {
+async fn both(half: &Half<'_>, tuning: Tuning, round: usize, report: &mut Report) -> Result<(Vec<Figure>, Vec<Figure>)> {
     let (ours, peer) = (engine::Kind::Ours, engine::Kind::Peer(tuning));
     if round % 2 == 1 {
-        let ours = measure(scenario, launcher, ours).await?;
-        Ok((ours, measure(scenario, launcher, peer).await?))
+        let ours = measure(half, ours, report).await?;
+        Ok((ours, measure(half, peer, report).await?))
     } else {
-        let peer = measure(scenario, launcher, peer).await?;
-        Ok((measure(scenario, launcher, ours).await?, peer))
+        let peer = measure(half, peer, report).await?;
+        Ok((measure(half, ours, report).await?, peer))
     }
 }
 
-async fn measure(scenario: Scenario, launcher: &Launcher, kind: engine::Kind) -> Result<Vec<Figure>> {
+async fn measure(half: &Half<'_>, kind: engine::Kind, report: &mut Report) -> Result<Vec<Figure>> {
     let whose = if kind == engine::Kind::Ours { "ours" } else { "the peer" };
-    scenario.run(launcher, kind).await.map_err(|error| format!("{whose}: {error}").into())
+    let attempt = async || -> Result<(Vec<Figure>, f64)> {
+        if !half.busy {
+            quiet::wait().await?;
+        }
+        let watch = quiet::Watch::begin(None)?;
+        let figures = half.scenario.run(half.launcher, kind).await?;
+        Ok((figures, watch.others()?))
+    };
+    let measured = quiet::undisturbed(format!("{}, {whose}", half.what), half.busy, attempt).await;
+    let (figures, disturbed) = measured.map_err(|error| format!("{whose}: {error}"))?;
+    report.note(disturbed);
+    Ok(figures)
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::kernels::Kernels;
+use crate::quiet::{self, Disturbed};
 use crate::{Result, aims};
 
 /// One figure of one run.
@@ -30,6 +31,7 @@ pub struct Report {
     kernels: Kernels,
     /// Ours and the peer's of each round.
     rounds: BTreeMap<Key, Vec<(f64, f64)>>,
+    disturbed: Vec<Disturbed>,
 }
 
 /// A figure of ours beside a peer's.
@@ -70,16 +72,17 @@ impl Row {
 }
 
 #[derive(Debug, Serialize)]
-struct Document {
+struct Document<'a> {
     /// How many times faster the peer's llama.cpp is in answers, and in prompts.
     kernel_ratio: f64,
     kernel_ratio_prompt: f64,
+    disturbed: &'a [Disturbed],
     rows: Vec<Row>,
 }
 
 impl Report {
     pub fn new(kernels: Kernels) -> Self {
-        Self { kernels, rounds: BTreeMap::new() }
+        Self { kernels, rounds: BTreeMap::new(), disturbed: Vec::new() }
     }
 
     /// Takes in one round.
@@ -97,6 +100,11 @@ impl Report {
         Ok(())
     }
 
+    /// Notes what others did beside a measurement, if it was too much.
+    pub fn note(&mut self, disturbed: Option<Disturbed>) {
+        self.disturbed.extend(disturbed);
+    }
+
     fn rows(&self) -> Vec<Row> {
         let row = |((scenario, against, clients, metric), rounds): (&Key, &Vec<(f64, f64)>)| {
             Row::of(scenario, against, *clients, metric, rounds, self.kernels.factor(scenario, against, *clients, metric))
@@ -110,17 +118,18 @@ impl Report {
     /// The file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         let Kernels { answer, prompt } = self.kernels;
-        write(path, &Document { kernel_ratio: answer, kernel_ratio_prompt: prompt, rows: self.rows() })
+        write(path, &Document { kernel_ratio: answer, kernel_ratio_prompt: prompt, disturbed: &self.disturbed, rows: self.rows() })
     }
 
-    /// Prints the table, and which aims are missed.
+    /// Prints the table, which measurements were disturbed, and which aims are missed and met.
     #[expect(clippy::print_stdout, reason = "it is what the program is run for")]
     pub fn print(&self) {
         let Kernels { answer, prompt } = self.kernels;
         println!("Freed of the kernels: the peer's llama.cpp is {answer:.3} times as fast in answers, {prompt:.3} times in prompts.\n");
         let rows = self.rows();
         print(&rows);
-        aims::print(&rows);
+        quiet::print(&self.disturbed);
+        aims::print(&aims::ENGINE, &rows);
     }
 }
 

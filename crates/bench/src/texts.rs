@@ -99,6 +99,18 @@ const WORDS: [&str; 96] = [
     "almost",
 ];
 
+/// What people ask in a chat. Each answer is a different one, ends by itself, and repeats neither the question nor itself.
+pub const QUESTIONS: [&str; 8] = [
+    "Why do leaves turn yellow in autumn? Answer in about four sentences.",
+    "What is the difference between a river and a canal? Explain it to a child in a short paragraph.",
+    "Write a polite e-mail of about five sentences that moves a meeting from Monday to Thursday.",
+    "How does a bicycle stay upright while it rolls? One paragraph, please.",
+    "My soup is too salty. What can I do about it? A short paragraph is enough.",
+    "Which arguments speak for and against a night train instead of a flight? Answer in one paragraph.",
+    "Tell me in a few sentences what a library was for before there were computers.",
+    "Describe a rainy evening in a small harbour in about five sentences.",
+];
+
 /// SplitMix64 (Steele, Lea, Flood 2014).
 #[derive(Debug)]
 pub struct Random(u64);

@@ -131,6 +131,9 @@ pub struct AnswerStats {
     /// Part of `prompt_tokens` that came out of the prefix cache.
     pub cached_tokens: u32,
     pub completion_tokens: u32,
+    /// Part of `completion_tokens` that were thoughts; 0 where that was not kept.
+    #[serde(default)]
+    pub reasoning_tokens: u32,
     /// From dispatch to the first token.
     pub ttft_ms: u32,
     /// From dispatch to the end.

@@ -9,6 +9,7 @@ use axum::{
 use domain::Actor;
 use inference::CacheUse;
 use serde::de::DeserializeOwned;
+use serde_ignored::Path;
 
 /// Ask for refusal of unknown fields.
 static STRICT: HeaderName = HeaderName::from_static("x-kontor-strict");
@@ -16,6 +17,8 @@ static STRICT: HeaderName = HeaderName::from_static("x-kontor-strict");
 static CACHE: HeaderName = HeaderName::from_static("x-kontor-cache");
 /// As many unknown fields are named in the answer.
 const MOST_NAMED: usize = 20;
+/// Characters of what serde says of a field: it quotes a text in the wrong place as a whole, and that may be a picture.
+const MOST_SAID: usize = 300;
 
 /// Who calls, and with what. The key is checked before the body is read: strangers cannot make us read.
 pub struct Call<T> {
@@ -61,13 +64,26 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, Vec<String>), Fail
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let parsed = serde_ignored::deserialize(&mut reader, |path| {
         if ignored.len() < MOST_NAMED {
-            ignored.push(path.to_string());
+            ignored.push(place(&path));
         }
     })
     .and_then(|input| reader.end().map(|()| input));
     match parsed {
         Ok(input) => Ok((input, ignored)),
         Err(_) => Err(explain::<T>(bytes)),
+    }
+}
+
+/// A path as mistakes have it, too: `messages[0].role`.
+fn place(path: &Path<'_>) -> String {
+    match path {
+        Path::Root => String::new(),
+        Path::Seq { parent, index } => format!("{}[{index}]", place(parent)),
+        Path::Map { parent, key } => {
+            let parent = place(parent);
+            if parent.is_empty() { key.clone() } else { format!("{parent}.{key}") }
+        }
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => place(parent),
     }
 }
 
@@ -94,7 +110,11 @@ fn explain<T: DeserializeOwned>(bytes: &[u8]) -> Failure {
 /// serde's words without the place, which a path says better.
 fn sentence(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    text.rsplit_once(" at line ").map_or(text.clone(), |(words, _)| words.to_owned())
+    let words = text.rsplit_once(" at line ").map_or(text.as_str(), |(words, _)| words);
+    if words.chars().nth(MOST_SAID).is_none() {
+        return words.to_owned();
+    }
+    words.chars().take(MOST_SAID).chain(['\u{2026}']).collect()
 }
 
 #[cfg(test)]
@@ -118,13 +138,18 @@ mod tests {
         _metadata: Option<Known>,
         #[expect(dead_code, reason = "only its type matters")]
         messages: Vec<Inner>,
+        #[expect(dead_code, reason = "only its type matters")]
+        options: Option<Options>,
     }
+
+    #[derive(Debug, Deserialize)]
+    struct Options {}
 
     #[test]
     fn unknown_fields_are_noted_with_their_path() {
-        let (outer, ignored) =
-            parse::<Outer>(br#"{"model":"m","messages":[{"role":"user","x":1}],"y":{"z":2},"metadata":{"a":[1,{"b":null}]}}"#).unwrap();
-        assert_eq!((outer.model.as_str(), ignored), ("m", vec!["messages.0.x".to_owned(), "y".to_owned()]));
+        let body = br#"{"model":"m","messages":[{"role":"user","x":1}],"y":{"z":2},"options":{"w":3},"metadata":{"a":[1,{"b":null}]}}"#;
+        let (outer, ignored) = parse::<Outer>(body).unwrap();
+        assert_eq!((outer.model.as_str(), ignored), ("m", ["messages[0].x", "y", "options.w"].map(str::to_owned).to_vec()));
     }
 
     #[test]
@@ -151,6 +176,8 @@ mod tests {
         assert!(wrong.contains(r#""param":"model""#) && wrong.contains("invalid type: integer `7`, expected a string"), "{wrong}");
         let gone = told(r#"{"messages":[]}"#);
         assert!(gone.contains(r#""param":"model""#), "{gone}");
+        let picture = told(&format!(r#"{{"model":"m","messages":["{}"]}}"#, "A".repeat(10_000)));
+        assert!(picture.contains(r#""param":"messages[0]""#) && picture.len() < 1_000, "{} bytes", picture.len());
         let broken = told(r#"{"model":"#);
         assert!(broken.contains("not JSON") && broken.contains(r#""param":null"#), "{broken}");
         assert!(told(r#"{"model":"m","messages":[]} x"#).contains("goes on"));

@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderMap, HeaderName, header, request::Parts},
 };
 use contract::ids::RequestId;
-use domain::{Actor, DataClass, Error};
+use domain::{Action, Actor, DataClass, Error};
 use std::net::SocketAddr;
 use uuid::Uuid;
 
@@ -14,7 +14,7 @@ use uuid::Uuid;
 pub const CLASS_HEADER: &str = "x-kontor-data-class";
 static CLASS: HeaderName = HeaderName::from_static(CLASS_HEADER);
 
-/// Whose key it is. A route that takes it refuses everybody without one.
+/// Whose key it is. A route that takes it refuses everybody without one, and every key that may not use models.
 pub struct Caller(pub Actor);
 
 impl FromRequestParts<Gateway> for Caller {
@@ -27,10 +27,11 @@ impl FromRequestParts<Gateway> for Caller {
             let message = "You sent no key. Send it in the header `Authorization: Bearer sk-kontor-\u{2026}`.".into();
             return Err(Failure::of(Error::Unauthenticated { code: "invalid_api_key", message }, request));
         };
-        match gateway.identity.authenticate_key(key, address, request).await {
-            Ok(actor) => Ok(Self(raised(actor, &parts.headers)?)),
-            Err(error) => Err(Failure::of(error, request)),
-        }
+        let refused = |error| Failure::of(error, request);
+        let actor = gateway.identity.authenticate_key(key, address, request).await.map_err(refused)?;
+        // Services ask, too; here it is where it is noted.
+        actor.may(Action::UseModels).inspect_err(|_| gateway.identity.note_forbidden(&actor)).map_err(refused)?;
+        Ok(Self(raised(actor, &parts.headers)?))
     }
 }
 

@@ -217,6 +217,7 @@ fn answer(collected: &[(Named, Collected)], named: &Named, choices: u32, prompts
         sum.prompt_tokens += part.stats.prompt_tokens;
         sum.cached_tokens += part.stats.cached_tokens;
         sum.completion_tokens += part.stats.completion_tokens;
+        sum.reasoning_tokens += part.stats.reasoning_tokens;
     }
     for ((number, (_, part)), texts) in (0..).zip(collected).zip(&texts) {
         for ((at, choice), text) in (0..).zip(&part.choices).zip(texts) {

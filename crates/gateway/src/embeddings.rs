@@ -1,6 +1,8 @@
 //! `POST /v1/embeddings`.
 
-use crate::{Gateway, body::Call, failure::Failure, headers, known::Known, openapi::Described, parameters::OneOrMany, usage::InputUsage};
+mod inputs;
+
+use crate::{Gateway, body::Call, failure::Failure, headers, known::Known, openapi::Described, usage::InputUsage};
 use axum::{
     Json,
     extract::State,
@@ -8,6 +10,7 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use inference::VectorRequest;
+use inputs::Inputs;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -15,9 +18,9 @@ use utoipa::ToSchema;
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct EmbeddingsRequest {
     model: String,
-    /// Token ids, which OpenAI takes too, are those of its own models and mean nothing here.
-    #[schema(schema_with = crate::parameters::text_or_texts)]
-    input: OneOrMany,
+    /// A text, texts, or as the model's own token ids one text or several. At most 2048 inputs and 300,000 tokens.
+    #[schema(schema_with = inputs::schema)]
+    input: Inputs,
     encoding_format: Option<Encoding>,
     dimensions: Option<usize>,
     #[serde(rename = "user")]

@@ -18,6 +18,7 @@ mod files;
 mod follow;
 mod form;
 mod headers;
+mod images;
 mod known;
 mod models;
 mod moderations;
@@ -84,6 +85,7 @@ pub const ROUTES: &[Route] = &[
     ("POST", "/v1/rerank", || post(rerank::create)),
     ("POST", "/v1/moderations", || post(moderations::create)),
     ("POST", "/v1/responses", || post(responses::create)),
+    ("POST", "/v1/responses/input_tokens", || post(responses::count)),
     ("GET", "/v1/responses/{id}", || get(responses::get)),
     ("DELETE", "/v1/responses/{id}", || delete(responses::delete)),
     ("POST", "/v1/responses/{id}/cancel", || post(responses::cancel)),

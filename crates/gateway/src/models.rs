@@ -28,12 +28,18 @@ struct Model {
     owned_by: &'static str,
     name: String,
     context_length: u32,
-    capabilities: [&'static str; 1],
+    /// `completion`, `embedding` or `rerank`, and `multimodal` where it takes images.
+    capabilities: Vec<&'static str>,
     status: &'static str,
 }
 
 impl From<Offered> for Model {
     fn from(offered: Offered) -> Self {
+        let what = match offered.kind {
+            ModelKind::Chat => "completion",
+            ModelKind::Embedding => "embedding",
+            ModelKind::Reranker => "rerank",
+        };
         Self {
             id: offered.id,
             object: "model",
@@ -41,11 +47,7 @@ impl From<Offered> for Model {
             owned_by: "kontor",
             name: offered.name,
             context_length: offered.context_length,
-            capabilities: [match offered.kind {
-                ModelKind::Chat => "completion",
-                ModelKind::Embedding => "embedding",
-                ModelKind::Reranker => "rerank",
-            }],
+            capabilities: [what].into_iter().chain(offered.images.then_some("multimodal")).collect(),
             status: if offered.ready { "ready" } else { "unavailable" },
         }
     }

@@ -58,6 +58,7 @@ const OPERATIONS: &[Operation] = &[
     (HttpMethod::Post, "/v1/rerank", "Vectors", rerank::described),
     (HttpMethod::Post, "/v1/moderations", "Models", moderations::described),
     (HttpMethod::Post, "/v1/responses", "Responses", responses::described::create),
+    (HttpMethod::Post, "/v1/responses/input_tokens", "Responses", responses::described::count),
     (HttpMethod::Get, "/v1/responses/{id}", "Responses", responses::described::get),
     (HttpMethod::Delete, "/v1/responses/{id}", "Responses", responses::described::delete),
     (HttpMethod::Post, "/v1/responses/{id}/cancel", "Responses", responses::described::cancel),
@@ -261,7 +262,6 @@ mod tests {
         for (schema, name) in [
             ("ChatRequest", "stop"),
             ("CompletionRequest", "prompt"),
-            ("EmbeddingsRequest", "input"),
             ("ModerationRequest", "input"),
             ("ResponsesRequest", "input"),
             ("ResponseInputItem", "content"),
@@ -271,7 +271,15 @@ mod tests {
         ] {
             assert_eq!(kinds(property(schema, name)), ["string", "array"], "{schema}.{name}");
         }
+        assert_eq!(kinds(property("EmbeddingsRequest", "input")), ["string", "array", "array", "array"], "texts, and token ids of texts");
         assert_eq!(property("ChatRequest", "metadata")["type"], Value::Null, "whatever is ignored may be anything");
+        for (schema, name, told) in [
+            ("ChatContentPart", "image_url", "ChatImageUrl"),
+            ("ResponseInputPart", "image_url", "data:image/png;base64"),
+            ("AnthropicBlock", "source", "AnthropicImageSource"),
+        ] {
+            assert!(property(schema, name).to_string().contains(told), "{schema}.{name}");
+        }
         assert_eq!(property("ResponseInputItem", "role")["enum"].as_array().unwrap().len(), 4);
         assert!(document["components"]["schemas"]["Response"]["allOf"].is_array(), "a response shows its request's parameters");
     }

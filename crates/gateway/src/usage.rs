@@ -23,6 +23,7 @@ struct PromptDetails {
 
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 struct CompletionDetails {
+    /// Were thoughts.
     reasoning_tokens: u32,
     audio_tokens: u32,
     accepted_prediction_tokens: u32,
@@ -36,9 +37,8 @@ impl From<&AnswerStats> for Usage {
             completion_tokens: stats.completion_tokens,
             total_tokens: stats.prompt_tokens.saturating_add(stats.completion_tokens),
             prompt_tokens_details: PromptDetails { cached_tokens: stats.cached_tokens, audio_tokens: 0 },
-            // The workers count tokens of thoughts and of answers together.
             completion_tokens_details: CompletionDetails {
-                reasoning_tokens: 0,
+                reasoning_tokens: stats.reasoning_tokens,
                 audio_tokens: 0,
                 accepted_prediction_tokens: 0,
                 rejected_prediction_tokens: 0,
@@ -57,5 +57,25 @@ pub struct InputUsage {
 impl From<&AnswerStats> for InputUsage {
     fn from(stats: &AnswerStats) -> Self {
         Self { prompt_tokens: stats.prompt_tokens, total_tokens: stats.prompt_tokens }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Usage;
+    use contract::chat::AnswerStats;
+    use serde_json::json;
+
+    #[test]
+    fn thoughts_are_part_of_what_was_completed() {
+        let stats = AnswerStats { prompt_tokens: 9, cached_tokens: 4, completion_tokens: 7, reasoning_tokens: 5, ..AnswerStats::default() };
+        let expected = json!({
+            "prompt_tokens": 9, "completion_tokens": 7, "total_tokens": 16,
+            "prompt_tokens_details": { "cached_tokens": 4, "audio_tokens": 0 },
+            "completion_tokens_details": {
+                "reasoning_tokens": 5, "audio_tokens": 0, "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0,
+            },
+        });
+        assert_eq!(serde_json::to_value(Usage::from(&stats)).unwrap(), expected);
     }
 }

@@ -33,7 +33,7 @@ fn main() -> Result<(), PolicyError> {
     for (language, sentence) in [("English", ENGLISH), ("German", GERMAN)] {
         let text = shuffled(sentence);
         for (name, checks) in &checks {
-            let policy = Policy { rules: checks.iter().cloned().enumerate().map(rule).collect() };
+            let policy = Policy { rules: checks.iter().cloned().enumerate().map(rule).collect(), ..Policy::default() };
             let took = fastest(&Guard::new(&policy)?, &text);
             let bytes = u32::try_from(text.len()).unwrap_or(u32::MAX);
             eprintln!("{language}, {name}: {:.2?} for 1,000 bytes, {took:.2?} for all", took * 1000 / bytes);

@@ -168,7 +168,7 @@ mod tests {
     }
 
     fn guard(rules: Vec<Rule>) -> Guard {
-        Guard::new(&Policy { rules }).expect("a policy")
+        Guard::new(&Policy { rules, ..Policy::default() }).expect("a policy")
     }
 
     fn pii(action: Action) -> Rule {

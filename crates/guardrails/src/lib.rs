@@ -9,7 +9,7 @@
 //!     on: vec![Stage::Input, Stage::Output],
 //!     action: Action::Mask,
 //! };
-//! let guard = Guard::new(&Policy { rules: vec![people] })?;
+//! let guard = Guard::new(&Policy { rules: vec![people], ..Policy::default() })?;
 //!
 //! let mut question = "Ich heiße Weber, meine IBAN ist DE89 3704 0044 0532 0130 00.".to_owned();
 //! let input = guard.input(&mut [Part { role: Role::User, text: &mut question }]);
@@ -83,6 +83,6 @@ pub use decision::{Decision, Finding};
 pub use guard::{Guard, Input, Part, Role};
 pub use injection::Classifier;
 pub use output::{OutputGuard, Released};
-pub use policy::{Action, Check, Entity, Kind, Policy, Rule, Stage};
+pub use policy::{Action, Check, Entity, Images, Kind, Policy, Rule, Stage};
 pub use pseudonyms::Pseudonyms;
 pub use validate::PolicyError;

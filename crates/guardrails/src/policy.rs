@@ -9,6 +9,46 @@ use serde::{Deserialize, Serialize};
 pub struct Policy {
     /// At most [`MOST_RULES`](Self::MOST_RULES).
     pub rules: Vec<Rule>,
+    /// What becomes of pictures, which no rule can look at.
+    #[serde(default, skip_serializing_if = "Images::is_usual")]
+    pub images: Images,
+}
+
+/// What becomes of pictures on their way to a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Images {
+    /// They are refused if any rule keeps texts from models (it blocks or masks on the way in): what it forbids may as well
+    /// be photographed.
+    #[default]
+    Refuse,
+    /// They pass without anybody having looked at them.
+    Allow,
+}
+
+impl Images {
+    /// Its name in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Allow => "allow",
+        }
+    }
+
+    // Taken by reference: serde hands it over so.
+    const fn is_usual(&self) -> bool {
+        matches!(self, Self::Refuse)
+    }
+}
+
+impl Policy {
+    /// The first rule for whose sake pictures are refused, if they are.
+    #[must_use]
+    pub fn unseeing(&self) -> Option<&Rule> {
+        let keeps = |rule: &&Rule| rule.on.contains(&Stage::Input) && matches!(rule.action, Action::Block | Action::Mask);
+        self.rules.iter().find(keeps).filter(|_| self.images == Images::Refuse)
+    }
 }
 
 /// One thing to look for, where, and what happens when it is found.
@@ -226,7 +266,7 @@ impl Action {
 
 #[cfg(test)]
 mod tests {
-    use super::{Action, Check, Entity, Policy, Stage};
+    use super::{Action, Check, Entity, Images, Policy, Stage};
 
     fn read(json: &str) -> Result<Policy, String> {
         serde_json::from_str(json).map_err(|error| error.to_string())
@@ -262,6 +302,36 @@ mod tests {
     }
 
     #[test]
+    fn pictures_are_refused_where_a_rule_would_have_to_see_them() {
+        let policy = |on: &str, action: &str, images: &str| {
+            let rule = format!(r#"{{"name": "a", "check": {{"kind": "secrets"}}, "on": ["{on}"], "action": "{action}"}}"#);
+            read(&format!(r#"{{"rules": [{rule}]{images}}}"#)).unwrap()
+        };
+        for (on, action, images, refused) in [
+            ("input", "block", "", true),
+            ("input", "mask", r#", "images": "refuse""#, true),
+            ("input", "warn", "", false),
+            ("input", "log", "", false),
+            ("output", "block", "", false),
+            ("input", "block", r#", "images": "allow""#, false),
+        ] {
+            let unseeing = policy(on, action, images).unseeing().map(|rule| rule.name.clone());
+            assert_eq!(
+                unseeing.is_some(),
+                refused,
+                "{on} {action} {images}. If you are here because this failed: a photograph goes around the rules, or nobody may send any."
+            );
+        }
+        assert!(Policy::default().unseeing().is_none());
+        let stored = |policy: &Policy| serde_json::to_string(policy).unwrap();
+        assert!(!stored(&policy("input", "block", "")).contains("images"), "older versions read it");
+        assert!(stored(&Policy { images: Images::Allow, ..Policy::default() }).contains(r#""images":"allow""#));
+        for images in [Images::Refuse, Images::Allow] {
+            assert_eq!(serde_json::to_value(images).unwrap(), images.name());
+        }
+    }
+
+    #[test]
     fn what_nobody_knows_is_refused() {
         for check in [
             r#"{"kind":"secrets","threshold":0.5}"#,
@@ -273,6 +343,7 @@ mod tests {
             assert!(read(&rule(check)).is_err(), "{check}. If you are here because this failed: a misspelt rule guards nothing.");
         }
         assert!(read(r#"{"rules": [], "rule": []}"#).is_err());
+        assert!(read(r#"{"rules": [], "images": "some"}"#).is_err());
     }
 
     #[test]

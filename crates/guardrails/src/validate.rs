@@ -127,7 +127,7 @@ mod tests {
 
     #[track_caller]
     fn refused(rules: Vec<Rule>, field: &str) {
-        let error = Policy { rules }.check().expect_err(field);
+        let error = Policy { rules, ..Policy::default() }.check().expect_err(field);
         assert_eq!(error.field, field);
         assert!(error.message.ends_with('.') && error.to_string().starts_with(field), "{error}");
     }
@@ -135,9 +135,9 @@ mod tests {
     #[test]
     fn limits_are_kept_and_named() {
         let secret = |name: &str| rule(name, Check::Secrets {}, &[Stage::Input], Action::Log);
-        assert_eq!(Policy { rules: (0..64).map(|n| secret(&n.to_string())).collect() }.check(), Ok(()));
+        assert_eq!(Policy { rules: (0..64).map(|n| secret(&n.to_string())).collect(), ..Policy::default() }.check(), Ok(()));
         refused((0..65).map(|n| secret(&n.to_string())).collect(), "rules");
-        assert_eq!(Policy { rules: vec![secret(&"a".repeat(64))] }.check(), Ok(()));
+        assert_eq!(Policy { rules: vec![secret(&"a".repeat(64))], ..Policy::default() }.check(), Ok(()));
         for name in ["", "A", "a b", "ä", &"a".repeat(65)] {
             refused(vec![secret(name)], "rules[0].name");
         }
@@ -149,12 +149,12 @@ mod tests {
     #[test]
     fn words_are_counted_over_all_rules() {
         let list = |name: &str, check| rule(name, check, &[Stage::Input], Action::Mask);
-        assert_eq!(Policy { rules: vec![list("a", words(5000, "x")), list("b", words(5000, "x"))] }.check(), Ok(()));
+        assert_eq!(Policy { rules: vec![list("a", words(5000, "x")), list("b", words(5000, "x"))], ..Policy::default() }.check(), Ok(()));
         refused(vec![list("a", words(5000, "x")), list("b", words(5001, "x"))], "rules[1].check.words");
         refused(vec![list("a", words(0, ""))], "rules[0].check.words");
         refused(vec![list("a", words(1, " - "))], "rules[0].check.words[0]");
         refused(vec![list("a", words(1, &"x".repeat(201)))], "rules[0].check.words[0]");
-        assert_eq!(Policy { rules: vec![list("a", words(1, &"x".repeat(200)))] }.check(), Ok(()));
+        assert_eq!(Policy { rules: vec![list("a", words(1, &"x".repeat(200)))], ..Policy::default() }.check(), Ok(()));
     }
 
     #[test]
@@ -170,7 +170,7 @@ mod tests {
         }
         let both = [Stage::Input, Stage::Output];
         for action in [Action::Block, Action::Mask, Action::Warn, Action::Log] {
-            let policy = Policy { rules: vec![rule("a", Check::Pii { entities: Vec::new() }, &both, action)] };
+            let policy = Policy { rules: vec![rule("a", Check::Pii { entities: Vec::new() }, &both, action)], ..Policy::default() };
             assert_eq!(policy.check(), Ok(()));
         }
     }

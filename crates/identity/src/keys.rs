@@ -74,20 +74,20 @@ impl Identity {
     /// [`Error::Unauthenticated`] with code `invalid_api_key`; [`Error::Forbidden`] from a foreign network;
     /// [`Error::Unavailable`] when keys cannot be read.
     pub async fn authenticate_key(&self, key: &str, address: Option<IpAddr>, request: RequestId) -> Result<Actor> {
-        let hash = key.strip_prefix(KEY_PREFIX).and_then(token::hash).ok_or_else(|| invalid("This is not a key of Kontor."))?;
+        let unknown = |message| {
+            self.db().refusals().of_unknown("unknown_key", request);
+            invalid(message)
+        };
+        let hash = key.strip_prefix(KEY_PREFIX).and_then(token::hash).ok_or_else(|| unknown("This is not a key of Kontor."))?;
         let mut known = self.keys_not_older_than(LOOK * 2).await?;
         if !known.contains_key(&hash) {
             known = self.keys_not_older_than(NEWS).await?;
         }
-        let key = known.get(&hash).ok_or_else(|| invalid("There is no such key."))?;
-        let now = self.now();
-        key.is_open(now)?;
+        let key = known.get(&hash).ok_or_else(|| unknown("There is no such key."))?;
         let within = |address: IpAddr| key.networks.iter().any(|network| network.contains(&address.to_canonical()));
-        if !key.networks.is_empty() && !address.is_some_and(within) {
-            return Err(Error::forbidden("This key may not be used from this address."));
-        }
-        key.used_at.store(now, Relaxed);
-        Ok(key.actor(request))
+        let foreign = !key.networks.is_empty() && !address.is_some_and(within);
+        let foreign = || foreign.then(|| ("foreign_network", Error::forbidden("This key may not be used from this address.")));
+        self.open(key, request, foreign)
     }
 
     /// Who holds this key now, for work that was asked for with it earlier. From where is not asked again: it was when
@@ -99,10 +99,24 @@ impl Identity {
         let known = self.keys_not_older_than(LOOK * 2).await?;
         let key = known.values().find(|known| known.tenant == tenant && known.program.key == key);
         let key = key.ok_or_else(|| invalid("There is no such key any more."))?;
+        self.open(key, request, || None)
+    }
+
+    /// Counts for the audit trail that an actor was refused what neither a role nor a scope of theirs allows.
+    pub fn note_forbidden(&self, actor: &Actor) {
+        self.db().refusals().of(actor, "forbidden", "");
+    }
+
+    /// Whoever holds a key that there is, unless something keeps it shut.
+    fn open(&self, key: &Key, request: RequestId, shut: impl FnOnce() -> Option<(&'static str, Error)>) -> Result<Actor> {
         let now = self.now();
-        key.is_open(now)?;
+        let actor = key.actor(request);
+        if let Some((reason, error)) = key.ended(now).or_else(shut) {
+            self.db().refusals().of(&actor, reason, "");
+            return Err(error);
+        }
         key.used_at.store(now, Relaxed);
-        Ok(key.actor(request))
+        Ok(actor)
     }
 
     /// Keeps the keys fresh and notes their uses until `stop`.
@@ -148,14 +162,12 @@ impl Key {
         Actor::program(self.tenant, self.program.clone(), request).classified(self.tenant_slug.clone(), self.class)
     }
 
-    fn is_open(&self, now: Millis) -> Result<()> {
+    /// Why it opens nothing any more, in a word for the audit trail and for whoever holds it.
+    fn ended(&self, now: Millis) -> Option<(&'static str, Error)> {
         if self.disabled {
-            return Err(invalid("This key is disabled."));
+            return Some(("disabled_key", invalid("This key is disabled.")));
         }
-        if self.expires_at.is_some_and(|at| at <= now) {
-            return Err(invalid("This key has expired."));
-        }
-        Ok(())
+        self.expires_at.is_some_and(|at| at <= now).then(|| ("expired_key", invalid("This key has expired.")))
     }
 }
 

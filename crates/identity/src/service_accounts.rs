@@ -6,7 +6,7 @@ use crate::{
 };
 use contract::{
     Millis,
-    ids::{ApiKeyId, ServiceAccountId, TenantId, UserId},
+    ids::{ApiKeyId, ServiceAccountId, TenantId},
     key::Scope,
 };
 use domain::{DataClass, Error, Result, secret::Secret};
@@ -29,8 +29,8 @@ pub struct NewAccount {
     pub purpose: String,
     pub team: String,
     pub cost_center: String,
-    /// Who answers for it.
-    pub owner: Option<UserId>,
+    /// Who answers for it: the e-mail of a person of the tenant.
+    pub owner: Option<String>,
     /// `None`: every model of the tenant.
     pub models: Option<Vec<String>>,
     /// How closely its data is kept; `None`: as its tenant's.
@@ -61,26 +61,31 @@ impl Identity {
     /// Adds a service account. `by` names the command for the audit trail, here and below.
     ///
     /// # Errors
-    /// [`Error::Invalid`] on `name` or `purpose`; [`Error::Conflict`] with code `name_taken`.
+    /// [`Error::Invalid`] on `name`, `purpose` or `owner`; [`Error::Conflict`] with code `name_taken`.
     pub async fn create_service_account(&self, by: &str, account: NewAccount) -> Result<ServiceAccountId> {
         let (name, purpose) = (required("name", &account.name)?, required("purpose", &account.purpose)?);
         let id = ServiceAccountId(Uuid::now_v7());
+        let tx = self.db().begin_system(by, Reason::Administration).await?;
+        let owner = match &account.owner {
+            Some(email) => Some(tx.users().by_email(account.tenant, email).await.map_err(|error| nobody(error, email))?),
+            None => None,
+        };
         let new = NewServiceAccount {
             id,
             name: name.into(),
             purpose: purpose.into(),
             team: account.team.trim().into(),
             cost_center: account.cost_center.trim().into(),
-            owner: account.owner,
+            owner,
             models: account.models,
             class: account.class,
             expires_at: account.expires_at,
             created_at: self.now(),
         };
-        let tx = self.db().begin_system(by, Reason::Administration).await?;
         let name_taken = |error| taken(error, "name_taken", "There is a service account of this name already.");
         tx.service_accounts().create(account.tenant, &new).await.map_err(name_taken)?;
-        let event = AuditEvent::new(by, "service_account.created").target(id).detail("class", new.class.map(DataClass::name));
+        let event = AuditEvent::new(by, "service_account.created").target(id).detail("owner", owner.map(|owner| owner.to_string()));
+        let event = event.detail("class", new.class.map(DataClass::name));
         tx.audit(&event, Some(account.tenant)).await?;
         tx.commit().await?;
         Ok(id)
@@ -257,6 +262,16 @@ impl Identity {
         tx.commit().await?;
         self.inner.keys.doubt();
         Ok(MadeKey { id, key: secret })
+    }
+}
+
+fn nobody(error: Error, email: &str) -> Error {
+    match error {
+        Error::NotFound { .. } => {
+            let message = format!("Nobody in this organisation has the e-mail {email}, or they are locked out.");
+            Error::invalid("owner", "unknown_person", message)
+        }
+        other => other,
     }
 }
 

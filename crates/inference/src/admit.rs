@@ -8,8 +8,9 @@ use crate::{
     drive::Driver,
     generation::{Generation, SharedRoute},
     guard::{self, Watch},
+    images::{check_images, has_images},
     meter::{self, Reservation, Ticket},
-    observe::Observed,
+    observe::{Observed, reason},
     work::Work,
 };
 use contract::{model::Sampling, usage::Purpose};
@@ -75,10 +76,22 @@ pub struct Options {
     pub priority: Priority,
     /// So many messages at the beginning are kept computed.
     pub pinned_messages: u32,
+    /// Only if a request before this one began with them, too.
+    pub pin_known_only: bool,
     /// The text of the only message is the whole prompt, without the model's template.
     pub raw: bool,
     /// May it come out of the response cache?
     pub cache: CacheUse,
+}
+
+impl Options {
+    /// For a program's request with these messages: its instructions are kept computed, once they came a second time. They may
+    /// be other ones in each request, and those of many would be kept for nobody.
+    #[must_use]
+    pub fn pinning_known(self, messages: &[ChatMessage]) -> Self {
+        let leading = messages.iter().take_while(|message| message.role == ChatRole::System).count();
+        Self { pinned_messages: u32::try_from(leading).unwrap_or(u32::MAX), pin_known_only: true, ..self }
+    }
 }
 
 /// What the stages before the meter found.
@@ -117,8 +130,10 @@ impl Inference {
             ControlFlow::Continue(admitted) => admitted,
             ControlFlow::Break(generation) => return Ok(generation),
         };
-        let context = self.inner.catalogue.largest_context(actor, &admitted.model, request.purpose);
-        let reservation = Reservation::of(&admitted.model, context, &request);
+        let images = has_images(&request.messages);
+        let context = self.inner.catalogue.largest_context(actor, &admitted.model, request.purpose, images);
+        let image = if images { self.inner.catalogue.largest_image(actor, &admitted.model, request.purpose) } else { 0 };
+        let reservation = Reservation::of(&admitted.model, context, image, &request);
         let work = |ticket: &Ticket, model| Work::Completion(Box::new(generate(ticket, model, request)));
         self.begin(actor, admitted, reservation, work).await
     }
@@ -149,11 +164,12 @@ impl Inference {
 
     /// The stages before the meter: may it be asked, and does it make sense?
     async fn look_at(&self, actor: &Actor, request: &mut Request, observed: &Observed) -> Result<Found> {
-        let model = self.inner.catalogue.grant(actor, request.model.as_deref(), request.purpose)?.clone();
+        let model = self.grant(actor, request.model.as_deref(), request.purpose)?.clone();
         observed.granted(&model.id);
         observed.asked(request);
         check(request)?;
-        let bounds = self.bounds(actor, &model, request.purpose)?;
+        check_images(&model, &request.messages)?;
+        let bounds = self.bounds(actor, &model, request.purpose, has_images(&request.messages))?;
         if guard::bytes(&request.messages) / LONGEST_TOKEN > usize::try_from(model.context_length).unwrap_or(usize::MAX) {
             let message = "The conversation is longer than the model's context.";
             return Err(Error::invalid("messages", "context_length_exceeded", message));
@@ -169,10 +185,26 @@ impl Inference {
     ///
     /// # Errors
     /// [`Error::Forbidden`] where nobody is so near.
-    pub(crate) fn bounds(&self, actor: &Actor, model: &Arc<ModelConfig>, purpose: Purpose) -> Result<Bounds> {
-        let bounds = self.inner.catalogue.bounds(actor, model, purpose);
+    pub(crate) fn bounds(&self, actor: &Actor, model: &Arc<ModelConfig>, purpose: Purpose, images: bool) -> Result<Bounds> {
+        let bounds = self.inner.catalogue.bounds(actor, model, purpose, images);
         self.inner.pool.reach(&bounds)?;
         Ok(bounds)
+    }
+
+    /// See [`Catalogue::grant`](crate::Catalogue); who was refused is counted for the audit trail.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub(crate) fn grant(&self, actor: &Actor, wanted: Option<&str>, purpose: Purpose) -> Result<&Arc<ModelConfig>> {
+        let catalogue = &self.inner.catalogue;
+        catalogue.grant(actor, wanted, purpose).inspect_err(|error| {
+            // Nobody asks for titles themselves.
+            if purpose != Purpose::Title {
+                // A name that nothing has is whatever somebody sent: it stays out.
+                let model = wanted.and_then(|name| catalogue.id_of(name)).unwrap_or_default();
+                self.inner.meter.db().refusals().of(actor, reason(error), model);
+            }
+        })
     }
 
     /// Opens the use and starts its driver.
@@ -292,6 +324,7 @@ fn generate(ticket: &Ticket, model: String, request: Request) -> Generate {
         n,
         priority,
         pinned_messages,
+        pin_known_only,
         raw,
         cache: _,
     } = request.options;
@@ -301,6 +334,7 @@ fn generate(ticket: &Ticket, model: String, request: Request) -> Generate {
         weight: ticket.weight(),
         priority,
         pinned_messages,
+        pin_known_only,
         raw,
         stop,
         format,

@@ -29,6 +29,9 @@ pub struct ModelConfig {
     pub kind: ModelKind,
     /// Tokens of context for one conversation, prompt and answer together.
     pub context_length: u32,
+    /// Tokens that a picture counts as at most, where it takes pictures; absent: it takes text alone.
+    #[serde(default)]
+    pub image_tokens: Option<u32>,
     /// Models to take, in this order, where this one cannot be had; the actor must be granted them as well.
     #[serde(default)]
     pub fallback: Vec<String>,
@@ -92,6 +95,8 @@ pub struct Offered {
     pub kind: ModelKind,
     /// Tokens of context, prompt and answer together.
     pub context_length: u32,
+    /// It takes pictures beside text.
+    pub images: bool,
     /// A worker or upstream runs it now.
     pub ready: bool,
 }
@@ -184,20 +189,34 @@ impl Catalogue {
         found.ok_or(Error::not_found("model"))
     }
 
-    /// How far the actor's request to a granted model may go.
-    pub(crate) fn bounds(&self, actor: &Actor, model: &Arc<ModelConfig>, purpose: Purpose) -> Bounds {
-        Bounds::new(actor, purpose, model.clone(), self.fallbacks(actor, model, purpose))
+    /// How far the actor's request to a granted model may go; where there are `images`, to models that take them alone.
+    pub(crate) fn bounds(&self, actor: &Actor, model: &Arc<ModelConfig>, purpose: Purpose, images: bool) -> Bounds {
+        let fallbacks = self.substitutes(actor, model, purpose, images).cloned().collect();
+        Bounds::new(actor, purpose, model.clone(), fallbacks)
     }
 
-    /// What may be taken in a model's place, in order: what it names, as far as the actor may use it.
-    fn fallbacks(&self, actor: &Actor, model: &ModelConfig, purpose: Purpose) -> Vec<Arc<ModelConfig>> {
-        model.fallback.iter().filter_map(|name| self.grant(actor, Some(name), purpose).ok()).cloned().collect()
+    /// The id of the model with this name or alias, granted or not; never for the caller.
+    pub(crate) fn id_of(&self, name: &str) -> Option<&str> {
+        self.models.iter().find(|model| model.is_called(name)).map(|model| model.id.as_str())
+    }
+
+    /// What may be taken in a model's place, in order: what it names, as far as the actor may use it and, where there are
+    /// `images`, as far as it takes them.
+    fn substitutes(&self, actor: &Actor, model: &ModelConfig, purpose: Purpose, images: bool) -> impl Iterator<Item = &Arc<ModelConfig>> {
+        let granted = model.fallback.iter().filter_map(move |name| self.grant(actor, Some(name), purpose).ok());
+        granted.filter(move |other| !images || other.image_tokens.is_some())
     }
 
     /// The longest context of a model and those that may answer in its place.
-    pub(crate) fn largest_context(&self, actor: &Actor, model: &ModelConfig, purpose: Purpose) -> u32 {
-        let lengths = self.fallbacks(actor, model, purpose).into_iter().map(|other| other.context_length);
+    pub(crate) fn largest_context(&self, actor: &Actor, model: &ModelConfig, purpose: Purpose, images: bool) -> u32 {
+        let lengths = self.substitutes(actor, model, purpose, images).map(|other| other.context_length);
         lengths.fold(model.context_length, u32::max)
+    }
+
+    /// The most tokens that a picture counts as, with a model and with those that may answer in its place.
+    pub(crate) fn largest_image(&self, actor: &Actor, model: &ModelConfig, purpose: Purpose) -> u32 {
+        let tokens = self.substitutes(actor, model, purpose, true).filter_map(|other| other.image_tokens);
+        tokens.fold(model.image_tokens.unwrap_or_default(), u32::max)
     }
 
     /// The actor's models for programs, of every kind.
@@ -213,6 +232,7 @@ impl Catalogue {
                 aliases: model.aliases.clone(),
                 kind: model.kind,
                 context_length: model.context_length,
+                images: model.image_tokens.is_some(),
                 ready: ready(&Bounds::new(actor, purpose, model.clone(), Vec::new())),
             })
             .collect()
@@ -251,6 +271,7 @@ mod tests {
             description: String::new(),
             kind: ModelKind::Chat,
             context_length: 4096,
+            image_tokens: None,
             fallback: Vec::new(),
             default: false,
             purposes: Vec::new(),
@@ -339,7 +360,7 @@ mod tests {
         let catalogue = Catalogue::new(vec![falls_back(&["theirs", "b"]), model("b"), theirs]).expect("valid");
         let a = catalogue.models()[0].clone();
         assert_eq!(
-            catalogue.bounds(&actor(), &a, Purpose::Chat).fallbacks(),
+            catalogue.bounds(&actor(), &a, Purpose::Chat, false).fallbacks(),
             ["b"],
             "If you are here because this failed: a fallback leads to a model that the tenant was not granted."
         );
@@ -356,11 +377,32 @@ mod tests {
         let own = catalogue.grant(&confidential, None, Purpose::Api).expect("the other one");
         assert_eq!(own.id, "own");
         assert!(
-            catalogue.bounds(&confidential, own, Purpose::Api).fallbacks().is_empty(),
+            catalogue.bounds(&confidential, own, Purpose::Api, false).fallbacks().is_empty(),
             "If you are here because this failed: a fallback leads to a model that may not see the data."
         );
         let named = |actor: &Actor| catalogue.offered(actor, |_| true).into_iter().map(|model| model.id).collect::<Vec<_>>();
         assert_eq!((named(&actor()).len(), named(&confidential)), (2, vec!["own".to_owned()]));
+    }
+
+    #[test]
+    fn pictures_go_to_models_that_take_them_alone() {
+        let sees = |id: &str, tokens| ModelConfig { image_tokens: Some(tokens), ..model(id) };
+        let first = ModelConfig { fallback: vec!["blind".into(), "second".into()], ..sees("first", 1_000) };
+        let catalogue = Catalogue::new(vec![first, ModelConfig { context_length: 9_000, ..model("blind") }, sees("second", 2_000)]);
+        let catalogue = catalogue.expect("valid");
+        let first = catalogue.models()[0].clone();
+        let fallbacks = |images| catalogue.bounds(&actor(), &first, Purpose::Api, images).fallbacks();
+        assert_eq!(fallbacks(false), ["blind", "second"]);
+        assert_eq!(
+            fallbacks(true),
+            ["second"],
+            "If you are here because this failed: a picture goes to a model that cannot see it, or to a worker."
+        );
+        let context = |images| catalogue.largest_context(&actor(), &first, Purpose::Api, images);
+        assert_eq!((context(false), context(true)), (9_000, 4_096));
+        assert_eq!(catalogue.largest_image(&actor(), &first, Purpose::Api), 2_000);
+        let offered = catalogue.offered(&actor(), |_| true);
+        assert_eq!(offered.iter().map(|model| model.images).collect::<Vec<_>>(), [true, false, true]);
     }
 
     #[test]

@@ -125,6 +125,7 @@ mod tests {
             description: String::new(),
             kind: ModelKind::Chat,
             context_length: 1,
+            image_tokens: None,
             fallback: Vec::new(),
             default: false,
             purposes: Vec::new(),

@@ -4,6 +4,8 @@ use crate::{
     Inference,
     admit::{Options, Request, check},
     clearance::Bounds,
+    guard,
+    images::check_images,
     meter::{RETRY_AFTER_S, partition},
     refusal::refused,
 };
@@ -21,19 +23,23 @@ impl Inference {
     ///
     /// # Errors
     /// As [`Inference::admit`], except that a prompt may be longer than the model's context.
-    pub async fn count_tokens(&self, actor: &Actor, request: Request) -> Result<u32> {
-        let model = self.catalogue().grant(actor, request.model.as_deref(), request.purpose)?;
+    pub async fn count_tokens(&self, actor: &Actor, mut request: Request) -> Result<u32> {
+        let model = self.grant(actor, request.model.as_deref(), request.purpose)?;
+        check(&request)?;
+        check_images(model, &request.messages)?;
         // Nobody else counts in its place.
         let bounds = Bounds::new(actor, request.purpose, model.clone(), Vec::new());
-        let (model, context) = (model.id.clone(), usize::try_from(model.context_length).unwrap_or(usize::MAX));
-        check(&request)?;
         self.inner.pool.reach(&bounds)?;
-        let Request { messages, continue_last, options, .. } = request;
-        let Options { tools, tool_choice, think, raw, .. } = options;
-        let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
+        let (model, context) = (model.id.clone(), usize::try_from(model.context_length).unwrap_or(usize::MAX));
+        let bytes = guard::bytes(&request.messages);
         if bytes > context.saturating_mul(WORTH_COUNTING) {
             return Ok(u32::try_from(bytes / BYTES_PER_TOKEN).unwrap_or(u32::MAX));
         }
+        // Some providers count themselves: what rules keep from them is not sent for that either.
+        let rules = self.guards().of(actor.tenant()).await?;
+        self.guards().completion(actor, rules, &mut request).await?;
+        let Request { messages, continue_last, options, .. } = request;
+        let Options { tools, tool_choice, think, raw, .. } = options;
         let (tenant, partition) = (actor.tenant().to_string(), partition(actor));
         let prompt = Generate { model, tenant, partition, messages, continue_last, raw, tools, tool_choice, think, ..Generate::default() };
         match self.inner.pool.count(&prompt, &bounds).await? {

@@ -11,10 +11,12 @@ pub mod admit;
 mod cache;
 pub mod catalogue;
 mod clearance;
+mod compare;
 mod count;
 mod drive;
 pub mod generation;
 pub mod guard;
+mod images;
 pub mod meter;
 mod observe;
 pub mod pool;
@@ -34,16 +36,19 @@ pub use observe::Metrics;
 pub use pool::{
     Credential, LengthField, Pool, PoolTiming, Prefer, RegisterError, StructuredField, Upstream, UpstreamKind, UpstreamModel, WorkerProcess,
 };
-pub use vectors::{VectorRequest, Vectors};
+pub use vectors::{MOST_INPUTS, MOST_TOKENS, VectorRequest, Vectors};
 pub use work::Work;
-pub use worker_protocol::{ChatMessage, ChatRole, Finish, Format, ModelKind, Priority, TokenLogprob, Tool, ToolCall, ToolChoice};
+pub use worker_protocol::{
+    ChatMessage, ChatRole, ContentPart, DataUrl, Detail, EmbedInput, Finish, Format, Image, ModelKind, Priority, TokenLogprob, Tool,
+    ToolCall, ToolChoice,
+};
 
 pub use meter::{CountedRequest, Limits, Standing};
 
 use cache::ResponseCache;
 use contract::{ids::NodeId, model::ModelInfo};
 use domain::{Actor, Clock, Result};
-use guard::{Guard, Guards};
+use guard::{ClassifierConfig, Guard, Guards};
 use meter::Meter;
 use std::{
     io,
@@ -124,12 +129,20 @@ impl Inference {
         self.inner.meter.node()
     }
 
-    /// The guardrails of the actor's organisation; `None` if it has none.
+    /// The guardrails of the actor's organisation, for these texts; `None` if it has none.
     ///
     /// # Errors
-    /// [`domain::Error::Unavailable`] if they cannot be read.
-    pub async fn guardrails(&self, actor: &Actor) -> Result<Option<Arc<Guard>>> {
-        Ok(self.inner.guards.of(actor.tenant()).await?.map(|rules| rules.guard))
+    /// [`domain::Error::Unavailable`] if they cannot be read, or nobody can say whether the texts are injections.
+    pub async fn guardrails(&self, actor: &Actor, texts: &[String]) -> Result<Option<Arc<Guard>>> {
+        self.inner.guards.for_texts(actor.tenant(), texts).await
+    }
+
+    /// Has a server judge from now on, beside the heuristic, whether texts are injections, for rules that look for any.
+    ///
+    /// # Errors
+    /// It cannot be used, or there is one already.
+    pub fn ask_classifier(&self, config: ClassifierConfig) -> Result<()> {
+        self.inner.guards.ask(config)
     }
 
     /// Counters of this process.
@@ -186,7 +199,8 @@ impl Inference {
         self.inner.tracker.close();
         self.inner.meter.hurry();
         self.inner.tracker.wait().await;
-        self.inner.meter.quotas().give_back().await;
+        // At the same time: both wait for a database that does not answer.
+        tokio::join!(self.inner.meter.try_to_tell_counts(), self.inner.meter.quotas().give_back());
     }
 
     /// Writes into the ledger what processes left in their journals that are gone; what cannot be written is logged and stays
@@ -195,7 +209,8 @@ impl Inference {
         self.inner.meter.adopt().await;
     }
 
-    /// Keeps prices, budgets and limits fresh, and shares what this process holds of them with others, until `stop`.
+    /// Keeps prices, budgets and limits fresh, shares what this process holds of them with others, and writes what was refused
+    /// into the audit trail, until `stop`.
     pub async fn tend_quotas(&self, stop: CancellationToken) {
         self.inner.meter.tend(stop).await;
     }

@@ -1,4 +1,5 @@
-//! Tells once a day whether the workers' own counters agree with what the ledger was told (ADR 14).
+//! Tells once a day whether the workers' own counters agree with what the ledger was told (ADR 14). Whether the ledger has it,
+//! `compare` tells.
 
 use crate::{Inference, pool::Reconciled};
 use domain::Result;
@@ -7,15 +8,22 @@ use store::{Reason, audit::AuditEvent};
 use tokio_util::sync::CancellationToken;
 
 /// Who does it, in the audit trail.
-const BY: &str = "ledger";
+pub(crate) const BY: &str = "ledger";
+/// What it is called there.
+pub(crate) const RECONCILED: &str = "ledger.reconciled";
+pub(crate) const DRIFT: &str = "ledger.drift";
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// What was told already, by worker.
 pub(crate) type Told = BTreeMap<String, Reconciled>;
 
 impl Inference {
-    /// [`Inference::reconcile`] at every midnight (UTC) and at the end, until `stop`.
+    /// [`Inference::reconcile`] at every midnight (UTC) and at the end, and [`Inference::compare_ledger`], until `stop`.
     pub async fn tend_reconciliation(&self, stop: CancellationToken) {
+        tokio::join!(self.tend_workers(&stop), self.tend_comparison(&stop));
+    }
+
+    async fn tend_workers(&self, stop: &CancellationToken) {
         loop {
             let left = DAY_MS - self.inner.meter.now().rem_euclid(DAY_MS);
             let midnight = tokio::time::sleep(Duration::from_millis(left.unsigned_abs()));
@@ -52,8 +60,9 @@ impl Inference {
         }
         let tx = self.inner.meter.db().begin_system(BY, Reason::Sweep).await?;
         for (worker, new) in news {
-            let event = AuditEvent::new(BY, if new.drift > 0 { "ledger.drift" } else { "ledger.reconciled" })
+            let event = AuditEvent::new(BY, if new.drift > 0 { DRIFT } else { RECONCILED })
                 .target(worker)
+                .detail("comparison", "worker")
                 .detail("node", self.node().to_string())
                 .detail("counted_prompt_tokens", new.counted.prompt)
                 .detail("counted_completion_tokens", new.counted.completion)

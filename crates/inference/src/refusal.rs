@@ -3,9 +3,10 @@
 use domain::Error;
 
 /// The fields that workers and the dialects of upstreams name.
-const FIELDS: [&str; 19] = [
+const FIELDS: [&str; 20] = [
     "documents",
     "frequency_penalty",
+    "input",
     "logit_bias",
     "logprobs",
     "messages",
@@ -42,6 +43,8 @@ mod tests {
             ("structured_outputs: the grammar cannot be used: there is no rule start", "structured_outputs"),
             ("response_format: this model's server answers with objects alone", "response_format"),
             ("n: not here", "n"),
+            ("input: there is no token 7", "input"),
+            ("input 1 is empty", "request"),
             ("top_p: not while the model thinks", "top_p"),
             ("reasoning_effort: it does not think here", "reasoning_effort"),
             ("response_formats: x", "request"),

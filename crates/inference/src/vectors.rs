@@ -15,7 +15,10 @@ use std::ops::ControlFlow;
 use worker_protocol::{Embed, EmbedInput, Priority};
 
 /// Inputs of one request, as OpenAI has it.
-const MOST_INPUTS: usize = 2048;
+pub const MOST_INPUTS: usize = 2048;
+
+/// Token ids of one request, as OpenAI has it. Texts are counted by whoever runs the model.
+pub const MOST_TOKENS: usize = 300_000;
 
 /// Bytes of all inputs of one request.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
@@ -49,12 +52,11 @@ pub struct Vectors {
 }
 
 impl Inference {
-    /// Vectors of texts.
+    /// Vectors of texts, or of their tokens.
     ///
     /// # Errors
     /// As [`Inference::admit`]; also [`Error::Invalid`] for a text that is longer than the model's context.
-    pub async fn embed(&self, actor: &Actor, texts: Vec<String>, request: VectorRequest) -> Result<Vectors> {
-        let inputs = texts.into_iter().map(EmbedInput::Text).collect();
+    pub async fn embed(&self, actor: &Actor, inputs: Vec<EmbedInput>, request: VectorRequest) -> Result<Vectors> {
         let dimensions = request.dimensions;
         if dimensions == Some(0) {
             return Err(Error::invalid("dimensions", "out_of_range", "dimensions must be at least 1."));
@@ -91,7 +93,7 @@ impl Inference {
             ControlFlow::Continue(admitted) => admitted,
             ControlFlow::Break(generation) => return collect(generation, count).await,
         };
-        let context = self.catalogue().largest_context(actor, &admitted.model, purpose);
+        let context = self.catalogue().largest_context(actor, &admitted.model, purpose, false);
         let reservation = Reservation::of_inputs(&admitted.model, context, purpose, inputs.iter().map(bytes));
         let VectorRequest { truncate, priority, .. } = request;
         let work = move |ticket: &crate::meter::Ticket, model| {
@@ -110,10 +112,13 @@ impl Inference {
         request: &VectorRequest,
         observed: &Observed,
     ) -> Result<Found> {
-        let model = self.catalogue().grant(actor, request.model.as_deref(), purpose)?.clone();
+        let model = self.grant(actor, request.model.as_deref(), purpose)?.clone();
         observed.granted(&model.id);
         counted(inputs.len())?;
-        let bounds = self.bounds(actor, &model, purpose)?;
+        let bounds = self.bounds(actor, &model, purpose, false)?;
+        if inputs.iter().map(tokens).sum::<usize>() > MOST_TOKENS {
+            return Err(Error::invalid("input", "too_large", format!("All inputs together may have at most {MOST_TOKENS} tokens.")));
+        }
         if inputs.iter().map(bytes).sum::<usize>() > MOST_BYTES {
             return Err(Error::invalid("input", "too_large", format!("All inputs together may have at most {} MiB.", MOST_BYTES >> 20)));
         }
@@ -168,9 +173,16 @@ fn shorten(vector: &mut Vec<f32>, dimensions: usize) -> Result<()> {
     Ok(())
 }
 
+/// Of an input that was given as such.
+fn tokens(input: &EmbedInput) -> usize {
+    if let EmbedInput::Tokens(tokens) = input { tokens.len() } else { 0 }
+}
+
+/// At least as many as it has tokens.
 fn bytes(input: &EmbedInput) -> usize {
     match input {
         EmbedInput::Text(text) => text.len(),
+        EmbedInput::Tokens(tokens) => tokens.len(),
         EmbedInput::Pair { query, document } => {
             if document.is_empty() {
                 0

@@ -3,7 +3,7 @@
 use crate::shared::Shared;
 use contract::{model::Sampling, usage::Purpose};
 use domain::{Action, Actor, Result};
-use inference::{ChatMessage, Generation, Offered, Options, Priority, Request, VectorRequest, Vectors};
+use inference::{ChatMessage, EmbedInput, Generation, Offered, Options, Priority, Request, VectorRequest, Vectors};
 use std::sync::Arc;
 
 /// A completion for a program.
@@ -69,13 +69,13 @@ impl Api {
         self.shared.inference.count_tokens(actor, completion.request(self.priority)).await
     }
 
-    /// Vectors of texts.
+    /// Vectors of texts, or of their tokens.
     ///
     /// # Errors
     /// As [`inference::Inference::embed`]; [`domain::Error::Forbidden`] without the scope.
-    pub async fn embed(&self, actor: &Actor, texts: Vec<String>, request: VectorRequest) -> Result<Vectors> {
+    pub async fn embed(&self, actor: &Actor, inputs: Vec<EmbedInput>, request: VectorRequest) -> Result<Vectors> {
         actor.may(Action::UseModels)?;
-        self.shared.inference.embed(actor, texts, VectorRequest { priority: self.priority, ..request }).await
+        self.shared.inference.embed(actor, inputs, VectorRequest { priority: self.priority, ..request }).await
     }
 
     /// Scores of documents for a query.

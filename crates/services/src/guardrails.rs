@@ -56,7 +56,8 @@ impl Guardrails {
         let tx = self.shared.db.begin_system(by, Reason::Administration).await?;
         tx.guardrails().set(tenant, serde_json::to_value(&policy).map_err(Error::internal)?).await?;
         let names: Vec<&str> = policy.rules.iter().map(|rule| rule.name.as_str()).collect();
-        tx.audit(&AuditEvent::new(by, "guardrails.set").target(tenant).detail("rules", names.join(" ")), Some(tenant)).await?;
+        let event = AuditEvent::new(by, "guardrails.set").target(tenant).detail("rules", names.join(" "));
+        tx.audit(&event.detail("images", policy.images.name()), Some(tenant)).await?;
         tx.commit().await?;
         Ok(policy)
     }
@@ -98,7 +99,7 @@ impl Guardrails {
     ///
     /// # Errors
     /// [`Error::Forbidden`] without the scope; [`Error::Invalid`] on `input` for too many texts or too long ones;
-    /// [`Error::QuotaExceeded`] by a limit; [`Error::Unavailable`] if the rules cannot be read.
+    /// [`Error::QuotaExceeded`] by a limit; [`Error::Unavailable`] if the rules cannot be read, or a classifier did not answer.
     pub async fn moderate(&self, actor: &Actor, texts: Vec<String>) -> Result<Moderated> {
         actor.may(Action::UseModels)?;
         if !(1..=MOST_TEXTS).contains(&texts.len()) {
@@ -109,7 +110,7 @@ impl Guardrails {
         }
         let counted = self.shared.inference.count_request(actor, MODERATION).await?;
         let limits = counted.limits();
-        let Some(guard) = self.shared.inference.guardrails(actor).await? else {
+        let Some(guard) = self.shared.inference.guardrails(actor, &texts).await? else {
             return Ok(Moderated { found: vec![Vec::new(); texts.len()], limits });
         };
         // Megabytes take a while; other requests go on meanwhile. Its place is taken as long as it runs, whoever left.

@@ -4,6 +4,7 @@ use crate::{
     audit::{self, AuditEvent},
     error::map,
     listen::Listener,
+    refusals::Refusals,
     tx::{Reason, SystemTx, TenantTx},
 };
 use domain::{Actor, Caller, Error, Result};
@@ -83,6 +84,7 @@ struct Inner {
     tenant: DatabaseConnection,
     system: DatabaseConnection,
     listener: Listener,
+    refusals: Refusals,
 }
 
 impl Db {
@@ -94,7 +96,7 @@ impl Db {
         let tenant = pool(&config.tenant_url, config.max_connections, "kontor").await?;
         let system = pool(&config.system_url, (config.max_connections / 4).max(2), "kontor system").await?;
         let listener = Listener::new(config.tenant_url.clone());
-        Ok(Self { inner: Arc::new(Inner { tenant, system, listener }) })
+        Ok(Self { inner: Arc::new(Inner { tenant, system, listener, refusals: Refusals::default() }) })
     }
 
     /// Opens a transaction that sees and writes the rows of the actor's tenant only. Nothing is kept
@@ -161,14 +163,24 @@ impl Db {
         [of("tenant", &self.inner.tenant), of("system", &self.inner.system)]
     }
 
-    /// Waits for the connections in use and closes both pools; further calls fail as unavailable.
+    /// Writes the refusals that are still counted, waits for the connections in use and closes both pools; further calls fail as
+    /// unavailable.
     ///
     /// # Errors
     /// As for any statement.
     pub async fn close(&self) -> Result<()> {
         self.inner.listener.stop();
+        if let Err(error) = self.write_refusals().await {
+            tracing::warn!(%error, "what was refused last is not in the audit trail");
+        }
         self.inner.tenant.close_by_ref().await.map_err(map)?;
         self.inner.system.close_by_ref().await.map_err(map)
+    }
+
+    /// What was refused since it was last written into the audit trail.
+    #[must_use]
+    pub fn refusals(&self) -> &Refusals {
+        &self.inner.refusals
     }
 
     /// The system pool for the few single statements that are exempt from the audit (session lookup).

@@ -136,7 +136,9 @@ impl<'a> SystemLedgerDays<'a> {
     }
 
     async fn drop_partition(&self, day: Date) -> Result<()> {
-        run(self.tx.conn(), sql("SELECT ledger_drop($1)", [day.into()])).await.map(drop)
+        run(self.tx.conn(), sql("SELECT ledger_drop($1)", [day.into()])).await?;
+        // Nothing is left that it could be compared with.
+        run(self.tx.conn(), sql("DELETE FROM ledger_count WHERE day = $1", [day.into()])).await.map(drop)
     }
 
     async fn days(&self, text: &str, before: Date) -> Result<Vec<Date>> {

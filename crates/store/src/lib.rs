@@ -52,15 +52,17 @@ pub mod batch_runs;
 pub mod batches;
 pub mod files;
 
-// Money: prices, budgets, limits, ledger; audit; guardrails; whose answers are kept.
+// Money: prices, budgets, limits, ledger; audit; refusals; guardrails; whose answers are kept.
 pub mod audit;
 pub mod audit_chain;
 pub mod budgets;
 pub mod guardrails;
 pub mod ledger;
+pub mod ledger_counts;
 pub mod ledger_days;
 pub mod prices;
 pub mod rate_limits;
+pub mod refusals;
 pub mod response_caches;
 pub mod usage;
 

@@ -115,6 +115,8 @@ impl Row {
             prompt_tokens: count(self.prompt_tokens.unwrap_or(0)),
             cached_tokens: count(self.cached_tokens.unwrap_or(0)),
             completion_tokens: count(self.completion_tokens.unwrap_or(0)),
+            // Of the answers of chats they are not kept.
+            reasoning_tokens: 0,
             ttft_ms: count(self.ttft_ms.unwrap_or(0)),
             duration_ms: count(self.duration_ms.unwrap_or(0)),
             finish_reason: self.finish_reason.unwrap_or_default(),

@@ -41,7 +41,10 @@ pub struct ServiceAccount {
     pub purpose: String,
     pub team: String,
     pub cost_center: String,
+    /// `None`: nobody answers for it, or no longer.
     pub owner: Option<UserId>,
+    /// Their address.
+    pub owner_email: Option<String>,
     pub models: Option<Vec<String>>,
     pub class: Option<DataClass>,
     pub expires_at: Option<Millis>,
@@ -171,7 +174,9 @@ impl<'a> SystemServiceAccounts<'a> {
 
 fn select(rest: &str) -> String {
     format!(
-        "SELECT id, name, purpose, team, cost_center, owner_id, models, data_class, expires_at, disabled_at, created_at
+        "SELECT id, name, purpose, team, cost_center, owner_id, models, data_class, expires_at, disabled_at, created_at,
+                (SELECT u.email FROM app_user u
+                 WHERE u.tenant_id = service_account.tenant_id AND u.id = service_account.owner_id) AS owner_email
          FROM service_account WHERE tenant_id = $1 {rest}"
     )
 }
@@ -189,6 +194,7 @@ struct Row {
     team: String,
     cost_center: String,
     owner_id: Option<Uuid>,
+    owner_email: Option<String>,
     models: Option<Vec<String>>,
     data_class: Option<String>,
     expires_at: Option<OffsetDateTime>,
@@ -207,6 +213,7 @@ impl TryFrom<Row> for ServiceAccount {
             team: row.team,
             cost_center: row.cost_center,
             owner: row.owner_id.map(UserId),
+            owner_email: row.owner_email,
             models: row.models,
             class: row.data_class.as_deref().map(tenants::class).transpose()?,
             expires_at: row.expires_at.map(millis),

@@ -15,6 +15,7 @@ use crate::{
     files::{Files, SystemFiles},
     guardrails::SystemGuardrails,
     imports::Imports,
+    ledger_counts::SystemLedgerCounts,
     ledger_days::SystemLedgerDays,
     messages::Messages,
     prices::SystemPrices,
@@ -292,6 +293,11 @@ impl SystemTx {
     #[must_use]
     pub fn ledger_days(&self) -> SystemLedgerDays<'_> {
         SystemLedgerDays::new(self)
+    }
+
+    #[must_use]
+    pub fn ledger_counts(&self) -> SystemLedgerCounts<'_> {
+        SystemLedgerCounts::new(self)
     }
 
     /// Whose answers are kept.

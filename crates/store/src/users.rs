@@ -151,6 +151,20 @@ impl<'a> SystemUsers<'a> {
         Ok(())
     }
 
+    /// The person of a tenant with this e-mail, whatever the case; nobody who is locked out, and no program.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; else as for any statement.
+    pub async fn by_email(&self, tenant: TenantId, email: &str) -> Result<UserId> {
+        let statement = sql(
+            "SELECT id FROM app_user
+             WHERE tenant_id = $1 AND lower(email) = lower($2) AND service_account_id IS NULL AND disabled_at IS NULL",
+            [tenant.0.into(), email.trim().into()],
+        );
+        let row: Option<IdRow> = one(self.tx.conn(), statement).await?;
+        row.map(|row| UserId(row.id)).ok_or(Error::not_found("user"))
+    }
+
     /// Locks a person out, or lets them in again (`None`).
     ///
     /// # Errors
@@ -175,6 +189,11 @@ struct UserRow {
     instructions: String,
     created_at: OffsetDateTime,
     disabled_at: Option<OffsetDateTime>,
+}
+
+#[derive(FromQueryResult)]
+struct IdRow {
+    id: uuid::Uuid,
 }
 
 #[derive(FromQueryResult)]

@@ -277,6 +277,7 @@ async fn count(Json(prompt): Json<Generate>) -> Json<Counted> {
 fn vectors_of(request: &Embed) -> Vec<Vec<f32>> {
     let bytes = |input: &EmbedInput| match input {
         EmbedInput::Text(text) => text.len(),
+        EmbedInput::Tokens(tokens) => tokens.len(),
         EmbedInput::Pair { query, document } => query.len() + document.len(),
     };
     request.inputs.iter().enumerate().map(|(at, input)| vec![at as f32, bytes(input) as f32]).collect()
@@ -390,6 +391,7 @@ pub fn fake_model() -> ModelConfig {
         description: "Says what a test scripted.".into(),
         kind: ModelKind::Chat,
         context_length: FAKE_CONTEXT,
+        image_tokens: None,
         fallback: Vec::new(),
         default: true,
         purposes: Vec::new(),

@@ -6,6 +6,7 @@ pub mod actors;
 pub mod clock;
 pub mod db;
 mod eventually;
+pub mod fake_classifier;
 pub mod fake_provider;
 pub mod fake_upstream;
 pub mod fake_worker;

@@ -1,7 +1,10 @@
 //! Prices, budgets, limits and weights for tests. Set them before the first use: a node looks for news once a second.
 
 use crate::TestDb;
-use contract::ids::{BudgetId, RateLimitId, TenantId};
+use contract::{
+    Millis,
+    ids::{BudgetId, RateLimitId, TenantId},
+};
 use domain::{
     Amount,
     money::PriceList,
@@ -61,16 +64,41 @@ pub async fn budget(db: &TestDb, tenant: TenantId, level: Level, subject: Option
         first_month: 1,
         hard,
     };
+    add(db, budget).await
+}
+
+/// A hard budget in euros of a whole tenant, that begins anew with each period.
+pub async fn periodic_budget(db: &TestDb, tenant: TenantId, period: Period, money: &str) -> Budget {
+    let budget = Budget {
+        tenant,
+        id: BudgetId(Uuid::now_v7()),
+        level: Level::Tenant,
+        subject: None,
+        currency: "EUR".parse().expect("a currency"),
+        amount: amount(money),
+        period,
+        first_month: 1,
+        hard: true,
+    };
+    add(db, budget).await
+}
+
+async fn add(db: &TestDb, budget: Budget) -> Budget {
     let tx = begin(db).await;
     tx.budgets().add(&budget).await.expect("a budget");
     tx.commit().await.expect("committing");
     budget
 }
 
-/// How far a tenant's budgets are spent.
+/// How far a tenant's budgets are spent that never begin anew.
 pub async fn spent(db: &TestDb, tenant: TenantId) -> Vec<BudgetState> {
+    spent_at(db, tenant, 1).await
+}
+
+/// How far a tenant's budgets are spent in the periods that this instant is in.
+pub async fn spent_at(db: &TestDb, tenant: TenantId, at: Millis) -> Vec<BudgetState> {
     let tx = begin(db).await;
-    tx.budgets().states(tenant, 1).await.expect("states")
+    tx.budgets().states(tenant, at).await.expect("states")
 }
 
 /// A limit for each one of a level by itself.

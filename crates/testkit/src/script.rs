@@ -146,8 +146,13 @@ impl Script {
     }
 
     pub(crate) fn usage(&self) -> Usage {
-        let completion_tokens = u32::try_from(self.thoughts.len() + self.tokens.len() + self.calls.len()).unwrap_or(u32::MAX);
-        Usage { prompt_tokens: self.prompt_tokens, cached_tokens: self.cached_tokens, completion_tokens }
+        let count = |tokens: usize| u32::try_from(tokens).unwrap_or(u32::MAX);
+        Usage {
+            prompt_tokens: self.prompt_tokens,
+            cached_tokens: self.cached_tokens,
+            completion_tokens: count(self.thoughts.len() + self.tokens.len() + self.calls.len()),
+            reasoning_tokens: count(self.thoughts.len()),
+        }
     }
 }
 

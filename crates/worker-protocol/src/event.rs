@@ -126,6 +126,10 @@ pub struct Usage {
     /// Part of `prompt_tokens` whose computation was reused.
     pub cached_tokens: u32,
     pub completion_tokens: u32,
+    /// Part of `completion_tokens` that the model chose while it thought, the mark that ended its thoughts included. Known at
+    /// the end alone; older workers do not tell it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reasoning_tokens: u32,
 }
 
 /// Milliseconds, measured in the worker.

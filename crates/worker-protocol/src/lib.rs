@@ -20,6 +20,7 @@
 compile_error!("`worker-protocol` is server-only");
 
 mod event;
+mod image;
 pub mod registration;
 mod request;
 mod status;
@@ -27,6 +28,7 @@ pub mod tls;
 mod vectors;
 
 pub use event::{Counted, Event, FailCode, Finish, Timings, TokenLogprob, Usage};
+pub use image::{ContentPart, DataUrl, Detail, Image};
 pub use request::{Cancel, ChatMessage, ChatRole, Embed, EmbedInput, Format, Generate, Priority, Tool, ToolCall, ToolChoice};
 pub use status::{Device, Hello, LoadedModel, ModelKind, ModelState, State, Status, Totals};
 pub use vectors::normalised;

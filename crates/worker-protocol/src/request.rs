@@ -1,6 +1,6 @@
 //! What a worker is asked for.
 
-use crate::is_zero;
+use crate::{ContentPart, Image, is_zero};
 use contract::model::Sampling;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -60,6 +60,9 @@ pub struct Generate {
     /// the context): an assistant's instructions, for example.
     #[serde(default)]
     pub pinned_messages: u32,
+    /// Only if a request before this one began with them, too. They end where the text of the message behind them begins.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pin_known_only: bool,
     /// The last message is an unfinished answer that the completion goes on from.
     #[serde(default)]
     pub continue_last: bool,
@@ -101,7 +104,11 @@ pub struct Generate {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChatMessage {
     pub role: ChatRole,
+    /// Its text, up to the first picture.
     pub content: String,
+    /// Pictures, and texts behind them. For servers of others alone: a worker is asked for no message that has any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<ContentPart>,
     /// What an answer thought before it said its content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<String>,
@@ -119,6 +126,47 @@ impl ChatMessage {
     pub fn new(role: ChatRole, content: impl Into<String>) -> Self {
         Self { role, content: content.into(), ..Self::default() }
     }
+
+    /// A message of texts and pictures in this order. Texts that no picture parts become one, in lines.
+    #[must_use]
+    pub fn of(role: ChatRole, parts: impl IntoIterator<Item = ContentPart>) -> Self {
+        let (mut content, mut more): (Option<String>, Vec<ContentPart>) = (None, Vec::new());
+        for part in parts {
+            match part {
+                ContentPart::Text(text) if more.is_empty() => match &mut content {
+                    Some(before) => add_line(before, &text),
+                    None => content = Some(text),
+                },
+                ContentPart::Text(text) => match more.last_mut() {
+                    Some(ContentPart::Text(before)) => add_line(before, &text),
+                    _ => more.push(ContentPart::Text(text)),
+                },
+                image @ ContentPart::Image(_) => more.push(image),
+            }
+        }
+        Self { more, ..Self::new(role, content.unwrap_or_default()) }
+    }
+
+    /// Its pictures.
+    pub fn images(&self) -> impl Iterator<Item = &Image> {
+        self.more.iter().filter_map(|part| match part {
+            ContentPart::Image(image) => Some(image),
+            ContentPart::Text(_) => None,
+        })
+    }
+
+    /// Its texts behind the first picture.
+    pub fn later_texts(&self) -> impl Iterator<Item = &str> {
+        self.more.iter().filter_map(|part| match part {
+            ContentPart::Text(text) => Some(text.as_str()),
+            ContentPart::Image(_) => None,
+        })
+    }
+}
+
+fn add_line(text: &mut String, line: &str) {
+    text.push('\n');
+    text.push_str(line);
 }
 
 /// A function that a model may call.
@@ -195,5 +243,10 @@ pub struct Embed {
 #[serde(untagged)]
 pub enum EmbedInput {
     Text(String),
-    Pair { query: String, document: String },
+    /// A text as the model's own tokens, taken as they are: nothing is put around them.
+    Tokens(Vec<u32>),
+    Pair {
+        query: String,
+        document: String,
+    },
 }

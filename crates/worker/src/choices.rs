@@ -7,6 +7,8 @@ use worker_protocol::{Event, FailCode, Finish, Usage};
 pub struct Choices {
     /// Tokens of each so far.
     completion_tokens: Vec<u32>,
+    /// Tokens of thoughts of those that have ended.
+    reasoning_tokens: u32,
     /// Of the first, which alone is charged for the prompt.
     prompt: Usage,
     /// How the first ended.
@@ -18,7 +20,7 @@ pub struct Choices {
 
 impl Choices {
     pub fn new(n: usize) -> Self {
-        Self { completion_tokens: vec![0; n], prompt: Usage::default(), finish: None, ending: 0, done: 0 }
+        Self { completion_tokens: vec![0; n], reasoning_tokens: 0, prompt: Usage::default(), finish: None, ending: 0, done: 0 }
     }
 
     /// What is told of an event, if anything.
@@ -28,7 +30,7 @@ impl Choices {
                 // The others begin later and find everything computed.
                 let first = self.prompt.prompt_tokens == 0;
                 if first {
-                    self.prompt = Usage { prompt_tokens, cached_tokens, completion_tokens: 0 };
+                    self.prompt = Usage { prompt_tokens, cached_tokens, ..Usage::default() };
                 }
                 first.then_some(Event::Started { prompt_tokens, cached_tokens })
             }
@@ -56,21 +58,25 @@ impl Choices {
                 self.done += 1;
                 // Tokens whose text was never sent count as well.
                 self.count(self.ending, usage.completion_tokens);
-                let usage = Usage { completion_tokens: self.total(), ..self.prompt };
+                let usage = self.with_thoughts(usage);
                 let finish = self.finish.unwrap_or(finish);
                 (self.done == self.completion_tokens.len()).then_some(Event::Done { finish, usage, timings })
             }
-            Event::Failed { code: FailCode::Cancelled, message, .. } => {
+            Event::Failed { code: FailCode::Cancelled, message, usage } => {
                 // All are cancelled together, and each tells what it came to.
                 self.done += 1;
-                let usage = Usage { completion_tokens: self.total(), ..self.prompt };
+                let usage = self.with_thoughts(usage);
                 (self.done == self.completion_tokens.len()).then_some(Event::Failed { code: FailCode::Cancelled, message, usage })
             }
-            Event::Failed { code, message, .. } => {
-                Some(Event::Failed { code, message, usage: Usage { completion_tokens: self.total(), ..self.prompt } })
-            }
+            Event::Failed { code, message, usage } => Some(Event::Failed { code, message, usage: self.with_thoughts(usage) }),
             other => Some(other),
         }
+    }
+
+    /// What all came to, now that one ended with `usage`.
+    fn with_thoughts(&mut self, usage: Usage) -> Usage {
+        self.reasoning_tokens = self.reasoning_tokens.saturating_add(usage.reasoning_tokens);
+        Usage { completion_tokens: self.total(), reasoning_tokens: self.reasoning_tokens, ..self.prompt }
     }
 
     fn count(&mut self, choice: u32, completion_tokens: u32) -> u32 {
@@ -96,7 +102,7 @@ mod tests {
     }
 
     fn done(completion_tokens: u32) -> Event {
-        let usage = Usage { prompt_tokens: 9, cached_tokens: 8, completion_tokens };
+        let usage = Usage { prompt_tokens: 9, cached_tokens: 8, completion_tokens, reasoning_tokens: 1 };
         Event::Done { finish: Finish::Stop, usage, timings: Timings::default() }
     }
 
@@ -118,7 +124,7 @@ mod tests {
         .into_iter()
         .filter_map(|event| choices.tell(event))
         .collect();
-        let usage = Usage { prompt_tokens: 9, cached_tokens: 2, completion_tokens: 5 };
+        let usage = Usage { prompt_tokens: 9, cached_tokens: 2, completion_tokens: 5, reasoning_tokens: 2 };
         let expected = [
             Event::Started { prompt_tokens: 9, cached_tokens: 2 },
             text(0, 1),
@@ -135,7 +141,7 @@ mod tests {
     fn a_failure_tells_what_it_came_to_and_no_empty_text() {
         let mut choices = Choices::new(2);
         let failed = |completion_tokens| {
-            let usage = Usage { prompt_tokens: 9, cached_tokens: 2, completion_tokens };
+            let usage = Usage { prompt_tokens: 9, cached_tokens: 2, completion_tokens, reasoning_tokens: 1 };
             Event::Failed { code: FailCode::Engine, message: "x".into(), usage }
         };
         let counted = Event::Text { choice: 1, text: String::new(), completion_tokens: 3, logprobs: Vec::new() };

@@ -3,7 +3,10 @@
 //! llguidance does the parsing. As in llama.cpp's own server, a token is chosen first and the whole vocabulary
 //! is ruled through only if it does not fit: the distribution is the same, and most tokens fit.
 
+mod place;
+
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::vocab::LlamaVocab;
@@ -17,6 +20,10 @@ use worker_protocol::Format;
 const CONTROL: u8 = 0xff;
 /// Longest schema, expression or grammar in bytes.
 const MAX_BYTES: usize = 256 << 10;
+/// Longest schema that is searched for what is wrong with it.
+const MAX_SEARCHED: usize = 32 << 10;
+/// No part is tried any more after that: whoever sends nonsense shall not keep the processor busy with it.
+const LONGEST_SEARCH: Duration = Duration::from_millis(500);
 
 /// The vocabulary as llguidance wants it. Made once per model: it looks at every token.
 pub struct Grammars(ParserFactory);
@@ -50,18 +57,28 @@ impl Grammars {
         if bytes > MAX_BYTES {
             return Err(format!("the {name} has {bytes} bytes, at most {MAX_BYTES} are possible"));
         }
+        self.compile(format).map_err(|reason| {
+            let until = Instant::now() + LONGEST_SEARCH;
+            let fails = |part| if Instant::now() < until { self.compile(&Format::JsonSchema(part)).err() } else { None };
+            let place = match format {
+                Format::JsonSchema(schema) if bytes <= MAX_SEARCHED => place::of(schema, &reason, fails),
+                _ => None,
+            };
+            let place = place.map(|place| format!(" at {place}")).unwrap_or_default();
+            format!("the {name} cannot be used{place}: {reason}")
+        })
+    }
+
+    fn compile(&self, format: &Format) -> Result<Constraint, String> {
         let grammar = match format {
             Format::JsonSchema(schema) => TopLevelGrammar::from_json_schema(compact(schema.clone())),
             Format::Regex(text) => TopLevelGrammar::from_regex(text),
             Format::Choice(texts) => TopLevelGrammar::from_regex(&one_of(texts)),
             Format::Lark(text) => TopLevelGrammar::from_lark(text.clone()),
         };
-        let parser = self.0.create_parser(grammar).map_err(|error| format!("the {name} cannot be used: {error}"))?;
+        let parser = self.0.create_parser(grammar).map_err(|error| error.to_string())?;
         let matcher = Matcher::new(Ok(parser));
-        match matcher.get_error() {
-            None => Ok(Constraint(matcher)),
-            Some(error) => Err(format!("the {name} cannot be used: {error}")),
-        }
+        matcher.get_error().map_or(Ok(Constraint(matcher)), Err)
     }
 }
 

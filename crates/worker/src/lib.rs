@@ -10,7 +10,7 @@
 //!                                                choices.rs   several completions of one prompt
 //!   cells/         prefix cache and room          shared.rs    what HTTP and engine both look at
 //!   drafts.rs      tokens guessed ahead
-//!   kept.rs        the prefix cache over a restart
+//!   kept/          the prefix cache over a restart; inbox.rs when it is saved
 //!   embed.rs       the loop of embedding models and rerankers
 //! join.rs      belonging to a pool on another machine
 //! cards.rs     graphics cards; power.rs what the machine draws

@@ -24,6 +24,10 @@ use crate::tools::{Family, Thoughts};
 /// Tokens for one sequence where neither the options nor the model ask for less.
 const DEFAULT_CONTEXT: u32 = 8192;
 
+/// Which llama.cpp is built in, by the version of the crate that brings it. What it computes, and how it stores that, may be
+/// otherwise in another one.
+pub const LLAMA: &str = "0.1.160";
+
 /// llama.cpp's global state may be initialised only once per process.
 static BACKEND: LazyLock<Result<LlamaBackend, String>> = LazyLock::new(|| {
     send_logs_to_tracing(LogOptions::default());
@@ -33,6 +37,23 @@ static BACKEND: LazyLock<Result<LlamaBackend, String>> = LazyLock::new(|| {
 /// The initialised llama.cpp.
 pub fn backend() -> Result<&'static LlamaBackend, Error> {
     BACKEND.as_ref().map_err(|error| Error::Engine(format!("llama.cpp did not start: {error}")))
+}
+
+/// A conversation as the model gets it.
+pub struct Prompt {
+    pub tokens: Vec<LlamaToken>,
+    /// They begin the model's thoughts.
+    pub thinks: bool,
+    /// What they are made of, each with the number of tokens before it.
+    pieces: Vec<(Piece, usize)>,
+}
+
+impl Prompt {
+    /// How many tokens come before the first message that says just this; 0 if none does.
+    pub fn before(&self, text: &str) -> usize {
+        let says = |piece: &Piece| matches!(piece, Piece::Plain(said) if said == text);
+        self.pieces.iter().find(|(piece, _)| says(piece)).map_or(0, |(_, before)| *before)
+    }
 }
 
 /// A loaded model: weights, vocabulary, template. Immutable, shared between threads.
@@ -102,24 +123,30 @@ impl Model {
         Ok(Self { weights: Arc::new(weights), info, defaults, speculate: options.speculate, grammars, template })
     }
 
-    /// The tokens of a conversation, and whether they begin the model's thoughts.
+    /// A conversation in the words of the model's template.
     ///
     /// # Errors
     /// A sentence for the caller: the template refuses these messages.
-    pub fn prompt(&self, conversation: &Conversation<'_>) -> Result<(Vec<LlamaToken>, bool), String> {
+    pub fn prompt(&self, conversation: &Conversation<'_>) -> Result<Prompt, String> {
         let pieces = self.template.render(conversation)?;
-        Ok((tokenise(&self.weights.vocab(), &pieces), self.template.begins_thoughts(&pieces)))
+        let thinks = self.template.begins_thoughts(&pieces);
+        Ok(self.tokenised(pieces, thinks))
     }
 
-    /// The tokens of a prompt without a template.
-    pub fn raw_prompt(&self, text: &str) -> Vec<LlamaToken> {
-        tokenise(&self.weights.vocab(), &[Piece::Plain(text.to_owned())])
+    /// A prompt without a template.
+    pub fn raw_prompt(&self, text: &str) -> Prompt {
+        self.tokenised(vec![Piece::Plain(text.to_owned())], false)
+    }
+
+    fn tokenised(&self, pieces: Vec<Piece>, thinks: bool) -> Prompt {
+        let (tokens, starts) = tokenise(&self.weights.vocab(), &pieces);
+        Prompt { tokens, thinks, pieces: pieces.into_iter().zip(starts).collect() }
     }
 
     /// How many tokens at the beginning of `prompt` come from that conversation, whatever follows it.
     pub fn beginning(&self, prompt: &[LlamaToken], conversation: &Conversation<'_>) -> usize {
         // A template may refuse so few messages; then there is nothing that could be told apart.
-        let (alone, _) = self.prompt(conversation).unwrap_or_default();
+        let alone = self.prompt(conversation).map(|alone| alone.tokens).unwrap_or_default();
         prompt.iter().zip(&alone).take_while(|(a, b)| a == b).count()
     }
 
@@ -131,11 +158,21 @@ impl Model {
         let vocab = self.weights.vocab();
         match (self.info.kind, input) {
             (ModelKind::Embedding, EmbedInput::Text(text)) => Ok(vocab.tokenize(text.as_bytes(), true, false)),
+            (ModelKind::Embedding, EmbedInput::Tokens(tokens)) => tokens.iter().map(|token| self.token(*token)).collect(),
             (ModelKind::Reranker, EmbedInput::Pair { query, document }) => Ok(pair(&vocab, query, document)),
             (ModelKind::Embedding, EmbedInput::Pair { .. }) => Err("an embedding model takes texts, no pairs".into()),
-            (ModelKind::Reranker, EmbedInput::Text(_)) => Err("a reranker takes pairs of query and document".into()),
+            (ModelKind::Reranker, EmbedInput::Text(_) | EmbedInput::Tokens(_)) => {
+                Err("a reranker takes pairs of query and document".into())
+            }
             (ModelKind::Chat, _) => Err("this is a chat model; it makes no vectors".into()),
         }
+    }
+
+    /// A token that somebody gave the number of.
+    fn token(&self, number: u32) -> Result<LlamaToken, String> {
+        let vocabulary = self.weights.n_vocab();
+        let known = i32::try_from(number).ok().filter(|number| *number < vocabulary);
+        known.map(LlamaToken).ok_or_else(|| format!("input: there is no token {number}; this model's are 0 to {}", vocabulary - 1))
     }
 
     /// How it writes calls of tools.
@@ -171,7 +208,8 @@ pub fn context_length(options: &ModelOptions, kind: ModelKind, trained: u32) -> 
 pub fn version(options: &ModelOptions) -> String {
     let told = |file: std::fs::Metadata| {
         let (bytes, seconds, nanos) = (file.len(), file.mtime(), file.mtime_nsec());
-        format!("{bytes}-{seconds}.{nanos}-{:?}-{}", options.cache_type, env!("CARGO_PKG_VERSION"))
+        let (cache_type, flash_attention) = (options.cache_type, options.flash_attention);
+        format!("{bytes}-{seconds}.{nanos}-{cache_type:?}-{flash_attention:?}-{LLAMA}-{}", env!("CARGO_PKG_VERSION"))
     };
     std::fs::metadata(&options.path).map(told).unwrap_or_default()
 }
@@ -219,9 +257,9 @@ fn pair(vocab: &LlamaVocab<'_>, query: &str, document: &str) -> Vec<LlamaToken> 
     tokens
 }
 
-/// Control tokens are recognised only in the template's own text.
-fn tokenise(vocab: &LlamaVocab<'_>, pieces: &[Piece]) -> Vec<LlamaToken> {
-    let mut tokens = Vec::new();
+/// The tokens, and how many of them come before each piece. Control tokens are recognised only in the template's own text.
+fn tokenise(vocab: &LlamaVocab<'_>, pieces: &[Piece]) -> (Vec<LlamaToken>, Vec<usize>) {
+    let (mut tokens, mut starts) = (Vec::new(), Vec::with_capacity(pieces.len()));
     let bos = vocab.bos();
     if vocab.should_add_bos() && bos.0 >= 0 {
         let written = matches!(pieces.first(), Some(Piece::Control(text)) if text.starts_with(&token_text(vocab, bos)));
@@ -231,6 +269,7 @@ fn tokenise(vocab: &LlamaVocab<'_>, pieces: &[Piece]) -> Vec<LlamaToken> {
     }
     let anchor = anchor(vocab);
     for (at, piece) in pieces.iter().enumerate() {
+        starts.push(tokens.len());
         let (text, special) = match piece {
             Piece::Control(text) => (text, true),
             Piece::Plain(text) => (text, false),
@@ -240,7 +279,7 @@ fn tokenise(vocab: &LlamaVocab<'_>, pieces: &[Piece]) -> Vec<LlamaToken> {
             _ => vocab.tokenize_into(text.as_bytes(), &mut tokens, false, special),
         }
     }
-    tokens
+    (tokens, starts)
 }
 
 /// SentencePiece vocabularies put a space before whatever they tokenise. In the middle of a prompt it does
@@ -254,5 +293,32 @@ fn tokenise_after(vocab: &LlamaVocab<'_>, anchor: &[LlamaToken], text: &str, spe
     match anchored.strip_prefix(anchor) {
         Some(tokens) => tokens.to_vec(),
         None => vocab.tokenize(text.as_bytes(), false, special),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LLAMA, LlamaToken, Piece, Prompt};
+
+    #[test]
+    fn what_comes_before_a_message_is_known_without_tokenising_again() {
+        let control = |text: &str| Piece::Control(text.into());
+        let plain = |text: &str| Piece::Plain(text.into());
+        let pieces =
+            vec![(control("<system>"), 0), (plain("Be brief."), 1), (control("<user>"), 4), (plain("Well?"), 5), (plain("Well?"), 7)];
+        let prompt = Prompt { tokens: vec![LlamaToken(1); 9], thinks: false, pieces };
+        assert_eq!(["Well?", "Be brief.", "<user>", "Well"].map(|text| prompt.before(text)), [5, 1, 0, 0]);
+    }
+
+    #[test]
+    fn the_version_of_llama_is_that_of_what_is_built_in() {
+        let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock")).unwrap();
+        for name in ["llama-cpp-2", "llama-cpp-sys-2"] {
+            assert!(
+                lock.contains(&format!("name = \"{name}\"\nversion = \"{LLAMA}\"\n")),
+                "If you are here because this failed: {name} is another one; say so in LLAMA, so that nothing that was kept of the old \
+                 one is taken for its own."
+            );
+        }
     }
 }

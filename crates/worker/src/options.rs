@@ -72,6 +72,8 @@ pub struct ModelOptions {
     pub state_dir: Option<PathBuf>,
     /// Most bytes to keep there.
     pub state_limit: u64,
+    /// After so long without work it is saved, one sequence after the other.
+    pub state_quiet: Duration,
     /// Guess tokens ahead where a request does not say (n-gram speculation).
     pub speculate: bool,
     /// Threads that compute.
@@ -189,6 +191,7 @@ impl ModelOptions {
             speculate: true,
             state_dir: None,
             state_limit: 256 << 20,
+            state_quiet: Duration::from_secs(20),
             threads: std::thread::available_parallelism().map_or(1, NonZero::get).try_into().unwrap_or(u32::MAX),
             batch: 256,
             gpu_layers: 0,

@@ -264,6 +264,9 @@ pub enum AdminCommand {
         team: String,
         #[arg(long, default_value = "")]
         cost_center: String,
+        /// Who answers for it: the e-mail of a person of the tenant.
+        #[arg(long, value_name = "EMAIL")]
+        owner: Option<String>,
         /// Only this model; may be given more than once.
         #[arg(long = "model")]
         models: Vec<String>,
@@ -348,6 +351,12 @@ pub enum AdminCommand {
     Cache(CacheCommand),
     #[command(flatten)]
     Upstreams(UpstreamsCommand),
+    /// Compare the ledger's rows of a day with what processes settled by their own count; fails if they differ.
+    Reconcile {
+        /// A day that is over, YYYY-MM-DD (UTC); default: yesterday.
+        #[arg(long, value_name = "DAY")]
+        day: Option<String>,
+    },
     /// Prove that nobody changed the audit trail.
     VerifyAudit {
         /// A seal that was kept elsewhere, as NUMBER:HASH; it must be in the chain.

@@ -10,6 +10,7 @@ mod bootstrap;
 mod database;
 mod files;
 mod grants;
+mod guardrails;
 mod identity;
 mod layers;
 mod ledger;
@@ -29,6 +30,7 @@ pub use batches::Batches;
 pub use bootstrap::Bootstrap;
 pub use database::Database;
 pub use files::Files;
+pub use guardrails::{Classifier, Guardrails};
 pub use identity::Identity;
 pub use ledger::Ledger;
 pub use log::{Log, LogFormat};
@@ -71,6 +73,7 @@ pub struct Config {
     pub batches: Batches,
     pub models: Models,
     pub response_cache: ResponseCache,
+    pub guardrails: Guardrails,
     pub secrets: Secrets,
     #[serde(default)]
     pub upstreams: Vec<Upstream>,
@@ -95,6 +98,7 @@ impl Config {
         config.files.check(&mut wrong);
         config.batches.check(&mut wrong);
         config.response_cache.check(&mut wrong);
+        config.guardrails.check(&mut wrong);
         config.bootstrap.check(&mut wrong);
         config.ledger.check(&mut wrong);
         config.log.check(&mut wrong);

@@ -19,6 +19,10 @@ const EMBEDDING_FILE: &str = "multilingual-e5-small-q4_0.gguf";
 /// Tokens that the usual embedding models and rerankers were trained for.
 const OTHER_CONTEXT: u32 = 512;
 
+/// Tokens that are set aside for a picture, where nothing is configured. An estimate: 3.75 megapixels by Anthropic's 750 to a
+/// token, which is more than OpenAI's tiles or 1,536 patches come to; some models count more.
+const USUAL_IMAGE: u32 = 5_000;
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Models {
@@ -81,6 +85,11 @@ pub struct Model {
     pub zones: Vec<String>,
     /// Data of a higher class is not for it; `None`: all of it is.
     pub highest_class: Option<DataClass>,
+    /// It takes pictures beside text, with every upstream that runs it. Workers take none.
+    #[serde(default)]
+    pub images: bool,
+    /// Tokens that are set aside for each picture; `None`: 5000.
+    pub image_tokens: Option<u32>,
 }
 
 impl Model {
@@ -89,6 +98,23 @@ impl Model {
     pub fn context_length(&self, workers: &Workers) -> u32 {
         let usual = if self.kind == ModelKind::Chat { workers.context_length } else { OTHER_CONTEXT };
         self.context_length.unwrap_or(usual)
+    }
+
+    /// Tokens that a picture counts as at most; `None`: it takes none.
+    #[must_use]
+    pub fn image_tokens(&self) -> Option<u32> {
+        self.images.then(|| self.image_tokens.unwrap_or(USUAL_IMAGE))
+    }
+
+    /// What is wrong with what it says of pictures.
+    fn wrong_images(&self) -> Option<&'static str> {
+        match (self.images, self.image_tokens) {
+            (true, _) if self.path.is_some() => Some("takes no images, because a worker runs it: only upstreams can see"),
+            (true, _) if self.kind != ModelKind::Chat => Some("takes no images, because it makes no answers"),
+            (true, Some(0)) => Some("has image_tokens = 0"),
+            (false, Some(_)) => Some("has image_tokens, which are for images = true alone"),
+            _ => None,
+        }
     }
 
     /// Conversations at the same time.
@@ -150,6 +176,8 @@ impl Model {
             purposes: Vec::new(),
             zones: Vec::new(),
             highest_class: None,
+            images: false,
+            image_tokens: None,
         }
     }
 }
@@ -192,6 +220,9 @@ impl Models {
                 wrong.push(format!("`models.offered`: slots of {} must lie between 1 and 64", model.id));
             }
             for problem in grants::problems(model.tenants.as_ref(), &model.zones) {
+                wrong.push(format!("`models.offered`: {} {problem}", model.id));
+            }
+            if let Some(problem) = model.wrong_images() {
                 wrong.push(format!("`models.offered`: {} {problem}", model.id));
             }
             // What all have in common is told once, of `workers`.

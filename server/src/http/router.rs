@@ -6,7 +6,7 @@ use super::{
     csrf, docs,
     edge::Edge,
     export, headers, health, limits, pages, problem, request_id,
-    session::{authenticate, require_sign_in},
+    session::{authenticate, note_forbidden, require_sign_in},
     sse,
     state::AppState,
 };
@@ -41,7 +41,7 @@ pub const PLAIN_ROUTES: &[PlainRoute] = &[
 /// Builds the whole router.
 ///
 /// Order of the layers, outermost first: the [`Edge`]; then for everything but the API for programs compression; then for
-/// everything but static files and health: version, session or key, CSRF, size, sign-in.
+/// everything but static files and health: version, session or key, CSRF, refusals, size, sign-in.
 ///
 /// # Errors
 /// The site's folder cannot be listed.
@@ -58,6 +58,7 @@ pub fn router(site: &Site, state: &AppState) -> std::io::Result<Router> {
         .layer(from_fn(limits::bound))
         // Ours is by route; axum's own would cut every body at 2 MB.
         .layer(DefaultBodyLimit::disable())
+        .layer(from_fn_with_state(state.identity.clone(), note_forbidden))
         .layer(from_fn_with_state(state.public_host.clone(), csrf::protect))
         .layer(from_fn_with_state(state.identity.clone(), authenticate))
         .layer(from_fn(headers::version));

@@ -44,6 +44,17 @@ pub async fn authenticate(State(identity): State<Identity>, mut request: Request
     }
 }
 
+/// Counts for the audit trail who was refused what neither a role nor a scope of theirs allows. It stands behind
+/// [`super::csrf`]: what a foreign page makes a visitor's browser send is not what they tried.
+pub async fn note_forbidden(State(identity): State<Identity>, request: Request, next: Next) -> Response {
+    let actor = request.extensions().get::<Option<Actor>>().cloned().flatten();
+    let response = next.run(request).await;
+    if let Some(actor) = actor.filter(|_| response.status() == StatusCode::FORBIDDEN) {
+        identity.note_forbidden(&actor);
+    }
+    response
+}
+
 /// The key of a call to what the interface itself calls; pages are for people. A token that some proxy adds to what browsers
 /// send is no key of ours: there the cookie counts, or nothing yet for who is about to sign in. A browser is known by its marks,
 /// which [`super::csrf`] looks at, or by our cookie.

@@ -34,6 +34,7 @@ pub fn catalogue(config: &Config) -> Result<Catalogue, CatalogueError> {
         description: model.description.clone(),
         kind: model.kind,
         context_length: model.context_length(&config.workers),
+        image_tokens: model.image_tokens(),
         fallback: model.fallback.clone(),
         default: model.default,
         purposes: model.purposes.clone(),

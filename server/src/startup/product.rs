@@ -35,11 +35,14 @@ impl Product {
     /// The same for a process in which models are used: with the ledger's journal.
     ///
     /// # Errors
-    /// The data folder cannot be written.
+    /// The data folder cannot be written; the classifier of injections cannot be used.
     pub fn with_journal(config: &Config, db: Db, catalogue: Catalogue, pool: Pool) -> io::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let inference = Inference::with_journal(db.clone(), catalogue, pool, clock.clone(), &config.data_dir.join(JOURNALS))?;
         inference.keep_answers_within(config.response_cache.memory());
+        if let Some(classifier) = config.guardrails.classifier.config() {
+            inference.ask_classifier(classifier).map_err(io::Error::other)?;
+        }
         Ok(Self::of(config, db, inference, clock))
     }
 

@@ -2,7 +2,7 @@
 
 use contract::usage::Purpose;
 use domain::DataClass;
-use inference::{LengthField, Prefer, StructuredField, UpstreamKind};
+use inference::{LengthField, Prefer, StructuredField, UpstreamKind, guard::WhenAway};
 use server::config::{Config, ConfigErrors, DEFAULT_TOML, Sources};
 use std::{fs, path::PathBuf};
 use tempfile::TempDir;
@@ -155,6 +155,11 @@ fn values_that_cannot_work_are_refused() {
         ("[[models.offered]]\nid = \"a\"\npath = \"a\"\n[[models.offered]]\nid = \"a\"\npath = \"b\"\n", "occurs twice"),
         ("[[models.offered]]\nid = \"a\"\npath = \"a\"\nsize = 3\n", "size"),
         ("[response_cache]\nmemory_mib = 2000000\n", "response_cache.memory_mib"),
+        ("[guardrails.classifier]\nurl = \"classifier:8090\"\n", "guardrails.classifier.url"),
+        ("[guardrails.classifier]\nurl = \"http://kim:secret@classifier\"\n", "must hold no credentials"),
+        ("[guardrails.classifier]\ntimeout_ms = 0\n", "guardrails.classifier.timeout_ms"),
+        ("[guardrails.classifier]\nthreshold = 0.0\n", "guardrails.classifier.threshold"),
+        ("[guardrails.classifier]\nwhen_away = \"wait\"\n", "wait"),
         ("[[models.offered]]\nid = \"a\"\n", "a has no path and no upstream runs it"),
         ("[[upstreams]]\nname = \"u\"\nbase_url = \"llm.example.org\"\nmodels = {}\n", "neither https:// nor http://"),
         ("[[upstreams]]\nname = \"u\"\nbase_url = \"https://kim:secret@x/v1\"\nmodels = {}\n", "a base_url with credentials"),
@@ -190,12 +195,27 @@ fn values_that_cannot_work_are_refused() {
         ("[[models.offered]]\nid = \"a\"\npath = \"a\"\nzones = [\"\"]\n", "a zone without a name"),
         ("[[models.offered]]\nid = \"a\"\npath = \"a\"\nhighest_class = \"secret\"\n", "secret"),
         ("[[upstreams]]\nname = \"u\"\nbase_url = \"https://x/v1\"\nmodels = {}\nzone = \" \"\n", "a zone without a name"),
+        ("[[models.offered]]\nid = \"a\"\npath = \"a\"\nimages = true\n", "a takes no images, because a worker runs it"),
+        ("[[models.offered]]\nid = \"a\"\nkind = \"embedding\"\nimages = true\n", "a takes no images, because it makes no answers"),
+        ("[[models.offered]]\nid = \"a\"\nimages = true\nimage_tokens = 0\n", "a has image_tokens = 0"),
+        ("[[models.offered]]\nid = \"a\"\npath = \"a\"\nimage_tokens = 9\n", "a has image_tokens, which are for images = true alone"),
         ("[[upstreams]]\nname = \"u\"\nbase_url = \"https://x/v1\"\nmodels = {}\nkey_file = \"/no/such\"\n", "cannot be read"),
     ];
     for (toml, expected) in cases {
         let text = load(Some(toml), &[]).expect_err(toml).to_string();
         assert!(text.contains(expected), "{toml}: {text}");
     }
+}
+
+#[test]
+fn injections_are_judged_by_the_heuristic_alone_unless_a_server_is_named() {
+    let asked = |env: &[(&str, &str)]| load(None, env).expect("valid").guardrails.classifier.config();
+    assert!(asked(&[]).is_none(), "If you are here because this failed: texts leave without anybody having wished it.");
+    let url = ("KONTOR__GUARDRAILS__CLASSIFIER__URL", "http://127.0.0.1:8090/classify");
+    let config = asked(&[url, ("KONTOR__GUARDRAILS__CLASSIFIER__THRESHOLD", "0.75")]).expect("a classifier");
+    assert_eq!((config.url.as_str(), config.patience.as_millis(), config.threshold), (url.1, 2000, 0.75));
+    let why = "If you are here because this failed: who puts the classifier out gets everything past.";
+    assert_eq!(config.when_away, WhenAway::Refuse, "{why}");
 }
 
 #[test]
@@ -260,6 +280,17 @@ fn who_may_see_what_is_configured() {
     );
     assert_eq!((second.highest_class, second.zone.as_deref()), (DataClass::Restricted, Some("eu")));
     assert_eq!((second.tenants, second.purposes), (Some(["acme".to_owned()].into()), vec![Purpose::Api]));
+}
+
+#[test]
+fn a_model_of_an_upstream_takes_pictures_if_that_is_said() {
+    let tokens = |more: &str| {
+        let upstream = "[[upstreams]]\nname = \"u\"\nbase_url = \"https://x/v1\"\nmodels = { a = \"a\" }\n";
+        let toml = format!("[[models.offered]]\nid = \"a\"\n{more}{upstream}");
+        load(Some(&toml), &[]).expect("valid").models.offered[0].image_tokens()
+    };
+    assert_eq!((tokens(""), tokens("images = false\n")), (None, None));
+    assert_eq!((tokens("images = true\n"), tokens("images = true\nimage_tokens = 50000\n")), (Some(5_000), Some(50_000)));
 }
 
 #[test]

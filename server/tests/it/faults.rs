@@ -50,6 +50,47 @@ async fn a_worker_killed_under_32_streams_loses_only_what_had_begun() {
 }
 
 #[tokio::test]
+async fn of_two_workers_one_killed_under_32_streams_takes_nothing_from_the_other() {
+    let world = world(2, &["--context-length", "1024", "--slots", "16"]).await;
+    let mut streams = Vec::new();
+    for n in 0..32 {
+        let mut generation = world.ask(&format!("Write a long story about the number {n}."), 60).await;
+        streams.push(tokio::spawn(async move {
+            let (_, ended) = testkit::generation::read(&mut generation).await;
+            (generation.usage_id().0, generation.route().expect("somebody answered").served_by, ended)
+        }));
+    }
+    let at_work = || async { world.pool.load().await.iter().all(|load| load.totals.completion_tokens > 100) };
+    eventually("both are at work", 60, at_work).await;
+    signal(world.pids()[0], "KILL");
+    let mut all = Vec::new();
+    for stream in streams {
+        all.push(tokio::time::timeout(Duration::from_secs(120), stream).await.expect("an end").expect("no panic"));
+    }
+    let (fine, failed): (Vec<_>, Vec<_>) = all.into_iter().partition(|(.., ended)| ended.outcome == Outcome::Ok);
+    let (_, killed, _) = failed.first().expect("what had begun there has failed");
+    for (_, served_by, ended) in &failed {
+        assert_eq!(served_by, killed, "If you are here because this failed: a worker's death ends answers of another one. {ended:?}");
+        assert!(matches!(ended.error, Some(Error::Unavailable { what: "worker", retry_after: Some(_) })), "{ended:?}");
+    }
+    let survivors: Vec<_> = fine.iter().filter(|(_, served_by, _)| served_by != killed).map(|(usage, ..)| *usage).collect();
+    assert!(survivors.len() >= 12, "it had half of them: {} of {}", survivors.len(), fine.len());
+
+    let rows = world.settled().await;
+    assert_eq!(rows.len(), 32, "one use, one event");
+    assert_eq!(rows.iter().filter(|row| row.outcome.as_deref() == Some("ok")).count(), fine.len());
+    let rows: Vec<&LedgerRow> = rows.iter().filter(|row| survivors.contains(&row.id)).collect();
+    let load = world.pool.load().await;
+    let totals = load.iter().find(|load| load.name != *killed).expect("the other one").totals;
+    assert_eq!(
+        sum(rows),
+        (totals.prompt_tokens, totals.cached_tokens, totals.completion_tokens),
+        "If you are here because this failed: what the other worker computed is not what is paid for."
+    );
+    world.pool.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_full_cache_delays_and_the_ledger_says_what_the_worker_counted() {
     // One conversation of full length fits, four want to run.
     let world = world(1, &["--context-length", "1024", "--slots", "4", "--cells", "1024"]).await;
@@ -200,6 +241,33 @@ async fn workers_are_replaced_without_an_interruption() {
     assert_eq!(world.ready(), 1);
     world.pool.shutdown().await;
     assert!(world.pids().is_empty());
+}
+
+#[tokio::test]
+async fn a_worker_that_is_killed_comes_back_with_what_was_saved_last() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let kept = folder.path().display().to_string();
+    let world = world(1, &["--context-length", "1024", "--slots", "4", "--state-dir", &kept]).await;
+    let question = format!("{}Say hello.", words(300));
+    let (_, before) = read(world.ask(&question, 8).await).await;
+    assert_eq!(before.outcome, Outcome::Ok, "{before:?}");
+    // The first has time to save; the second has loaded that, and has saved nothing when it is killed.
+    for kind in ["TERM", "KILL"] {
+        let [old] = world.pids()[..] else { panic!("one worker: {:?}", world.pids()) };
+        signal(old, kind);
+        let anew = || async { matches!(world.pids()[..], [pid] if pid != old) && world.ready() == 1 };
+        eventually("another one has taken its place", 60, anew).await;
+        let (_, ended) = read(world.ask("Say hello.", 3).await).await;
+        assert_eq!(ended.outcome, Outcome::Ok, "{ended:?}");
+    }
+    let (_, again) = read(world.ask(&question, 8).await).await;
+    let (prompt, cached) = (again.stats.prompt_tokens, again.stats.cached_tokens);
+    assert_eq!(
+        (prompt, cached),
+        (before.stats.prompt_tokens, prompt - 1),
+        "If you are here because this failed: a worker that dies has forgotten everything, also what was on the disk."
+    );
+    world.pool.shutdown().await;
 }
 
 #[tokio::test]

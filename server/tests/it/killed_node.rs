@@ -6,7 +6,7 @@ use crate::{
     world::{PROGRAM, Running, eventually, free_port, settings, signal},
 };
 use contract::ids::TenantId;
-use domain::quota::Level;
+use domain::{Clock, SystemClock, quota::Level};
 use futures::future::join_all;
 use serde_json::json;
 use std::{
@@ -15,6 +15,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use store::{Reason, ledger_counts::Drift};
 use tempfile::TempDir;
 use testkit::{
     TestDb,
@@ -24,6 +25,7 @@ use testkit::{
     ledger::execute_as_owner,
     quotas::{amount, budget, price, spent},
 };
+use time::OffsetDateTime;
 
 /// What the budget has.
 const BUDGET: &str = "0.05";
@@ -179,6 +181,15 @@ async fn a_process_killed_while_it_holds_money_loses_nothing_and_spends_nothing_
     eventually("nothing is held", 45, || async {
         let books = Books::read(db, tenant).await;
         books.agree() && books.held == 0
+    })
+    .await;
+
+    // What processes told that they settled, the killed one too, is in the ledger.
+    let today = OffsetDateTime::from_unix_timestamp(SystemClock.now() / 1000).expect("a time").date();
+    eventually("the ledger has what was settled", 30, || async {
+        let tx = db.db.begin_system("test", Reason::Sweep).await.expect("a transaction");
+        let all = tx.ledger_counts().compare(today).await.expect("compared");
+        all.iter().any(|one| one.counted.uses > 0) && Drift::of(&all).is_none()
     })
     .await;
 

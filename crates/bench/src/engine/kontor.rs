@@ -72,6 +72,7 @@ impl Kontor {
     }
 
     pub async fn ask(&self, ask: Ask, told: Option<mpsc::UnboundedSender<Instant>>) -> Result<Answer> {
+        let continue_last = ask.turns.len().is_multiple_of(2);
         let system = ask.system.map(|content| ChatMessage::new(ChatRole::System, content));
         let roles = [ChatRole::User, ChatRole::Assistant].into_iter().cycle();
         let turns = ask.turns.into_iter().zip(roles).map(|(content, role)| ChatMessage::new(role, content));
@@ -80,6 +81,7 @@ impl Kontor {
             model: MODEL.into(),
             partition: ask.tenant,
             messages: system.into_iter().chain(turns).collect(),
+            continue_last,
             sampling: Sampling {
                 temperature: Some(0.0),
                 repeat_penalty: Some(1.0),

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
+use worker_protocol::TokenLogprob;
 
 use super::{Answer, Ask, Drafts, Launcher, Needs, Tuning, client, lines, ready, spawn};
 use crate::Result;
@@ -31,6 +32,34 @@ struct Chunk {
     choices: Vec<Choice>,
     timings: Option<Timings>,
     error: Option<Value>,
+}
+
+/// What is read of an answer that is not streamed.
+#[derive(Debug, Deserialize)]
+struct Whole {
+    choices: Vec<WholeChoice>,
+    timings: Timings,
+}
+
+#[derive(Debug, Deserialize)]
+struct WholeChoice {
+    message: Delta,
+    logprobs: Option<Logprobs>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Logprobs {
+    content: Vec<Token>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Token {
+    id: i32,
+    bytes: Vec<u8>,
+    logprob: f32,
+    /// None in these themselves.
+    #[serde(default)]
+    top_logprobs: Vec<Token>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -118,6 +147,9 @@ impl LlamaServer {
         if ask.ignore_end {
             body["ignore_eos"] = true.into();
         }
+        if let Some(alternatives) = ask.logprobs {
+            return self.whole(body, alternatives).await;
+        }
         let begin = Instant::now();
         let response = self.http.post(format!("{}/v1/chat/completions", self.base)).json(&body).send().await?;
         let mut answer = Answer::default();
@@ -152,6 +184,36 @@ impl LlamaServer {
         Ok(answer)
     }
 
+    /// An answer with its tokens. A stream would leave out those that bring no text of their own.
+    async fn whole(&self, mut body: Value, alternatives: u8) -> Result<Answer> {
+        body["stream"] = false.into();
+        body["logprobs"] = true.into();
+        body["top_logprobs"] = alternatives.into();
+        let begin = Instant::now();
+        let Whole { choices, timings } = self.post("v1/chat/completions", &body).await?;
+        let took = begin.elapsed();
+        let WholeChoice { message, logprobs } = choices.into_iter().next().ok_or("llama-server made no answer")?;
+        // The end is a token, too, but one without text.
+        let tokens = logprobs.into_iter().flat_map(|logprobs| logprobs.content).filter(|token| !token.bytes.is_empty());
+        let (tokens, logprobs) = tokens.map(|token| (token.id, TokenLogprob::from(token))).unzip();
+        Ok(Answer {
+            text: message.content.unwrap_or_default(),
+            took,
+            prompt_tokens: timings.prompt_n + timings.cache_n,
+            evaluated_tokens: timings.prompt_n,
+            completion_tokens: timings.predicted_n,
+            logprobs,
+            tokens,
+            ..Answer::default()
+        })
+    }
+
+    /// The tokens that a text is read as behind others.
+    pub async fn tokens(&self, text: &str) -> Result<Vec<i32>> {
+        let Tokenized { tokens } = self.post("tokenize", &json!({"content": text, "add_special": false, "parse_special": false})).await?;
+        Ok(tokens)
+    }
+
     /// The tokens of the prompt that it makes of the question, special ones included.
     pub async fn prompt(&self, ask: &Ask) -> Result<Vec<i32>> {
         let Rendered { prompt } = self.post("apply-template", &json!({"messages": messages(ask)})).await?;
@@ -167,6 +229,13 @@ impl LlamaServer {
     pub async fn stop(mut self) -> Result<()> {
         self.child.kill().await?;
         Ok(())
+    }
+}
+
+impl From<Token> for TokenLogprob {
+    fn from(token: Token) -> Self {
+        let top = token.top_logprobs.into_iter().map(Self::from).collect();
+        Self { bytes: token.bytes, logprob: token.logprob, top }
     }
 }
 

@@ -75,7 +75,7 @@ pub struct Launcher {
 #[derive(Clone, Debug, Default)]
 pub struct Ask {
     pub system: Option<String>,
-    /// Question, answer, question, …
+    /// Question, answer, question, …; an answer at the end is gone on from.
     pub turns: Vec<String>,
     pub max_tokens: u32,
     /// Whose it is; the peer does not know tenants.
@@ -83,7 +83,7 @@ pub struct Ask {
     pub schema: Option<serde_json::Value>,
     /// Do not end before `max_tokens`.
     pub ignore_end: bool,
-    /// Tell how likely each token was and so many likely ones; only ours is asked.
+    /// Tell how likely each token was and so many likely ones. The peer then tells all at once, at the end.
     pub logprobs: Option<u8>,
 }
 
@@ -107,6 +107,8 @@ pub struct Answer {
     pub completion_tokens: u64,
     /// Of each token, if asked for.
     pub logprobs: Vec<TokenLogprob>,
+    /// The tokens that these are of; only the peer tells.
+    pub tokens: Vec<i32>,
 }
 
 impl Answer {
@@ -160,6 +162,18 @@ impl Launcher {
         }
         teller.stop().await?;
         Ok(prompts)
+    }
+
+    /// The tokens that these texts are read as behind a template's. The peer tells, as in [`Launcher::prompts`].
+    pub async fn tokens(&self, texts: &[String]) -> Result<Vec<Vec<i32>>> {
+        let needs = Needs { clients: 1, context: 2048, slots: None, speculate: false, keep: false };
+        let teller = llama_server::LlamaServer::start(self, Tuning::Default, needs).await?;
+        let mut tokens = Vec::with_capacity(texts.len());
+        for text in texts {
+            tokens.push(teller.tokens(text).await?);
+        }
+        teller.stop().await?;
+        Ok(tokens)
     }
 }
 

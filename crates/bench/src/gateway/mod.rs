@@ -7,18 +7,19 @@
 //! load.rs     closed and open loop                         streamed.rs  pieces of a streamed answer
 //! baseline.rs through a gateway beside the direct way      sample.rs    percentiles
 //! process.rs  programs that are measured                   proc.rs      their memory and processor time
-//! results.rs  rounds to rows
+//! results.rs  rounds to rows                               aims.rs      what the figures should be
 //! ```
 //!
 //! For each scenario and round every gateway gets its turn, in a fresh process; clients and upstream share the one
 //! thread of this program. With two cores, this program belongs on the one and gateways on the other
 //! (`scripts/bench-gateway` sees to it).
 
+mod aims;
 mod baseline;
 mod client;
 mod load;
 mod peers;
-mod proc;
+pub mod proc;
 mod process;
 mod results;
 mod sample;
@@ -119,8 +120,13 @@ async fn measure(args: Args) -> Result<()> {
         for round in 1..=args.rounds {
             for kind in in_turn(&here, round).filter(|kind| scenario.suits(*kind)) {
                 eprintln!("{}, round {round} of {}: {}", scenario.name(), args.rounds, kind.name());
-                match turn(&stage, scenario, kind, args.busy).await {
-                    Ok(figures) => results.add(scenario, kind, round, &figures),
+                let what = format!("{}, round {round}, {}", scenario.name(), kind.name());
+                let attempt = async || -> Result<(Vec<Figure>, f64)> { turn(&stage, scenario, kind, args.busy).await };
+                match quiet::undisturbed(what, args.busy, attempt).await {
+                    Ok((figures, disturbed)) => {
+                        results.add(scenario, kind, round, &figures);
+                        results.note(disturbed);
+                    }
                     Err(error) => {
                         eprintln!("  failed: {error}");
                         results.failed(scenario, kind, round, &error.to_string());
@@ -137,8 +143,8 @@ async fn measure(args: Args) -> Result<()> {
     }
 }
 
-/// One gateway's turn in one scenario.
-async fn turn(stage: &Stage, scenario: Scenario, kind: Kind, busy: bool) -> Result<Vec<Figure>> {
+/// One gateway's turn in one scenario: the figures, and the part of the processors that others took meanwhile.
+async fn turn(stage: &Stage, scenario: Scenario, kind: Kind, busy: bool) -> Result<(Vec<Figure>, f64)> {
     let upstreams = stage.upstreams();
     for upstream in [&upstreams.usual, &upstreams.first, &upstreams.second] {
         upstream.play(Script::AtOnce);
@@ -152,9 +158,11 @@ async fn turn(stage: &Stage, scenario: Scenario, kind: Kind, busy: bool) -> Resu
     if !busy {
         quiet::wait().await?;
     }
+    let watch = quiet::Watch::begin(gateway.database())?;
     let figures = scenario.run(&turn).await;
+    let others = watch.others();
     gateway.stop().await?;
-    figures
+    Ok((figures?, others?))
 }
 
 /// All of them, each round beginning with another one, so that nobody always comes after the same neighbour.

@@ -39,6 +39,19 @@ pub fn processor_time(pid: u32) -> Result<Duration> {
     Ok(Duration::from_secs(ticks) / TICKS)
 }
 
+/// Clock ticks that these processes and all below them have taken; of those below, the ones that have ended and were waited
+/// for count as well.
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn ticks_of_trees(roots: &[u32]) -> Result<u64> {
+    let parents = parents()?;
+    let pids: BTreeSet<u32> = roots.iter().flat_map(|root| descendants(*root, &parents)).collect();
+    // One that ended meanwhile is told of by its parent the next time.
+    let stats = pids.into_iter().filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).ok());
+    Ok(stats.filter_map(|stat| ticks_with_ended(&stat)).sum())
+}
+
 /// Files that this process may have open.
 ///
 /// # Errors
@@ -90,6 +103,13 @@ fn parent_and_ticks(stat: &str) -> Option<(u32, u64)> {
     Some((fields.get(1)?.parse().ok()?, ticks(11)? + ticks(12)?))
 }
 
+/// Of a line of /proc/PID/stat: the ticks in user and kernel mode, its own and those of children that it has waited for.
+fn ticks_with_ended(stat: &str) -> Option<u64> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let ticks: Vec<u64> = rest.split_whitespace().skip(11).take(4).map_while(|ticks| ticks.parse().ok()).collect();
+    (ticks.len() == 4).then(|| ticks.iter().sum())
+}
+
 fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
@@ -107,14 +127,19 @@ fn soft_limit(limits: &str, name: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{descendants, field_kib, open_files, parent_and_ticks, processor_time, resident, resident_tree, soft_limit};
+    use super::{
+        descendants, field_kib, open_files, parent_and_ticks, processor_time, resident, resident_tree, soft_limit, ticks_of_trees,
+        ticks_with_ended,
+    };
     use std::collections::{BTreeMap, BTreeSet};
 
     #[test]
     fn the_name_of_a_program_may_hold_anything() {
-        let stat = "4711 (odd) name) S 17 4711 4711 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 4 0 1000 1 2 3";
+        let stat = "4711 (odd) name) S 17 4711 4711 0 -1 4194304 100 0 0 0 250 50 7 3 20 0 4 0 1000 1 2 3";
         assert_eq!(parent_and_ticks(stat), Some((17, 300)));
+        assert_eq!(ticks_with_ended(stat), Some(310));
         assert_eq!(parent_and_ticks("4711 (cut) S 17"), None);
+        assert_eq!(ticks_with_ended("4711 (cut) S 17 4711 4711 0 -1 4194304 100 0 0 0 250 50 7"), None);
     }
 
     #[test]
@@ -137,6 +162,6 @@ mod tests {
     fn this_process_is_told_of() {
         let pid = std::process::id();
         assert!(resident(pid).unwrap() > 0 && resident_tree(pid).unwrap() >= resident(pid).unwrap() / 2);
-        assert!(processor_time(pid).is_ok() && open_files().unwrap() > 0);
+        assert!(processor_time(pid).is_ok() && ticks_of_trees(&[pid]).is_ok() && open_files().unwrap() > 0);
     }
 }

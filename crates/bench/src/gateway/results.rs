@@ -5,9 +5,12 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::aims::AIMS;
 use super::peers::Kind;
 use super::scenarios::Scenario;
 use crate::Result;
+use crate::aims;
+use crate::quiet::{self, Disturbed};
 use crate::report::{self, Figure, Row};
 
 /// What identifies a figure.
@@ -19,6 +22,7 @@ pub struct Results {
     /// Of each gateway what each round brought.
     figures: BTreeMap<Key, BTreeMap<Kind, BTreeMap<usize, f64>>>,
     problems: Vec<String>,
+    disturbed: Vec<Disturbed>,
     about: About,
 }
 
@@ -38,6 +42,7 @@ struct Document<'a> {
     about: &'a About,
     /// Turns that failed; they have no figures.
     problems: &'a [String],
+    disturbed: &'a [Disturbed],
     rows: Vec<Row>,
 }
 
@@ -57,6 +62,15 @@ impl Results {
     /// A turn failed.
     pub fn failed(&mut self, scenario: Scenario, kind: Kind, round: usize, error: &str) {
         self.problems.push(format!("{}, {}, round {round}: {error}", scenario.name(), kind.name()));
+    }
+
+    /// Notes what others did beside a turn, if it was too much.
+    pub fn note(&mut self, disturbed: Option<Disturbed>) {
+        self.disturbed.extend(disturbed);
+    }
+
+    fn document(&self) -> Document<'_> {
+        Document { about: &self.about, problems: &self.problems, disturbed: &self.disturbed, rows: self.rows() }
     }
 
     /// A row for each figure and each gateway that has it too; one without a peer where nobody has.
@@ -87,19 +101,22 @@ impl Results {
     /// # Errors
     /// The file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        report::write(path, &Document { about: &self.about, problems: &self.problems, rows: self.rows() })
+        report::write(path, &self.document())
     }
 
-    /// Prints the table, and what went wrong.
+    /// Prints the table, what went wrong, which turns were disturbed, and which aims are missed and met.
     #[expect(clippy::print_stdout, reason = "it is what the program is run for")]
     pub fn print(&self) {
-        report::print(&self.rows());
+        let rows = self.rows();
+        report::print(&rows);
         for absent in &self.about.not_installed {
             println!("\n{absent}: not installed");
         }
         for problem in &self.problems {
             println!("\nfailed: {problem}");
         }
+        quiet::print(&self.disturbed);
+        aims::print(&AIMS, &rows);
     }
 
     /// Turns that failed.
@@ -110,9 +127,10 @@ impl Results {
 
 #[cfg(test)]
 mod tests {
-    use super::{About, Document, Results};
+    use super::{About, Results};
     use crate::gateway::peers::Kind;
     use crate::gateway::scenarios::Scenario;
+    use crate::quiet::Disturbed;
     use crate::report::Figure;
     use serde_json::{Value, json};
 
@@ -141,9 +159,10 @@ mod tests {
 
     #[test]
     fn the_document_has_the_form_that_the_other_benchmark_has() {
-        let results = results();
-        let document = Document { about: &results.about, problems: &results.problems, rows: results.rows() };
-        let written: Value = serde_json::to_value(document).unwrap();
+        let mut results = results();
+        results.note(Some(Disturbed { what: "streams, round 1, envoy".into(), discarded: vec![0.5], counted: 0.0 }));
+        let written: Value = serde_json::to_value(results.document()).unwrap();
+        assert_eq!(written["disturbed"], json!([{"what": "streams, round 1, envoy", "discarded": [0.5], "counted": 0.0}]));
         assert_eq!(written["not_installed"], json!(["portkey"]));
         let first = &written["rows"][0];
         assert_eq!((&first["scenario"], &first["against"], &first["clients"]), (&json!("added_latency"), &json!("envoy"), &json!(1)));

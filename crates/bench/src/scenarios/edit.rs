@@ -1,21 +1,25 @@
-//! Code is repeated with a small change and a paragraph of a document is quoted, with and without guessing ahead; and a
-//! chat, where guessing must not hurt.
+//! Code is repeated with a small change and a paragraph of a document is quoted, with and without guessing ahead; and
+//! questions are answered, where guessing must not hurt.
 
 use super::{number, warm_up};
 use crate::Result;
-use crate::engine::{Answer, Ask, Engine, Kind, Launcher, Needs};
-use crate::report::Figure;
-use crate::texts::{prose, question, source};
+use crate::engine::{Answer, Ask, Drafts, Engine, Kind, Launcher, Needs};
+use crate::report::{Figure, median};
+use crate::texts::{QUESTIONS, prose, source};
 
 const PARAGRAPHS: u64 = 5;
 /// Tokens of each.
 const PARAGRAPH: usize = 120;
 const QUOTED: u64 = 3;
+/// Answers end by themselves before that: a small model that must go on begins to repeat itself, which is no chat, and
+/// guesses well.
+const MOST_TOKENS: u32 = 400;
 
 pub async fn run(launcher: &Launcher, kind: Kind) -> Result<Vec<Figure>> {
     let launcher = Launcher { model: launcher.edit_model.clone(), ..launcher.clone() };
     let off = tasks(&launcher, kind, false).await?;
     let on = tasks(&launcher, kind, true).await?;
+    let (chat, chat_min) = on.chat.beside(&off.chat);
     Ok(vec![
         Figure::new(1, "edit_on_per_off", on.edit.speed / off.edit.speed),
         Figure::new(1, "edit_tokens_per_s", on.edit.speed),
@@ -25,15 +29,24 @@ pub async fn run(launcher: &Launcher, kind: Kind) -> Result<Vec<Figure>> {
         Figure::new(1, "quote_tokens_per_s", on.quote.speed),
         Figure::new(1, "quote_accepted", on.quote.accepted),
         Figure::new(1, "quote_repeated", on.quote.repeated),
-        Figure::new(1, "chat_on_per_off", on.chat / off.chat),
+        Figure::new(1, "chat_on_per_off", chat),
+        Figure::new(1, "chat_on_per_off_min", chat_min),
+        Figure::new(1, "chat_accepted", on.chat.accepted),
     ])
 }
 
 struct Tasks {
     edit: Repetition,
     quote: Repetition,
-    /// Tokens per second.
-    chat: f64,
+    chat: Chat,
+}
+
+/// Questions, each of which begins a chat of its own.
+struct Chat {
+    /// Tokens per second of each answer.
+    speeds: Vec<f64>,
+    /// As in [`Repetition`], of all answers together.
+    accepted: f64,
 }
 
 struct Repetition {
@@ -52,9 +65,30 @@ async fn tasks(launcher: &Launcher, kind: Kind, speculate: bool) -> Result<Tasks
     let edit = repeat(&engine, ask, &expected).await?;
     let (ask, expected) = quote();
     let quote = repeat(&engine, ask, &expected).await?;
-    let chat = engine.ask(Ask { ignore_end: true, ..Ask::question(question(7), 200) }).await?;
+    let chat = chat(&engine).await?;
     engine.stop().await?;
-    Ok(Tasks { edit, quote, chat: speed(&chat) })
+    Ok(Tasks { edit, quote, chat })
+}
+
+async fn chat(engine: &Engine) -> Result<Chat> {
+    let before = engine.drafts().await?;
+    let mut speeds = Vec::with_capacity(QUESTIONS.len());
+    for question in QUESTIONS {
+        let answer = engine.ask(Ask::question(question, MOST_TOKENS)).await?;
+        if answer.completion_tokens >= u64::from(MOST_TOKENS) {
+            eprintln!("  the answer to {question:?} was cut after {MOST_TOKENS} tokens");
+        }
+        speeds.push(speed(&answer));
+    }
+    Ok(Chat { speeds, accepted: accepted(before, engine.drafts().await?) })
+}
+
+impl Chat {
+    /// How many times as fast as without guessing: the median over the questions, and the least.
+    fn beside(&self, without: &Self) -> (f64, f64) {
+        let ratios: Vec<f64> = self.speeds.iter().zip(&without.speeds).map(|(on, off)| on / off).collect();
+        (median(ratios.iter().copied()), ratios.into_iter().fold(f64::INFINITY, f64::min))
+    }
 }
 
 /// What to ask for, and what should come. Small models repeat all of it only if the change is at the beginning and they
@@ -83,9 +117,13 @@ fn quote() -> (Ask, String) {
 async fn repeat(engine: &Engine, ask: Ask, expected: &str) -> Result<Repetition> {
     let before = engine.drafts().await?;
     let answer = engine.ask(ask).await?;
-    let after = engine.drafts().await?;
-    let accepted = number(after.accepted - before.accepted) / number(after.drafted - before.drafted);
+    let accepted = accepted(before, engine.drafts().await?);
     Ok(Repetition { speed: speed(&answer), accepted, repeated: repeated(&answer.text, expected) })
+}
+
+/// Part of the tokens guessed meanwhile that were right.
+fn accepted(before: Drafts, after: Drafts) -> f64 {
+    number(after.accepted - before.accepted) / number(after.drafted - before.drafted)
 }
 
 /// Tokens per second after the first one.
@@ -122,6 +160,12 @@ mod tests {
         assert_eq!(expected.matches("fn ").count(), ask.turns[0].matches("fn ").count());
         let (ask, expected) = quote();
         assert_eq!(ask.turns[0].matches(&format!("## Paragraph {QUOTED}\n\n{expected}\n\n")).count(), 1);
+    }
+
+    #[test]
+    fn one_question_that_guessing_hurts_is_told_beside_the_median() {
+        let chat = |speeds: [f64; 3]| Chat { speeds: speeds.into(), accepted: f64::NAN };
+        assert_eq!(chat([30.0, 9.0, 10.0]).beside(&chat([10.0, 10.0, 10.0])), (1.0, 0.9));
     }
 
     #[test]

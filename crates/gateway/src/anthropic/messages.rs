@@ -1,8 +1,13 @@
 //! Messages as Anthropic's clients write them: content is a text or a list of blocks, and what tools answered is a block
 //! of the user's.
 
-use crate::{failure::Failure, known::Known, openapi};
-use inference::{ChatMessage, ChatRole, ToolCall};
+use crate::{
+    failure::Failure,
+    images::{self, Images, Source},
+    known::Known,
+    openapi,
+};
+use inference::{ChatMessage, ChatRole, ContentPart, ToolCall};
 use serde::{
     Deserialize, Deserializer,
     de::{self, SeqAccess, Visitor},
@@ -74,9 +79,8 @@ pub struct Block {
     #[serde(rename = "caller")]
     #[schema(schema_with = crate::known::schema)]
     _caller: Option<Known>,
-    #[serde(rename = "source")]
-    #[schema(schema_with = crate::known::schema)]
-    _source: Option<Known>,
+    /// Of an image, in messages of the user, for models that take images.
+    source: Option<Source>,
 }
 
 /// The same for the funnel, the system's text first, and how many of them at the beginning are to be kept computed.
@@ -85,7 +89,7 @@ pub struct Block {
 /// A block that no model here takes, or a message that makes no sense; with its path.
 pub fn messages(system: Option<Content>, messages: Vec<Message>) -> Result<(Vec<ChatMessage>, u32), Failure> {
     let mut said = Vec::with_capacity(messages.len() + 1);
-    let mut pinned = 0;
+    let (mut pinned, mut images) = (0, Images::default());
     let marked = system.as_ref().is_some_and(Content::is_marked);
     let system = system.map(|system| system.text("system")).transpose()?.unwrap_or_default();
     let system = without_bookkeeping(&system);
@@ -98,7 +102,7 @@ pub fn messages(system: Option<Content>, messages: Vec<Message>) -> Result<(Vec<
         let marked = content.is_marked();
         match role {
             Role::System => said.push(ChatMessage::new(ChatRole::System, content.text(&path)?)),
-            Role::User => user(content, &path)?.into_iter().for_each(|message| add(&mut said, message)),
+            Role::User => user(content, &path, &mut images)?.into_iter().for_each(|message| add(&mut said, message)),
             Role::Assistant => add(&mut said, assistant(content, &path)?),
         }
         if marked {
@@ -116,7 +120,12 @@ fn without_bookkeeping(system: &str) -> &str {
 fn add(said: &mut Vec<ChatMessage>, message: ChatMessage) {
     match said.last_mut().filter(|last| last.role == message.role && message.role != ChatRole::Tool) {
         Some(last) => {
-            join(&mut last.content, &message.content);
+            if last.more.is_empty() {
+                join(&mut last.content, &message.content);
+            } else if !message.content.is_empty() {
+                last.more.push(ContentPart::Text(message.content));
+            }
+            last.more.extend(message.more);
             if let Some(thoughts) = message.reasoning {
                 join(last.reasoning.get_or_insert_default(), &thoughts);
             }
@@ -134,18 +143,19 @@ fn join(text: &mut String, more: &str) {
 }
 
 /// Results of tools come first: templates want them right behind the calls.
-fn user(content: Content, path: &str) -> Result<Vec<ChatMessage>, Failure> {
-    let (mut said, mut texts) = (Vec::new(), Vec::new());
+fn user(content: Content, path: &str, images: &mut Images) -> Result<Vec<ChatMessage>, Failure> {
+    let (mut said, mut parts) = (Vec::new(), Vec::new());
     for (number, block) in content.0.into_iter().enumerate() {
         let path = format!("{path}[{number}]");
         match (block.kind.as_str(), block.text, block.tool_use_id) {
-            ("text", Some(text), _) => texts.push(text),
+            ("text", Some(text), _) => parts.push(ContentPart::Text(text)),
+            ("image", ..) => parts.push(ContentPart::Image(images.of_source(&path, block.source)?)),
             ("tool_result", _, Some(id)) => said.push(result(id, block.content, block.is_error, &path)?),
             (kind, ..) => return Err(unfit(kind, path)),
         }
     }
-    if !texts.is_empty() {
-        said.push(ChatMessage::new(ChatRole::User, texts.join("\n")));
+    if !parts.is_empty() {
+        said.push(ChatMessage::of(ChatRole::User, parts));
     }
     if said.is_empty() {
         return Err(Failure::invalid(path, None, "This message has no content."));
@@ -184,7 +194,8 @@ fn unfit(kind: &str, path: String) -> Failure {
         "text" | "thinking" | "tool_use" | "tool_result" => {
             Failure::invalid(path, None, format!("A block of the type {kind} lacks something, or belongs into another role's message."))
         }
-        _ => Failure::invalid(path, "unsupported_content", format!("This model takes text, and no blocks of the type {kind}.")),
+        "image" => images::misplaced(path),
+        _ => Failure::invalid(path, images::UNSUPPORTED, format!("This model takes no blocks of the type {kind}.")),
     }
 }
 
@@ -236,7 +247,8 @@ impl<'de> Deserialize<'de> for Content {
 #[cfg(test)]
 mod tests {
     use super::{Content, Message, messages};
-    use inference::{ChatMessage, ChatRole};
+    use crate::images::tests::png;
+    use inference::{ChatMessage, ChatRole, ContentPart};
     use serde_json::{Value, json};
 
     fn read(system: Value, said: Value) -> Result<Vec<ChatMessage>, String> {
@@ -318,6 +330,24 @@ mod tests {
     }
 
     #[test]
+    fn pictures_keep_their_place_among_texts() {
+        let image = json!({ "type": "image", "source": { "type": "base64", "media_type": "image/png", "data": png(8) } });
+        let text = |text: &str| json!({ "type": "text", "text": text });
+        let said = json!([
+            { "role": "user", "content": [text("a"), image, text("b")] },
+            { "role": "user", "content": [text("c"), image] },
+        ]);
+        let read = read(Value::Null, said).unwrap();
+        assert_eq!((read.len(), read[0].content.as_str()), (1, "a"));
+        let [ContentPart::Image(first), ContentPart::Text(b), ContentPart::Text(c), ContentPart::Image(second)] = read[0].more.as_slice()
+        else {
+            panic!("{read:?}")
+        };
+        assert_eq!((b.as_str(), c.as_str(), &first.data, &second.data), ("b", "c", &png(8), &png(8)));
+        assert_eq!((first.path.as_str(), second.path.as_str()), ("messages[0].content[1]", "messages[1].content[1]"));
+    }
+
+    #[test]
     fn what_differs_in_each_request_is_kept_from_the_prefix_cache() {
         let said = || json!([{ "role": "user", "content": "a" }]);
         let system = json!([{ "type": "text", "text": "x-anthropic-billing-header: cch=1f;" }, { "type": "text", "text": "Be brief." }]);
@@ -330,6 +360,8 @@ mod tests {
         let refused = |blocks: Value| read(Value::Null, json!([{ "role": "user", "content": blocks }])).unwrap_err();
         let image = json!({ "type": "image", "source": { "type": "base64", "media_type": "image/png", "data": "" } });
         let seen = refused(json!([image]));
+        assert!(seen.contains(r#""param":"messages[0].content[0].source.data""#) && seen.contains("invalid_image_format"), "{seen}");
+        let seen = refused(json!([{ "type": "document", "source": { "type": "base64", "media_type": "application/pdf", "data": "" } }]));
         assert!(seen.contains(r#""param":"messages[0].content[0]""#) && seen.contains("unsupported_content"), "{seen}");
         let seen = refused(json!([{ "type": "tool_result", "tool_use_id": "call_1", "content": [image] }]));
         assert!(seen.contains(r#""param":"messages[0].content[0].content[0]""#), "{seen}");

@@ -17,7 +17,7 @@ use crate::{
     chat::{Named, answer::collect},
     failure::Failure,
     follow::{begun, follow},
-    headers,
+    headers, images,
     openapi::Described,
 };
 use axum::{
@@ -44,7 +44,8 @@ pub fn described(operation: Described) -> Described {
         .named(
             "createMessage",
             "Answer in Anthropic's form",
-            "Text, tools, schemas and thoughts. Events of a stream have their type for a name.",
+            "Text, tools, schemas and thoughts, and images in base64 where the model takes them. Events of a stream have their type \
+             for a name.",
         )
         .reads::<MessagesRequest>(asked)
         .knows::<messages::Block>()
@@ -81,7 +82,9 @@ async fn answer(gateway: &Gateway, asked: Asked) -> Result<Response, Failure> {
     let (stream, thoughts) = (input.stream.unwrap_or(false), input.wants_thoughts());
     let mut completion = input.into_completion()?;
     completion.options.cache = cache;
-    let mut generation = gateway.services.api.complete(&actor, completion).await.map_err(|error| Failure::of(error, request))?;
+    let image = images::first(&completion.messages);
+    let generation = gateway.services.api.complete(&actor, completion).await;
+    let mut generation = generation.map_err(|error| images::located(Failure::of(error, request), image))?;
     let named = Named::of(&generation);
     let (mut response, route) = if stream {
         begun(&mut generation, request).await?;
@@ -105,8 +108,9 @@ struct Counted {
 async fn counted(gateway: &Gateway, asked: Asked) -> Result<Response, Failure> {
     let Call { actor, input, ignored, .. } = asked?;
     let prompt = input.into_prompt()?;
+    let image = images::first(&prompt.messages);
     let counted = gateway.services.api.count_tokens(&actor, prompt).await;
-    let input_tokens = counted.map_err(|error| Failure::of(error, actor.request()))?;
+    let input_tokens = counted.map_err(|error| images::located(Failure::of(error, actor.request()), image))?;
     let mut response = Json(Counted { input_tokens }).into_response();
     ignored.put(response.headers_mut());
     Ok(response)

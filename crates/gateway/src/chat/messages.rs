@@ -1,7 +1,11 @@
 //! Messages as clients write them: content is a text or a list of parts.
 
-use crate::{failure::Failure, known::Known};
-use inference::{ChatMessage, ChatRole, ToolCall};
+use crate::{
+    failure::Failure,
+    images::{self, ImageUrl, Images},
+    known::Known,
+};
+use inference::{ChatMessage, ChatRole, ContentPart, ToolCall};
 use serde::{
     Deserialize, Deserializer,
     de::{self, SeqAccess, Visitor},
@@ -60,9 +64,8 @@ struct Part {
     kind: String,
     text: Option<String>,
     refusal: Option<String>,
-    #[serde(rename = "image_url")]
-    #[schema(schema_with = crate::known::schema)]
-    _image_url: Option<Known>,
+    /// In messages of the user, for models that take images.
+    image_url: Option<ImageUrl>,
     #[serde(rename = "input_audio")]
     #[schema(schema_with = crate::known::schema)]
     _input_audio: Option<Known>,
@@ -97,10 +100,11 @@ struct CalledFunction {
 /// # Errors
 /// A part that no model here takes, or a message that makes no sense; with its path.
 pub fn messages(messages: Vec<Message>) -> Result<Vec<ChatMessage>, Failure> {
-    messages.into_iter().enumerate().map(|(at, message)| convert(at, message)).collect()
+    let mut images = Images::default();
+    messages.into_iter().enumerate().map(|(at, message)| convert(at, message, &mut images)).collect()
 }
 
-fn convert(at: usize, message: Message) -> Result<ChatMessage, Failure> {
+fn convert(at: usize, message: Message, images: &mut Images) -> Result<ChatMessage, Failure> {
     let role = match message.role {
         Role::Developer | Role::System => ChatRole::System,
         Role::User => ChatRole::User,
@@ -108,10 +112,10 @@ fn convert(at: usize, message: Message) -> Result<ChatMessage, Failure> {
         Role::Tool => ChatRole::Tool,
     };
     let calls = message.tool_calls.unwrap_or_default();
-    let content = match message.content {
-        Some(content) => content.text(at)?,
+    let said = match message.content {
+        Some(content) => content.message(at, role, images)?,
         // An answer may consist of calls, or of nothing.
-        None if role == ChatRole::Assistant => message.refusal.unwrap_or_default(),
+        None if role == ChatRole::Assistant => ChatMessage::new(role, message.refusal.unwrap_or_default()),
         None => return Err(Failure::invalid(format!("messages[{at}].content"), None, "This message has no content.")),
     };
     if role == ChatRole::Tool && message.tool_call_id.is_none() {
@@ -119,35 +123,37 @@ fn convert(at: usize, message: Message) -> Result<ChatMessage, Failure> {
     }
     let call = |call: Call| ToolCall { id: call.id, name: call.function.name, arguments: call.function.arguments };
     Ok(ChatMessage {
-        role,
-        content,
         reasoning: message.reasoning_content.filter(|_| role == ChatRole::Assistant),
         tool_calls: calls.into_iter().map(call).collect(),
         tool_call_id: message.tool_call_id,
+        ..said
     })
 }
 
 impl Content {
-    fn text(self, at: usize) -> Result<String, Failure> {
+    fn message(self, at: usize, role: ChatRole, images: &mut Images) -> Result<ChatMessage, Failure> {
         let parts = match self {
-            Self::Text(text) => return Ok(text),
+            Self::Text(text) => return Ok(ChatMessage::new(role, text)),
             Self::Parts(parts) => parts,
         };
-        let mut texts = Vec::with_capacity(parts.len());
+        let path = |number: usize| format!("messages[{at}].content[{number}]");
+        let mut said = Vec::with_capacity(parts.len());
         for (number, part) in parts.into_iter().enumerate() {
             match (part.kind.as_str(), part.text, part.refusal) {
-                ("text", Some(text), _) | ("refusal", _, Some(text)) => texts.push(text),
-                ("image_url" | "input_audio" | "file", ..) => {
-                    let message = format!("This model takes text, and no parts of the type {}.", part.kind);
-                    return Err(Failure::invalid(format!("messages[{at}].content[{number}]"), "unsupported_content", message));
+                ("text", Some(text), _) | ("refusal", _, Some(text)) => said.push(ContentPart::Text(text)),
+                ("image_url", ..) if role != ChatRole::User => return Err(images::misplaced(path(number))),
+                ("image_url", ..) => said.push(ContentPart::Image(images.of_part(&path(number), part.image_url)?)),
+                ("input_audio" | "file", ..) => {
+                    let message = format!("This model takes no parts of the type {}.", part.kind);
+                    return Err(Failure::invalid(path(number), images::UNSUPPORTED, message));
                 }
                 _ => {
                     let message = "A part has a type (text, image_url, …) and what belongs to it.";
-                    return Err(Failure::invalid(format!("messages[{at}].content[{number}]"), None, message));
+                    return Err(Failure::invalid(path(number), None, message));
                 }
             }
         }
-        Ok(texts.join("\n"))
+        Ok(ChatMessage::of(role, said))
     }
 }
 
@@ -184,7 +190,8 @@ impl<'de> Deserialize<'de> for Content {
 #[cfg(test)]
 mod tests {
     use super::{Message, messages};
-    use inference::{ChatMessage, ChatRole};
+    use crate::images::tests::png;
+    use inference::{ChatMessage, ChatRole, ContentPart, Detail};
     use serde_json::{Value, json};
 
     fn read(value: Value) -> Result<Vec<ChatMessage>, String> {
@@ -217,10 +224,35 @@ mod tests {
     }
 
     #[test]
+    fn pictures_keep_their_place_among_texts() {
+        let url = format!("data:image/png;base64,{}", png(8));
+        let image = json!({ "type": "image_url", "image_url": { "url": url, "detail": "low" } });
+        let text = |text: &str| json!({ "type": "text", "text": text });
+        let content = json!([text("a"), text("b"), image, text("c")]);
+        let read = read(json!([{ "role": "system", "content": "x" }, { "role": "user", "content": content }])).unwrap();
+        assert_eq!(read[1].content, "a\nb");
+        let [ContentPart::Image(image), ContentPart::Text(behind)] = read[1].more.as_slice() else { panic!("{:?}", read[1]) };
+        assert_eq!((image.media_type.as_str(), &image.data, image.detail), ("image/png", &png(8), Some(Detail::Low)));
+        assert_eq!((behind.as_str(), image.path.as_str()), ("c", "messages[1].content[2]"));
+    }
+
+    #[test]
+    fn pictures_are_the_user_s() {
+        let url = format!("data:image/png;base64,{}", png(8));
+        for role in ["system", "developer", "assistant", "tool"] {
+            let content = json!([{ "type": "image_url", "image_url": { "url": url } }]);
+            let refused = read(json!([{ "role": role, "tool_call_id": "1", "content": content }])).unwrap_err();
+            assert!(refused.contains("messages[0].content[0]") && refused.contains("unsupported_content"), "{role}: {refused}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_read_is_named_with_its_path() {
         let image = json!([{ "role": "user", "content": [{ "type": "image_url", "image_url": { "url": "data:" } }] }]);
         let refused = read(image).unwrap_err();
-        assert!(refused.contains("messages[0].content[0]") && refused.contains("unsupported_content"), "{refused}");
+        assert!(refused.contains("messages[0].content[0].image_url.url") && refused.contains("invalid_image_url"), "{refused}");
+        let audio = read(json!([{ "role": "user", "content": [{ "type": "input_audio", "input_audio": {} }] }])).unwrap_err();
+        assert!(audio.contains("messages[0].content[0]") && audio.contains("unsupported_content"), "{audio}");
         assert!(read(json!([{ "role": "user" }])).unwrap_err().contains("messages[0].content"));
         assert!(read(json!([{ "role": "tool", "content": "42" }])).unwrap_err().contains("tool_call_id"));
     }

@@ -10,7 +10,7 @@ use crate::{
     body::Call,
     failure::Failure,
     follow::{begun, follow},
-    headers,
+    headers, images,
     openapi::Described,
 };
 use axum::{extract::State, response::Response};
@@ -26,7 +26,9 @@ pub async fn create(State(gateway): State<Gateway>, call: Call<ChatRequest>) -> 
     let mut completion = input.into_completion()?;
     completion.options.cache = cache;
     let choices = completion.options.n.max(1);
-    let mut generation = gateway.services.api.complete(&actor, completion).await.map_err(|error| Failure::of(error, request))?;
+    let image = images::first(&completion.messages);
+    let generation = gateway.services.api.complete(&actor, completion).await;
+    let mut generation = generation.map_err(|error| images::located(Failure::of(error, request), image))?;
     let named = Named::of(&generation);
     let (mut response, route) = if stream {
         begun(&mut generation, request).await?;
@@ -45,7 +47,8 @@ pub async fn create(State(gateway): State<Gateway>, call: Call<ChatRequest>) -> 
 /// For the API's description.
 pub fn described(operation: Described) -> Described {
     let asked = json!({ "model": "qwen2.5-coder-1.5b-instruct", "messages": [{ "role": "user", "content": "Say hello." }] });
-    let text = "Text, tools, schemas and log-probabilities as OpenAI has them. A stream ends with `data: [DONE]`; what fails after its \
+    let text = "Text, tools, schemas and log-probabilities as OpenAI has them, and images as data URLs where the model's \
+                capabilities have `multimodal`. A stream ends with `data: [DONE]`; what fails after its \
                 beginning is an event with an `error`.";
     operation
         .named("createChatCompletion", "Answer in a conversation", text)

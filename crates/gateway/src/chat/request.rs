@@ -116,7 +116,8 @@ impl ChatRequest {
             tools,
             ..options
         };
-        Ok(Completion { model: self.model, messages: messages(self.messages)?, sampling, options })
+        let messages = messages(self.messages)?;
+        Ok(Completion { model: self.model, options: options.pinning_known(&messages), messages, sampling })
     }
 }
 
@@ -240,6 +241,17 @@ mod tests {
         let both = with(json!({ "guided_regex": "a+", "response_format": { "type": "json_object" } })).unwrap_err();
         assert!(both.contains(r#""param":"response_format""#), "{both}");
         assert!(with(json!({ "guided_regex": "(" })).unwrap_err().contains(r#""param":"guided_regex""#));
+    }
+
+    #[test]
+    fn leading_instructions_are_pinned_once_they_are_known() {
+        let pinned = |roles: &[&str]| {
+            let messages: Vec<Value> = roles.iter().map(|role| json!({ "role": role, "content": "x" })).collect();
+            let options = with(json!({ "messages": messages })).unwrap().options;
+            assert!(options.pin_known_only, "If you are here because this failed: prompts that come once take the room of pins.");
+            options.pinned_messages
+        };
+        assert_eq!([pinned(&["user", "system"]), pinned(&["system", "user"]), pinned(&["system", "developer", "user"])], [0, 1, 2]);
     }
 
     #[test]

@@ -7,9 +7,10 @@ use contract::{
     ids::ResponseId,
     problem::{Problem, ProblemKind},
 };
+use inference::{DataUrl, Detail};
 use serde::Serialize;
 use serde_json::Value;
-use services::responses::{Item, Response, ResponseStatus, Role};
+use services::responses::{Item, Response, ResponseStatus, Role, in_order};
 use std::collections::BTreeMap;
 use utoipa::{
     ToSchema,
@@ -117,6 +118,14 @@ pub enum BodyItem<'a> {
 pub enum Part<'a> {
     #[serde(rename = "input_text")]
     Input { text: &'a str },
+    #[serde(rename = "input_image")]
+    Image {
+        /// A data URL.
+        #[schema(value_type = String)]
+        image_url: DataUrl<'a>,
+        #[schema(value_type = String)]
+        detail: Detail,
+    },
     #[serde(rename = "output_text")]
     Output {
         text: &'a str,
@@ -151,7 +160,7 @@ struct InputDetails {
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[schema(as = ResponseOutputDetails)]
 struct OutputDetails {
-    /// The workers count tokens of thoughts and of answers together.
+    /// Were thoughts.
     reasoning_tokens: u32,
 }
 
@@ -207,12 +216,16 @@ impl<'a> BodyItem<'a> {
 
     pub fn of(item: &'a Item, id: String, status: &'static str) -> Self {
         match item {
-            Item::Message { role, texts } => {
+            Item::Message { role, texts, images } => {
                 let part = |text: &'a String| match role {
                     Role::Assistant => Part::output(text),
                     Role::System | Role::Developer | Role::User => Part::Input { text },
                 };
-                Self::Message { id, status, role: *role, content: texts.iter().map(part).collect() }
+                let images = images.iter().map(|placed| {
+                    let image = &placed.image;
+                    (placed.after, Part::Image { image_url: DataUrl(image), detail: image.detail.unwrap_or_default() })
+                });
+                Self::Message { id, status, role: *role, content: in_order(texts.iter().map(part), images) }
             }
             Item::Reasoning { text } => {
                 Self::Reasoning { id, status, summary: [], content: vec![Part::Reasoning { text }], encrypted_content: None }
@@ -259,7 +272,7 @@ impl From<&AnswerStats> for Usage {
             input_tokens: stats.prompt_tokens,
             input_tokens_details: InputDetails { cached_tokens: stats.cached_tokens, cache_write_tokens: 0 },
             output_tokens: stats.completion_tokens,
-            output_tokens_details: OutputDetails { reasoning_tokens: 0 },
+            output_tokens_details: OutputDetails { reasoning_tokens: stats.reasoning_tokens },
             total_tokens: stats.prompt_tokens.saturating_add(stats.completion_tokens),
         }
     }
@@ -308,8 +321,8 @@ pub mod tests {
 
     #[test]
     fn a_response_has_all_that_clients_demand() {
-        let said = Item::Message { role: Role::Assistant, texts: vec!["Hello.".into()] };
-        let stats = AnswerStats { prompt_tokens: 9, cached_tokens: 4, completion_tokens: 2, ..AnswerStats::default() };
+        let said = Item::says(Role::Assistant, vec!["Hello.".into()]);
+        let stats = AnswerStats { prompt_tokens: 9, cached_tokens: 4, completion_tokens: 2, reasoning_tokens: 1, ..AnswerStats::default() };
         let status = ResponseStatus::Completed;
         let response = Response { status, output: vec![said], stats: Some(stats), ended_at: Some(2_000), ..begun() };
         let id = "00000000000000000000000000000000";
@@ -323,7 +336,7 @@ pub mod tests {
             "previous_response_id": null,
             "usage": {
                 "input_tokens": 9, "input_tokens_details": { "cached_tokens": 4, "cache_write_tokens": 0 },
-                "output_tokens": 2, "output_tokens_details": { "reasoning_tokens": 0 }, "total_tokens": 11,
+                "output_tokens": 2, "output_tokens_details": { "reasoning_tokens": 1 }, "total_tokens": 11,
             },
             "store": true, "tools": [],
         });
@@ -332,7 +345,7 @@ pub mod tests {
 
     #[test]
     fn what_was_cut_off_says_so() {
-        let said = vec![Item::Reasoning { text: "hm".into() }, Item::Message { role: Role::Assistant, texts: vec!["Hel".into()] }];
+        let said = vec![Item::Reasoning { text: "hm".into() }, Item::says(Role::Assistant, vec!["Hel".into()])];
         let cut = Response { status: ResponseStatus::Incomplete, output: said.clone(), ..begun() };
         let body = serde_json::to_value(Body::of(&cut)).unwrap();
         assert_eq!((&body["output"][0]["status"], &body["output"][1]["status"]), (&json!("completed"), &json!("incomplete")));

@@ -1,7 +1,7 @@
 //! What the API's description says of responses.
 
 use super::{
-    Deleted,
+    Counted, Deleted,
     body::{Body, BodyItem},
     input::{Part, WireItem},
     request::ResponsesRequest,
@@ -29,6 +29,17 @@ pub fn create(operation: Described) -> Described {
         .streams_events(EVENTS)
         .names_its_use()
         .fails(&[409])
+}
+
+pub fn count(operation: Described) -> Described {
+    let text = "As many as the model would be given: instructions, tools and what `previous_response_id` goes on from among them. Makes no \
+                answer and costs nothing.";
+    operation
+        .named("countInputTokens", "Tokens of an input", text)
+        .reads::<ResponsesRequest>(json!({ "model": "qwen2.5-coder-1.5b-instruct", "input": "Say hello." }))
+        .knows::<WireItem>()
+        .knows::<Part>()
+        .answers::<Counted>("How many they are.")
 }
 
 pub fn get(operation: Described) -> Described {

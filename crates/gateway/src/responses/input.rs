@@ -1,13 +1,18 @@
 //! What is said before a response, as clients write it: a text or a list of items, their content a text or a list of
 //! parts.
 
-use crate::{failure::Failure, known::Known, openapi};
+use crate::{
+    failure::Failure,
+    images::{self, Images},
+    known::Known,
+    openapi,
+};
 use inference::ToolCall;
 use serde::{
     Deserialize, Deserializer,
     de::{self, SeqAccess, Visitor},
 };
-use services::responses::{Asked, InputItem, Item, ItemName, Role};
+use services::responses::{Asked, InputItem, Item, ItemName, PlacedImage, Role};
 use std::{fmt, marker::PhantomData};
 use utoipa::ToSchema;
 
@@ -57,18 +62,17 @@ pub struct Part {
     kind: String,
     text: Option<String>,
     refusal: Option<String>,
+    /// Of an `input_image`, in messages of the user, for models that take images: a data URL, `data:image/png;base64,…`. PNG,
+    /// JPEG, WebP or GIF of up to 5 MiB.
+    image_url: Option<String>,
+    /// `auto`, `low`, `high` or `original`.
+    detail: Option<String>,
     #[serde(rename = "annotations")]
     #[schema(schema_with = crate::known::schema)]
     _annotations: Option<Known>,
     #[serde(rename = "logprobs")]
     #[schema(schema_with = crate::known::schema)]
     _logprobs: Option<Known>,
-    #[serde(rename = "image_url")]
-    #[schema(schema_with = crate::known::schema)]
-    _image_url: Option<Known>,
-    #[serde(rename = "detail")]
-    #[schema(schema_with = crate::known::schema)]
-    _detail: Option<Known>,
     #[serde(rename = "file_id")]
     #[schema(schema_with = crate::known::schema)]
     _file_id: Option<Known>,
@@ -92,12 +96,24 @@ pub struct Part {
 /// Something that no model here takes, or that makes no sense; with its path.
 pub fn input(input: TextOr<WireItem>) -> Result<Vec<Asked>, Failure> {
     match input {
-        TextOr::Text(text) => Ok(vec![Asked::Item(InputItem { id: None, item: Item::Message { role: Role::User, texts: vec![text] } })]),
-        TextOr::List(items) => items.into_iter().enumerate().map(|(at, item)| convert(&format!("input[{at}]"), item)).collect(),
+        TextOr::Text(text) => Ok(vec![Asked::Item(InputItem { id: None, item: Item::says(Role::User, vec![text]) })]),
+        TextOr::List(items) => {
+            let mut images = Images::default();
+            items.into_iter().enumerate().map(|(at, item)| convert(&format!("input[{at}]"), item, &mut images)).collect()
+        }
     }
 }
 
-fn convert(path: &str, item: WireItem) -> Result<Asked, Failure> {
+/// Where the first picture of these is written.
+pub fn first_image(asked: &[Asked]) -> Option<String> {
+    let of = |asked: &Asked| match asked {
+        Asked::Item(InputItem { item: Item::Message { images, .. }, .. }) => images.first().map(|placed| placed.image.path.clone()),
+        Asked::Item(_) | Asked::Reference(_) => None,
+    };
+    asked.iter().find_map(of)
+}
+
+fn convert(path: &str, item: WireItem, images: &mut Images) -> Result<Asked, Failure> {
     // Clients leave the type of messages and of references out.
     let kind = match (&item.kind, item.role) {
         (Some(kind), _) => kind.clone(),
@@ -106,10 +122,10 @@ fn convert(path: &str, item: WireItem) -> Result<Asked, Failure> {
     };
     let id = item.id.filter(|id| !id.is_empty());
     let item = match kind.as_str() {
-        "message" => Item::Message {
-            role: required(path, "role", item.role)?,
-            texts: texts(&format!("{path}.content"), required(path, "content", item.content)?)?,
-        },
+        "message" => {
+            let role = required(path, "role", item.role)?;
+            message(&format!("{path}.content"), role, required(path, "content", item.content)?, images)?
+        }
         "reasoning" => Item::Reasoning { text: thoughts(path, item.content, item.summary)? },
         "function_call" => Item::Call {
             call: ToolCall {
@@ -139,6 +155,25 @@ fn required<T>(path: &str, name: &str, value: Option<T>) -> Result<T, Failure> {
     value.ok_or_else(|| Failure::invalid(format!("{path}.{name}"), None, format!("This item has no {name}.")))
 }
 
+fn message(path: &str, role: Role, content: TextOr<Part>, images: &mut Images) -> Result<Item, Failure> {
+    let parts = match content {
+        TextOr::Text(text) => return Ok(Item::says(role, vec![text])),
+        TextOr::List(parts) => parts,
+    };
+    let (mut texts, mut placed) = (Vec::with_capacity(parts.len()), Vec::new());
+    for (at, part) in parts.into_iter().enumerate() {
+        let path = format!("{path}[{at}]");
+        match part.kind.as_str() {
+            "input_image" if role == Role::User => {
+                let image = images.of_input(&path, part.image_url, part.detail)?;
+                placed.push(PlacedImage { after: texts.len(), image });
+            }
+            _ => texts.push(part.text(&path)?),
+        }
+    }
+    Ok(Item::Message { role, texts, images: placed })
+}
+
 fn texts(path: &str, content: TextOr<Part>) -> Result<Vec<String>, Failure> {
     let parts = match content {
         TextOr::Text(text) => return Ok(vec![text]),
@@ -162,9 +197,10 @@ impl Part {
             ("input_text" | "output_text" | "text" | "reasoning_text" | "summary_text", Some(text), _) | ("refusal", _, Some(text)) => {
                 Ok(text)
             }
-            ("input_image" | "input_file" | "input_audio", ..) => {
-                let message = format!("This model takes text, and no parts of the type {}.", self.kind);
-                Err(Failure::invalid(path, "unsupported_content", message))
+            ("input_image", ..) => Err(images::misplaced(path)),
+            ("input_file" | "input_audio", ..) => {
+                let message = format!("This model takes no parts of the type {}.", self.kind);
+                Err(Failure::invalid(path, images::UNSUPPORTED, message))
             }
             _ => Err(Failure::invalid(path, None, "A part has a type (input_text, output_text, …) and what belongs to it.")),
         }
@@ -203,9 +239,10 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for TextOr<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{TextOr, WireItem, input};
+    use super::{TextOr, WireItem, first_image, input};
+    use crate::images::tests::png;
     use contract::ids::ResponseId;
-    use inference::ToolCall;
+    use inference::{Detail, ToolCall};
     use serde_json::{Value, json};
     use services::responses::{Asked, InputItem, Item, ItemName, Role};
     use uuid::Uuid;
@@ -224,7 +261,7 @@ mod tests {
     }
 
     fn says(role: Role, texts: &[&str]) -> Item {
-        Item::Message { role, texts: texts.iter().map(|text| (*text).to_owned()).collect() }
+        Item::says(role, texts.iter().map(|text| (*text).to_owned()).collect())
     }
 
     #[test]
@@ -241,6 +278,20 @@ mod tests {
               "content": [{ "type": "output_text", "text": "c", "annotations": [], "logprobs": [] }] },
         ]));
         assert_eq!(read, [says(Role::Developer, &["Be brief."]), says(Role::User, &["a", "b"]), says(Role::Assistant, &["c"])]);
+    }
+
+    #[test]
+    fn pictures_keep_their_place_among_texts() {
+        let url = format!("data:image/png;base64,{}", png(8));
+        let image = json!({ "type": "input_image", "image_url": url, "detail": "high" });
+        let text = |text: &str| json!({ "type": "input_text", "text": text });
+        let asked = json!([{ "role": "user", "content": "x" }, { "role": "user", "content": [text("a"), image, text("b"), image] }]);
+        let read = read(asked).unwrap();
+        let Asked::Item(InputItem { item: Item::Message { texts, images, .. }, .. }) = &read[1] else { panic!("{read:?}") };
+        assert_eq!(texts, &["a", "b"]);
+        let placed: Vec<_> = images.iter().map(|placed| (placed.after, placed.image.data.as_str(), placed.image.detail)).collect();
+        assert_eq!(placed, [(1, png(8).as_str(), Some(Detail::High)), (2, png(8).as_str(), Some(Detail::High))]);
+        assert_eq!(first_image(&read).as_deref(), Some("input[1].content[1]"));
     }
 
     #[test]
@@ -272,7 +323,16 @@ mod tests {
     fn what_cannot_be_read_is_named_with_its_path() {
         let refused = |value: Value| read(json!([{ "role": "user", "content": "x" }, value])).unwrap_err();
         let image = refused(json!({ "role": "user", "content": [{ "type": "input_image", "image_url": "data:" }] }));
-        assert!(image.contains("input[1].content[0]") && image.contains("unsupported_content"), "{image}");
+        assert!(image.contains("input[1].content[0].image_url") && image.contains("invalid_image_url"), "{image}");
+        let stored = refused(json!({ "role": "user", "content": [{ "type": "input_image", "file_id": "file-1" }] }));
+        assert!(stored.contains("input[1].content[0].image_url") && stored.contains("no files"), "{stored}");
+        let image = json!([{ "type": "input_image", "image_url": format!("data:image/png;base64,{}", png(8)) }]);
+        let answered = refused(json!({ "type": "function_call_output", "call_id": "1", "output": image }));
+        assert!(answered.contains("input[1].output[0]") && answered.contains("unsupported_content"), "{answered}");
+        let said = refused(json!({ "role": "assistant", "content": image }));
+        assert!(said.contains("input[1].content[0]") && said.contains("unsupported_content"), "{said}");
+        let file = refused(json!({ "role": "user", "content": [{ "type": "input_file", "file_id": "file-1" }] }));
+        assert!(file.contains("input[1].content[0]") && file.contains("unsupported_content"), "{file}");
         assert!(refused(json!({ "role": "user" })).contains("input[1].content"));
         assert!(refused(json!({ "type": "function_call", "name": "f" })).contains("input[1].call_id"));
         let search = refused(json!({ "type": "web_search_call", "id": "ws_1" }));

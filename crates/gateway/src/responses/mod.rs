@@ -1,4 +1,4 @@
-//! `POST /v1/responses`, and what can be done with a response afterwards.
+//! `POST /v1/responses`, how long its input is, and what can be done with a response afterwards.
 
 mod body;
 pub mod described;
@@ -13,7 +13,7 @@ use crate::{
     body::Call,
     caller::Caller,
     failure::Failure,
-    headers,
+    headers, images,
     paging::{List, Order},
 };
 use axum::{
@@ -39,11 +39,13 @@ pub async fn create(State(gateway): State<Gateway>, call: Call<ResponsesRequest>
     let mut input = input.into_create()?;
     input.options.cache = cache;
     let responses = &gateway.services.responses;
+    let image = input::first_image(&input.input);
+    let refused = |error| images::located(failed(&actor)(error), image);
     let (made, events) = if stream {
-        let (made, events) = responses.stream(&actor, input).await.map_err(failed(&actor))?;
+        let (made, events) = responses.stream(&actor, input).await.map_err(refused)?;
         (made, Some(events))
     } else {
-        (responses.create(&actor, input).await.map_err(failed(&actor))?, None)
+        (responses.create(&actor, input).await.map_err(refused)?, None)
     };
     let (model, usage) = (made.response.model.clone(), made.response.id.0.simple().to_string());
     let mut response = match events {
@@ -51,6 +53,24 @@ pub async fn create(State(gateway): State<Gateway>, call: Call<ResponsesRequest>
         None => Json(Body::of(&made.response)).into_response(),
     };
     headers::name_use(response.headers_mut(), &model, &usage, made.route.as_ref());
+    ignored.put(response.headers_mut());
+    Ok(response)
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = ResponseInputTokens)]
+struct Counted {
+    object: &'static str,
+    input_tokens: u32,
+}
+
+pub async fn count(State(gateway): State<Gateway>, call: Call<ResponsesRequest>) -> Result<Response, Failure> {
+    let Call { actor, input, ignored, .. } = call;
+    let prompt = input.into_create()?;
+    let image = input::first_image(&prompt.input);
+    let counted = gateway.services.responses.count_tokens(&actor, prompt).await;
+    let input_tokens = counted.map_err(|error| images::located(failed(&actor)(error), image))?;
+    let mut response = Json(Counted { object: "response.input_tokens", input_tokens }).into_response();
     ignored.put(response.headers_mut());
     Ok(response)
 }
@@ -156,6 +176,8 @@ fn failed(actor: &Actor) -> impl Fn(Error) -> Failure + use<> {
         let error = match error {
             Error::Invalid { field: "messages", code, message } => Error::Invalid { field: "input", code, message },
             Error::Invalid { field: "max_tokens", code, message } => Error::Invalid { field: "max_output_tokens", code, message },
+            Error::Invalid { field: "response_format", code, message } => Error::Invalid { field: "text.format", code, message },
+            Error::Invalid { field: "reasoning_effort", code, message } => Error::Invalid { field: "reasoning.effort", code, message },
             other => other,
         };
         Failure::of(error, request)
@@ -168,7 +190,7 @@ mod tests {
     use services::responses::{InputItem, Item, Role};
 
     fn items() -> Vec<InputItem> {
-        let item = |id: &str| InputItem { id: Some(id.into()), item: Item::Message { role: Role::User, texts: vec![id.into()] } };
+        let item = |id: &str| InputItem { id: Some(id.into()), item: Item::says(Role::User, vec![id.into()]) };
         ["a", "b", "c", "d"].map(item).into()
     }
 

@@ -29,7 +29,7 @@ fn all(action: Action) -> Guard {
         rule("words", words(), action),
         rule("leak", Check::SystemPrompt {}, action),
     ];
-    Guard::new(&Policy { rules }).expect("a policy")
+    Guard::new(&Policy { rules, ..Policy::default() }).expect("a policy")
 }
 
 /// What comes out of an answer in these pieces: text, how often something was found, and the rule that ended it.
@@ -243,7 +243,7 @@ fn who_only_logs_delays_nothing() {
 #[test]
 fn pseudonyms_return_and_are_not_found_again() {
     let rules = vec![Rule { on: vec![Stage::Input, Stage::Output], ..rule("people", Check::Pii { entities: Vec::new() }, Action::Mask) }];
-    let guard = Guard::new(&Policy { rules }).unwrap();
+    let guard = Guard::new(&Policy { rules, ..Policy::default() }).unwrap();
     let mut question = format!("Ich heiße Weber, {IBAN}");
     let input = guard.input(&mut [Part { role: Role::User, text: &mut question }]);
     assert_eq!(question, "Ich heiße [PERSON_1], [IBAN_1]");
@@ -267,7 +267,7 @@ fn pseudonyms_return_and_are_not_found_again() {
 #[test]
 fn a_pseudonym_is_not_taken_for_what_it_stands_for() {
     let rules = vec![Rule { on: vec![Stage::Input, Stage::Output], ..rule("keys", Check::Secrets {}, Action::Mask) }];
-    let guard = Guard::new(&Policy { rules }).unwrap();
+    let guard = Guard::new(&Policy { rules, ..Policy::default() }).unwrap();
     let mut question = "Passwort: Sommer2024".to_owned();
     let input = guard.input(&mut [Part { role: Role::User, text: &mut question }]);
     assert_eq!(question, "Passwort: [SECRET_1]");
@@ -280,7 +280,7 @@ fn a_pseudonym_is_not_taken_for_what_it_stands_for() {
 
 #[test]
 fn answers_that_have_to_be_json_are_checked() {
-    let guard = |action| Guard::new(&Policy { rules: vec![rule("json", Check::Json {}, action)] }).unwrap();
+    let guard = |action| Guard::new(&Policy { rules: vec![rule("json", Check::Json {}, action)], ..Policy::default() }).unwrap();
     let end = |action, json, text: &str| outcome(guard(action).output("", json, Pseudonyms::default()), pieces(text, 3).into_iter());
     for text in ["{\"a\": [1, 2, null]}", "[]", " 1 "] {
         assert_eq!(end(Action::Block, true, text), (text.to_owned(), 0, None));

@@ -8,7 +8,7 @@ use crate::{
 use contract::{model::Sampling, usage::Purpose};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use worker_protocol::EmbedInput;
+use worker_protocol::{ChatMessage, EmbedInput};
 
 /// Larger requests are not looked up: to hash them would keep others waiting. Bytes.
 const LARGEST: usize = 1 << 20;
@@ -41,7 +41,7 @@ impl Secret {
 /// Every field is named here, so that a new one has to be thought of.
 pub(crate) fn of_completion(request: &Request) -> Option<Content> {
     let Request { purpose, model: _, messages, continue_last, sampling, transient, options } = request;
-    // When and where it is computed, `priority` and `pinned_messages`, makes no difference.
+    // When and where it is computed, `priority` and what is pinned, makes no difference.
     let Options {
         stop,
         format,
@@ -55,10 +55,12 @@ pub(crate) fn of_completion(request: &Request) -> Option<Content> {
         raw,
         priority: _,
         pinned_messages: _,
+        pin_known_only: _,
         cache: _,
     } = options;
     let n = (*n).max(1);
-    if *transient || !is_deterministic(sampling, n) || guard::bytes(messages) > LARGEST {
+    let images: usize = messages.iter().flat_map(ChatMessage::images).map(|image| image.data.len()).sum();
+    if *transient || !is_deterministic(sampling, n) || guard::bytes(messages) + images > LARGEST {
         return None;
     }
     let shape = (stop, format, logit_bias, logprobs, tools, tool_choice, single_tool_call, think, n, raw);
@@ -69,6 +71,7 @@ pub(crate) fn of_completion(request: &Request) -> Option<Content> {
 pub(crate) fn of_inputs(purpose: Purpose, inputs: &[EmbedInput], truncate: bool) -> Option<Content> {
     let bytes = |input: &EmbedInput| match input {
         EmbedInput::Text(text) => text.len(),
+        EmbedInput::Tokens(tokens) => tokens.len(),
         EmbedInput::Pair { query, document } => query.len() + document.len(),
     };
     if inputs.iter().map(bytes).sum::<usize>() > LARGEST {
@@ -94,7 +97,7 @@ mod tests {
     use crate::admit::{Options, Request};
     use contract::{model::Sampling, usage::Purpose};
     use serde_json::json;
-    use worker_protocol::{ChatMessage, ChatRole, EmbedInput, Format, Priority, Tool, ToolChoice};
+    use worker_protocol::{ChatMessage, ChatRole, ContentPart, Detail, EmbedInput, Format, Image, Priority, Tool, ToolChoice};
 
     fn request() -> Request {
         Request {
@@ -106,6 +109,11 @@ mod tests {
             transient: false,
             options: Options::default(),
         }
+    }
+
+    fn pictured(data: &str, detail: Option<Detail>) -> ChatMessage {
+        let image = Image { media_type: "image/png".into(), data: data.into(), detail, path: String::new() };
+        ChatMessage::of(ChatRole::User, [ContentPart::Text("hi".into()), ContentPart::Image(image)])
     }
 
     fn with(options: Options) -> Request {
@@ -128,6 +136,9 @@ mod tests {
             Request { purpose: Purpose::Chat, ..request() },
             Request { messages: vec![ChatMessage::new(ChatRole::User, "hi ")], ..request() },
             Request { messages: vec![ChatMessage::new(ChatRole::System, "hi")], ..request() },
+            Request { messages: vec![pictured("AAAA", None)], ..request() },
+            Request { messages: vec![pictured("AAAB", None)], ..request() },
+            Request { messages: vec![pictured("AAAA", Some(Detail::High))], ..request() },
             Request { continue_last: true, ..request() },
             sampled(Sampling { seed: Some(1), ..cold.clone() }),
             sampled(Sampling { top_p: Some(0.5), ..cold.clone() }),
@@ -157,7 +168,7 @@ mod tests {
             assert!(!seen.contains(&bytes), "If you are here because this failed: an answer to something else is told. {other:?}");
             seen.push(bytes);
         }
-        let later = with(Options { priority: Priority::Batch, pinned_messages: 1, n: 1, ..Options::default() });
+        let later = with(Options { priority: Priority::Batch, pinned_messages: 1, pin_known_only: true, n: 1, ..Options::default() });
         assert_eq!(bytes(&later), seen[0], "when it is computed makes no difference");
     }
 
@@ -171,6 +182,7 @@ mod tests {
             ("several of one seed", Request { options: Options { n: 2, ..Options::default() }, ..sampled(seeded) }),
             ("not to be kept", Request { transient: true, ..request() }),
             ("large", Request { messages: vec![ChatMessage::new(ChatRole::User, "x".repeat(1 << 20))], ..request() }),
+            ("a large picture", Request { messages: vec![pictured(&"A".repeat((1 << 20) + 1), None)], ..request() }),
         ];
         for (name, request) in never {
             assert!(of_completion(&request).is_none(), "{name}");
@@ -191,6 +203,9 @@ mod tests {
         ] {
             assert_ne!(first, other);
         }
+        let [tokens, text] = [EmbedInput::Tokens(vec![1, 2]), EmbedInput::Text("[1,2]".into())]
+            .map(|input| of_inputs(Purpose::Embedding, &[input], false).expect("small").bytes);
+        assert_ne!(tokens, text);
         assert!(of_inputs(Purpose::Embedding, &inputs(&["x".repeat(1 << 20).as_str(), "x"]), false).is_none());
     }
 

@@ -156,7 +156,7 @@ impl Driver {
         let output = match event {
             Event::Queued { place, wait_ms } => Some(Output::Queued { place, wait_ms }),
             Event::Started { prompt_tokens, cached_tokens } => {
-                self.ticket.report(Usage { prompt_tokens, cached_tokens, completion_tokens: 0 });
+                self.ticket.report(Usage { prompt_tokens, cached_tokens, ..Usage::default() });
                 // A second worker that took over starts again; the consumer hears of it once.
                 (!std::mem::replace(&mut progress.announced, true)).then_some(Output::Started { prompt_tokens, cached_tokens })
             }

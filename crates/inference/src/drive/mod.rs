@@ -161,6 +161,7 @@ impl Driver {
             prompt_tokens: usage.prompt_tokens,
             cached_tokens: usage.cached_tokens,
             completion_tokens: usage.completion_tokens,
+            reasoning_tokens: usage.reasoning_tokens,
             ttft_ms: ttft_ms.unwrap_or(0),
             duration_ms,
             finish_reason: finish_reason.into(),

@@ -3,28 +3,39 @@
 //! The rules themselves are the crate `guardrails`; here is where they come from, where they are asked and what is written
 //! down. What a rule decides is audited with the rule's name and never with the text.
 
+mod classifier;
 mod patterns;
 mod texts;
 mod watch;
 
+pub use classifier::{ClassifierConfig, WhenAway};
 pub use guardrails::{Action, Finding, Guard, Policy, PolicyError};
 use texts::Unpacked;
 pub(crate) use texts::bytes;
 use watch::Told;
 pub(crate) use watch::{Passed, Watch};
 
-use crate::{admit::Request, observe::Metrics};
+use crate::{admit::Request, images::has_images, meter::RETRY_AFTER_S, observe::Metrics};
+use classifier::Classifier;
 use contract::ids::TenantId;
 use domain::{Actor, Error, Result};
-use guardrails::{Decision, Stage};
+use guardrails::{Check, Decision, Stage};
 use sha2::{Digest, Sha256};
-use std::{collections::HashMap, mem::take, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    mem::take,
+    slice,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use store::{Db, Topic, Watched, audit::AuditEvent, guardrails::StoredPolicy};
 use worker_protocol::{ChatRole, EmbedInput, Format};
 
 /// Bytes that all kinds of rules together look at for about a millisecond: for a third of it in English, half of it in German
 /// and two in letters that neither has (the example `speed` of `guardrails` measures the first two).
 const LONG_TEXT: usize = 32 * 1024;
+/// The code of what rules refuse because they cannot look at it.
+pub(crate) const CONTENT_FILTER: &str = "content_filter";
 /// The database is asked this often whether rules changed.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -39,6 +50,8 @@ struct Inner {
     /// `None`: there are rules that this version cannot read, so nobody knows what they forbid.
     known: Watched<HashMap<TenantId, Option<Rules>>>,
     metrics: Metrics,
+    /// Judges beside the heuristic whether a text is an injection.
+    classifier: OnceLock<Classifier>,
 }
 
 /// The rules of one tenant.
@@ -47,13 +60,21 @@ pub(crate) struct Rules {
     pub(crate) guard: Arc<Guard>,
     /// Of what they say: other rules have another one.
     pub(crate) digest: [u8; 32],
+    /// At least one looks at what goes to a model.
+    reads_input: bool,
     /// At least one looks at answers.
     watches_output: bool,
+    /// At least one looks for injections.
+    finds_injections: bool,
+    /// At least one blocks them.
+    blocks_injections: bool,
+    /// The decision about a picture, where the first of them that keeps anything from a model would have to see it.
+    picture: Option<Arc<Decision>>,
 }
 
 impl Guards {
     pub(crate) fn new(db: Db, metrics: Metrics) -> Self {
-        Self { inner: Arc::new(Inner { db, known: Watched::new(Topic::Guardrails), metrics }) }
+        Self { inner: Arc::new(Inner { db, known: Watched::new(Topic::Guardrails), metrics, classifier: OnceLock::new() }) }
     }
 
     /// The rules of a tenant; `None` if it has none.
@@ -73,26 +94,67 @@ impl Guards {
         }
     }
 
+    /// Asks this one from now on whether texts are injections.
+    ///
+    /// # Errors
+    /// It cannot be used, or there is one already.
+    pub(crate) fn ask(&self, config: ClassifierConfig) -> Result<()> {
+        self.inner.classifier.set(Classifier::new(config)?).map_err(|_| Error::internal("there is a classifier already"))
+    }
+
+    /// The guard of these rules, for texts that the classifier judged where there is one and a rule wants to know.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if it did not judge them and a rule would have blocked what it had found.
+    async fn informed(&self, tenant: TenantId, rules: &Rules, texts: impl FnOnce() -> Vec<String>) -> Result<Arc<Guard>> {
+        let guard = &rules.guard;
+        let Some(classifier) = self.inner.classifier.get().filter(|_| rules.finds_injections) else { return Ok(guard.clone()) };
+        match classifier.judge(tenant, texts()).await {
+            Ok(injections) if injections.is_empty() => Ok(guard.clone()),
+            Ok(injections) => Ok(Arc::new(Guard::clone(guard).with_classifier(Arc::new(injections)))),
+            Err(reason) => {
+                self.inner.metrics.classifier_failed();
+                tracing::warn!(reason, "the classifier of injections did not judge a request");
+                if rules.blocks_injections && classifier.when_away() == WhenAway::Refuse {
+                    return Err(Error::unavailable("guardrails", Some(RETRY_AFTER_S)));
+                }
+                Ok(guard.clone())
+            }
+        }
+    }
+
+    /// The guard of a tenant's rules for these texts; `None` if it has none.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if rules cannot be read, or injections in these texts not be judged.
+    pub(crate) async fn for_texts(&self, tenant: TenantId, texts: &[String]) -> Result<Option<Arc<Guard>>> {
+        match self.of(tenant).await? {
+            Some(rules) => self.informed(tenant, &rules, || texts::once_each(texts.to_vec())).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Looks at what goes to a model, in place, by these rules of the actor's tenant; what watches the answer, if anything has
     /// to.
     ///
     /// # Errors
-    /// [`Error::GuardrailBlocked`]; [`Error::Unavailable`] if decisions cannot be written down.
+    /// [`Error::GuardrailBlocked`]; [`Error::Unavailable`] if decisions cannot be written down, or injections not be judged.
     pub(crate) async fn completion(&self, actor: &Actor, rules: Option<Rules>, request: &mut Request) -> Result<Option<Box<Watch>>> {
-        let Some(Rules { guard, watches_output, .. }) = rules else { return Ok(None) };
+        let Some(rules) = rules else { return Ok(None) };
+        if let Some(decision) = rules.picture.as_ref().filter(|_| has_images(&request.messages)) {
+            return Err(self.unseen(actor, decision).await?);
+        }
+        let guard = self.informed(actor.tenant(), &rules, || texts::said_in_completion(request)).await?;
         let bytes = texts::bytes(&request.messages);
         let (mut messages, mut options) = (take(&mut request.messages), take(&mut request.options));
-        let look = {
-            let guard = guard.clone();
-            move || {
-                let mut unpacked = Unpacked::of(&messages);
-                let mut checked = guard.input(&mut texts::of_completion(&mut messages, &mut options, &mut unpacked));
-                unpacked.pack(&mut messages);
-                if let Some(Format::Regex(pattern) | Format::Lark(pattern)) = &options.format {
-                    patterns::look(&guard, pattern, &mut checked);
-                }
-                (messages, options, checked)
+        let look = move || {
+            let mut unpacked = Unpacked::of(&messages);
+            let mut checked = guard.input(&mut texts::of_completion(&mut messages, &mut options, &mut unpacked));
+            unpacked.pack(&mut messages);
+            if let Some(Format::Regex(pattern) | Format::Lark(pattern)) = &options.format {
+                patterns::look(&guard, pattern, &mut checked);
             }
+            (messages, options, checked)
         };
         let checked;
         (request.messages, request.options, checked) = beside(bytes, look).await?;
@@ -107,7 +169,7 @@ impl Guards {
                 warnings.push(decision.rule);
             }
         }
-        let changes = watches_output || !checked.pseudonyms.is_empty();
+        let changes = rules.watches_output || !checked.pseudonyms.is_empty();
         if !changes && warnings.is_empty() {
             return Ok(None);
         }
@@ -119,15 +181,20 @@ impl Guards {
             pseudonyms: checked.pseudonyms,
             changes,
         };
-        Ok(Some(Box::new(Watch::new(self.clone(), actor.clone(), guard, told, warnings))))
+        Ok(Some(Box::new(Watch::new(self.clone(), actor.clone(), rules.guard, told, warnings))))
     }
 
     /// The same for what becomes vectors; there is no answer to watch.
     ///
     /// # Errors
-    /// As [`Guards::completion`].
+    /// As [`Guards::completion`]; [`Error::Invalid`] for token ids, which no rule can read.
     pub(crate) async fn inputs(&self, actor: &Actor, rules: Option<Rules>, inputs: &mut Vec<EmbedInput>) -> Result<()> {
-        let Some(Rules { guard, .. }) = rules else { return Ok(()) };
+        let Some(rules) = rules else { return Ok(()) };
+        if rules.reads_input && inputs.iter().any(|input| matches!(input, EmbedInput::Tokens(_))) {
+            let message = "Guardrails read what is asked here, and they cannot read token ids. Send the texts.";
+            return Err(Error::invalid("input", "unreadable", message));
+        }
+        let guard = self.informed(actor.tenant(), &rules, || texts::said_in_inputs(inputs)).await?;
         let mut texts = take(inputs);
         let look = move || {
             let checked = guard.input(&mut texts::of_inputs(&mut texts));
@@ -137,6 +204,17 @@ impl Guards {
         (*inputs, checked) = beside(LONG_TEXT, look).await?;
         self.write_down(actor, &checked.decisions).await?;
         checked.blocked.map_or(Ok(()), |rule| Err(Error::GuardrailBlocked { rule }))
+    }
+
+    /// The refusal of a picture, which no rule can look at.
+    async fn unseen(&self, actor: &Actor, decision: &Decision) -> Result<Error> {
+        self.write_down(actor, slice::from_ref(decision)).await?;
+        let rule = &decision.rule;
+        let message = format!(
+            "The rule \u{201c}{rule}\u{201d} keeps texts from models and cannot look at images, so your organisation takes none. \
+             Whoever administers its guardrails can allow them."
+        );
+        Ok(Error::invalid("messages", CONTENT_FILTER, message))
     }
 
     /// Audits decisions: which rule, not which text.
@@ -166,8 +244,15 @@ fn compiled(stored: StoredPolicy) -> Option<Rules> {
     let policy = serde_json::from_value::<Policy>(stored.policy).map_err(|error| error.to_string());
     let rules = policy.and_then(|policy| {
         let guard = Guard::new(&policy).map_err(|error| error.to_string())?;
-        let watches_output = policy.rules.iter().any(|rule| rule.on.contains(&Stage::Output));
-        Ok(Rules { guard: Arc::new(guard), digest, watches_output })
+        let looks_at = |stage| policy.rules.iter().any(|rule| rule.on.contains(&stage));
+        let (reads_input, watches_output) = (looks_at(Stage::Input), looks_at(Stage::Output));
+        let injections = || policy.rules.iter().filter(|rule| matches!(rule.check, Check::Injection { .. }));
+        let (finds_injections, blocks_injections) = (injections().next().is_some(), injections().any(|rule| rule.action == Action::Block));
+        let picture = policy.unseeing().map(|rule| {
+            let (rule, kind) = (rule.name.clone(), rule.check.kind());
+            Arc::new(Decision { rule, kind, entity: None, action: Action::Block, stage: Stage::Input, count: 1 })
+        });
+        Ok(Rules { guard: Arc::new(guard), digest, reads_input, watches_output, finds_injections, blocks_injections, picture })
     });
     rules.inspect_err(|error| tracing::error!(%tenant, error, "guardrails cannot be read; the tenant's requests are refused")).ok()
 }

@@ -24,7 +24,7 @@ pub(super) fn look(guard: &Guard, pattern: &str, checked: &mut Input) {
 }
 
 /// A pattern without the backslashes of signs that stand for themselves, and with characters in place of their numbers.
-fn unescaped(pattern: &str) -> String {
+pub(super) fn unescaped(pattern: &str) -> String {
     let mut plain = String::with_capacity(pattern.len());
     let mut rest = pattern;
     while let Some((before, behind)) = rest.split_once('\\') {

@@ -1,9 +1,10 @@
 //! All texts that go to a model, whatever field of a request they hide in.
 
-use crate::admit::Options;
+use super::patterns::unescaped;
+use crate::admit::{Options, Request};
 use guardrails::{Part, Role};
 use serde_json::Value;
-use worker_protocol::{ChatMessage, ChatRole, EmbedInput, Format, Tool};
+use worker_protocol::{ChatMessage, ChatRole, ContentPart, EmbedInput, Format, Tool};
 
 /// Texts in JSON that is kept as text: they are looked at as what they say, not as they are written.
 #[derive(Default)]
@@ -49,6 +50,11 @@ pub(super) fn of_completion<'a>(messages: &'a mut [ChatMessage], options: &'a mu
         };
         let mut add = |text| parts.push(Part { role, text });
         add(&mut message.content);
+        for part in &mut message.more {
+            if let ContentPart::Text(text) = part {
+                add(text);
+            }
+        }
         message.reasoning.as_mut().into_iter().for_each(&mut add);
         message.tool_call_id.as_mut().into_iter().for_each(&mut add);
         for call in &mut message.tool_calls {
@@ -80,9 +86,37 @@ pub(super) fn of_completion<'a>(messages: &'a mut [ChatMessage], options: &'a mu
 pub(super) fn of_inputs(inputs: &mut [EmbedInput]) -> Vec<Part<'_>> {
     let texts = inputs.iter_mut().flat_map(|input| match input {
         EmbedInput::Text(text) => [Some(text), None],
+        // Where rules look at texts, these come no further.
+        EmbedInput::Tokens(_) => [None, None],
         EmbedInput::Pair { query, document } => [Some(query), Some(document)],
     });
     texts.flatten().map(|text| Part { role: Role::User, text }).collect()
+}
+
+/// What a request says, but for what set up the chat or the program: each text once, and patterns in both forms that
+/// [`super::patterns`] looks at.
+pub(super) fn said_in_completion(request: &mut Request) -> Vec<String> {
+    let patterns = match &request.options.format {
+        Some(Format::Regex(pattern) | Format::Lark(pattern)) => vec![pattern.clone(), unescaped(pattern)],
+        _ => Vec::new(),
+    };
+    let mut unpacked = Unpacked::of(&request.messages);
+    let parts = of_completion(&mut request.messages, &mut request.options, &mut unpacked);
+    let texts = parts.into_iter().filter(|part| part.role != Role::System).map(|part| String::clone(part.text));
+    once_each(texts.chain(patterns).collect())
+}
+
+/// The same of what becomes vectors.
+pub(super) fn said_in_inputs(inputs: &mut [EmbedInput]) -> Vec<String> {
+    once_each(of_inputs(inputs).into_iter().map(|part| String::clone(part.text)).collect())
+}
+
+/// Each text that says something, once.
+pub(super) fn once_each(mut texts: Vec<String>) -> Vec<String> {
+    texts.retain(|text| !text.trim().is_empty());
+    texts.sort_unstable();
+    texts.dedup();
+    texts
 }
 
 /// All strings in JSON but the names of fields.
@@ -99,7 +133,8 @@ pub(super) fn strings<'a>(value: &'a mut Value, add: &mut impl FnMut(&'a mut Str
 pub(crate) fn bytes(messages: &[ChatMessage]) -> usize {
     let of = |message: &ChatMessage| {
         let calls: usize = message.tool_calls.iter().map(|call| call.arguments.len() + call.name.len() + call.id.len()).sum();
-        message.content.len() + message.reasoning.as_ref().map_or(0, String::len) + calls
+        let later: usize = message.later_texts().map(str::len).sum();
+        message.content.len() + later + message.reasoning.as_ref().map_or(0, String::len) + calls
     };
     messages.iter().map(of).sum()
 }

@@ -1,6 +1,7 @@
 //! The meter: nothing is computed that budgets and limits do not cover and that is not in the ledger first, and every use is
 //! settled exactly once.
 
+mod counted;
 mod journal;
 mod minute;
 mod places;
@@ -13,7 +14,7 @@ mod samples;
 mod unsettled;
 mod writer;
 
-use crate::observe::Metrics;
+use crate::observe::{Metrics, reason};
 use contract::{
     Millis,
     ids::{NodeId, UsageId},
@@ -23,6 +24,7 @@ use domain::{Actor, Amount, Clock, Currency, Error, Payer, Quota, Result};
 use journal::Journal;
 pub use minute::Standing;
 use policy::Tariff;
+pub(crate) use purse::WARNINGS;
 pub use quotas::Limits;
 use quotas::{Hold, Quotas, Wanted};
 pub(crate) use reservation::Reservation;
@@ -35,6 +37,8 @@ use std::{
 use store::{
     Db, Reason,
     ledger::Entry,
+    ledger_counts::Counts,
+    refusals::WRITTEN_EVERY,
     usage::{NewUsage, Outcome, Settlement},
 };
 use telemetry::carried;
@@ -49,6 +53,8 @@ use writer::Writer;
 pub(crate) const RETRY_AFTER_S: u32 = 5;
 /// Journals of processes that are gone are looked for this often.
 const ADOPT: Duration = Duration::from_secs(20);
+/// The database is told this often what was settled. What is not told when a process is killed is not compared.
+const TELL: Duration = Duration::from_secs(10);
 
 /// The final figures of one use.
 #[derive(Clone, Debug)]
@@ -79,6 +85,8 @@ pub(crate) struct Meter {
     tracker: TaskTracker,
     node: NodeId,
     quotas: Quotas,
+    /// What was settled.
+    counted: Arc<Mutex<Counts>>,
 }
 
 impl Meter {
@@ -98,9 +106,9 @@ impl Meter {
     }
 
     fn of(db: Db, clock: Arc<dyn Clock>, tracker: TaskTracker, metrics: Metrics, node: NodeId, journal: Option<Journal>) -> Self {
-        let quotas = Quotas::new(db.clone(), clock.clone(), node);
+        let quotas = Quotas::new(db.clone(), clock.clone(), node, metrics.clone());
         let writer = Writer::new(db.clone(), tracker.clone(), metrics, journal);
-        Self { db, writer, clock, tracker, node, quotas }
+        Self { db, writer, clock, tracker, node, quotas, counted: Arc::default() }
     }
 
     pub(crate) fn node(&self) -> NodeId {
@@ -131,6 +139,7 @@ impl Meter {
         let Opened { tariff, hold, longest_answer, weight } = opened.map_err(|error| match error {
             error @ Error::QuotaExceeded { .. } => {
                 tracing::info!(request = %actor.request(), %error, "a use was refused");
+                self.db.refusals().of(&actor, reason(&error), &reservation.model);
                 error
             }
             error => {
@@ -193,6 +202,7 @@ impl Meter {
             Ok(hold) => Ok(CountedRequest { hold: hold.kept() }),
             Err(error @ Error::QuotaExceeded { .. }) => {
                 tracing::info!(request = %actor.request(), %error, "a request was refused");
+                self.db.refusals().of(actor, reason(&error), name);
                 Err(error)
             }
             Err(error) => {
@@ -225,7 +235,13 @@ impl Meter {
     fn settle(&self, of: (UsageId, Millis), actor: &Actor, figures: Figures, cost: Amount, hold: Hold) -> Option<Unsettled> {
         let (id, _) = of;
         let request = actor.request();
-        let entry = match Entry::settle(&self.settlement(of, actor, &figures, cost)) {
+        // The clock is read while nobody tells: what is not told yet is newer than what is.
+        let mut counted = self.counted();
+        let settlement = self.settlement(of, actor, &figures, cost);
+        // Before anything that may lose it.
+        counted.add(&settlement);
+        drop(counted);
+        let entry = match Entry::settle(&settlement) {
             Ok(entry) => entry,
             Err(error) => {
                 tracing::error!(usage = %id, %request, ?figures, %error, "a use has figures that the ledger has no room for");
@@ -253,7 +269,18 @@ impl Meter {
 
     /// See [`crate::Inference::tend_quotas`].
     pub(crate) async fn tend(&self, stop: CancellationToken) {
-        tokio::join!(self.quotas.tend(stop.clone()), quotas::every(ADOPT, &stop, || self.adopt()));
+        tokio::join!(
+            self.quotas.tend(stop.clone()),
+            quotas::every(ADOPT, &stop, || self.adopt()),
+            quotas::every(TELL, &stop, || self.try_to_tell_counts()),
+            quotas::every(WRITTEN_EVERY, &stop, || self.write_refusals()),
+        );
+    }
+
+    async fn write_refusals(&self) {
+        if let Err(error) = self.db.write_refusals().await {
+            tracing::warn!(%error, "what was refused could not be written into the audit trail; trying again");
+        }
     }
 
     /// See [`crate::Inference::sweep`].

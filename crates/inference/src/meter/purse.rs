@@ -1,5 +1,6 @@
 //! Budgets as a node spends them: from slices that it holds (ADR 14).
 
+use crate::observe::Metrics;
 use contract::{Millis, ids::NodeId};
 use domain::{Amount, Error, Quota, Result};
 use futures::{StreamExt, stream};
@@ -26,12 +27,13 @@ const REFUSED_FOR: Duration = Duration::from_millis(100);
 /// Purses that are told of at the same time.
 const AT_A_TIME: usize = 2;
 /// Hundredths at which somebody is warned, highest first.
-const WARNINGS: [u8; 3] = [100, 90, 80];
+pub(crate) const WARNINGS: [u8; 3] = [100, 90, 80];
 
 /// What a node holds of all budgets.
 pub(crate) struct Purses {
     db: Db,
     node: NodeId,
+    metrics: Metrics,
     purses: Mutex<HashMap<BudgetPeriod, Arc<Purse>>>,
 }
 
@@ -64,8 +66,8 @@ struct State {
 }
 
 impl Purses {
-    pub(crate) fn new(db: Db, node: NodeId) -> Self {
-        Self { db, node, purses: Mutex::default() }
+    pub(crate) fn new(db: Db, node: NodeId, metrics: Metrics) -> Self {
+        Self { db, node, metrics, purses: Mutex::default() }
     }
 
     /// Sets an amount aside.
@@ -163,6 +165,7 @@ impl Purses {
             return Ok(());
         }
         tracing::warn!(budget = %purse.budget.id, subject = purse.of.subject, percent = level, "so much of a budget is spent");
+        self.metrics.warned(level);
         let event = AuditEvent::new("budgets", "budget.warning")
             .target(purse.budget.id)
             .detail("subject", purse.of.subject.clone())

@@ -7,6 +7,7 @@ use super::{
     purse::{self, Purse, Purses},
     reservation::Reservation,
 };
+use crate::observe::Metrics;
 use contract::{Millis, ids::NodeId};
 use domain::{Amount, Clock, Currency, Payer, Result};
 use std::{sync::Arc, time::Duration};
@@ -64,8 +65,9 @@ pub struct Limits {
 }
 
 impl Quotas {
-    pub(crate) fn new(db: Db, clock: Arc<dyn Clock>, node: NodeId) -> Self {
-        let (purses, minutes, places) = (Purses::new(db.clone(), node), Minutes::new(db.clone()), Places::new(db.clone(), node));
+    pub(crate) fn new(db: Db, clock: Arc<dyn Clock>, node: NodeId, metrics: Metrics) -> Self {
+        let purses = Purses::new(db.clone(), node, metrics);
+        let (minutes, places) = (Minutes::new(db.clone()), Places::new(db.clone(), node));
         Self { inner: Arc::new(Inner { db, clock, policy: Watched::new(Topic::Quotas), purses, minutes, places }) }
     }
 

@@ -43,14 +43,20 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
-    /// `context`: the longest of those models that may answer.
-    pub(crate) fn of(model: &ModelConfig, context: u32, request: &Request) -> Self {
-        let (prompt, answer) = most_tokens(&request.messages, &request.sampling, &request.options, context);
+    /// `context`: the longest of those models that may answer; `image`: the most tokens that they take a picture for.
+    pub(crate) fn of(model: &ModelConfig, context: u32, image: u32, request: &Request) -> Self {
+        let (text, answer) = most_tokens(&request.messages, &request.sampling, &request.options, context);
+        let count = request.messages.iter().flat_map(ChatMessage::images).count();
+        let pictures = image.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX)).min(context);
+        let prompt = text.saturating_add(pictures).min(context);
         let (choices, open_ended) = (request.options.n.max(1), request.sampling.max_tokens.is_none());
-        let likely = (prompt / LIKELY_BYTES).saturating_add(if open_ended { answer.min(LIKELY_ANSWER) } else { answer });
+        // A picture's tokens are counted as such, a text's by its bytes.
+        let likely = (text / LIKELY_BYTES).saturating_add(pictures).min(prompt);
+        let likely = likely.saturating_add(if open_ended { answer.min(LIKELY_ANSWER) } else { answer });
         // However it is split, one answer and its prompt are no longer than the context.
         let tokens = prompt.saturating_add(answer).min(context.saturating_mul(choices));
-        Self { model: model.id.clone(), purpose: request.purpose, prompt, answer, choices, open_ended, tokens, likely, free: false }
+        let (model, purpose) = (model.id.clone(), request.purpose);
+        Self { model, purpose, prompt, answer, choices, open_ended, tokens, likely, free: false }
     }
 
     /// For inputs of an embedding model or a reranker, of so many bytes each.
@@ -72,7 +78,8 @@ impl Reservation {
 
     /// For a request that computes nothing.
     pub(crate) fn free(model: &str, purpose: Purpose) -> Self {
-        Self { model: model.to_owned(), purpose, prompt: 0, answer: 0, choices: 1, open_ended: false, tokens: 0, likely: 0, free: true }
+        let model = model.to_owned();
+        Self { model, purpose, prompt: 0, answer: 0, choices: 1, open_ended: false, tokens: 0, likely: 0, free: true }
     }
 
     /// The same with answers of half the length, where nobody said how long they may be: what a budget has left is better
@@ -104,7 +111,8 @@ fn most_tokens(messages: &[ChatMessage], sampling: &Sampling, options: &Options,
 
 fn bytes_of(message: &ChatMessage) -> usize {
     let calls = message.tool_calls.iter().map(|call| call.id.len() + call.name.len() + call.arguments.len() + TOKENS_AROUND_A_MESSAGE);
-    message.content.len() + message.reasoning.as_ref().map_or(0, String::len) + calls.sum::<usize>()
+    let later: usize = message.later_texts().map(str::len).sum();
+    message.content.len() + later + message.reasoning.as_ref().map_or(0, String::len) + calls.sum::<usize>()
 }
 
 fn bytes_of_tool(tool: &Tool) -> usize {
@@ -123,9 +131,11 @@ fn bytes_of_format(format: &Format) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{Options, TOKENS_AROUND_TOOLS, most_tokens};
-    use contract::model::Sampling;
-    use worker_protocol::{ChatMessage, ChatRole, Format};
+    use super::{Options, Request, Reservation, TOKENS_AROUND_TOOLS, most_tokens};
+    use crate::catalogue::ModelConfig;
+    use contract::{model::Sampling, usage::Purpose};
+    use domain::DataClass;
+    use worker_protocol::{ChatMessage, ChatRole, ContentPart, Format, Image, ModelKind};
 
     #[test]
     fn a_reservation_covers_prompt_and_answer() {
@@ -144,5 +154,43 @@ mod tests {
         let three = Options { n: 3, ..Options::default() };
         assert_eq!(most_tokens(&messages, &short, &three, 4096), (180, 3 * 50));
         assert_eq!(most_tokens(&messages, &short, &Options::default(), 64), (64, 50));
+    }
+
+    #[test]
+    fn a_picture_counts_as_what_the_model_takes_it_for_and_not_by_its_bytes() {
+        let model = ModelConfig {
+            id: "m".into(),
+            aliases: Vec::new(),
+            name: "M".into(),
+            description: String::new(),
+            kind: ModelKind::Chat,
+            context_length: 8_000,
+            image_tokens: Some(1_000),
+            fallback: Vec::new(),
+            default: true,
+            purposes: Vec::new(),
+            tenants: None,
+            zones: Vec::new(),
+            highest_class: DataClass::Restricted,
+        };
+        let image = |bytes| Image { media_type: "image/png".into(), data: "A".repeat(bytes), detail: None, path: String::new() };
+        let request = |images: &[usize]| Request {
+            purpose: Purpose::Api,
+            model: None,
+            messages: vec![ChatMessage::of(
+                ChatRole::User,
+                [ContentPart::Text("a".repeat(100))].into_iter().chain(images.iter().map(|bytes| ContentPart::Image(image(*bytes)))),
+            )],
+            continue_last: false,
+            sampling: Sampling { max_tokens: Some(50), ..Sampling::default() },
+            transient: false,
+            options: Options::default(),
+        };
+        let of = |images: &[usize]| Reservation::of(&model, 8_000, 1_000, &request(images));
+        let two = of(&[8, 100_000]);
+        assert_eq!((two.prompt, two.tokens, two.likely), (180 + 2_000, 180 + 2_000 + 50, 180 / 4 + 2_000 + 50));
+        let none = of(&[]);
+        assert_eq!((none.prompt, none.likely), (180, 180 / 4 + 50));
+        assert_eq!(of(&[8; 20]).prompt, 8_000, "no prompt is longer than the context");
     }
 }

@@ -1,6 +1,7 @@
 //! Counters of the funnel, for Prometheus. No label names a person, a key or a tenant: their figures are in the ledger.
 
 use super::REASONS;
+use crate::meter::WARNINGS;
 use contract::usage::Purpose;
 use domain::{Amount, Currency};
 use guardrails::Decision;
@@ -15,6 +16,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock, atomic::AtomicU64},
     time::Duration,
 };
+use store::ledger_counts::Drift;
 use worker_protocol::Usage;
 
 /// Bounds of durations in seconds, as OpenTelemetry's conventions for generative AI have them.
@@ -77,7 +79,7 @@ impl Uses {
         if let (Some(series), Some(first)) = (&self.first, ended.first) {
             series.observe(first.as_secs_f64());
         }
-        let Usage { prompt_tokens, cached_tokens, completion_tokens } = ended.usage;
+        let Usage { prompt_tokens, cached_tokens, completion_tokens, .. } = ended.usage;
         for (series, tokens) in self.tokens.iter().zip([prompt_tokens, cached_tokens, completion_tokens]) {
             series.inc_by(tokens.into());
         }
@@ -104,11 +106,14 @@ struct Inner {
     /// By model: what is in the five above, found without making labels for each use.
     uses: RwLock<HashMap<String, HashMap<UseKind, Uses>>>,
     refusals: Counters<1>,
+    warnings: Counters<1>,
     decisions: Counters<4>,
+    classifier_failures: Counter,
     rules: Mutex<BTreeSet<String>>,
     writes: Histogram,
     failed_writes: Counter,
     backlog: Gauge,
+    rows_drift: Family<Labels<1>, Gauge>,
 }
 
 impl Default for Metrics {
@@ -131,18 +136,48 @@ impl Default for Metrics {
         for reason in REASONS {
             refusals.get_or_create(&[("reason", reason.to_owned())]).inc_by(0);
         }
+        let warnings = Counters::<1>::default();
+        let help = "Times that a budget came to so many hundredths spent; once for each in a period";
+        registry.register("budget_warnings", help, warnings.clone());
+        for percent in WARNINGS {
+            warnings.get_or_create(&[("percent", percent.to_string())]).inc_by(0);
+        }
         let decisions = Counters::<4>::default();
         registry.register("guardrail_decisions", "Decisions of guardrails, by rule, kind, action and stage", decisions.clone());
+        let classifier_failures = Counter::default();
+        let help = "Requests that the classifier of injections should have judged and did not";
+        registry.register("guardrail_classifier_failures", help, classifier_failures.clone());
         let writes = Histogram::new(WRITE_SECONDS);
         registry.register_with_unit("ledger_write_duration", "Statements that write the ledger", Unit::Seconds, writes.clone());
         let failed_writes = Counter::default();
         registry.register("ledger_write_failures", "Statements that should have written the ledger and failed", failed_writes.clone());
         let backlog = Gauge::default();
         registry.register("ledger_backlog", "Entries that wait to be written into the ledger", backlog.clone());
+        let rows_drift = Family::<Labels<1>, Gauge>::default();
+        let help = "By how many uses and tokens the ledger's rows of the last days differ from what processes settled";
+        registry.register("ledger_rows_drift", help, rows_drift.clone());
         let (uses, rules) = (RwLock::default(), Mutex::default());
-        let inner =
-            Inner { registry, requests, durations, first, tokens, cost, uses, refusals, decisions, rules, writes, failed_writes, backlog };
-        Self { inner: Arc::new(inner) }
+        let inner = Inner {
+            registry,
+            requests,
+            durations,
+            first,
+            tokens,
+            cost,
+            uses,
+            refusals,
+            warnings,
+            decisions,
+            classifier_failures,
+            rules,
+            writes,
+            failed_writes,
+            backlog,
+            rows_drift,
+        };
+        let metrics = Self { inner: Arc::new(inner) };
+        metrics.ledger_differs(Drift::default());
+        metrics
     }
 }
 
@@ -174,6 +209,11 @@ impl Metrics {
         self.inner.refusals.get_or_create(&[("reason", reason.to_owned())]).inc();
     }
 
+    /// So many hundredths of a budget are spent, and nobody was told before.
+    pub(crate) fn warned(&self, percent: u8) {
+        self.inner.warnings.get_or_create(&[("percent", percent.to_string())]).inc();
+    }
+
     /// A guardrail decided.
     pub(crate) fn decided(&self, decision: &Decision) {
         let labels = [
@@ -183,6 +223,11 @@ impl Metrics {
             ("stage", decision.stage.name().to_owned()),
         ];
         self.inner.decisions.get_or_create(&labels).inc();
+    }
+
+    /// The classifier of injections did not judge a request.
+    pub(crate) fn classifier_failed(&self) {
+        self.inner.classifier_failures.inc();
     }
 
     fn rule(&self, name: &str) -> String {
@@ -207,6 +252,13 @@ impl Metrics {
     /// So many entries wait for the ledger, but for those that are being written.
     pub(crate) fn wait_for_ledger(&self, entries: usize) {
         self.inner.backlog.set(i64::try_from(entries).unwrap_or(i64::MAX));
+    }
+
+    /// The ledger's rows of the last days differ by so much from what was settled.
+    pub(crate) fn ledger_differs(&self, drift: Drift) {
+        for (figure, by) in [("uses", drift.uses), ("tokens", drift.tokens)] {
+            self.inner.rows_drift.get_or_create(&[("figure", figure.to_owned())]).set(by);
+        }
     }
 }
 
@@ -245,7 +297,7 @@ mod tests {
     #[test]
     fn each_use_counts_in_the_series_of_its_labels() {
         let metrics = Metrics::default();
-        let usage = Usage { prompt_tokens: 10, cached_tokens: 4, completion_tokens: 3 };
+        let usage = Usage { prompt_tokens: 10, cached_tokens: 4, completion_tokens: 3, reasoning_tokens: 0 };
         let second = Duration::from_secs(1);
         let two = Amount::new("cost", Decimal::from(2)).expect("an amount");
         let cost = |code: &str| Some((code.parse::<Currency>().expect("a currency"), two));

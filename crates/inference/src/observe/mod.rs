@@ -7,7 +7,7 @@ mod metrics;
 
 pub use metrics::Metrics;
 
-use crate::{admit::Request, meter::Figures};
+use crate::{admit::Request, guard::CONTENT_FILTER, meter::Figures};
 use contract::{
     ids::{TenantId, UsageId},
     usage::Purpose,
@@ -103,6 +103,7 @@ impl Observed {
                 KeyValue::new("gen_ai.usage.input_tokens", i64::from(usage.prompt_tokens)),
                 KeyValue::new("gen_ai.usage.cache_read.input_tokens", i64::from(usage.cached_tokens)),
                 KeyValue::new("gen_ai.usage.output_tokens", i64::from(usage.completion_tokens)),
+                KeyValue::new("gen_ai.usage.reasoning.output_tokens", i64::from(usage.reasoning_tokens)),
                 KeyValue::new("kontor.outcome", outcome),
                 KeyValue::new("kontor.attempts", i64::from(attempts)),
             ];
@@ -150,11 +151,13 @@ const REASONS: [&str; 13] = [
 ];
 
 /// Why something did not happen, in few words that do not change.
-fn reason(error: &Error) -> &'static str {
+pub(crate) fn reason(error: &Error) -> &'static str {
     match error {
         Error::Unauthenticated { .. } => "unauthenticated",
         Error::Forbidden { .. } => "forbidden",
         Error::NotFound { .. } => "model_not_found",
+        // What rules cannot look at.
+        Error::Invalid { code: CONTENT_FILTER, .. } => "guardrail",
         Error::Invalid { .. } => "invalid",
         Error::Conflict { .. } => "conflict",
         Error::QuotaExceeded { quota, .. } => match quota {

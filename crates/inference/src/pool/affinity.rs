@@ -19,6 +19,8 @@ use worker_protocol::{ChatRole, Generate};
 const MOST: u64 = 100_000;
 /// Nobody goes on after so long; if so, it is computed again.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60 * 60);
+/// Bytes at a picture's end that, with its length, tell it from others; all of them would take long.
+const END_OF_A_PICTURE: usize = 1024;
 
 /// See the module.
 #[derive(Debug)]
@@ -59,6 +61,13 @@ impl Affinity {
         let hashes = request.messages.iter().map(|message| {
             (message.role as u8).hash(&mut hasher);
             message.content.hash(&mut hasher);
+            for text in message.later_texts() {
+                text.hash(&mut hasher);
+            }
+            // Who asks the same of another picture asks something else; else all of them would go to one member.
+            for image in message.images() {
+                (image.data.len(), image.data.as_bytes().rchunks(END_OF_A_PICTURE).next()).hash(&mut hasher);
+            }
             hasher.finish()
         });
         let instructions = request.messages.iter().take_while(|message| message.role == ChatRole::System).count();
@@ -86,7 +95,7 @@ mod tests {
         super::{Pool, choice::Terms},
         Affinity, Knows, Work,
     };
-    use worker_protocol::{ChatMessage, ChatRole, Generate};
+    use worker_protocol::{ChatMessage, ChatRole, ContentPart, Generate, Image};
 
     fn request(partition: &str, texts: &[&str]) -> Work {
         let messages = texts.iter().map(|text| ChatMessage::new(ChatRole::User, *text)).collect();
@@ -114,6 +123,26 @@ mod tests {
         affinity.remember(&asking("a"), 1);
         assert_eq!(affinity.best(&asking("a")), Some(Knows { member: 1, conversation: true }));
         assert_eq!(affinity.best(&asking("b")), Some(Knows { member: 1, conversation: false }));
+    }
+
+    #[test]
+    fn the_same_question_about_another_picture_is_another_conversation() {
+        let affinity = Affinity::default();
+        let asking = |data: &str, behind: &str| {
+            let image = Image { media_type: "image/png".into(), data: data.into(), detail: None, path: String::new() };
+            let parts = [ContentPart::Text("What is".into()), ContentPart::Image(image), ContentPart::Text(behind.into())];
+            let messages = vec![ChatMessage::of(ChatRole::User, parts)];
+            affinity.beginnings(&Work::Completion(Box::new(Generate { messages, ..Generate::default() })))
+        };
+        affinity.remember(&asking("AAAA", "this?"), 1);
+        assert!(affinity.best(&asking("AAAA", "this?")).is_some());
+        for (data, behind) in [("AAAB", "this?"), ("AAAAAAAA", "this?"), ("AAAA", "that?")] {
+            assert_eq!(
+                affinity.best(&asking(data, behind)),
+                None,
+                "{data}, {behind}. If you are here because this failed: everybody's pictures go to one and the same upstream."
+            );
+        }
     }
 
     #[test]

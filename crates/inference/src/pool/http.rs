@@ -1,4 +1,4 @@
-//! What all HTTP clients of the pool have in common.
+//! What all HTTP clients of the funnel have in common.
 
 use super::backend::BackendError;
 use contract::chain;
@@ -10,7 +10,7 @@ use tokio::time::timeout;
 const IDLE: Duration = Duration::from_secs(30);
 
 /// A client that goes nowhere but where it is sent.
-pub(super) fn builder(connect: Duration) -> ClientBuilder {
+pub(crate) fn builder(connect: Duration) -> ClientBuilder {
     // Whoever installed one before has made the same choice: there is no other in this workspace.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
@@ -33,7 +33,7 @@ pub(super) fn lost(error: reqwest::Error) -> BackendError {
 ///
 /// # Errors
 /// The connection breaks, or `patience` ends, before that.
-pub(super) async fn read_at_most(mut response: Response, most: usize, patience: Duration) -> Result<Vec<u8>, BackendError> {
+pub(crate) async fn read_at_most(mut response: Response, most: usize, patience: Duration) -> Result<Vec<u8>, BackendError> {
     let reading = async {
         let mut body = Vec::new();
         while body.len() < most

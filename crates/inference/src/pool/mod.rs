@@ -9,7 +9,7 @@ mod credential;
 mod departed;
 mod dispatch;
 mod health;
-mod http;
+pub(crate) mod http;
 mod latency;
 mod lines;
 mod load;

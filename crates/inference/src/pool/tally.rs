@@ -182,7 +182,7 @@ mod tests {
         heard.hear(&Event::Started { prompt_tokens, cached_tokens: 0 });
         heard.hear(&Event::Text { choice: 0, text: "x".into(), completion_tokens, logprobs: Vec::new() });
         if whole {
-            let usage = Usage { prompt_tokens, cached_tokens: 0, completion_tokens };
+            let usage = Usage { prompt_tokens, completion_tokens, ..Usage::default() };
             heard.hear(&Event::Failed { code: FailCode::Engine, message: String::new(), usage });
         }
         heard

@@ -5,7 +5,7 @@ use super::{
     http::{self, lost},
     lines::Lines,
 };
-use crate::{meter::Ticket, work::Work};
+use crate::{images::has_images, meter::Ticket, work::Work};
 use async_trait::async_trait;
 use bytes::Bytes;
 use contract::chain;
@@ -84,6 +84,7 @@ impl Backend for WorkerBackend {
     }
 
     async fn count(&self, prompt: &Generate) -> Result<Counted, BackendError> {
+        refuse_images(prompt)?;
         self.ask(self.client.post(format!("{}/count", self.base)).json(prompt)).await
     }
 
@@ -103,13 +104,23 @@ impl Backend for WorkerBackend {
     async fn start(&self, ticket: &Ticket, work: &Work) -> Result<EventStream, BackendError> {
         tracing::debug!(usage = %ticket.id(), worker = self.base, "dispatch");
         let call = match work {
-            Work::Completion(generate) => self.client.post(format!("{}/generate", self.base)).json(generate),
+            Work::Completion(generate) => {
+                refuse_images(generate)?;
+                self.client.post(format!("{}/generate", self.base)).json(generate)
+            }
             Work::Vectors(embed) => self.client.post(format!("{}/embed", self.base)).json(embed),
         };
         let response = self.send(call.headers(Trace::here().headers())).await?;
         let chunks = response.bytes_stream().map(|chunk| chunk.map_err(lost));
         Ok(events(chunks).boxed())
     }
+}
+
+/// A worker would answer as if there were none. The configuration keeps models of workers and pictures apart; a worker of
+/// another machine may have the name of an upstream's model.
+fn refuse_images(request: &Generate) -> Result<(), BackendError> {
+    let unfit = || BackendError::Unfit("messages: a worker takes no images".into());
+    if has_images(&request.messages) { Err(unfit()) } else { Ok(()) }
 }
 
 /// Chunks → events. Ends after the first error, which a connection closed within a line is.

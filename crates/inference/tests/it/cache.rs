@@ -235,7 +235,7 @@ impl Backend for Left {
             drop(listener.lock().expect("the listener").take());
             Event::Started { prompt_tokens: 3, cached_tokens: 0 }
         });
-        let usage = Usage { prompt_tokens: 3, cached_tokens: 0, completion_tokens: 2 };
+        let usage = Usage { prompt_tokens: 3, completion_tokens: 2, ..Usage::default() };
         let rest = [
             Event::Text { choice: 0, text: "one two".into(), completion_tokens: 2, logprobs: Vec::new() },
             Event::Done { finish: Finish::Stop, usage, timings: Timings::default() },

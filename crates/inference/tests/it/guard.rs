@@ -2,7 +2,7 @@
 
 use crate::setup::{eventually, read, request, setup};
 use domain::Error;
-use inference::{ChatMessage, ChatRole, Format, Options, Outcome, Output, Request, Tool, ToolCall, VectorRequest};
+use inference::{ChatMessage, ChatRole, EmbedInput, Format, Options, Outcome, Output, Request, Tool, ToolCall, VectorRequest};
 use serde_json::{Value, json};
 use std::time::Duration;
 use testkit::{
@@ -24,13 +24,27 @@ async fn what_is_blocked_reaches_no_model_and_costs_nothing() {
     guardrails(&s.db, s.actor.tenant(), rule).await;
     let refused = s.inference.admit(&s.actor, asks(&format!("Transfer it to {IBAN}."))).await;
     assert!(matches!(&refused, Err(Error::GuardrailBlocked { rule }) if rule == "accounts"), "{refused:?}");
-    let refused = s.inference.embed(&s.actor, vec![IBAN.into()], VectorRequest::default()).await;
+    let refused = s.inference.embed(&s.actor, vec![EmbedInput::Text(IBAN.into())], VectorRequest::default()).await;
     assert!(refused.is_err(), "{refused:?}");
     assert!(s.worker.requests().is_empty() && s.worker.embedded().is_empty());
     assert!(ledger(&s.db).await.is_empty());
     assert_eq!(decided(&s.db, "guardrail.blocked", "accounts").await, 1);
     assert_eq!(s.db.count_as_owner("SELECT count(*) AS value FROM audit_event WHERE detail::text LIKE '%3704%'").await, 0);
     read(&mut s.inference.admit(&s.actor, asks("Transfer it to me.")).await.expect("harmless")).await;
+}
+
+#[tokio::test]
+async fn what_is_blocked_is_not_counted_either() {
+    let s = setup().await;
+    let rule = json!([{ "name": "accounts", "check": { "kind": "pii", "entities": ["iban"] }, "on": ["input"], "action": "block" }]);
+    guardrails(&s.db, s.actor.tenant(), rule).await;
+    let refused = s.inference.count_tokens(&s.actor, asks(&format!("Transfer it to {IBAN}."))).await;
+    assert!(
+        matches!(&refused, Err(Error::GuardrailBlocked { rule }) if rule == "accounts"),
+        "If you are here because this failed: a provider that counts itself gets what rules keep from models. {refused:?}"
+    );
+    assert_eq!(decided(&s.db, "guardrail.blocked", "accounts").await, 1);
+    s.inference.count_tokens(&s.actor, asks("Transfer it to me.")).await.expect("harmless");
 }
 
 #[tokio::test]

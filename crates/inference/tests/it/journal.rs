@@ -2,9 +2,10 @@
 
 use crate::{
     money::{COST, answer, only, pico, short, sum_of_the_ledger, world},
+    reconcile::compare,
     setup::{Setup, asker_of, eventually, first_text, read},
 };
-use domain::{Amount, Error, quota::Level};
+use domain::{Amount, Clock, Error, SystemClock, quota::Level};
 use futures::future::join_all;
 use inference::Inference;
 use std::{
@@ -12,12 +13,14 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+use store::ledger_counts::Drift;
 use tempfile::TempDir;
 use testkit::{
     fake_worker::inference_with_journal,
     ledger::{execute_as_owner, hold_ledger, ledger},
     quotas::{amount, budget},
 };
+use time::OffsetDateTime;
 use tokio::{runtime::Builder, sync::oneshot, time::timeout};
 
 fn folder() -> TempDir {
@@ -153,6 +156,23 @@ async fn budgets_count_what_comes_out_of_a_journal_after_its_process_was_taken_f
     next.adopt_journals().await;
     let state = only(&s.db, &s.actor).await;
     assert_eq!((state.spent, pico(state.spent)), (amount(COST), sum_of_the_ledger(&s.db).await));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_out_of_a_journal_is_no_drift() {
+    let (s, folder) = (rich().await, folder());
+    let today = OffsetDateTime::from_unix_timestamp(SystemClock.now() / 1000).expect("a time").date();
+    killed(&s, folder.path()).await;
+    let next = inference_with_journal(s.db.db.clone(), &s.worker, folder.path());
+    next.adopt_journals().await;
+    read(&mut next.admit(&s.actor, short()).await.expect("admitted")).await;
+    next.drain().await;
+    let all = compare(&s, today).await;
+    assert_eq!((all.len(), Drift::of(&all)), (2, Drift::default()), "{all:?}");
+    let dead = all.iter().find(|one| one.node != Some(next.node())).expect("what the dead one left");
+    assert_eq!((dead.untold, dead.ledger.uses, dead.counted.uses, dead.running), (true, 1, 0, 1), "it told nothing of it");
+    let own = all.iter().find(|one| one.node == Some(next.node())).expect("its own");
+    assert_eq!((own.untold, own.counted), (false, own.ledger), "what it wrote for another is not its own");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod admission;
 mod cache;
 mod classes;
+mod classifier;
 mod compile_fail;
 mod count;
 mod credentials;
@@ -11,8 +12,10 @@ mod ends;
 mod guard;
 mod journal;
 mod money;
+mod periods;
 mod pool;
 mod reconcile;
+mod refusals;
 mod routing;
 mod setup;
 mod supervisor;

@@ -55,7 +55,7 @@ pub fn pico(amount: Amount) -> i64 {
 }
 
 #[track_caller]
-fn refused_by(outcome: Result<Generation, Error>) -> Quota {
+pub fn refused_by(outcome: Result<Generation, Error>) -> Quota {
     match outcome {
         Err(Error::QuotaExceeded { quota, .. }) => quota,
         Err(error) => panic!("{error}"),
@@ -230,6 +230,7 @@ async fn a_soft_budget_warns_once_for_each_step_and_refuses_nothing() {
     let s = world().await;
     budget(&s.db, s.actor.tenant(), Level::Tenant, None, &amount(COST).times(10).to_string(), false).await;
     let warnings = || s.db.count_as_owner("SELECT count(*) AS value FROM audit_event WHERE action = 'budget.warning'");
+    let mut counted = 0;
     for uses in 1..=12 {
         let node = inference(&s.db, &s.worker);
         read(&mut node.admit(&s.actor, short()).await.expect("a soft budget refuses nothing")).await;
@@ -241,7 +242,11 @@ async fn a_soft_budget_warns_once_for_each_step_and_refuses_nothing() {
             _ => 3,
         };
         assert_eq!(warnings().await, expected, "after {uses} uses of 10");
+        let mut figures = String::new();
+        node.metrics().encode(&mut figures).expect("text");
+        counted += figures.lines().filter(|line| line.starts_with("kontor_budget_warnings_total{") && line.ends_with(" 1")).count();
     }
+    assert_eq!(counted, 3, "If you are here because this failed: no alert tells that a budget is nearly spent.");
     assert_eq!(only(&s.db, &s.actor).await.spent, amount(COST).times(12));
 }
 

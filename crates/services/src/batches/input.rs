@@ -179,6 +179,7 @@ mod tests {
             kind,
             aliases: vec![format!("{id}-alias")],
             context_length: 1,
+            images: false,
             ready: true,
         };
         Rules::new(endpoint, vec![model("chat", ModelKind::Chat), model("vectors", ModelKind::Embedding)])

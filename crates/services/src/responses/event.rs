@@ -55,7 +55,7 @@ impl ResponseEvent {
                 let last = texts.len() - 1;
                 texts[last].push_str(text);
             }
-            (Self::Text { text }, _) => items.push(Item::Message { role: Role::Assistant, texts: vec![text.clone()] }),
+            (Self::Text { text }, _) => items.push(Item::says(Role::Assistant, vec![text.clone()])),
             (Self::Reasoning { text }, Some(Item::Reasoning { text: before })) => before.push_str(text),
             (Self::Reasoning { text }, _) => items.push(Item::Reasoning { text: text.clone() }),
             (Self::Call { call }, _) => items.push(Item::Call { call: call.clone() }),
@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(speech.batch(), [said("c")]);
         speech.stored();
         assert!(!speech.waits());
-        assert_eq!(speech.items, [Item::Message { role: Role::Assistant, texts: vec!["abc".into()] }]);
+        assert_eq!(speech.items, [Item::says(Role::Assistant, vec!["abc".into()])]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What is said in a response and before it: items. From them the model's view of the conversation is made.
 
 use contract::ids::ResponseId;
-use inference::{ChatMessage, ChatRole, ToolCall};
+use inference::{ChatMessage, ChatRole, ContentPart, Image, ToolCall};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -23,6 +23,9 @@ pub enum Item {
         role: Role,
         /// In the parts that it was sent in; an answer has one.
         texts: Vec<String>,
+        /// In their order.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        images: Vec<PlacedImage>,
     },
     /// What the model thought.
     Reasoning { text: String },
@@ -32,7 +35,22 @@ pub enum Item {
     CallOutput { call_id: String, output: String },
 }
 
+/// A picture among texts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlacedImage {
+    /// So many of the texts stand before it.
+    pub after: usize,
+    #[serde(flatten)]
+    pub image: Image,
+}
+
 impl Item {
+    /// A message of texts alone.
+    #[must_use]
+    pub fn says(role: Role, texts: Vec<String>) -> Self {
+        Self::Message { role, texts, images: Vec::new() }
+    }
+
     /// The id of the item number `at` in what a response said.
     #[must_use]
     pub fn id(&self, response: ResponseId, at: usize) -> String {
@@ -47,7 +65,9 @@ impl Item {
     /// About how much memory it takes.
     pub(crate) fn bytes(&self) -> usize {
         match self {
-            Self::Message { texts, .. } => texts.iter().map(String::len).sum(),
+            Self::Message { texts, images, .. } => {
+                texts.iter().map(String::len).sum::<usize>() + images.iter().map(|placed| placed.image.data.len()).sum::<usize>()
+            }
             Self::Reasoning { text } => text.len(),
             Self::Call { call } => call.id.len() + call.name.len() + call.arguments.len(),
             Self::CallOutput { call_id, output } => call_id.len() + output.len(),
@@ -96,11 +116,14 @@ pub(crate) fn messages(instructions: Option<&str>, items: impl IntoIterator<Item
     let mut messages: Vec<ChatMessage> = instructions.into_iter().map(|text| ChatMessage::new(ChatRole::System, text)).collect();
     for item in items {
         match item {
-            Item::Message { role: Role::Assistant, texts } => {
+            Item::Message { role: Role::Assistant, texts, .. } => {
                 let answer = answer(&mut messages, |last| last.tool_calls.is_empty());
                 join(&mut answer.content, &texts.join("\n"));
             }
-            Item::Message { role, texts } => messages.push(ChatMessage::new(chat_role(role), texts.join("\n"))),
+            Item::Message { role, texts, images } => {
+                let images = images.into_iter().map(|placed| (placed.after, ContentPart::Image(placed.image)));
+                messages.push(ChatMessage::of(chat_role(role), in_order(texts.into_iter().map(ContentPart::Text), images)));
+            }
             Item::Reasoning { text } if text.is_empty() => {}
             Item::Reasoning { text } => {
                 let answer = answer(&mut messages, |last| last.content.is_empty() && last.tool_calls.is_empty());
@@ -113,6 +136,21 @@ pub(crate) fn messages(instructions: Option<&str>, items: impl IntoIterator<Item
         }
     }
     messages
+}
+
+/// Parts of a message in the order in which they were sent: its texts, and its pictures, each with how many texts stand before
+/// it.
+pub fn in_order<P>(texts: impl IntoIterator<Item = P>, images: impl IntoIterator<Item = (usize, P)>) -> Vec<P> {
+    let mut images = images.into_iter().peekable();
+    let mut parts = Vec::new();
+    for (at, text) in texts.into_iter().enumerate() {
+        while let Some((_, image)) = images.next_if(|(after, _)| *after <= at) {
+            parts.push(image);
+        }
+        parts.push(text);
+    }
+    parts.extend(images.map(|(_, image)| image));
+    parts
 }
 
 /// The answer at the end, if it can go on; else a new one.
@@ -142,13 +180,13 @@ fn chat_role(role: Role) -> ChatRole {
 
 #[cfg(test)]
 mod tests {
-    use super::{InputItem, Item, ItemName, Role, messages};
+    use super::{InputItem, Item, ItemName, PlacedImage, Role, messages};
     use contract::ids::ResponseId;
-    use inference::{ChatMessage, ChatRole, ToolCall};
+    use inference::{ChatMessage, ChatRole, ContentPart, Detail, Image, ToolCall};
     use uuid::Uuid;
 
     fn says(role: Role, texts: &[&str]) -> Item {
-        Item::Message { role, texts: texts.iter().map(|text| (*text).to_owned()).collect() }
+        Item::says(role, texts.iter().map(|text| (*text).to_owned()).collect())
     }
 
     fn call(id: &str) -> ToolCall {
@@ -177,6 +215,28 @@ mod tests {
         assert_eq!((read[3].content.as_str(), read[3].reasoning.as_deref()), ("One moment.", Some("hm")));
         assert_eq!(read[3].tool_calls, [call("1"), call("2")]);
         assert_eq!((read[4].content.as_str(), read[4].tool_call_id.as_deref()), ("42", Some("1")));
+    }
+
+    #[test]
+    fn pictures_stand_where_they_stood_and_are_kept() {
+        let low = Some(Detail::Low);
+        let image = |data: &str| Image { media_type: "image/png".into(), data: data.into(), detail: low, path: String::new() };
+        let placed = |after, data| PlacedImage { after, image: image(data) };
+        let texts = vec!["a".into(), "b".into()];
+        let item = Item::Message { role: Role::User, texts, images: vec![placed(0, "AAAA"), placed(1, "BBBB"), placed(2, "CCCC")] };
+        let shown = |data| ContentPart::Image(image(data));
+        let text = |text: &str| ContentPart::Text(text.into());
+        let read = messages(None, [item.clone()]);
+        assert_eq!(read[0].content, "");
+        assert_eq!(read[0].more, [shown("AAAA"), text("a"), shown("BBBB"), text("b"), shown("CCCC")]);
+        assert_eq!(item.bytes(), 2 + 3 * 4);
+        let json = serde_json::to_value(&item).expect("JSON");
+        assert_eq!(json["images"][1], serde_json::json!({ "after": 1, "media_type": "image/png", "data": "BBBB", "detail": "low" }));
+        assert_eq!(
+            serde_json::from_value::<Item>(json).expect("an item"),
+            item,
+            "If you are here because this failed: who goes on from a response finds the model blind to what it saw."
+        );
     }
 
     #[test]

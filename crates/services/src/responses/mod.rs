@@ -12,7 +12,7 @@ mod view;
 
 pub use event::{ResponseEnd, ResponseEvent};
 pub use follow::ResponseEvents;
-pub use item::{InputItem, Item, ItemName, Role};
+pub use item::{InputItem, Item, ItemName, PlacedImage, Role, in_order};
 pub use start::{Asked, CreateResponse};
 pub use store::responses::ResponseStatus;
 pub use view::Response;
@@ -123,6 +123,15 @@ impl Responses {
         let made = self.launch(actor, begun, stop).await?;
         let events = follow::follow(self.shared.clone(), actor.clone(), account, made.response.id).await?;
         Ok((made, follow::guarded(events, guard)))
+    }
+
+    /// How many tokens the prompt of a response has, with all that it goes on from. Costs nothing.
+    ///
+    /// # Errors
+    /// As [`inference::Inference::count_tokens`]; [`Error::Invalid`] for what makes no sense in a response either.
+    pub async fn count_tokens(&self, actor: &Actor, input: CreateResponse) -> Result<u32> {
+        actor.may(Action::UseModels)?;
+        start::count(&self.shared, actor, input).await
     }
 
     /// A response as it is now.

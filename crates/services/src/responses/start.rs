@@ -60,7 +60,7 @@ pub(crate) struct Begun {
     pub actor: Actor,
     pub response: Response,
     pub account: ServiceAccountId,
-    /// As it is stored.
+    /// As it is stored; nothing of what is not.
     pub input: Value,
     pub generation: Generation,
 }
@@ -74,15 +74,19 @@ pub(crate) async fn begin(shared: &Shared, actor: &Actor, create: CreateResponse
     let instructions = instructions.map(check::clean);
     let Read { before, mut input, class } = read(shared, actor, account, previous, input).await?;
     let actor = actor.clone().raised_to(class);
-    let asked = input.iter().map(|asked| asked.item.clone());
+    // What is not kept is handed on and not copied: pictures are megabytes.
+    let asked: Vec<Item> =
+        if store { input.iter().map(|asked| asked.item.clone()).collect() } else { input.drain(..).map(|asked| asked.item).collect() };
+    let messages = messages(instructions.as_deref(), before.into_iter().chain(asked));
     let request = Request {
         purpose: Purpose::Api,
         model: Some(model),
-        messages: messages(instructions.as_deref(), before.into_iter().chain(asked)),
         continue_last: false,
         sampling,
         transient: !store,
-        options,
+        // What leaves nothing behind is not kept longer than needed.
+        options: if store { options.pinning_known(&messages) } else { options },
+        messages,
     };
     let generation = shared.inference.admit(&actor, request).await?;
     let id = ResponseId(generation.usage_id().0);
@@ -104,7 +108,22 @@ pub(crate) async fn begin(shared: &Shared, actor: &Actor, create: CreateResponse
         created_at: shared.now(),
         ended_at: None,
     };
-    Ok(Begun { actor, response, account, input: storable(&input)?, generation })
+    let input = if store { storable(&input)? } else { Value::Null };
+    Ok(Begun { actor, response, account, input, generation })
+}
+
+/// Asks how long the prompt is.
+pub(crate) async fn count(shared: &Shared, actor: &Actor, create: CreateResponse) -> Result<u32> {
+    let account = super::account(actor)?;
+    check(&create)?;
+    let CreateResponse { model, instructions, input, previous, sampling, options, store, .. } = create;
+    let instructions = instructions.map(check::clean);
+    let Read { before, input, class } = read(shared, actor, account, previous, input).await?;
+    let asked = input.into_iter().map(|asked| asked.item);
+    let messages = messages(instructions.as_deref(), before.into_iter().chain(asked));
+    let purpose = Purpose::Api;
+    let request = Request { purpose, model: Some(model), messages, continue_last: false, sampling, transient: !store, options };
+    shared.inference.count_tokens(&actor.clone().raised_to(class), request).await
 }
 
 /// Stores a response: running, or with its end.
@@ -252,7 +271,7 @@ mod tests {
     use uuid::Uuid;
 
     fn says(text: &str) -> Item {
-        Item::Message { role: Role::User, texts: vec![text.into()] }
+        Item::says(Role::User, vec![text.into()])
     }
 
     fn create() -> CreateResponse {

@@ -218,6 +218,7 @@ fn added(before: Option<AnswerStats>, now: Option<AnswerStats>) -> Option<Answer
             prompt_tokens: before.prompt_tokens.saturating_add(now.prompt_tokens),
             cached_tokens: before.cached_tokens.saturating_add(now.cached_tokens),
             completion_tokens: before.completion_tokens.saturating_add(now.completion_tokens),
+            reasoning_tokens: before.reasoning_tokens.saturating_add(now.reasoning_tokens),
             ttft_ms: if before.completion_tokens == 0 { now.ttft_ms } else { before.ttft_ms },
             duration_ms: before.duration_ms.saturating_add(now.duration_ms),
             ..now
@@ -366,6 +367,7 @@ mod tests {
             prompt_tokens: n,
             cached_tokens: n,
             completion_tokens: n,
+            reasoning_tokens: n,
             ttft_ms: n,
             duration_ms: n,
             finish_reason: format!("r{n}"),

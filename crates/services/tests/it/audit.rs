@@ -34,6 +34,19 @@ async fn the_chain_grows_and_keeps_what_was_sealed() {
 }
 
 #[tokio::test]
+async fn what_was_refused_is_in_the_chain() {
+    let world = World::new().await;
+    act(&world, 1).await;
+    let before = whole(&world).await;
+    for _ in 0..1000 {
+        world.db.db.refusals().of(&world.actor, "budget", "small");
+        world.db.db.refusals().of_unknown("unknown_key", world.actor.request());
+    }
+    world.db.db.write_refusals().await.expect("written");
+    assert_eq!(whole(&world).await.number, before.number + 2);
+}
+
+#[tokio::test]
 async fn what_is_changed_behind_its_back_is_found() {
     let number = |which: &str| format!("SELECT event_id FROM audit_seal WHERE number = (SELECT max(number) FROM audit_seal) - {which}");
     let cases = [

@@ -11,6 +11,7 @@ mod files;
 mod guardrails;
 mod isolation;
 mod ledger;
+mod prices;
 mod recovery;
 mod responses;
 mod search;

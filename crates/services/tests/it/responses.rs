@@ -26,7 +26,7 @@ fn ask(text: &str) -> CreateResponse {
     CreateResponse {
         model: FAKE_MODEL.into(),
         instructions: None,
-        input: vec![Asked::Item(InputItem { id: None, item: Item::Message { role: Role::User, texts: vec![text.into()] } })],
+        input: vec![Asked::Item(InputItem { id: None, item: Item::says(Role::User, vec![text.into()]) })],
         previous: None,
         sampling: Sampling::default(),
         options: Options::default(),
@@ -106,6 +106,19 @@ async fn a_response_in_one_piece_is_written_once() {
     let failed = world.services.responses.create(&program, ask("Fail.")).await;
     assert!(matches!(failed, Err(Error::Unavailable { .. })), "{failed:?}");
     assert_eq!(world.db.count_as_owner("SELECT count(*) AS value FROM response").await, 1);
+}
+
+#[tokio::test]
+async fn instructions_are_pinned_unless_nothing_is_kept() {
+    let world = World::new().await;
+    let program = testkit::program(&world.db, &world.tenant).await;
+    for (store, expected) in [(true, (1, true)), (false, (0, false))] {
+        world.worker.script(Script::answer("Yes."));
+        let create = CreateResponse { instructions: Some("Be brief.".into()), store, ..ask("Well?") };
+        world.services.responses.create(&program, create).await.expect("a response");
+        let asked = world.worker.requests().pop().expect("a request");
+        assert_eq!((asked.pinned_messages, asked.pin_known_only), expected);
+    }
 }
 
 #[tokio::test]

@@ -52,6 +52,8 @@ async fn furnish(test: &TestDb, tenant: &TestTenant, actor: &Actor) {
              INSERT INTO usage_daily (tenant_id, day, user_id, team, cost_center, model, purpose, requests, failures, from_cache, prompt_tokens, cached_tokens,
                  completion_tokens, cost, ttft_ms, ttft_count, duration_ms, duration_count, settled_at)
                VALUES ('{tenant}', '2020-01-01', '{user}', '', '', 'm', 'chat', 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, now());
+             INSERT INTO ledger_count (tenant_id, day, node_id, uses, prompt_tokens, cached_tokens, completion_tokens, settled_at)
+               VALUES ('{tenant}', '2020-01-01', '{turn}', 1, 0, 0, 0, now());
              INSERT INTO service_account (tenant_id, id, name, purpose) VALUES ('{tenant}', '{turn}', 'secret', 'secret');
              INSERT INTO api_key (tenant_id, id, account_id, hash, hint, scopes)
                VALUES ('{tenant}', '{turn}', '{turn}', sha256('{turn}'::text::bytea), 'abcd', '{{inference}}');
@@ -190,6 +192,9 @@ async fn a_tenant_adds_nothing_to_another_and_moves_nothing_there() {
         "UPDATE usage_daily SET cost = 0".to_owned(),
         "DELETE FROM usage_daily".to_owned(),
         "UPDATE ledger_day SET closed_at = now()".to_owned(),
+        "UPDATE ledger_day SET drift_uses = 0".to_owned(),
+        "UPDATE ledger_count SET uses = 2".to_owned(),
+        "DELETE FROM ledger_count".to_owned(),
         "SELECT ledger_prepare(1)".to_owned(),
         "SELECT ledger_hold('2020-01-01')".to_owned(),
         "SELECT ledger_drop('2020-01-01')".to_owned(),

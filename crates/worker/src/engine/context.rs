@@ -108,10 +108,10 @@ impl<'a> Context<'a> {
         u64::try_from(written).map_err(engine)
     }
 
-    /// Reads the cells of an empty sequence from a file; returns their tokens.
-    pub fn load(&mut self, path: &Path, seq: usize, most: usize) -> Result<Vec<LlamaToken>, Error> {
-        let (tokens, _) = self.inner.state_seq_load_file(path, signed(seq)?, most).map_err(engine)?;
-        Ok(tokens)
+    /// Reads the `length` cells of an empty sequence from a file; returns their tokens.
+    pub fn load(&mut self, path: &Path, seq: usize, length: usize) -> Result<Vec<LlamaToken>, Error> {
+        let (tokens, _) = self.inner.state_seq_load_file(path, signed(seq)?, length).map_err(engine)?;
+        if tokens.len() == length { Ok(tokens) } else { Err(Error::Engine(format!("{} tokens instead of {length}", tokens.len()))) }
     }
 
     /// Forgets everything that was computed.
@@ -149,7 +149,7 @@ impl<'a> Context<'a> {
 /// On processors llama.cpp's flash attention is slow unless 64 tokens are computed at once: an answer behind 512
 /// tokens is written one and a half times as fast without it, behind 2,048 twice (docs/PERFORMANCE.md). Quantised
 /// values need it.
-fn flash_attention(options: &ModelOptions) -> llama_cpp_sys_2::llama_flash_attn_type {
+pub fn flash_attention(options: &ModelOptions) -> llama_cpp_sys_2::llama_flash_attn_type {
     let plain = options.gpu_layers == 0 && options.cache_type == CacheType::F16;
     match options.flash_attention {
         FlashAttention::Auto if plain => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_DISABLED,

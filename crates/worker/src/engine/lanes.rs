@@ -5,7 +5,8 @@
 //! each time, so such requests run one after the other in a context of their own, which is empty at their beginning,
 //! in steps of a fixed size, and none is paused: it would have to begin anew. The price is the prefix cache. The context is
 //! made when the first seed comes. The size is chosen once, from what a step cost before the first
-//! request; were it another one after a restart, a seed could give another answer, see [`super::batch::budget::steady`].
+//! request; were it another one after a restart, a seed could give another answer, see [`super::batch::budget::steady`]. Where
+//! the prefix cache is kept, the size is, too.
 //!
 //! Both contexts count what they compute in the same [`Flows`], which decide whose turn it is. Who is next among the seeds
 //! is decided by [`Flows`] of their own: in the common ones all of them may be far behind the rest, where nobody is
@@ -16,12 +17,13 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use llama_cpp_2::model::LlamaModel;
 use worker_protocol::{LoadedModel, ModelKind};
 
 use super::batch::budget::Budget;
+use super::inbox::{Inbox, Next};
 use super::queue::flows::{Books, Flows};
 use super::thread::{Lane, Thread};
 use super::{Job, Message, embed};
@@ -30,8 +32,6 @@ use crate::model::Model;
 use crate::options::ModelOptions;
 use crate::shared::Shared;
 
-/// After so long without work the prefix cache is saved.
-const QUIET: Duration = Duration::from_secs(20);
 /// So many common steps in a row may pass without one for a seed that waits for it.
 const PATIENCE: u32 = 8;
 
@@ -46,8 +46,9 @@ pub fn run(options: &ModelOptions, shared: &Arc<Shared>, jobs: mpsc::Receiver<Me
     }
     let batch = usize::try_from(options.batch).unwrap_or(usize::MAX);
     let mut common = Thread::new(options, &weights, &info, shared, Lane::Shared, Budget::new(batch))?;
-    let exact_step = common.warm_up()?;
-    common.load()?;
+    let measured = common.warm_up()?;
+    let exact_step = common.exact_step(options.threads, measured);
+    common.load();
     tracing::info!(
         model = info.id,
         context_length = info.context_length,
@@ -58,9 +59,12 @@ pub fn run(options: &ModelOptions, shared: &Arc<Shared>, jobs: mpsc::Receiver<Me
     );
     shared.loaded(model)?;
     let (flows, seeds, turns) = (Flows::default(), Flows::default(), Turns::default());
-    let mut lanes = Lanes { common, exact: None, exact_step, flows, seeds, turns, options, weights: &weights, info: &info, shared, jobs };
+    let inbox = Inbox::new(jobs, options.state_quiet);
+    let mut lanes = Lanes { common, exact: None, exact_step, flows, seeds, turns, options, weights: &weights, info: &info, shared, inbox };
     lanes.serve()?;
-    lanes.common.save();
+    while lanes.common.is_unsaved() {
+        lanes.common.save_next();
+    }
     Ok(())
 }
 
@@ -78,7 +82,7 @@ struct Lanes<'a> {
     weights: &'a LlamaModel,
     info: &'a LoadedModel,
     shared: &'a Shared,
-    jobs: mpsc::Receiver<Message>,
+    inbox: Inbox<Message>,
 }
 
 impl Lanes<'_> {
@@ -124,28 +128,20 @@ impl Lanes<'_> {
     /// Takes in what has arrived; sleeps if there is nothing to do. False when there never will be again.
     fn receive(&mut self) -> bool {
         let works = self.common.has_work() || self.exact.as_ref().is_some_and(Thread::has_work);
-        let mut message = if works {
-            self.jobs.try_recv().ok()
-        } else if self.common.is_unsaved() {
-            match self.jobs.recv_timeout(QUIET) {
-                Ok(message) => Some(message),
-                Err(mpsc::RecvTimeoutError::Timeout) => {
-                    self.common.save();
-                    None
-                }
-                Err(mpsc::RecvTimeoutError::Disconnected) => return false,
+        let mut message = match self.inbox.next(works, self.common.is_unsaved()) {
+            Next::Take(message) => Some(message),
+            Next::Work => None,
+            Next::Save => {
+                self.common.save_next();
+                None
             }
-        } else {
-            match self.jobs.recv() {
-                Ok(message) => Some(message),
-                Err(mpsc::RecvError) => return false,
-            }
+            Next::End => return false,
         };
         while let Some(received) = message {
             if let Message::Job(job) = received {
                 self.take(job);
             }
-            message = self.jobs.try_recv().ok();
+            message = self.inbox.more();
         }
         true
     }

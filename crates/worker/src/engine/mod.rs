@@ -7,6 +7,7 @@ pub mod choice;
 mod context;
 pub mod drafts;
 pub mod embed;
+mod inbox;
 pub mod kept;
 mod lanes;
 mod link;
@@ -40,6 +41,8 @@ pub struct Job {
     pub prompt: Vec<LlamaToken>,
     /// Tokens at the prompt's beginning that are to be kept computed.
     pub pinned: usize,
+    /// Only if they need no computation when it begins: somebody asked with them before.
+    pub pin_known_only: bool,
     pub params: Params,
     pub choice: Choice,
     /// Whoever asks gave a seed: the answer must come out the same each time.

@@ -66,7 +66,10 @@ struct Stopwatch {
 impl Sequence {
     /// Begins as llama.cpp's sequence `seq`, which has the first `reused` tokens of the prompt already.
     pub fn start(job: Job, seq: usize, reused: usize) -> Self {
-        let usage = Usage { prompt_tokens: count(job.prompt.len()), cached_tokens: count(reused), completion_tokens: 0 };
+        let usage = Usage { prompt_tokens: count(job.prompt.len()), cached_tokens: count(reused), ..Usage::default() };
+        // What the other completions of a prompt find was computed for the first one.
+        let known = reused >= job.pinned && job.number.is_none_or(|number| number == 0);
+        let pinned = if known || !job.pin_known_only { job.pinned } else { 0 };
         let sequence = Self {
             id: job.id,
             seq,
@@ -79,7 +82,7 @@ impl Sequence {
             choice: job.choice,
             number: job.number,
             calls: 0,
-            pinned: job.pinned,
+            pinned,
             tokens: job.prompt,
             done: reused,
             usage,
@@ -159,6 +162,9 @@ impl Sequence {
             Next::Token(token, bytes) => (*token, *bytes),
         };
         self.usage.completion_tokens += 1;
+        if self.choice.parser.as_ref().is_some_and(|parser| parser.thinks()) {
+            self.usage.reasoning_tokens += 1;
+        }
         self.sampler.accept(token.0);
         self.tokens.push(token);
         if let Some(constraint) = &mut self.choice.constraint {
@@ -276,8 +282,14 @@ mod tests {
     use super::*;
     use crate::sampling::{Defaults, Params};
     use crate::shared::Shared;
+    use crate::tools::{Family, Thoughts, parser};
 
     fn start(prompt: usize, sampling: &Sampling, stop: &[&str]) -> (Sequence, UnboundedReceiver<Event>) {
+        let (job, receiver) = job(prompt, sampling, stop);
+        (Sequence::start(job, 0, 2), receiver)
+    }
+
+    fn job(prompt: usize, sampling: &Sampling, stop: &[&str]) -> (Job, UnboundedReceiver<Event>) {
         let (events, receiver) = unbounded_channel();
         let flow = Flow { tenant: "t".into(), priority: worker_protocol::Priority::Interactive };
         let admission = Admission::acquire(&Arc::new(Shared::default()), &flow, 1, 1).unwrap().remove(0);
@@ -287,6 +299,7 @@ mod tests {
             flow,
             weight: 1,
             pinned: 0,
+            pin_known_only: false,
             choice: Choice::default(),
             exact: false,
             number: None,
@@ -297,7 +310,7 @@ mod tests {
             arrived: Instant::now(),
             admission,
         };
-        (Sequence::start(job, 0, 2), receiver)
+        (job, receiver)
     }
 
     fn accept(sequence: &mut Sequence, bytes: &[u8], context: u32) -> Option<Finish> {
@@ -336,6 +349,16 @@ mod tests {
     }
 
     #[test]
+    fn what_may_be_asked_once_is_pinned_when_it_is_known() {
+        let pinned = |pinned, pin_known_only, number, reused| {
+            let (job, _receiver) = job(10, &Sampling::default(), &[]);
+            Sequence::start(Job { pinned, pin_known_only, number, ..job }, 0, reused).pinned
+        };
+        assert_eq!([pinned(5, false, None, 0), pinned(5, true, None, 4), pinned(5, true, None, 5)], [5, 0, 5]);
+        assert_eq!([pinned(5, true, Some(0), 9), pinned(5, true, Some(1), 9)], [5, 0], "one request is no second one");
+    }
+
+    #[test]
     fn the_limit_and_the_context_end_a_completion() {
         let (mut sequence, _receiver) = start(3, &Sampling { max_tokens: Some(2), ..Sampling::default() }, &[]);
         assert_eq!(accept(&mut sequence, b"a", 100), None);
@@ -352,5 +375,24 @@ mod tests {
         let events = rest(receiver);
         assert_eq!(events[1..3], [text("the ", 1), text("EN", 1)]);
         assert!(matches!(&events[3], Event::Done { usage: Usage { completion_tokens: 1, .. }, .. }));
+    }
+
+    #[test]
+    fn tokens_of_thoughts_count_up_to_the_mark_that_ends_them() {
+        for (began, tokens, thoughts) in [
+            (true, &["hm", " so", "</think>", "Yes", "."][..], 3),
+            (false, &["<think>", "hm", "</think>", "Yes."][..], 2),
+            (true, &["never", " ends"][..], 2),
+            (false, &["Yes", "."][..], 0),
+        ] {
+            let (mut sequence, receiver) = start(3, &Sampling::default(), &[]);
+            sequence.choice.parser = Some(parser(Family::Hermes, Vec::new(), Thoughts::of("</think>"), began));
+            for token in tokens {
+                assert_eq!(accept(&mut sequence, token.as_bytes(), 100), None);
+            }
+            sequence.finish(Finish::Stop);
+            let Some(Event::Done { usage, .. }) = rest(receiver).pop() else { panic!("it ended") };
+            assert_eq!((usage.completion_tokens, usage.reasoning_tokens), (count(tokens.len()), thoughts), "{tokens:?}");
+        }
     }
 }

@@ -135,6 +135,12 @@ impl<'a> Thread<'a> {
         Ok(steady(one, (WARM_UP, several), EXACT_STEP.min(self.batch_limit)))
     }
 
+    /// The size that steps for seeds have, where they could have so many tokens by what was `measured`.
+    pub(super) fn exact_step(&self, threads: u32, measured: usize) -> usize {
+        let most = EXACT_STEP.min(self.batch_limit);
+        self.kept.as_ref().map_or(measured, |kept| kept.step(threads, measured).min(most))
+    }
+
     /// Something runs or waits.
     pub(super) fn has_work(&self) -> bool {
         !self.running.is_empty() || !self.queue.is_empty()
@@ -182,13 +188,40 @@ impl<'a> Thread<'a> {
         self.unsaved && self.kept.is_some()
     }
 
-    /// Takes in what was kept over a restart.
-    pub(super) fn load(&mut self) -> Result<(), Error> {
-        if let Some(kept) = &self.kept {
-            // What was taken in is not on disk any more.
-            self.unsaved = kept.load(&mut self.context, &mut self.cells)? > 0;
+    /// Takes in what was kept over a restart. What cannot be is computed again; that is no reason to fail.
+    pub(super) fn load(&mut self) {
+        if let Err(error) = self.try_load() {
+            tracing::warn!(%error, "the saved prefix cache is of no use");
+            self.context.clear();
+            self.cells.forget_all();
+            if let Some(Err(error)) = self.kept.as_mut().map(Kept::discard) {
+                tracing::warn!(%error, "the saved prefix cache is not removed");
+            }
         }
-        Ok(())
+    }
+
+    fn try_load(&mut self) -> Result<(), Error> {
+        let Some(kept) = &mut self.kept else { return Ok(()) };
+        let whole = kept.load(&mut self.context, &mut self.cells)?;
+        self.try_out()?;
+        self.unsaved = !whole;
+        self.kept.as_mut().map_or(Ok(()), Kept::trust).map_err(|error| Error::Engine(format!("its mark cannot be removed: {error}")))
+    }
+
+    /// A step beside what was taken in. It looks at all cells, so what llama.cpp cannot bear shows now.
+    fn try_out(&mut self) -> Result<(), Error> {
+        if self.cells.used() == 0 {
+            return Ok(());
+        }
+        let begun = self.cells.begin("", &[]).ok_or_else(|| Error::Engine("there is no sequence left".into()))?;
+        // Always possible: nothing is being computed.
+        self.cells.make_room(1);
+        self.context.apply(self.cells.take_ops())?;
+        self.context.begin_step();
+        self.context.add(LlamaToken(0), 0, begun.seq, true)?;
+        self.context.decode()?;
+        self.cells.end(begun.seq);
+        self.context.apply(self.cells.take_ops())
     }
 
     fn drop_cancelled(&mut self) {
@@ -198,13 +231,16 @@ impl<'a> Thread<'a> {
         }
     }
 
-    /// Keeps the prefix cache. What cannot be kept is computed again; that is no reason to fail.
-    pub(super) fn save(&mut self) {
-        let Some(kept) = self.kept.as_ref().filter(|_| self.unsaved) else { return };
-        if let Err(error) = kept.save(&self.context, &self.cells) {
+    /// Saves one sequence more of the prefix cache, or the list of all. What cannot be kept is computed again; that is no
+    /// reason to fail.
+    pub(super) fn save_next(&mut self) {
+        let Some(kept) = &mut self.kept else { return };
+        let context = &self.context;
+        let saved = kept.save_next(&self.cells, |path, what| context.save(path, what.seq, what.tokens));
+        self.unsaved = saved.unwrap_or_else(|error| {
             tracing::warn!(%error, "the prefix cache is not kept");
-        }
-        self.unsaved = false;
+            false
+        });
     }
 
     fn publish(&mut self) {

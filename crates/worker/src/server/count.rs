@@ -18,8 +18,8 @@ impl Worker {
         let count = move || -> Result<u32, Refusal> {
             // The model stays as long as somebody is in.
             let _inside = (admissions, counting);
-            let (tokens, _) = prompt(shared.model.get().ok_or_else(gone)?, &request)?;
-            Ok(u32::try_from(tokens.len()).unwrap_or(u32::MAX))
+            let prompt = prompt(shared.model.get().ok_or_else(gone)?, &request)?;
+            Ok(u32::try_from(prompt.tokens.len()).unwrap_or(u32::MAX))
         };
         tokio::task::spawn_blocking(count).await.map_err(|error| Refusal(FailCode::Engine, error.to_string()))?
     }

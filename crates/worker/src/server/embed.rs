@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use llama_cpp_2::token::LlamaToken;
-use worker_protocol::{Embed, FailCode};
+use worker_protocol::{Embed, FailCode, ModelKind};
 
 use super::{Refusal, Worker, gone};
 use crate::engine::Link;
@@ -15,6 +15,8 @@ use crate::shared::{Admission, Shared};
 
 /// Most inputs of one request, as OpenAI has it.
 const MAX_INPUTS: usize = 2048;
+/// Most tokens of all texts of one request, as OpenAI has it.
+const MAX_TOKENS: usize = 300_000;
 
 impl Worker {
     pub(super) async fn embed(&self, request: Embed, link: Link) -> Result<(), Refusal> {
@@ -34,11 +36,15 @@ fn prepare(shared: &Shared, request: Embed, flow: Flow, link: Link, admission: A
     if request.inputs.is_empty() || request.inputs.len() > MAX_INPUTS {
         return Err(Refusal(FailCode::Invalid, format!("there must be 1 to {MAX_INPUTS} inputs, there are {}", request.inputs.len())));
     }
-    let tokenise = |(at, input)| {
-        let tokens = model.input(input).map_err(|message| Refusal(FailCode::Invalid, message))?;
-        fit(model, at, tokens, request.truncate)
-    };
-    let inputs = request.inputs.iter().enumerate().map(tokenise).collect::<Result<Vec<_>, _>>()?;
+    let invalid = |message| Refusal(FailCode::Invalid, message);
+    let inputs = request.inputs.iter().map(|input| model.input(input)).collect::<Result<Vec<_>, _>>().map_err(invalid)?;
+    let all: usize = inputs.iter().map(Vec::len).sum();
+    // The query of pairs was counted once for each document, by whoever asks.
+    if all > MAX_TOKENS && model.info.kind == ModelKind::Embedding {
+        return Err(invalid(format!("input: all inputs together have {all} tokens, at most {MAX_TOKENS} are taken")));
+    }
+    let fit = |(at, tokens)| fit(model, at, tokens, request.truncate);
+    let inputs = inputs.into_iter().enumerate().map(fit).collect::<Result<Vec<_>, _>>()?;
     Ok(EmbedJob { id: request.id, flow, weight: request.weight.max(1), inputs, link, arrived, admission })
 }
 

@@ -10,7 +10,7 @@ use crate::constraint::Constraint;
 use crate::engine::kept::transient;
 use crate::engine::queue::flows::Flow;
 use crate::engine::{Choice, Job, Link};
-use crate::model::Model;
+use crate::model::{Model, Prompt};
 use crate::residence::Guest;
 use crate::sampling::Params;
 use crate::shared::{Admission, Shared};
@@ -49,15 +49,13 @@ fn prepare(shared: &Shared, request: &Generate, link: &Link, admissions: Vec<Adm
     if request.stop.len() > MAX_STOPS || request.stop.iter().any(|stop| stop.len() > MAX_STOP_BYTES) {
         return Err(invalid(format!("at most {MAX_STOPS} stop texts of {MAX_STOP_BYTES} bytes each")));
     }
-    let (prompt, thinking) = prompt(model, request)?;
-    fits(model, &prompt)?;
+    let prompt = prompt(model, request)?;
+    fits(model, &prompt.tokens)?;
     let conversation = conversation(request);
-    let pinned = usize::try_from(request.pinned_messages).unwrap_or(usize::MAX).min(request.messages.len());
-    let beginning = Conversation { messages: &request.messages[..pinned], continue_last: false, ..conversation };
-    let pinned = if pinned > 0 { model.beginning(&prompt, &beginning) } else { 0 };
+    let pinned = pinned(model, request, &prompt);
     let partition = if request.transient { transient(&request.partition) } else { request.partition.clone() };
     check(model, request).map_err(invalid)?;
-    let mut form = form(model, request, conversation.tools, thinking).map_err(invalid)?;
+    let mut form = form(model, request, conversation.tools, prompt.thinks).map_err(invalid)?;
     let several = admissions.len() > 1;
     let mut left = admissions.len();
     let jobs = (0..).zip(admissions).map(|(number, admission)| {
@@ -71,8 +69,9 @@ fn prepare(shared: &Shared, request: &Generate, link: &Link, admissions: Vec<Adm
             partition: partition.clone(),
             flow: flow(request),
             weight: request.weight.max(1),
-            prompt: prompt.clone(),
+            prompt: prompt.tokens.clone(),
             pinned,
+            pin_known_only: request.pin_known_only,
             params,
             choice: Choice { constraint, ..choice(model, request, conversation.tools, &form) },
             exact: request.sampling.seed.is_some(),
@@ -103,13 +102,27 @@ fn conversation(request: &Generate) -> Conversation<'_> {
     Conversation { messages: &request.messages, tools, continue_last: request.continue_last, think: request.think }
 }
 
-/// The tokens of the prompt, and whether they begin the model's thoughts.
-pub(super) fn prompt(model: &Model, request: &Generate) -> Result<(Vec<LlamaToken>, bool), Refusal> {
+/// How many tokens at the prompt's beginning are to be kept computed.
+fn pinned(model: &Model, request: &Generate, prompt: &Prompt) -> usize {
+    let messages = usize::try_from(request.pinned_messages).unwrap_or(usize::MAX).min(request.messages.len());
+    if messages == 0 {
+        return 0;
+    }
+    if request.pin_known_only {
+        // Almost every request of a program asks for it, so it may cost nothing: no second look at a long text.
+        return request.messages.get(messages).map_or(0, |next| prompt.before(&next.content));
+    }
+    let beginning = Conversation { messages: &request.messages[..messages], continue_last: false, ..conversation(request) };
+    model.beginning(&prompt.tokens, &beginning)
+}
+
+/// What the model is to go on from.
+pub(super) fn prompt(model: &Model, request: &Generate) -> Result<Prompt, Refusal> {
     if model.info.kind != ModelKind::Chat {
         return Err(invalid(format!("{:?} makes vectors, no completions", request.model)));
     }
     match request.messages.as_slice() {
-        [only] if request.raw => Ok((model.raw_prompt(&only.content), false)),
+        [only] if request.raw => Ok(model.raw_prompt(&only.content)),
         _ if request.raw => Err(invalid("a raw prompt is one message".into())),
         _ => model.prompt(&conversation(request)).map_err(invalid),
     }

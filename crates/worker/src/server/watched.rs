@@ -68,6 +68,7 @@ impl Watched {
                 KeyValue::new("kontor.prompt_tokens", i64::from(usage.prompt_tokens)),
                 KeyValue::new("kontor.cached_tokens", i64::from(usage.cached_tokens)),
                 KeyValue::new("kontor.completion_tokens", i64::from(usage.completion_tokens)),
+                KeyValue::new("kontor.reasoning_tokens", i64::from(usage.reasoning_tokens)),
             ]
         });
     }

@@ -81,6 +81,10 @@ impl Reader for Channels {
         }
     }
 
+    fn thinks(&self) -> bool {
+        self.state == State::Message(Kind::Thoughts)
+    }
+
     fn finish(&mut self) -> Vec<Part> {
         let mut parts = Vec::new();
         let rest = mem::take(&mut self.held);
@@ -236,6 +240,18 @@ mod tests {
         assert_eq!(read(Family::Harmony, Vec::new(), None, false, &answer), parts(&expected), "without tools as well");
         let open = "<|channel|>commentary<|channel|>analysis<|message|>Hm.<|start|>assistant<|channel|>final<|message|>Yes.";
         assert_eq!(harmony(open), parts(&[('r', "Hm."), ('t', "Yes.")]), "a mark that is missing, and one too many");
+    }
+
+    #[test]
+    fn thoughts_are_known_while_they_are_written() {
+        let mut channels = Channels::new(tools());
+        let mut thinks = |text: &str| {
+            channels.push(text);
+            channels.thinks()
+        };
+        assert!(!thinks("<|channel|>analysis"));
+        assert!(thinks("<|message|>") && thinks("They want") && thinks("<|e"));
+        assert!(!thinks("nd|>") && !thinks("<|start|>assistant<|channel|>final<|message|>") && !thinks("Yes."));
     }
 
     #[test]

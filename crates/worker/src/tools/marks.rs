@@ -77,6 +77,10 @@ impl Reader for Marks {
         }
     }
 
+    fn thinks(&self) -> bool {
+        self.state == State::Thinking
+    }
+
     fn finish(&mut self) -> Vec<Part> {
         let mut parts = Vec::new();
         let rest = mem::take(&mut self.held);

@@ -30,6 +30,9 @@ pub trait Reader: Send {
     /// One transition; false if more text is needed.
     fn step(&mut self, parts: &mut Vec<Part>) -> bool;
 
+    /// The model is thinking, so that the token it chooses next is one of its thoughts.
+    fn thinks(&self) -> bool;
+
     /// What was held back, at the end of the answer.
     fn finish(&mut self) -> Vec<Part>;
 

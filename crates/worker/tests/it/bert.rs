@@ -82,10 +82,14 @@ impl Bert {
         self.tensors.iter().find(|(known, _)| known == name).map(|(_, matrix)| matrix).unwrap_or_else(|| panic!("no {name}"))
     }
 
+    /// What a text is made of, with the marks around it.
+    pub fn tokens(text: &str) -> Vec<usize> {
+        [BEGIN].into_iter().chain(words(text)).chain([SEPARATOR]).collect()
+    }
+
     /// The pooled output for one text: its vector of length 1.
     pub fn embed(&self, text: &str) -> Vec<f32> {
-        let tokens: Vec<usize> = [BEGIN].into_iter().chain(words(text)).chain([SEPARATOR]).collect();
-        let outputs = self.outputs(&tokens);
+        let outputs = self.outputs(&Self::tokens(text));
         #[expect(clippy::cast_precision_loss, reason = "a few tokens")]
         let count = outputs.len() as f32;
         let mean: Vec<f32> = (0..WIDTH).map(|at| outputs.iter().map(|output| output[at]).sum::<f32>() / count).collect();

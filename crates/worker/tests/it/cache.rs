@@ -1,5 +1,8 @@
 //! Reuse of what is computed already.
 
+use std::path::Path;
+use std::time::Duration;
+
 use worker_protocol::{ChatRole, Event, Generate};
 
 use crate::harness::{Pool, ask, clever, filler, message, own, quick};
@@ -94,6 +97,76 @@ async fn a_restart_keeps_what_was_computed_unless_it_is_transient() {
     let third = start().await;
     let client = &third.client;
     assert_eq!(client.run(conversation("kept", "foxes")).await.done().1.cached_tokens, 0);
+}
+
+/// What a process leaves there that is killed now.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_is_killed_is_warm_from_its_last_save() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let start = |name: &str| {
+        let kept = path(name);
+        own(move |options| (options.state_dir, options.state_quiet) = (Some(kept), Duration::from_millis(50)))
+    };
+    let first = start("first").await;
+    let mut usages = Vec::new();
+    for topic in ["foxes", "rivers"] {
+        usages.push(first.client.run(conversation("kept", topic)).await.done().1);
+    }
+    let saved = || {
+        let index = std::fs::read_to_string(path("first").join("index.json")).unwrap_or_default();
+        index.matches(".cells").count() == 2
+    };
+    let began = std::time::Instant::now();
+    while !saved() {
+        assert!(began.elapsed() < Duration::from_secs(60), "it has nothing to do and does not save");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    copy(&path("first"), &path("second"));
+    first.stop().await;
+
+    let second = start("second").await;
+    // Killed before it has saved anything itself.
+    copy(&path("second"), &path("third"));
+    second.stop().await;
+    let third = start("third").await;
+    for (topic, before) in ["foxes", "rivers"].into_iter().zip(usages) {
+        let usage = third.client.run(conversation("kept", topic)).await.done().1;
+        assert_eq!(
+            usage.cached_tokens,
+            before.prompt_tokens - 1,
+            "If you are here because this failed: a worker that is killed has forgotten what it had loaded."
+        );
+    }
+    third.stop().await;
+}
+
+#[tokio::test]
+async fn what_ended_a_worker_while_it_was_loaded_is_not_tried_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("kept");
+    let start = || own(|options| options.state_dir = Some(kept.clone()));
+    let first = start().await;
+    let computed = first.client.run(conversation("kept", "foxes")).await.done().1;
+    first.stop().await;
+    assert!(kept.join("index.json").exists() && !kept.join("loading").exists());
+    // As if it had ended there.
+    std::fs::write(kept.join("loading"), b"").unwrap();
+    let second = start().await;
+    assert!(!kept.join("index.json").exists() && !kept.join("loading").exists());
+    assert_eq!(second.client.run(conversation("kept", "foxes")).await.done().1.cached_tokens, 0);
+    second.stop().await;
+    let third = start().await;
+    assert_eq!(third.client.run(conversation("kept", "foxes")).await.done().1.cached_tokens, computed.prompt_tokens - 1);
+    third.stop().await;
 }
 
 /// What a request can see of the work that its prompt takes: known tokens, and how many of the prompt's the worker had

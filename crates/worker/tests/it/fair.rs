@@ -82,6 +82,47 @@ async fn a_flood_that_fills_the_queue_keeps_nobody_else_out() {
 }
 
 #[tokio::test]
+async fn a_tenant_that_weighs_four_times_as_much_gets_about_four_times_as_much() {
+    let own = own(|options| options.queue_limit = 100).await;
+    let answer = |tenant, weight, n| {
+        let (client, mut request) = (own.client.clone(), long(tenant, n));
+        request.sampling.max_tokens = Some(12);
+        request.weight = weight;
+        // What is no person's question has no head start over others.
+        request.priority = Priority::Batch;
+        tokio::spawn(async move {
+            let ended = client.run(request).await;
+            assert_eq!(ended.done().1.completion_tokens, 12);
+            ended.at.unwrap()
+        })
+    };
+    let (mut heavy, mut light) = (Vec::new(), Vec::new());
+    for n in 0..32 {
+        heavy.push(answer("heavy", 4, n));
+        light.push(answer("light", 1, n));
+    }
+    let mut ends = Vec::new();
+    for answer in heavy {
+        ends.push(answer.await.unwrap());
+    }
+    ends.sort();
+    // All answers are equally long. As long as more of the heavy tenant's wait than there are slots:
+    let (heavy, end) = (28, ends[27]);
+    let (ended, running): (Vec<_>, Vec<_>) = light.into_iter().partition(|answer| answer.is_finished());
+    running.iter().for_each(|answer| answer.abort());
+    let mut light = 0;
+    for answer in ended {
+        light += usize::from(answer.await.unwrap() <= end);
+    }
+    assert!(
+        (3..=12).contains(&light),
+        "{light} answers of the light tenant beside {heavy} of the heavy one. If you are here because this failed: what was agreed \
+         of a tenant's weight does not decide what it gets."
+    );
+    own.stop().await;
+}
+
+#[tokio::test]
 async fn batch_work_makes_room_for_a_person() {
     let alone = quick().await;
     let mut batch = Vec::new();
@@ -173,6 +214,32 @@ async fn pinned_instructions_survive_what_comes_between() {
         client.run(ask(&format!("{n} {}", filler(700)), 4)).await.done();
     }
     let usage = client.run(assistant("Two?")).await.done().1;
+    assert!(usage.cached_tokens >= 150, "{usage:?}");
+}
+
+#[tokio::test]
+async fn a_programs_instructions_are_pinned_once_they_come_again() {
+    let own = own(|options| options.cells = Some(1024)).await;
+    let client = &own.client;
+    let program = |question: &str| {
+        let mut request = ask(question, 4);
+        request.partition = "program".into();
+        request.messages.insert(0, crate::harness::message(worker_protocol::ChatRole::System, &filler(160)));
+        (request.pinned_messages, request.pin_known_only) = (1, true);
+        request
+    };
+    let others = async |round: usize| {
+        for n in 0..4 {
+            client.run(ask(&format!("{round} {n} {}", filler(700)), 4)).await.done();
+        }
+    };
+    client.run(program("One?")).await.done();
+    others(1).await;
+    let usage = client.run(program("Two?")).await.done().1;
+    assert!(usage.cached_tokens < 100, "what came once is not pinned: {usage:?}");
+    client.run(program("Three?")).await.done();
+    others(2).await;
+    let usage = client.run(program("Four?")).await.done().1;
     assert!(usage.cached_tokens >= 150, "{usage:?}");
 }
 

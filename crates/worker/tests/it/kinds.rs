@@ -75,20 +75,37 @@ async fn quantised_values_without_attention_in_one_go_are_refused_by_name() {
 
 #[tokio::test]
 async fn what_was_kept_is_of_use_to_the_same_kind_alone() {
+    use FlashAttention::{Auto, Off, On};
     let folder = tempfile::tempdir().unwrap();
-    let start = |cache_type| {
-        let kept = folder.path().join("kept");
-        own(move |options| (options.cache_type, options.state_dir) = (cache_type, Some(kept)))
+    let kept = folder.path().join("kept");
+    let start = |cache_type: CacheType, flash_attention: FlashAttention| {
+        let kept = kept.clone();
+        own(move |options| {
+            (options.cache_type, options.flash_attention, options.state_dir) = (cache_type, flash_attention, Some(kept));
+        })
     };
-    let first = start(CacheType::Q8_0).await;
+    let cached = async |cache_type: CacheType, flash_attention: FlashAttention| {
+        let worker = start(cache_type, flash_attention).await;
+        let cached = worker.client.run(counting("kept", TWELVE)).await.done().1.cached_tokens;
+        worker.stop().await;
+        cached
+    };
+    let first = start(CacheType::Q8_0, Auto).await;
     let computed = first.client.run(counting("kept", TWELVE)).await.done().1;
     first.stop().await;
-    let second = start(CacheType::Q8_0).await;
+    let second = start(CacheType::Q8_0, Auto).await;
     let again = second.client.run(counting("kept", TWELVE)).await;
     assert_eq!(again.done().1.cached_tokens, computed.prompt_tokens - 1, "{again:?}");
     assert!(again.text().contains("13, 14, 15"), "out of the file: {again:?}");
     second.stop().await;
-    let third = start(CacheType::F16).await;
-    assert_eq!(third.client.run(counting("kept", TWELVE)).await.done().1.cached_tokens, 0);
-    third.stop().await;
+    assert_eq!(cached(CacheType::F16, Auto).await, 0, "another kind of values");
+    assert_eq!(cached(CacheType::F16, On).await, 0, "values lie otherwise where attention is computed in one go");
+    assert_eq!(cached(CacheType::F16, Off).await, 0);
+    // As after an update.
+    let index = kept.join("index.json");
+    let mut of_another: serde_json::Value = serde_json::from_slice(&std::fs::read(&index).unwrap()).unwrap();
+    of_another["fingerprint"]["llama"] = "0.0.1".into();
+    std::fs::write(&index, of_another.to_string()).unwrap();
+    assert_eq!(cached(CacheType::F16, Off).await, 0, "If you are here because this failed: another llama.cpp's cells are loaded.");
+    assert_eq!(cached(CacheType::F16, Off).await, computed.prompt_tokens - 1, "its own ones are");
 }

@@ -66,8 +66,10 @@ async fn each_of_several_answers_is_one_of_the_texts_to_choose_from() {
 #[tokio::test]
 async fn a_format_that_makes_no_sense_is_refused_with_its_reason() {
     let alone = quick().await;
+    let nested = json!({"type": "object", "properties": {"a": false, "b": {"type": "array", "items": {"type": "nonsense"}}}});
     for (field, format) in [
-        ("response_format: ", Format::JsonSchema(json!({"type": "nonsense"}))),
+        ("response_format: the JSON schema cannot be used: ", Format::JsonSchema(json!({"type": "nonsense"}))),
+        ("response_format: the JSON schema cannot be used at properties.b.items: ", Format::JsonSchema(nested)),
         ("structured_outputs: ", Format::Regex("(".into())),
         ("structured_outputs: ", Format::Lark("start: missing".into())),
         ("structured_outputs: ", Format::Regex("x".repeat(300 << 10))),

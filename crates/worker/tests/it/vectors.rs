@@ -92,6 +92,20 @@ async fn pairs_are_scored_as_the_weights_say() {
 }
 
 #[tokio::test]
+async fn tokens_are_taken_as_they_are() {
+    let (own, bert, _file) = worker(Pooling::Mean).await;
+    // [CLS], the words and [SEP], as the vocabulary numbers them.
+    let tokens = |text: &str| Bert::tokens(text).into_iter().map(|token| u32::try_from(token).unwrap()).collect::<Vec<_>>();
+    let given = |tokens: Vec<u32>| Embed { inputs: vec![EmbedInput::Tokens(tokens)], ..texts([]) };
+    let ended = own.client.embed(given(tokens(TEXTS[0]))).await;
+    assert!(similarity(&ended.vectors[0], &bert.embed(TEXTS[0])) > 0.9999, "{:?}", ended.vectors);
+    assert_eq!(ended.done().1.prompt_tokens as usize, tokens(TEXTS[0]).len());
+    let (code, message) = own.client.embed(given(vec![2, 4_000_000_000, 3])).await.failed();
+    assert!(code == FailCode::Invalid && message.starts_with("input: there is no token 4000000000"), "{message}");
+    own.stop().await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_done_is_refused() {
     let (own, _, _file) = worker(Pooling::Mean).await;
     let long = "salt ".repeat(100);
@@ -99,6 +113,8 @@ async fn what_cannot_be_done_is_refused() {
     assert!(code == FailCode::ContextLengthExceeded && message.contains("input 1 has 102 tokens, at most 64"), "{message}");
     let cut = own.client.embed(Embed { truncate: true, ..texts([long.as_str()]) }).await;
     assert_eq!(cut.done().1.prompt_tokens as usize, CONTEXT);
+    let (code, message) = own.client.embed(Embed { truncate: true, ..texts(["salt ".repeat(300_000).as_str()]) }).await.failed();
+    assert!(code == FailCode::Invalid && message.contains("300002 tokens, at most 300000"), "{message}");
     assert_eq!(own.client.embed(texts([])).await.failed().0, FailCode::Invalid);
     assert_eq!(own.client.embed(pairs(&[("a", "b")])).await.failed().0, FailCode::Invalid);
     let completion = own.client.run(ask("Say hello.", 3)).await.failed();

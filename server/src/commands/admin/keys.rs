@@ -17,7 +17,7 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 /// The command is refused, or is none of these.
 pub async fn execute(identity: &Identity, command: AdminCommand) -> Result<Output, AnyError> {
     match command {
-        AdminCommand::CreateServiceAccount { tenant, name, purpose, team, cost_center, models, class, days } => {
+        AdminCommand::CreateServiceAccount { tenant, name, purpose, team, cost_center, owner, models, class, days } => {
             let tenant_id = identity.tenant_by_slug(BY, &tenant).await?;
             let account = NewAccount {
                 tenant: tenant_id,
@@ -25,7 +25,7 @@ pub async fn execute(identity: &Identity, command: AdminCommand) -> Result<Outpu
                 purpose,
                 team,
                 cost_center,
-                owner: None,
+                owner,
                 models: some(models),
                 class,
                 expires_at: days.map(end_of),
@@ -89,7 +89,8 @@ async fn list(identity: &Identity, tenant: &str) -> Result<Output, AnyError> {
     let (mut lines, mut values) = (Vec::new(), Vec::new());
     for account in identity.service_accounts(BY, tenant).await? {
         let keys = identity.keys(BY, tenant, account.id).await?;
-        lines.push(format!("{}{}  {}", account.name, state(account.disabled_at, account.expires_at), account.purpose));
+        let owner = account.owner_email.as_ref().map_or_else(String::new, |email| format!("  ({email})"));
+        lines.push(format!("{}{}  {}{owner}", account.name, state(account.disabled_at, account.expires_at), account.purpose));
         let line = |key: &ApiKey| {
             let scopes = key.scopes.iter().map(|scope| scope.name()).collect::<Vec<_>>().join(", ");
             format!("  {}  …{}{}  {scopes}  {}", key.id, key.hint, state(key.disabled_at, key.expires_at), key.name)
@@ -110,7 +111,8 @@ fn value(account: &ServiceAccount, keys: &[ApiKey]) -> Value {
     };
     json!({
         "id": account.id, "name": account.name, "purpose": account.purpose, "team": account.team, "cost_center": account.cost_center,
-        "models": account.models, "class": account.class, "expires_at": account.expires_at, "disabled_at": account.disabled_at,
+        "owner": account.owner_email, "models": account.models, "class": account.class, "expires_at": account.expires_at,
+        "disabled_at": account.disabled_at,
         "keys": keys.iter().map(key).collect::<Vec<_>>(),
     })
 }
@@ -139,10 +141,54 @@ fn end_of(days: u32) -> Millis {
 mod tests {
     use super::execute;
     use crate::cli::AdminCommand;
-    use domain::SystemClock;
-    use identity::{Identity, IdentityConfig};
+    use contract::account::Role;
+    use domain::{SystemClock, secret::Secret};
+    use identity::{Identity, IdentityConfig, NewPerson};
     use std::sync::Arc;
     use testkit::TestDb;
+
+    #[tokio::test]
+    async fn an_account_has_an_owner_of_its_own_organisation() {
+        let test = TestDb::new().await;
+        let identity = Identity::new(test.db.clone(), Arc::new(SystemClock), IdentityConfig::default());
+        let tenant = identity.create_tenant("test", "acme", "Acme").await.expect("a tenant");
+        let other = identity.create_tenant("test", "other", "Other").await.expect("a tenant");
+        for (tenant, email) in [(tenant, "kim@acme.example"), (other, "eve@other.example")] {
+            let person = NewPerson {
+                tenant,
+                email: email.into(),
+                name: "Somebody".into(),
+                roles: vec![Role::User],
+                password: Secret::new("Fahrradkette am Hafen"),
+            };
+            identity.create_user("test", person).await.expect("a person");
+        }
+        let create = async |name: &str, owner: Option<&str>| {
+            let command = AdminCommand::CreateServiceAccount {
+                tenant: "acme".into(),
+                name: name.into(),
+                purpose: "Tests".into(),
+                team: String::new(),
+                cost_center: String::new(),
+                owner: owner.map(str::to_owned),
+                models: Vec::new(),
+                days: None,
+            };
+            execute(&identity, command).await.map(|output| output.render(false)).map_err(|error| error.to_string())
+        };
+        for stranger in ["eve@other.example", "nobody@acme.example"] {
+            let refused = create("Reports", Some(stranger)).await.expect_err("nobody of theirs");
+            assert!(refused.contains(stranger), "{refused}");
+        }
+        create("Reports", Some("Kim@Acme.example")).await.expect("created");
+        create("Unowned", None).await.expect("created");
+        let listed = execute(&identity, AdminCommand::ListServiceAccounts { tenant: "acme".into() }).await;
+        let listed = listed.map(|output| output.render(false)).map_err(|error| error.to_string());
+        assert_eq!(listed, Ok("Reports  Tests  (kim@acme.example)\nUnowned  Tests".to_owned()));
+        let audited = "SELECT count(*) AS value FROM audit_event e JOIN app_user u ON u.id::text = e.detail ->> 'owner'
+                       WHERE e.action = 'service_account.created' AND u.email = 'kim@acme.example'";
+        assert_eq!(test.count_as_owner(audited).await, 1);
+    }
 
     #[tokio::test]
     async fn an_account_is_deleted_only_if_it_is_meant() {

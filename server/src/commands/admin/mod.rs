@@ -9,6 +9,7 @@ mod keys;
 mod money;
 mod output;
 mod password;
+mod reconcile;
 mod syslog;
 mod upstreams;
 
@@ -51,12 +52,14 @@ pub async fn run(config: &Config, command: AdminCommand, json: bool) -> Result<(
     }
     .await;
     server.stop().await?;
-    let text = outcome?.render(json);
+    let output = outcome?;
+    let failure = output.failure().map(str::to_owned);
+    let text = output.render(json);
     // What was printed line by line has nothing more to say.
     if !text.is_empty() {
         super::print(&text);
     }
-    Ok(())
+    failure.map_or(Ok(()), |why| Err(why.into()))
 }
 
 async fn execute(config: &Config, product: &Product, command: AdminCommand) -> Result<Output, AnyError> {
@@ -122,6 +125,7 @@ async fn execute(config: &Config, product: &Product, command: AdminCommand) -> R
             );
             Ok(Output::new(text, value))
         }
+        AdminCommand::Reconcile { day } => reconcile::execute(product, day.as_deref()).await,
         AdminCommand::VerifyAudit { expect } => audit::verify(&product.services, expect.as_deref()).await,
         AdminCommand::ExportAudit(args) => audit::export(&product.services, &args).await,
         AdminCommand::ExportCharges { tenant, from, to, focus } => {

@@ -1,11 +1,21 @@
 //! The metrics port.
 
+use super::v1::House;
 use crate::app::TestApp;
 use axum::{body::Body, http::Request};
 use http_body_util::BodyExt;
 use inference::pool::{Reconciled, WorkerLoad};
+use serde_json::json;
 use std::collections::BTreeMap;
+use testkit::{eventually, fake_worker::Script};
 use tower::ServiceExt;
+
+/// What Prometheus is told.
+async fn scrape(app: &TestApp) -> String {
+    let router = server::http::metrics::router(app.state.metrics.clone(), app.state.inference.clone(), app.state.db.clone());
+    let response = router.oneshot(Request::get("/metrics").body(Body::empty()).expect("a request")).await.expect("infallible");
+    String::from_utf8(response.into_body().collect().await.expect("a body").to_bytes().to_vec()).expect("text")
+}
 
 #[tokio::test]
 async fn requests_are_counted_by_pattern_and_workers_are_seen() {
@@ -17,9 +27,7 @@ async fn requests_are_counted_by_pattern_and_workers_are_seen() {
         app.send(None, Request::builder().method(method).uri("/healthz").body(Body::empty()).expect("a request")).await;
     }
     app.get(None, "/ui/turns/0198c0de-0000-7000-8000-000000000001/events").await;
-    let router = server::http::metrics::router(app.state.metrics.clone(), app.state.inference.clone(), app.state.db.clone());
-    let response = router.oneshot(Request::get("/metrics").body(Body::empty()).expect("a request")).await.expect("infallible");
-    let text = String::from_utf8(response.into_body().collect().await.expect("a body").to_bytes().to_vec()).expect("text");
+    let text = scrape(&app).await;
     for line in [
         "kontor_http_requests_total{route=\"/healthz\",method=\"GET\",status=\"200\"} 2",
         "kontor_http_requests_total{route=\"/healthz\",method=\"other\",status=\"405\"} 2",
@@ -38,6 +46,22 @@ async fn requests_are_counted_by_pattern_and_workers_are_seen() {
     assert!(!text.contains("BREW"), "If you are here because this failed: clients make any number of series by making up methods.");
     assert!(!text.contains("0198c0de"), "If you are here because this failed: ids in labels make the number of series grow for ever.");
     assert_ne!(app.get(None, "/metrics").await.status, 200, "metrics have their own port");
+}
+
+#[tokio::test]
+async fn the_hit_ratio_is_the_part_of_all_prompts_that_was_cached() {
+    let house = House::build().await;
+    let worker = &house.app.worker;
+    assert!(!scrape(&house.app).await.contains("kontor_worker_prefix_hit_ratio{"), "without a prompt there is no part of it");
+    // 5 of 20, then 40 of 80.
+    for (prompt, cached, ratio) in [(20, 5, "0.25"), (60, 35, "0.5")] {
+        worker.script(Script::answer("An answer.").prompt(prompt, cached));
+        let answer = house.chat(json!({})).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let line = format!("kontor_worker_prefix_hit_ratio{{worker=\"fake worker\"}} {ratio}\n");
+        // The worker counts what has ended.
+        eventually(&line, 5, || async { scrape(&house.app).await.contains(&line) }).await;
+    }
 }
 
 #[tokio::test]

@@ -342,6 +342,41 @@ async fn a_session_is_no_key_and_a_key_no_session() {
 }
 
 #[tokio::test]
+async fn what_a_scope_does_not_open_is_in_the_audit_trail() {
+    let house = House::build().await;
+    let identity = &house.app.state.identity;
+    let new = NewKey { scopes: vec![contract::key::Scope::Usage], ..NewKey::default() };
+    let key = identity.create_key("test", house.tenant, house.account, new).await.expect("a key");
+    let empty = json!({ "archived": false, "cursor": null }).to_string();
+    // The key is judged before the body is read, whatever that says.
+    let cases = [
+        (Method::GET, "/v1/models", ""),
+        (Method::POST, "/v1/chat/completions", "no JSON"),
+        (Method::POST, "/v1/files", "no form"),
+        (Method::POST, "/ui/list_conversations", empty.as_str()),
+    ];
+    for (method, path, body) in cases {
+        let answer = house.send(key.key.reveal(), method, path, Body::from(body.to_owned())).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path}: {}", answer.text());
+    }
+    // What a foreign page makes a browser send is nothing that its person tried.
+    let kim = house.app.person(house.tenant, "kim", &[contract::account::Role::User]).await;
+    let foreign = Request::post("/ui/list_conversations")
+        .header(header::CONTENT_TYPE, "application/json")
+        .header("sec-fetch-site", "cross-site")
+        .body(Body::from(empty.clone()))
+        .expect("a request");
+    assert_eq!(house.app.send(Some(&kim), foreign).await.status, StatusCode::FORBIDDEN);
+    house.app.state.db.write_refusals().await.expect("written");
+    let detail = json!({ "reason": "forbidden", "count": 4, "key": key.id });
+    let event = format!("action = 'policy.refused' AND tenant_id = '{}' AND detail @> '{detail}'", house.tenant);
+    let events = house.app.db.count_as_owner(&format!("SELECT count(*) AS value FROM audit_event WHERE {event}")).await;
+    assert_eq!(events, 1, "If you are here because this failed: nobody learns that a key tries what it may not.");
+    let all = "SELECT count(*) AS value FROM audit_event WHERE action = 'policy.refused'";
+    assert_eq!(house.app.db.count_as_owner(all).await, 1, "If you are here because this failed: somebody is blamed for what others sent.");
+}
+
+#[tokio::test]
 async fn models_are_listed_and_found() {
     let house = House::build().await;
     let list: Value = house.get("/v1/models").await.json();
@@ -366,14 +401,19 @@ async fn unknown_fields_are_noted_or_refused() {
         .body(Body::from(json!({ "model": FAKE_MODEL, "messages": [{ "role": "user", "content": "x", "mood": "good" }] }).to_string()))
         .expect("a request");
     let refused = house.app.send(None, request).await;
-    assert_eq!((refused.status.as_u16(), refused.json::<Value>()["error"]["param"].as_str()), (400, Some("messages.0.mood")));
+    assert_eq!((refused.status.as_u16(), refused.json::<Value>()["error"]["param"].as_str()), (400, Some("messages[0].mood")));
 }
 
 #[tokio::test]
 async fn what_is_not_there_is_said_in_the_same_shape() {
     let house = House::build().await;
-    let audio = house.post("/v1/audio/speech", &json!({})).await;
-    assert_eq!((audio.status.as_u16(), audio.json::<Value>()["error"]["code"].as_str()), (404, Some("unknown_url")));
+    for path in ["/v1/audio/speech", "/v1/images/generations", "/v1/vector_stores", "/v1/vector_stores/vs_1/search", "/v1/uploads"] {
+        let answer = house.post(path, &json!({})).await;
+        let error = &answer.json::<Value>()["error"];
+        let told = (answer.status.as_u16(), error["type"].as_str(), error["code"].as_str());
+        assert_eq!(told, (404, Some("invalid_request_error"), Some("unknown_url")), "{path}");
+        assert!(error["message"].is_string() && error["param"].is_null(), "{path}: {error}");
+    }
     let method = house.get("/v1/chat/completions").await;
     assert_eq!((method.status.as_u16(), method.json::<Value>()["error"]["code"].as_str()), (405, Some("method_not_allowed")));
     let broken = house.send(house.key.key.reveal(), Method::POST, "/v1/chat/completions", Body::from("{")).await;

@@ -47,12 +47,12 @@ const STREAMING: [&str; 4] = ["chat/completions", "completions", "responses", "m
 const WITHOUT_A_MODEL: [&str; 7] = [
     "/v1/moderations",
     "/v1/messages/count_tokens",
+    "/v1/responses/input_tokens",
     "/v1/responses/{id}/cancel",
     // What a batch asks for comes by the routes above.
     "/v1/files",
     "/v1/batches",
     "/v1/batches/{id}/cancel",
-    "/v1/uploads",
 ];
 
 /// Who asks, for what, and what must last as long as it is asked.
@@ -243,8 +243,11 @@ async fn what_uses_no_model_needs_a_key_all_the_same_and_never_costs_anything() 
     // The node looks for news once a second.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let messages = json!([{ "role": "user", "content": "x" }]);
-    let bodies =
-        [("/v1/moderations", json!({ "input": "x" })), ("/v1/messages/count_tokens", json!({ "model": FAKE_MODEL, "messages": messages }))];
+    let bodies = [
+        ("/v1/moderations", json!({ "input": "x" })),
+        ("/v1/messages/count_tokens", json!({ "model": FAKE_MODEL, "messages": messages })),
+        ("/v1/responses/input_tokens", json!({ "model": FAKE_MODEL, "input": "x" })),
+    ];
     for (path, body) in bodies {
         for key in ["", disabled.key.reveal()] {
             let answer = house.send(key, Method::POST, path, Body::from(body.to_string())).await;
@@ -266,6 +269,8 @@ fn no_route_that_uses_a_model_is_forgotten() {
     let known = |path: &str| WITHOUT_A_MODEL.contains(&path) || path.strip_prefix("/v1/").is_some_and(|route| ROUTES.contains(&route));
     let forgotten: Vec<_> =
         gateway::ROUTES.iter().filter(|(method, path, _)| *method == "POST" && !known(path)).map(|(_, path, _)| path).collect();
+    let gone: Vec<_> = WITHOUT_A_MODEL.iter().filter(|known| !gateway::ROUTES.iter().any(|(_, path, _)| path == *known)).collect();
+    assert!(gone.is_empty(), "{gone:?}: there is no such route");
     assert!(
         forgotten.is_empty(),
         "{forgotten:?}: put each into `v1_quotas::ROUTES`, with a body, so that the tests ask whether it can be used without a key, \

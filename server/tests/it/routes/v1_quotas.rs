@@ -21,7 +21,7 @@ use testkit::{
 };
 
 pub const VECTORS: &str = "vectors";
-const RANKS: &str = "ranks";
+pub const RANKS: &str = "ranks";
 /// Every route that uses a model, and a body for it.
 pub const ROUTES: [&str; 6] = ["chat/completions", "completions", "responses", "messages", "embeddings", "rerank"];
 

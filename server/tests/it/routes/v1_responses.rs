@@ -123,6 +123,7 @@ async fn a_response_as_it_is_made_and_again_from_anywhere() {
     assert_eq!((&done[2]["call_id"], &done[2]["arguments"]), (&json!("call_0"), &json!(r#"{"a":1}"#)));
     let whole = &all.last().expect("an end")["response"];
     assert_eq!(whole["output"].as_array().expect("items").iter().collect::<Vec<_>>(), done);
+    assert_eq!(whole["usage"]["output_tokens_details"], json!({ "reasoning_tokens": 3 }));
     let path = format!("{PATH}/{}", id(whole));
     assert_eq!(&house.get(&path).await.json::<Value>(), whole);
     assert_eq!(events(&house.get(&format!("{path}?stream=true")).await), all);
@@ -218,6 +219,28 @@ async fn ends_have_their_names() {
     assert_eq!(refusal(&refused), (400, "previous_response_not_found".into()));
     let refused = house.respond(json!({ "input": [] })).await;
     assert_eq!((refused.status.as_u16(), refused.json::<Value>()["error"]["param"].as_str()), (400, Some("input")));
+}
+
+#[tokio::test]
+async fn an_input_is_counted_with_what_it_goes_on_from_and_costs_nothing() {
+    let house = House::build().await;
+    house.app.worker.script(Script::answer("One two."));
+    let first = house.response(json!({ "input": "Say two words." })).await;
+    let before = (house.app.worker.requests().len(), ledger(&house.app.db).await.len());
+    let path = format!("{PATH}/input_tokens");
+    // The worker counts words, and one for each tool.
+    let alone = house.post(&path, &body(&json!({ "input": "Say two words." }))).await;
+    assert_eq!((alone.status, alone.json::<Value>()), (StatusCode::OK, json!({ "object": "response.input_tokens", "input_tokens": 3 })));
+    let tools = json!([{ "type": "function", "name": "f" }]);
+    let more = json!({ "previous_response_id": id(&first), "instructions": "Be brief.", "input": "And now?", "tools": tools, "mood": 1 });
+    let counted = house.post(&path, &body(&more)).await;
+    assert_eq!((counted.status, &counted.json::<Value>()["input_tokens"]), (StatusCode::OK, &json!(3 + 2 + 2 + 2 + 1)));
+    assert_eq!(counted.header("x-kontor-ignored-fields"), "mood");
+    assert_eq!((house.app.worker.requests().len(), ledger(&house.app.db).await.len()), before);
+    let unknown = house.post(&path, &body(&json!({ "model": "none" }))).await;
+    assert_eq!(refusal(&unknown), (404, "model_not_found".into()));
+    let lost = house.post(&path, &body(&json!({ "previous_response_id": "resp_00000000000000000000000000000000" }))).await;
+    assert_eq!(refusal(&lost), (400, "previous_response_not_found".into()));
 }
 
 #[tokio::test]

@@ -192,6 +192,11 @@ impl Running {
         self.process.as_ref().map(Process::pid).ok_or_else(|| format!("{} is no process", self.kind.name()).into())
     }
 
+    /// The first process of a database that belongs to it and is none of its children.
+    pub fn database(&self) -> Option<u32> {
+        self.database
+    }
+
     /// What it takes now.
     ///
     /// # Errors

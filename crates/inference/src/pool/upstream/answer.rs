@@ -66,11 +66,17 @@ struct WireUsage {
     #[serde(default)]
     completion_tokens: u32,
     prompt_tokens_details: Option<PromptDetails>,
+    completion_tokens_details: Option<CompletionDetails>,
 }
 
 #[derive(Debug, Deserialize)]
 struct PromptDetails {
     cached_tokens: Option<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+struct CompletionDetails {
+    reasoning_tokens: Option<u32>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -143,10 +149,12 @@ impl Reader for Answer {
         }
         if let Some(usage) = chunk.usage {
             let cached_tokens = usage.prompt_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0);
+            let reasoning_tokens = usage.completion_tokens_details.and_then(|details| details.reasoning_tokens);
             self.usage = Usage {
                 prompt_tokens: usage.prompt_tokens,
                 cached_tokens: cached_tokens.min(usage.prompt_tokens),
                 completion_tokens: usage.completion_tokens,
+                reasoning_tokens: reasoning_tokens.unwrap_or(self.usage.reasoning_tokens).min(usage.completion_tokens),
             };
         }
         Ok(events)
@@ -175,6 +183,10 @@ impl Answer {
             self.pace.output();
             // Servers send a token at a time; how many there were they tell at the end.
             self.usage.completion_tokens += 1;
+        }
+        if reasoning.is_some() && text.is_none() {
+            // Not all servers tell this one.
+            self.usage.reasoning_tokens += 1;
         }
         let completion_tokens = self.usage.completion_tokens;
         if let Some(text) = reasoning {
@@ -283,8 +295,29 @@ mod tests {
         .unwrap();
         assert_eq!(events[0], Event::Started { prompt_tokens: 9, cached_tokens: 0 });
         assert_eq!(events[2], Event::Text { choice: 0, text: "lo".into(), completion_tokens: 2, logprobs: vec![] });
-        let usage = Usage { prompt_tokens: 12, cached_tokens: 4, completion_tokens: 3 };
+        let usage = Usage { prompt_tokens: 12, cached_tokens: 4, completion_tokens: 3, reasoning_tokens: 0 };
         assert!(matches!(&events[3], Event::Done { finish: Finish::Stop, usage: told, .. } if *told == usage), "{events:?}");
+    }
+
+    #[test]
+    fn tokens_of_thoughts_are_the_servers_own_figure_or_counted() {
+        let counted = |details: &str| {
+            let usage = format!(r#"{{"choices":[],"usage":{{"prompt_tokens":12,"completion_tokens":9{details}}}}}"#);
+            let events = take(&[
+                r#"{"choices":[{"index":0,"delta":{"reasoning_content":"Hm"}}]}"#,
+                r#"{"choices":[{"index":0,"delta":{"reasoning_content":", so"}}]}"#,
+                r#"{"choices":[{"index":0,"delta":{"content":"Yes."},"finish_reason":"stop"}]}"#,
+                &usage,
+            ])
+            .unwrap();
+            let Some(Event::Done { usage, .. }) = events.last() else { panic!("{events:?}") };
+            usage.reasoning_tokens
+        };
+        assert_eq!(counted(r#","completion_tokens_details":{"reasoning_tokens":7}"#), 7);
+        assert_eq!(counted(r#","completion_tokens_details":{"reasoning_tokens":70}"#), 9, "never more than were made");
+        assert_eq!(counted(r#","completion_tokens_details":{}"#), 2);
+        assert_eq!(counted(r#","completion_tokens_details":null"#), 2);
+        assert_eq!(counted(""), 2);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod answer;
 mod anthropic;
 mod azure;
 mod calls;
+mod content;
 mod dialect;
 mod errors;
 mod form;

@@ -51,20 +51,18 @@ struct WireUsage {
 
 /// The call below the base address, and its body. All pairs of a request have the same query.
 pub(super) fn body(request: &Embed, model: &str) -> (&'static str, Value) {
-    let mut texts = Vec::new();
+    let mut documents = Vec::new();
     let mut query = None;
     for input in &request.inputs {
-        match input {
-            EmbedInput::Text(text) => texts.push(text.as_str()),
-            EmbedInput::Pair { query: asked, document } => {
-                query = Some(asked.as_str());
-                texts.push(document.as_str());
-            }
+        if let EmbedInput::Pair { query: asked, document } = input {
+            query = Some(asked.as_str());
+            documents.push(document.as_str());
         }
     }
     match query {
-        Some(query) => ("rerank", json!({"model": model, "query": query, "documents": texts, "return_documents": false})),
-        None => ("embeddings", json!({"model": model, "input": texts, "encoding_format": "float"})),
+        Some(query) => ("rerank", json!({"model": model, "query": query, "documents": documents, "return_documents": false})),
+        // Texts are strings and tokens arrays of numbers in the pool's own words, too.
+        None => ("embeddings", json!({"model": model, "input": request.inputs, "encoding_format": "float"})),
     }
 }
 
@@ -87,6 +85,7 @@ fn prompt_tokens(answer: &Answer, request: &Embed) -> u32 {
     told.unwrap_or_else(|| {
         let texts = request.inputs.iter().map(|input| match input {
             EmbedInput::Text(text) => tokens_in(text),
+            EmbedInput::Tokens(tokens) => u32::try_from(tokens.len()).unwrap_or(u32::MAX),
             EmbedInput::Pair { query, document } => tokens_in(query).saturating_add(tokens_in(document)),
         });
         texts.fold(0, u32::saturating_add)
@@ -107,5 +106,23 @@ fn in_order(answer: Answer, count: usize) -> Result<Vec<Vec<f32>>, BackendError>
     match vectors.iter().position(Vec::is_empty) {
         Some(missing) => Err(BackendError::Protocol(format!("no vector for input {missing} of {count}"))),
         None => Ok(vectors),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::body;
+    use serde_json::json;
+    use worker_protocol::{Embed, EmbedInput};
+
+    #[test]
+    fn inputs_go_as_they_came() {
+        let request = |inputs| Embed { inputs, ..Embed::default() };
+        let (path, sent) = body(&request(vec![EmbedInput::Text("salt".into()), EmbedInput::Text("fish".into())]), "m");
+        assert_eq!((path, &sent["input"]), ("embeddings", &json!(["salt", "fish"])));
+        let (path, sent) = body(&request(vec![EmbedInput::Tokens(vec![5, 7]), EmbedInput::Tokens(vec![9])]), "m");
+        assert_eq!((path, &sent["input"]), ("embeddings", &json!([[5, 7], [9]])));
+        let (path, sent) = body(&request(vec![EmbedInput::Pair { query: "q".into(), document: "d".into() }]), "m");
+        assert_eq!((path, &sent["query"], &sent["documents"]), ("rerank", &json!("q"), &json!(["d"])));
     }
 }

@@ -4,7 +4,7 @@
 //! `continue_final_message` are what llama-server and vLLM add to it, and are sent only if they are asked for;
 //! `structured_outputs`, the `guided_` fields and `cache_salt` are vLLM's, and are sent only where the configuration says so.
 
-use super::{LengthField, StructuredField, form::Form, salt};
+use super::{LengthField, StructuredField, content::Content, form::Form, salt};
 use domain::secret::Secret;
 use serde::Serialize;
 use serde_json::Value;
@@ -13,6 +13,9 @@ use worker_protocol::{ChatMessage, ChatRole, Generate, Tool, ToolCall, ToolChoic
 
 /// Bytes that a token has at least on average, for estimates.
 pub(super) const BYTES_PER_TOKEN: usize = 4;
+/// Tokens that a picture counts as in estimates: about what a large one does with Anthropic (1,568 pixels long), and somewhat
+/// more than with OpenAI's models that see by tiles of 512 pixels (170 tokens for each of at most eight, and 85).
+const TOKENS_OF_AN_IMAGE: usize = 1_600;
 
 /// The call that it is.
 pub(super) fn call(request: &Generate) -> &'static str {
@@ -110,7 +113,7 @@ struct TemplateArguments {
 #[derive(Serialize)]
 struct Message<'a> {
     role: &'static str,
-    content: &'a str,
+    content: Content<'a>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<OfFunction<'a, Called<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -228,7 +231,7 @@ fn message(message: &ChatMessage) -> Message<'_> {
     };
     Message {
         role,
-        content: &message.content,
+        content: Content::of(message),
         tool_calls: message.tool_calls.iter().map(call_of).collect(),
         tool_call_id: message.tool_call_id.as_deref(),
     }
@@ -237,10 +240,12 @@ fn message(message: &ChatMessage) -> Message<'_> {
 /// About how many tokens the prompt has, where the server does not tell, or not yet.
 pub(super) fn estimate(request: &Generate) -> u32 {
     let calls = |message: &ChatMessage| message.tool_calls.iter().map(|call| call.name.len() + call.arguments.len()).sum::<usize>();
-    let messages: usize = request.messages.iter().map(|message| message.content.len() + calls(message)).sum();
+    let texts = |message: &ChatMessage| message.content.len() + message.later_texts().map(str::len).sum::<usize>();
+    let messages: usize = request.messages.iter().map(|message| texts(message) + calls(message)).sum();
+    let images = request.messages.iter().flat_map(ChatMessage::images).count();
     let length = |of: &Tool| serde_json::to_vec(&tool(of)).map_or(0, |told| told.len());
     let tools: usize = request.tools.iter().map(length).sum();
-    u32::try_from((messages + tools).div_ceil(BYTES_PER_TOKEN)).unwrap_or(u32::MAX)
+    u32::try_from((messages + tools).div_ceil(BYTES_PER_TOKEN) + images * TOKENS_OF_AN_IMAGE).unwrap_or(u32::MAX)
 }
 
 /// About how many tokens a text has.
@@ -254,7 +259,7 @@ mod tests {
     use contract::model::Sampling;
     use domain::secret::Secret;
     use serde_json::{Value, json};
-    use worker_protocol::{ChatMessage, ChatRole, Format, Generate, Tool, ToolCall, ToolChoice};
+    use worker_protocol::{ChatMessage, ChatRole, ContentPart, Format, Generate, Image, Tool, ToolCall, ToolChoice};
 
     fn body(request: &Generate, model: &str) -> Result<Value, String> {
         sent(request, model, &Words::default())
@@ -338,6 +343,17 @@ mod tests {
         let body = body(&request, "m").unwrap();
         assert_eq!((&body["prompt"], &body["logprobs"]), (&json!("Once"), &json!(2)));
         assert!(body.get("messages").is_none() && body.get("top_logprobs").is_none());
+    }
+
+    #[test]
+    fn a_picture_counts_in_estimates_whatever_its_bytes() {
+        let image = |bytes| {
+            let (media_type, data) = ("image/png".into(), "A".repeat(bytes));
+            ContentPart::Image(Image { media_type, data, detail: None, path: String::new() })
+        };
+        let text = |text: &str| ContentPart::Text(text.into());
+        let messages = vec![ChatMessage::of(ChatRole::User, [text("This:"), image(8), text("and this?"), image(100_000)])];
+        assert_eq!(estimate(&Generate { messages, ..Generate::default() }), 14u32.div_ceil(4) + 2 * 1_600);
     }
 
     #[test]

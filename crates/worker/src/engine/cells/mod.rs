@@ -190,21 +190,36 @@ impl Cells {
         held.used = self.clock;
     }
 
-    /// Keeps the first `length` tokens of `seq` from being given up, as far as pins may go. What is longer than all pins
-    /// together may be is not pinned: it would only drive out those of others.
+    /// Keeps the first `length` tokens of `seq` from being given up, as far as pins may go. All partitions that have pins have
+    /// equal shares, and what one does not use is for the others. New pins take the place of the partition's own old ones;
+    /// those of others give way only where these have more than their share. What is longer than a partition's pins may be is
+    /// not pinned: it would only drive out what is shorter.
     pub fn pin(&mut self, seq: usize, length: usize) {
-        let held = &self.held[seq];
-        let tokens = &held.tokens[..length.min(held.published)];
-        let most = self.capacity / PINNED_PART;
-        if tokens.len() > most {
+        let Self { tree, held, capacity, .. } = self;
+        let held = &held[seq];
+        let (partition, tokens) = (held.partition.as_str(), &held.tokens[..length.min(held.published)]);
+        if tree.unpinned(partition, tokens) == 0 {
             return;
         }
-        while self.tree.pinned() + self.tree.unpinned(&held.partition, tokens) > most {
-            if !self.tree.unpin_oldest() {
+        let most = *capacity / PINNED_PART;
+        let others = tree.pinned_beside(partition);
+        let share = most / (others.len() + 1);
+        let bound = most - others.iter().map(|(_, cells)| (*cells).min(share)).sum::<usize>();
+        if tokens.len() > bound {
+            return;
+        }
+        while tree.pinned_in(partition) + tree.unpinned(partition, tokens) > bound {
+            if !tree.unpin_oldest(partition) {
                 return;
             }
         }
-        self.tree.pin(&held.partition, tokens);
+        while tree.pinned() + tree.unpinned(partition, tokens) > most {
+            let largest = tree.pinned_beside(partition).into_iter().max_by_key(|(_, cells)| *cells).map(|(other, _)| other.to_owned());
+            if !largest.is_some_and(|other| tree.unpin_oldest(&other)) {
+                return;
+            }
+        }
+        tree.pin(partition, tokens);
     }
 
     /// `seq` is no longer computed; its cells stay for reuse.
@@ -220,17 +235,30 @@ impl Cells {
 
     /// What the idle sequences have, the one used last first; without those that others cover.
     pub fn kept(&self) -> impl Iterator<Item = Kept<'_>> {
-        let mut idle: Vec<usize> = self.idle.iter().filter(|seq| !self.tree.is_redundant(*seq)).collect();
+        let mut idle: Vec<usize> = self.idle.iter().filter(|seq| !self.is_covered(*seq)).collect();
         idle.sort_by_key(|seq| std::cmp::Reverse(self.held[*seq].used));
         idle.into_iter().map(|seq| Kept { seq, partition: &self.held[seq].partition, tokens: &self.held[seq].tokens })
     }
 
-    /// A sequence with nothing in it yet, for `length` tokens that were computed before. `None` if there is no room.
+    /// Another idle one has all that `seq` has: more than that, or the same and was used later. One that is still being
+    /// computed may never be kept.
+    fn is_covered(&self, seq: usize) -> bool {
+        let held = &self.held[seq];
+        let covers = |other: &Held| {
+            (other.tokens.len(), other.used) > (held.tokens.len(), held.used)
+                && other.partition == held.partition
+                && other.tokens.starts_with(&held.tokens)
+        };
+        self.tree.is_redundant(seq) && self.idle.iter().any(|other| covers(&self.held[other]))
+    }
+
+    /// A sequence with nothing in it yet, for `length` tokens that were computed before. What was used longest ago makes room
+    /// for it. `None` if there is none.
     pub fn adopt(&mut self, partition: &str, length: usize) -> Option<usize> {
-        if !self.reuse || self.used() + length > self.capacity {
+        if !self.reuse || length > self.capacity || !self.make_room(length) {
             return None;
         }
-        let seq = self.held.iter().position(|held| held.state == State::Free)?;
+        let seq = self.number()?;
         self.clock += 1;
         self.held[seq] = Held { state: State::Busy, partition: partition.to_owned(), used: self.clock, ..Held::default() };
         Some(seq)

@@ -35,6 +35,39 @@ fn a_conversation_goes_on_where_it_was() {
 }
 
 #[test]
+fn what_was_said_twice_is_kept_once() {
+    let mut cells = Cells::new(100, 6, true);
+    run(&mut cells, "a", "system hello");
+    run(&mut cells, "a", "system hello");
+    run(&mut cells, "b", "system hello");
+    run(&mut cells, "a", "system");
+    let kept = |cells: &Cells| cells.kept().map(|kept| (kept.partition.to_owned(), kept.tokens.len())).collect::<Vec<_>>();
+    assert_eq!(kept(&cells), [("b".to_owned(), 12), ("a".to_owned(), 12)]);
+    run(&mut cells, "a", "system hello, and then");
+    assert_eq!(kept(&cells), [("a".to_owned(), 22), ("b".to_owned(), 12)]);
+}
+
+#[test]
+fn what_is_idle_is_kept_beside_one_that_goes_on_with_it() {
+    let mut cells = Cells::new(100, 6, true);
+    run(&mut cells, "a", "system hello");
+    start(&mut cells, "a", "system hello, and then");
+    assert_eq!(cells.kept().map(|kept| kept.tokens.len()).collect::<Vec<_>>(), [12]);
+}
+
+#[test]
+fn what_is_adopted_takes_the_place_of_what_was_used_longest_ago() {
+    let mut cells = Cells::new(100, 6, true);
+    run(&mut cells, "a", "an old one");
+    run(&mut cells, "a", "system hello");
+    assert_eq!((cells.adopt("a", usize::MAX), cells.adopt("a", 101), cells.used()), (None, None, 22), "what never fits costs nothing");
+    let adopted = cells.adopt("a", 80).expect("If you are here because this failed: a full cache forgets the latest at a restart.");
+    cells.extend(adopted, &tokens(&"x".repeat(80)), 80);
+    cells.end(adopted);
+    assert_eq!(cells.kept().map(|kept| kept.tokens.len()).collect::<Vec<_>>(), [80, 12]);
+}
+
+#[test]
 fn another_partition_shares_nothing() {
     let mut cells = Cells::new(100, 4, true);
     run(&mut cells, "a", "the same prompt");
@@ -135,6 +168,32 @@ fn pins_do_not_drive_each_other_out_without_need() {
     }
     assert!(cells.make_room(32) && !cells.make_room(33), "what is pinned again counts once, and what is too long not at all");
     assert_eq!((cells.known("a", &tokens("abcd-3")), cells.known("b", &tokens("efgh-3"))), (4, 4));
+}
+
+#[test]
+fn a_tenants_pins_take_the_place_of_its_own() {
+    let mut cells = Cells::new(40, 8, true);
+    for (partition, text) in [("a", "abcd-1"), ("b", "efgh-1"), ("b", "ijkl-1"), ("b", "mnop-1")] {
+        let begun = start(&mut cells, partition, text);
+        cells.pin(begun.seq, 4);
+        cells.end(begun.seq);
+    }
+    assert!(cells.make_room(32) && !cells.make_room(33));
+    let known = |partition, text| cells.known(partition, &tokens(text));
+    assert_eq!(known("a", "abcd-2"), 4, "If you are here because this failed: one tenant displaces what others have pinned.");
+    assert_eq!([known("b", "efgh-2"), known("b", "ijkl-2"), known("b", "mnop-2")], [0, 0, 4]);
+}
+
+#[test]
+fn whoever_has_more_than_a_share_gives_way() {
+    let mut cells = Cells::new(40, 8, true);
+    for (partition, text, length) in [("a", "system: x", 8), ("b", "efgh-1", 4)] {
+        let begun = start(&mut cells, partition, text);
+        cells.pin(begun.seq, length);
+        cells.end(begun.seq);
+    }
+    assert!(cells.make_room(36) && !cells.make_room(37));
+    assert_eq!((cells.known("a", &tokens("system: y")), cells.known("b", &tokens("efgh-2"))), (0, 4));
 }
 
 #[test]

@@ -209,14 +209,44 @@ impl Tree {
         walk.length.saturating_sub(pinned)
     }
 
-    /// Lets go of the pinned run unused for longest. False if there is none.
-    pub fn unpin_oldest(&mut self) -> bool {
-        let ends = self.nodes.iter().filter(|(_, node)| node.pinned && !node.children.values().any(|child| self.nodes[*child].pinned));
-        let Some(oldest) = ends.min_by_key(|(_, node)| node.used).map(|(at, _)| at) else { return false };
+    /// Cells of pinned runs of one partition.
+    pub fn pinned_in(&self, partition: &str) -> usize {
+        self.roots.get(partition).map_or(0, |root| self.pinned_below(*root))
+    }
+
+    /// The other partitions that have pinned runs, and cells of these.
+    pub fn pinned_beside(&self, partition: &str) -> Vec<(&str, usize)> {
+        let others = self.roots.iter().filter(|(name, _)| *name != partition);
+        others.map(|(name, root)| (name.as_str(), self.pinned_below(*root))).filter(|(_, cells)| *cells > 0).collect()
+    }
+
+    /// Lets go of the partition's pinned run unused for longest. False if there is none.
+    pub fn unpin_oldest(&mut self, partition: &str) -> bool {
+        let Some(root) = self.roots.get(partition).copied() else { return false };
+        let is_end = |node: &usize| !self.nodes[*node].children.values().any(|child| self.nodes[*child].pinned);
+        let ends = self.pinned_runs(root).into_iter().filter(is_end);
+        let Some(oldest) = ends.min_by_key(|node| self.nodes[*node].used) else { return false };
         let node = &mut self.nodes[oldest];
         node.pinned = false;
         self.pinned -= node.tokens.len();
         true
+    }
+
+    fn pinned_below(&self, root: usize) -> usize {
+        self.pinned_runs(root).into_iter().map(|node| self.nodes[node].tokens.len()).sum()
+    }
+
+    /// All above a pinned run is pinned, too.
+    fn pinned_runs(&self, root: usize) -> Vec<usize> {
+        let mut runs = Vec::new();
+        let mut below = vec![root];
+        while let Some(node) = below.pop() {
+            let pinned = self.nodes[node].children.values().copied().filter(|child| self.nodes[*child].pinned);
+            let known = runs.len();
+            runs.extend(pinned);
+            below.extend_from_slice(&runs[known..]);
+        }
+        runs
     }
 
     fn root(&mut self, partition: &str) -> usize {
@@ -403,7 +433,8 @@ mod tests {
         assert_eq!(leaf.start, 8);
         tree.release("p", 0, leaf.start);
         assert_eq!((tree.oldest_leaf(&idle), tree.evictable(&idle, "", &[])), (None, 0));
-        assert!(tree.unpin_oldest() && !tree.unpin_oldest());
+        assert_eq!((tree.pinned_in("p"), tree.pinned_beside("p"), tree.pinned_beside("q")), (8, vec![], vec![("p", 8)]));
+        assert!(!tree.unpin_oldest("q") && tree.unpin_oldest("p") && !tree.unpin_oldest("p"));
         assert_eq!((tree.pinned(), tree.oldest_leaf(&idle).is_some()), (0, true));
     }
 

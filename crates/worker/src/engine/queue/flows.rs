@@ -6,7 +6,7 @@
 //! that idleness cannot be saved up; the small credit that it keeps lets a single question of a quiet tenant
 //! pass a flood at full speed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use worker_protocol::Priority;
 
@@ -39,6 +39,8 @@ impl Flow {
 struct Account {
     served: f64,
     weight: f64,
+    /// The turn in which it had work last.
+    turn: u64,
 }
 
 /// The counters of all flows that have work or a debt.
@@ -48,23 +50,28 @@ pub struct Flows {
     /// The counter that the flows in service have reached; never goes back (the virtual time of start-time fair
     /// queueing, Goyal et al. 1996).
     time: f64,
+    /// Counts the calls of [`Flows::present`].
+    turn: u64,
 }
 
 impl Flows {
-    /// Tells which flows have work now, with their weights. New ones are lifted near the rest; those that have
-    /// none and owe nothing are forgotten.
+    /// Tells which flows have work now, with their weights. New ones and those that come back are lifted near the
+    /// rest; who waits keeps its claim, however long others' answers take. Those that have no work and owe nothing
+    /// are forgotten.
     pub fn present<'a>(&mut self, flows: impl Iterator<Item = (&'a Flow, u16)>) {
-        let mut here: HashSet<&Flow> = HashSet::new();
+        self.turn += 1;
         for (flow, weight) in flows {
             let credit = if flow.priority == Priority::Batch { 0.0 } else { CREDIT };
             let weight = f64::from(weight.max(1)) * flow.part();
             let floor = self.time - credit / weight;
-            let account = self.accounts.entry(flow.clone()).or_insert(Account { served: floor, weight });
+            let account = self.accounts.entry(flow.clone()).or_insert(Account { served: floor, weight, turn: self.turn });
+            if account.turn + 1 < self.turn {
+                account.served = account.served.max(floor);
+            }
             account.weight = weight;
-            here.insert(flow);
-            account.served = account.served.max(floor);
+            account.turn = self.turn;
         }
-        self.accounts.retain(|flow, account| account.served > self.time || here.contains(flow));
+        self.accounts.retain(|_, account| account.served > self.time || account.turn == self.turn);
     }
 
     /// Counts what was computed for a flow.
@@ -169,6 +176,24 @@ mod tests {
         assert_eq!(count, [0, 30], "its first question goes first");
         let count = serve(&mut flows, &[(&flood, 1), (&quiet, 1)], 400);
         assert!(count[0] >= 190, "{count:?}");
+    }
+
+    /// One slot: whoever has it keeps it for a whole answer.
+    #[test]
+    fn shares_follow_the_weights_however_long_answers_are() {
+        let (heavy, light) = (flow("heavy"), flow("light"));
+        let (mut flows, mut count) = (Flows::default(), [0, 0]);
+        let list = [(&heavy, 4), (&light, 1)];
+        for _ in 0..1000 {
+            flows.present(list.into_iter());
+            let next = usize::from(flows.served(&light) < flows.served(&heavy));
+            for _ in 0..2000 {
+                flows.present(list.into_iter());
+                flows.charge(list[next].0, 0, 1);
+            }
+            count[next] += 1;
+        }
+        assert!((780..=820).contains(&count[0]), "{count:?}: who waits loses its claim while somebody else's answer is written");
     }
 
     #[test]

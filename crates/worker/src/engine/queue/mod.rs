@@ -266,6 +266,7 @@ mod tests {
             weight: 1,
             prompt: Vec::new(),
             pinned: 0,
+            pin_known_only: false,
             params: Params::resolve(&Sampling::default(), &Defaults::default(), 0).unwrap(),
             choice: crate::engine::Choice::default(),
             exact: false,

@@ -130,6 +130,7 @@ impl Answer {
         }
         if let Some(output) = usage.output_tokens {
             self.usage.completion_tokens = output;
+            self.usage.reasoning_tokens = self.usage.reasoning_tokens.min(output);
         }
     }
 
@@ -215,6 +216,8 @@ impl Answer {
 
     fn thought(&mut self, text: String, events: &mut Vec<Event>) {
         if self.piece(&text) {
+            // It never tells how many of its tokens these were.
+            self.usage.reasoning_tokens = self.usage.reasoning_tokens.saturating_add(tokens_in(&text));
             self.announce(events);
             let completion_tokens = self.usage.completion_tokens;
             events.push(Event::Reasoning { choice: 0, text, completion_tokens });
@@ -302,7 +305,7 @@ mod tests {
         assert_eq!(events[0], Event::Started { prompt_tokens: 25, cached_tokens: 8 });
         assert_eq!(events[1], Event::Reasoning { choice: 0, text: "Hm.".into(), completion_tokens: 1 });
         assert_eq!(events[2], Event::Text { choice: 0, text: "Hello".into(), completion_tokens: 3, logprobs: vec![] });
-        let usage = Usage { prompt_tokens: 25, cached_tokens: 8, completion_tokens: 17 };
+        let usage = Usage { prompt_tokens: 25, cached_tokens: 8, completion_tokens: 17, reasoning_tokens: 1 };
         assert!(matches!(&events[3], Event::Done { finish: Finish::Stop, usage: told, .. } if *told == usage), "{events:?}");
         assert_eq!(events.len(), 4);
     }

@@ -1,7 +1,7 @@
 //! A conversation in Anthropic's words: instructions apart, speakers in turns, calls and results as blocks.
 
 use serde_json::{Map, Value, json};
-use worker_protocol::{ChatMessage, ChatRole, Generate, ToolCall};
+use worker_protocol::{ChatMessage, ChatRole, ContentPart, Generate, Image, ToolCall};
 
 /// All instructions, wherever they stood: the API has one place for them.
 pub(super) fn system(messages: &[ChatMessage]) -> Option<String> {
@@ -19,7 +19,7 @@ pub(super) fn turns(request: &Generate) -> Result<Vec<Value>, String> {
     for message in &request.messages {
         let (speaker, blocks) = match message.role {
             ChatRole::System => continue,
-            ChatRole::User => ("user", text(&message.content)),
+            ChatRole::User => ("user", said(message)),
             ChatRole::Assistant => ("assistant", answer(message)?),
             ChatRole::Tool => ("user", vec![result(message)?]),
         };
@@ -36,6 +36,20 @@ pub(super) fn turns(request: &Generate) -> Result<Vec<Value>, String> {
         Some(_) => {}
     }
     Ok(turns.into_iter().map(|(role, content)| json!({"role": role, "content": content})).collect())
+}
+
+/// What a user says. How closely a picture is to be looked at the API has no word for.
+fn said(message: &ChatMessage) -> Vec<Value> {
+    let mut blocks = text(&message.content);
+    for part in &message.more {
+        match part {
+            ContentPart::Text(later) => blocks.extend(text(later)),
+            ContentPart::Image(Image { media_type, data, .. }) => {
+                blocks.push(json!({"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}}));
+            }
+        }
+    }
+    blocks
 }
 
 /// Blocks of nothing but space are refused.
@@ -91,7 +105,7 @@ fn without_trailing_space(blocks: &mut [Value]) {
 mod tests {
     use super::{system, turns};
     use serde_json::{Value, json};
-    use worker_protocol::{ChatMessage, ChatRole, Generate, ToolCall};
+    use worker_protocol::{ChatMessage, ChatRole, ContentPart, Detail, Generate, Image, ToolCall};
 
     fn of(messages: Vec<ChatMessage>) -> Result<Vec<Value>, String> {
         turns(&Generate { messages, ..Generate::default() })
@@ -138,6 +152,18 @@ mod tests {
             ]},
         ]);
         assert_eq!(Value::from(of(messages).unwrap()), expected);
+    }
+
+    #[test]
+    fn pictures_are_blocks_in_their_order() {
+        let image = Image { media_type: "image/jpeg".into(), data: "/9j/".into(), detail: Some(Detail::High), path: "not sent".into() };
+        let parts = [ContentPart::Text("This:".into()), ContentPart::Image(image), ContentPart::Text("What is it?".into())];
+        let expected = json!([{"role": "user", "content": [
+            {"type": "text", "text": "This:"},
+            {"type": "image", "source": {"type": "base64", "media_type": "image/jpeg", "data": "/9j/"}},
+            {"type": "text", "text": "What is it?"},
+        ]}]);
+        assert_eq!(Value::from(of(vec![ChatMessage::of(ChatRole::User, parts)]).unwrap()), expected);
     }
 
     #[test]
