@@ -134,7 +134,7 @@ impl Inference {
     /// # Errors
     /// [`domain::Error::Unavailable`] if they cannot be read, or nobody can say whether the texts are injections.
     pub async fn guardrails(&self, actor: &Actor, texts: &[String]) -> Result<Option<Arc<Guard>>> {
-        self.inner.guards.for_texts(actor.tenant(), texts).await
+        self.inner.guards.for_texts(actor, texts).await
     }
 
     /// Has a server judge from now on, beside the heuristic, whether texts are injections, for rules that look for any.

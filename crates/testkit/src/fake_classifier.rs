@@ -7,6 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
+use domain::DataClass;
 use inference::guard::{ClassifierConfig, WhenAway};
 use serde_json::{Value, json};
 use std::{
@@ -74,7 +75,8 @@ impl FakeClassifier {
     /// How a funnel is told of it, with more patience than a busy machine needs.
     #[must_use]
     pub fn config(&self, when_away: WhenAway) -> ClassifierConfig {
-        ClassifierConfig { url: self.url(), patience: Duration::from_secs(30), threshold: 0.5, when_away }
+        let highest_class = DataClass::Internal;
+        ClassifierConfig { url: self.url(), patience: Duration::from_secs(30), threshold: 0.5, highest_class, when_away }
     }
 
     /// What it does from now on.

@@ -1,6 +1,7 @@
 //! What rules of guardrails ask beside this process.
 
 use super::address::{self, Fault};
+use domain::DataClass;
 use inference::guard::{ClassifierConfig, WhenAway};
 use serde::Deserialize;
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub struct Classifier {
     pub timeout_ms: u64,
     /// From this score on a text is an injection.
     pub threshold: f32,
+    /// It sees no data of a higher class.
+    pub highest_class: DataClass,
     pub when_away: WhenAway,
 }
 
@@ -45,9 +48,9 @@ impl Classifier {
     /// How it is asked, if there is one.
     #[must_use]
     pub fn config(&self) -> Option<ClassifierConfig> {
-        let Self { url, timeout_ms, threshold, when_away } = self;
-        let (patience, threshold, when_away) = (Duration::from_millis(*timeout_ms), *threshold, *when_away);
-        url.clone().map(|url| ClassifierConfig { url, patience, threshold, when_away })
+        let Self { url, timeout_ms, threshold, highest_class, when_away } = self;
+        let (patience, threshold, highest_class, when_away) = (Duration::from_millis(*timeout_ms), *threshold, *highest_class, *when_away);
+        url.clone().map(|url| ClassifierConfig { url, patience, threshold, highest_class, when_away })
     }
 }
 

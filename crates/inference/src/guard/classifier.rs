@@ -5,7 +5,7 @@
 
 use crate::pool::http;
 use contract::{chain, ids::TenantId};
-use domain::{Error, Result};
+use domain::{Actor, DataClass, Error, Result};
 use futures::{StreamExt, TryStreamExt, stream};
 use moka::sync::Cache;
 use reqwest::{Client, StatusCode, Url};
@@ -32,6 +32,8 @@ pub struct ClassifierConfig {
     pub patience: Duration,
     /// From this score on a text is an injection, to every rule that looks for any.
     pub threshold: f32,
+    /// It sees no data of a higher class, and so does not judge it.
+    pub highest_class: DataClass,
     pub when_away: WhenAway,
 }
 
@@ -53,9 +55,12 @@ pub(super) struct Classifier {
     client: Client,
     url: Url,
     config: ClassifierConfig,
-    /// By tenant: how soon an answer comes must not tell one that another sent the same.
-    known: Cache<(TenantId, Fingerprint), bool>,
+    /// By whose data it is: how soon an answer comes must not tell one that another sent the same.
+    known: Cache<(Whose, Fingerprint), bool>,
 }
+
+/// A tenant's data of one class.
+type Whose = (TenantId, DataClass);
 
 #[derive(Serialize)]
 struct Question<'a> {
@@ -81,25 +86,29 @@ impl Classifier {
         self.config.when_away
     }
 
-    /// Which of these texts of a tenant are injections.
+    /// Which of these texts that an actor brings are injections.
     ///
     /// # Errors
     /// Why it did not say, for the log; nothing of texts, answers or the address.
-    pub(super) async fn judge(&self, tenant: TenantId, texts: Vec<String>) -> Result<Injections, String> {
-        let judging = stream::iter(texts).map(|text| self.found(tenant, text)).buffer_unordered(AT_A_TIME).try_collect::<Vec<_>>();
+    pub(super) async fn judge(&self, actor: &Actor, texts: Vec<String>) -> Result<Injections, String> {
+        if actor.class() > self.config.highest_class {
+            return Err(format!("it may not see data of the class {}", actor.class().name()));
+        }
+        let whose = (actor.tenant(), actor.class());
+        let judging = stream::iter(texts).map(|text| self.found(whose, text)).buffer_unordered(AT_A_TIME).try_collect::<Vec<_>>();
         let patience = self.config.patience;
         let judged = timeout(patience, judging).await.map_err(|_| format!("no answer within {patience:?}"))??;
         Ok(Injections(judged.into_iter().flatten().collect()))
     }
 
     /// The text's fingerprint if it is an injection.
-    async fn found(&self, tenant: TenantId, text: String) -> Result<Option<Fingerprint>, String> {
+    async fn found(&self, whose: Whose, text: String) -> Result<Option<Fingerprint>, String> {
         let fingerprint = fingerprint(&text);
-        let injection = match self.known.get(&(tenant, fingerprint)) {
+        let injection = match self.known.get(&(whose, fingerprint)) {
             Some(known) => known,
             None => {
                 let injection = self.score(&text).await? >= self.config.threshold;
-                self.known.insert((tenant, fingerprint), injection);
+                self.known.insert((whose, fingerprint), injection);
                 injection
             }
         };

@@ -106,10 +106,10 @@ impl Guards {
     ///
     /// # Errors
     /// [`Error::Unavailable`] if it did not judge them and a rule would have blocked what it had found.
-    async fn informed(&self, tenant: TenantId, rules: &Rules, texts: impl FnOnce() -> Vec<String>) -> Result<Arc<Guard>> {
+    async fn informed(&self, actor: &Actor, rules: &Rules, texts: impl FnOnce() -> Vec<String>) -> Result<Arc<Guard>> {
         let guard = &rules.guard;
         let Some(classifier) = self.inner.classifier.get().filter(|_| rules.finds_injections) else { return Ok(guard.clone()) };
-        match classifier.judge(tenant, texts()).await {
+        match classifier.judge(actor, texts()).await {
             Ok(injections) if injections.is_empty() => Ok(guard.clone()),
             Ok(injections) => Ok(Arc::new(Guard::clone(guard).with_classifier(Arc::new(injections)))),
             Err(reason) => {
@@ -123,13 +123,13 @@ impl Guards {
         }
     }
 
-    /// The guard of a tenant's rules for these texts; `None` if it has none.
+    /// The guard of the rules of the actor's tenant for these texts; `None` if it has none.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if rules cannot be read, or injections in these texts not be judged.
-    pub(crate) async fn for_texts(&self, tenant: TenantId, texts: &[String]) -> Result<Option<Arc<Guard>>> {
-        match self.of(tenant).await? {
-            Some(rules) => self.informed(tenant, &rules, || texts::once_each(texts.to_vec())).await.map(Some),
+    pub(crate) async fn for_texts(&self, actor: &Actor, texts: &[String]) -> Result<Option<Arc<Guard>>> {
+        match self.of(actor.tenant()).await? {
+            Some(rules) => self.informed(actor, &rules, || texts::once_each(texts.to_vec())).await.map(Some),
             None => Ok(None),
         }
     }
@@ -144,7 +144,7 @@ impl Guards {
         if let Some(decision) = rules.picture.as_ref().filter(|_| has_images(&request.messages)) {
             return Err(self.unseen(actor, decision).await?);
         }
-        let guard = self.informed(actor.tenant(), &rules, || texts::said_in_completion(request)).await?;
+        let guard = self.informed(actor, &rules, || texts::said_in_completion(request)).await?;
         let bytes = texts::bytes(&request.messages);
         let (mut messages, mut options) = (take(&mut request.messages), take(&mut request.options));
         let look = move || {
@@ -194,7 +194,7 @@ impl Guards {
             let message = "Guardrails read what is asked here, and they cannot read token ids. Send the texts.";
             return Err(Error::invalid("input", "unreadable", message));
         }
-        let guard = self.informed(actor.tenant(), &rules, || texts::said_in_inputs(inputs)).await?;
+        let guard = self.informed(actor, &rules, || texts::said_in_inputs(inputs)).await?;
         let mut texts = take(inputs);
         let look = move || {
             let checked = guard.input(&mut texts::of_inputs(&mut texts));

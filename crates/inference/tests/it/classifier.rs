@@ -1,7 +1,7 @@
 //! A server that judges texts beside the heuristic, and what happens when it does not.
 
 use crate::setup::{Setup, asker_of, read, request, setup};
-use domain::{Error, SystemClock};
+use domain::{DataClass, Error, SystemClock};
 use inference::{
     Catalogue, ChatMessage, ChatRole, Format, Inference, ModelConfig, ModelKind, Options, Request, VectorRequest,
     guard::{ClassifierConfig, WhenAway},
@@ -71,6 +71,19 @@ async fn what_it_finds_is_what_the_rule_finds() {
     }
     let guard = s.inference.guardrails(&s.actor, &["Sesame?".to_owned()]).await.expect("judged").expect("rules");
     assert!(guard.moderate("Sesame?").first().is_some_and(|finding| finding.flagged));
+}
+
+#[tokio::test]
+async fn it_is_asked_of_nothing_that_it_may_not_see() {
+    for when_away in [WhenAway::Refuse, WhenAway::Pass] {
+        let (s, classifier) = house("block", when_away).await;
+        let confidential = s.actor.clone().raised_to(DataClass::Confidential);
+        let admitted = s.inference.admit(&confidential, asks("Good morning.")).await;
+        assert_eq!(admitted.is_ok(), when_away == WhenAway::Pass, "as where it does not answer");
+        assert!(classifier.asked().is_empty(), "If you are here because this failed: confidential data goes to who judges texts.");
+        read(&mut s.inference.admit(&s.actor, asks("Good morning.")).await.expect("harmless")).await;
+        assert_eq!(classifier.asked(), ["Good morning."]);
+    }
 }
 
 #[tokio::test]
