@@ -172,6 +172,7 @@ mod tests {
                 cost_center: String::new(),
                 owner: owner.map(str::to_owned),
                 models: Vec::new(),
+                class: None,
                 days: None,
             };
             execute(&identity, command).await.map(|output| output.render(false)).map_err(|error| error.to_string())
