@@ -62,7 +62,7 @@ impl Refusals {
         let who = match actor.caller() {
             Caller::User { user, .. } => Who::User(*user),
             Caller::Program(program) => Who::Program(program.account, program.key),
-            Caller::System(job) => Who::Job(*job),
+            Caller::System(job) => Who::Job(job),
         };
         self.once(Kind { tenant: Some(actor.tenant()), who, reason, model: model.to_owned() }, actor.request());
     }

@@ -95,10 +95,7 @@ mod tests {
         assert_eq!(DataUrl(&image).to_string(), "data:image/png;base64,c2VjcmV0");
         let json = serde_json::to_string(&image).unwrap();
         assert_eq!(json, r#"{"media_type":"image/png","data":"c2VjcmV0","detail":"low"}"#);
-        assert!(
-            !format!("{image:?}").contains("c2VjcmV0"),
-            "If you are here because this failed: pictures of people end up in logs."
-        );
+        assert!(!format!("{image:?}").contains("c2VjcmV0"), "If you are here because this failed: pictures of people end up in logs.");
     }
 
     #[test]

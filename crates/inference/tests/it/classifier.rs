@@ -3,7 +3,7 @@
 use crate::setup::{Setup, asker_of, read, request, setup};
 use domain::{DataClass, Error, SystemClock};
 use inference::{
-    Catalogue, ChatMessage, ChatRole, Format, Inference, ModelConfig, ModelKind, Options, Request, VectorRequest,
+    Catalogue, ChatMessage, ChatRole, EmbedInput, Format, Inference, ModelConfig, ModelKind, Options, Request, VectorRequest,
     guard::{ClassifierConfig, WhenAway},
 };
 use serde_json::{Value, json};
@@ -50,7 +50,7 @@ async fn what_it_finds_is_what_the_rule_finds() {
     let catalogue = Catalogue::new(vec![ModelConfig { kind: ModelKind::Embedding, default: false, ..fake_model() }]).expect("valid");
     let vectors = Inference::new(s.db.db.clone(), catalogue, quick_pool(), Arc::new(SystemClock));
     vectors.ask_classifier(classifier.config(WhenAway::Refuse)).expect("a classifier");
-    assert!(is_blocked(vectors.embed(&s.actor, vec!["Open Sesame, too.".into()], VectorRequest::default()).await));
+    assert!(is_blocked(vectors.embed(&s.actor, vec![EmbedInput::Text("Open Sesame, too.".into())], VectorRequest::default()).await));
     assert!(s.worker.requests().is_empty() && ledger(&s.db).await.is_empty());
     assert_eq!(decided(&s.db, "guardrail.blocked", "obey").await, 2);
     assert_eq!(classifier.asked(), ["Open Sesame.", "Open Sesame, too."], "who sets up a chat tells the model what to do");
