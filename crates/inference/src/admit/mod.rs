@@ -136,7 +136,8 @@ impl Inference {
     /// [`Error::NotFound`].
     pub(crate) fn grant(&self, actor: &Actor, wanted: Option<&str>, purpose: Purpose) -> Result<&Arc<ModelConfig>> {
         let catalogue = &self.inner.catalogue;
-        catalogue.grant(actor, wanted, purpose).inspect_err(|error| {
+        let there = |model: &Arc<ModelConfig>| self.inner.pool.exists(&catalogue.bounds(actor, model, purpose, false));
+        catalogue.grant_where(actor, wanted, purpose, there).inspect_err(|error| {
             // Nobody asks for titles themselves.
             if purpose != Purpose::Title {
                 // A name that nothing has is whatever somebody sent: it stays out.

@@ -103,15 +103,26 @@ impl Catalogue {
     /// [`Error::NotFound`], for an unknown model as for one that is not granted, or not for data of this class: the difference is
     /// nobody's business outside.
     pub(crate) fn grant(&self, actor: &Actor, wanted: Option<&str>, purpose: Purpose) -> Result<&Arc<ModelConfig>> {
-        let mut usable = self.models.iter().filter(|model| model.granted_to(actor) && model.serves(purpose));
-        let found = match wanted {
-            Some(name) => usable.find(|model| model.is_called(name)),
-            None => {
-                let usable: Vec<_> = usable.collect();
-                usable.iter().find(|model| model.default).or(usable.first()).copied()
-            }
+        self.grant_where(actor, wanted, purpose, |_| true)
+    }
+
+    /// The same of those models alone that are `there` for the actor, whatever the configuration says.
+    ///
+    /// # Errors
+    /// As [`Catalogue::grant`].
+    pub(crate) fn grant_where(
+        &self,
+        actor: &Actor,
+        wanted: Option<&str>,
+        purpose: Purpose,
+        there: impl Fn(&Arc<ModelConfig>) -> bool,
+    ) -> Result<&Arc<ModelConfig>> {
+        let usable = |model: &&Arc<ModelConfig>| {
+            let meant = wanted.is_none_or(|name| model.is_called(name));
+            meant && model.granted_to(actor) && model.serves(purpose) && there(model)
         };
-        found.ok_or(Error::not_found("model"))
+        let default = || self.models.iter().filter(|model| model.default).find(usable);
+        default().or_else(|| self.models.iter().find(usable)).ok_or(Error::not_found("model"))
     }
 
     /// How far the actor's request to a granted model may go; where there are `images`, to models that take them alone.
@@ -144,40 +155,49 @@ impl Catalogue {
         tokens.fold(model.image_tokens.unwrap_or_default(), u32::max)
     }
 
-    /// The actor's models for programs, of every kind.
-    pub(crate) fn offered(&self, actor: &Actor, ready: impl Fn(&Bounds) -> bool) -> Vec<Offered> {
+    /// The actor's models for programs, of every kind. `ready` has `None` to say of one that is not there for the actor.
+    pub(crate) fn offered(&self, actor: &Actor, ready: impl Fn(&Bounds) -> Option<bool>) -> Vec<Offered> {
         let purposes = [Purpose::Api, Purpose::Embedding, Purpose::Rerank];
         self.models
             .iter()
             .filter(|model| model.granted_to(actor))
             .filter_map(|model| Some((model, purposes.into_iter().find(|purpose| model.serves(*purpose))?)))
-            .map(|(model, purpose)| Offered {
-                id: model.id.clone(),
-                name: model.name.clone(),
-                aliases: model.aliases.clone(),
-                kind: model.kind,
-                context_length: model.context_length,
-                images: model.image_tokens.is_some(),
-                ready: ready(&Bounds::new(actor, purpose, model.clone(), Vec::new())),
+            .filter_map(|(model, purpose)| {
+                Some(Offered {
+                    id: model.id.clone(),
+                    name: model.name.clone(),
+                    aliases: model.aliases.clone(),
+                    kind: model.kind,
+                    context_length: model.context_length,
+                    images: model.image_tokens.is_some(),
+                    ready: ready(&self.bounds(actor, model, purpose, false))?,
+                })
             })
             .collect()
     }
 
-    /// The actor's models for chats. One of them is the default, even where the platform's is not granted.
-    pub(crate) fn picker(&self, actor: &Actor, ready: impl Fn(&Bounds) -> bool) -> Vec<ModelInfo> {
-        let default = self.grant(actor, None, Purpose::Chat).ok().map(|model| model.id.as_str());
-        self.models
-            .iter()
-            .filter(|model| model.granted_to(actor) && model.serves(Purpose::Chat))
-            .map(|model| ModelInfo {
+    /// The actor's models for chats. One of them is the default, even where the platform's is not granted. `ready` has `None` to
+    /// say of one that is not there for the actor.
+    pub(crate) fn picker(&self, actor: &Actor, ready: impl Fn(&Bounds) -> Option<bool>) -> Vec<ModelInfo> {
+        let granted = self.models.iter().filter(|model| model.granted_to(actor) && model.serves(Purpose::Chat));
+        let info = |model: &Arc<ModelConfig>| {
+            Some(ModelInfo {
                 id: model.id.clone(),
                 name: model.name.clone(),
                 description: model.description.clone(),
                 context_length: model.context_length,
-                ready: ready(&Bounds::new(actor, Purpose::Chat, model.clone(), Vec::new())),
-                is_default: default == Some(model.id.as_str()),
+                ready: ready(&self.bounds(actor, model, Purpose::Chat, false))?,
+                is_default: model.default,
             })
-            .collect()
+        };
+        let mut models: Vec<ModelInfo> = granted.filter_map(info).collect();
+        // As whoever names none gets it.
+        if !models.iter().any(|model| model.is_default)
+            && let Some(first) = models.first_mut()
+        {
+            first.is_default = true;
+        }
+        models
     }
 }
 
@@ -265,7 +285,7 @@ mod tests {
         assert_eq!(catalogue.grant(&ours, None, Purpose::Chat).expect("open").id, "open");
         assert_eq!(catalogue.grant(&theirs, None, Purpose::Chat).expect("default").id, "secret");
 
-        let seen = catalogue.picker(&ours, |_| true);
+        let seen = catalogue.picker(&ours, |_| Some(true));
         assert_eq!(seen.len(), 1, "If you are here because this failed: the picker shows a tenant what it was not granted.");
         assert!(seen[0].is_default && seen[0].ready);
     }
@@ -305,7 +325,7 @@ mod tests {
             catalogue.bounds(&confidential, own, Purpose::Api, false).fallbacks().is_empty(),
             "If you are here because this failed: a fallback leads to a model that may not see the data."
         );
-        let named = |actor: &Actor| catalogue.offered(actor, |_| true).into_iter().map(|model| model.id).collect::<Vec<_>>();
+        let named = |actor: &Actor| catalogue.offered(actor, |_| Some(true)).into_iter().map(|model| model.id).collect::<Vec<_>>();
         assert_eq!((named(&actor()).len(), named(&confidential)), (2, vec!["own".to_owned()]));
     }
 
@@ -326,7 +346,7 @@ mod tests {
         let context = |images| catalogue.largest_context(&actor(), &first, Purpose::Api, images);
         assert_eq!((context(false), context(true)), (9_000, 4_096));
         assert_eq!(catalogue.largest_image(&actor(), &first, Purpose::Api), 2_000);
-        let offered = catalogue.offered(&actor(), |_| true);
+        let offered = catalogue.offered(&actor(), |_| Some(true));
         assert_eq!(offered.iter().map(|model| model.images).collect::<Vec<_>>(), [true, false, true]);
     }
 
@@ -340,7 +360,7 @@ mod tests {
         assert_eq!(granted(None, Purpose::Embedding).as_deref(), Some("vectors"));
         assert_eq!(granted(None, Purpose::Chat).as_deref(), Some("chat"));
         assert_eq!((granted(Some("vectors"), Purpose::Chat), granted(None, Purpose::Rerank)), (None, None));
-        assert_eq!(catalogue.picker(&actor(), |_| true).iter().map(|model| model.id.as_str()).collect::<Vec<_>>(), ["chat"]);
+        assert_eq!(catalogue.picker(&actor(), |_| Some(true)).iter().map(|model| model.id.as_str()).collect::<Vec<_>>(), ["chat"]);
     }
 
     #[test]
@@ -349,6 +369,6 @@ mod tests {
         let catalogue = Catalogue::new(vec![model("big"), titles]).expect("valid");
         assert!(catalogue.grant(&actor(), Some("small"), Purpose::Title).is_ok());
         assert!(matches!(catalogue.grant(&actor(), Some("small"), Purpose::Chat), Err(Error::NotFound { .. })));
-        assert_eq!(catalogue.picker(&actor(), |_| false).len(), 1);
+        assert_eq!(catalogue.picker(&actor(), |_| Some(false)).len(), 1);
     }
 }
