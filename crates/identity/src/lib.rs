@@ -21,7 +21,7 @@ mod token;
 
 pub use account::NewPassword;
 pub use keys::KEY_PREFIX;
-pub use people::NewPerson;
+pub use people::{NewPerson, is_slug};
 pub use service_accounts::{MadeKey, NewAccount, NewKey};
 pub use sign_in::{SignIn, SignedIn};
 

@@ -110,7 +110,9 @@ pub(crate) fn required<'a>(field: &'static str, text: &'a str) -> Result<&'a str
     Ok(text)
 }
 
-fn is_slug(slug: &str) -> bool {
+/// It can be a tenant's short name.
+#[must_use]
+pub fn is_slug(slug: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     (1..=63).contains(&slug.len()) && slug.bytes().all(|byte| plain(byte) || byte == b'-') && slug.bytes().next().is_some_and(plain)
 }

@@ -100,15 +100,6 @@ impl Bounds {
             }
         }
     }
-
-    /// Nothing is kept from workers.
-    #[cfg(test)]
-    pub(crate) fn wide(model: ModelConfig) -> Self {
-        use contract::ids::{RequestId, TenantId};
-        use uuid::Uuid;
-        let actor = Actor::system("test", TenantId(Uuid::nil()), RequestId(Uuid::nil()));
-        Self::new(&actor, Purpose::Chat, Arc::new(model), Vec::new())
-    }
 }
 
 #[cfg(test)]
@@ -137,7 +128,7 @@ mod tests {
 
     fn bounds(class: DataClass, asked: &[&str], fallback: &[&str]) -> Bounds {
         let fallbacks = vec![Arc::new(model("fallback", fallback))];
-        Bounds { class, tenant: Some("ours".into()), fallbacks, ..Bounds::wide(model("asked", asked)) }
+        Bounds { class, ..Bounds::new(&testkit::anybody("ours"), Purpose::Chat, Arc::new(model("asked", asked)), fallbacks) }
     }
 
     fn elsewhere(zone: Option<&str>, highest_class: DataClass) -> Clearance {

@@ -109,13 +109,13 @@ impl Inference {
     /// Models granted to the actor, for the picker; `ready` says whether somebody runs it now who may see the actor's data.
     #[must_use]
     pub fn models(&self, actor: &Actor) -> Vec<ModelInfo> {
-        self.inner.catalogue.picker(actor, |bounds| self.inner.pool.is_ready_within(bounds))
+        self.inner.catalogue.picker(actor, |bounds| self.inner.pool.readiness(bounds))
     }
 
     /// Models granted to the actor, of every kind, for programs.
     #[must_use]
     pub fn offered(&self, actor: &Actor) -> Vec<Offered> {
-        self.inner.catalogue.offered(actor, |bounds| self.inner.pool.is_ready_within(bounds))
+        self.inner.catalogue.offered(actor, |bounds| self.inner.pool.readiness(bounds))
     }
 
     /// The ids of all models, whoever they are offered to.

@@ -5,6 +5,7 @@ use crate::config::{Config, Model, foreign_variable};
 use domain::DataClass;
 use inference::{Catalogue, CatalogueError, ModelConfig, Pool, Upstream, UpstreamModel, pool::WorkerProcess};
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
@@ -21,6 +22,11 @@ const PASSED_ON: [&str; 8] =
 /// docs/PERFORMANCE.md). A short spin costs an undisturbed worker nothing. The library reads it when it is loaded,
 /// so the parent has to set it.
 const SHORT_SPIN: (&str, &str) = ("GOMP_SPINCOUNT", "1000");
+
+/// Characters of a model's name in a folder's, which may not be of any length.
+const READABLE: usize = 100;
+/// Bytes of its hash there.
+const HASH_BYTES: usize = 6;
 
 /// The catalogue of all offered models.
 ///
@@ -183,20 +189,23 @@ fn arguments(models: &[&Model], cards: &[usize], config: &Config) -> Vec<OsStrin
     arguments
 }
 
-/// Where a worker's prefix cache of a model is kept. The model's name may hold anything, a folder's not.
+/// Where a worker's prefix cache of a model is kept. The model's name may hold anything, a folder's not: the hash tells those
+/// apart that are readable in the same way, and of which each would discard what the other one has saved.
 fn state_dir(model: &Model, cards: &[usize], config: &Config) -> PathBuf {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+    let readable: String = model.id.chars().map(plain).take(READABLE).collect();
+    let hash: String = Sha256::digest(&model.id).iter().take(HASH_BYTES).map(|byte| format!("{byte:02x}")).collect();
     let cards: String = cards.iter().map(|card| format!("-card{card}")).collect();
-    let name: String = model.id.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
-    config.data_dir.join("prefix-cache").join(name + &cards)
+    config.data_dir.join("prefix-cache").join(format!("{readable}-{hash}{cards}"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Config, Model, arguments};
+    use super::{Config, Model, READABLE, arguments, state_dir};
     use crate::{cli::Cli, config::Sources};
     use clap::Parser;
     use serde_json::Value;
-    use std::ffi::OsString;
+    use std::{collections::HashSet, ffi::OsString};
 
     fn config(toml: &str) -> Config {
         let folder = tempfile::tempdir().expect("a folder");
@@ -243,11 +252,30 @@ mod tests {
             ("--cards", "0,2"),
             ("--threads", "3"),
             ("--lock-dir", "/srv/loads"),
-            ("--state-dir", "/srv/prefix-cache/m-card0-card2"),
+            ("--state-dir", "/srv/prefix-cache/m-62c66a7a5dd7-card0-card2"),
         ] {
             assert_eq!(value(&said, option), Some(expected), "{option} of {said:?}");
         }
         assert!(said.iter().any(|argument| argument == "--no-speculation"), "{said:?}");
+    }
+
+    #[test]
+    fn no_two_models_keep_their_caches_in_one_folder() {
+        let long = "m".repeat(READABLE * 2);
+        let names = ["a/b", "a_b", "A_b", "..", ".", "m", "m-card0", "\u{e4}", "\u{f6}", &long, &format!("{long}m")].map(str::to_owned);
+        let offered: String = names.iter().map(|id| format!("[[models.offered]]\nid = \"{id}\"\npath = \"/models/m.gguf\"\n")).collect();
+        let config = config(&format!("data_dir = \"/srv\"\n{offered}"));
+        let (mut folders, caches) = (HashSet::new(), config.data_dir.join("prefix-cache"));
+        let groups: [&[usize]; 3] = [&[], &[0], &[0, 1]];
+        for (model, cards) in config.models.offered.iter().flat_map(|model| groups.map(|cards| (model, cards))) {
+            let folder = state_dir(model, cards, &config);
+            let name = folder.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+            assert!(folder.parent() == Some(&*caches) && name.len() < 255, "{name}");
+            assert!(
+                folders.insert(name.to_lowercase()),
+                "If you are here because this failed: two models discard each other's cache at every start: {name}."
+            );
+        }
     }
 
     #[test]

@@ -192,6 +192,7 @@ fn values_that_cannot_work_are_refused() {
         ("[[models.offered]]\nid = \"a\"\npath = \"a\"\nprefer = \"beauty\"\n", "beauty"),
         ("[[models.offered]]\nid = \"a\"\npath = \"a\"\ntenants = []\n", "which is for nobody"),
         ("[[models.offered]]\nid = \"a\"\npath = \"a\"\ntenants = [\"A b\"]\n", "has a tenant \"A b\""),
+        ("[[models.offered]]\nid = \"a\"\npath = \"a\"\ntenants = [\"a\", \"-b\"]\n", "has a tenant \"-b\""),
         ("[[models.offered]]\nid = \"a\"\npath = \"a\"\nzones = [\"\"]\n", "a zone without a name"),
         ("[[models.offered]]\nid = \"a\"\npath = \"a\"\nhighest_class = \"secret\"\n", "secret"),
         ("[[upstreams]]\nname = \"u\"\nbase_url = \"https://x/v1\"\nmodels = {}\nzone = \" \"\n", "a zone without a name"),

@@ -78,7 +78,9 @@ impl House {
         // It may just be writing the next one.
         let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
         let lines = whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}")));
-        let within = |line: &Value| line["spans"].as_array().is_some_and(|spans| spans.iter().any(|span| span["id"] == id));
+        // What is said of a span from outside it has no list of them.
+        let around = |line: &Value| line["spans"].as_array().is_some_and(|spans| spans.iter().any(|span| span["id"] == id));
+        let within = |line: &Value| line["span"]["id"] == id || around(line);
         lines.filter(within).collect()
     }
 }

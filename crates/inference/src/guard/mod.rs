@@ -16,7 +16,7 @@ use watch::Told;
 pub(crate) use watch::{Passed, Watch};
 
 use crate::{admit::Request, images::has_images, meter::RETRY_AFTER_S, observe::Metrics};
-use classifier::Classifier;
+use classifier::{Classifier, Marked, marked};
 use contract::ids::TenantId;
 use domain::{Actor, Error, Result};
 use guardrails::{Check, Decision, Stage};
@@ -106,15 +106,14 @@ impl Guards {
     ///
     /// # Errors
     /// [`Error::Unavailable`] if it did not judge them and a rule would have blocked what it had found.
-    async fn informed(&self, actor: &Actor, rules: &Rules, texts: impl FnOnce() -> Vec<String>) -> Result<Arc<Guard>> {
+    async fn informed(&self, actor: &Actor, rules: &Rules, texts: impl Future<Output = Result<Vec<Marked>>>) -> Result<Arc<Guard>> {
         let guard = &rules.guard;
         let Some(classifier) = self.inner.classifier.get().filter(|_| rules.finds_injections) else { return Ok(guard.clone()) };
-        match classifier.judge(actor, texts()).await {
-            Ok(injections) if injections.is_empty() => Ok(guard.clone()),
-            Ok(injections) => Ok(Arc::new(Guard::clone(guard).with_classifier(Arc::new(injections)))),
-            Err(reason) => {
+        match classifier.judge(actor, texts).await? {
+            Some(injections) if injections.is_empty() => Ok(guard.clone()),
+            Some(injections) => Ok(Arc::new(Guard::clone(guard).with_classifier(Arc::new(injections)))),
+            None => {
                 self.inner.metrics.classifier_failed();
-                tracing::warn!(reason, "the classifier of injections did not judge a request");
                 if rules.blocks_injections && classifier.when_away() == WhenAway::Refuse {
                     return Err(Error::unavailable("guardrails", Some(RETRY_AFTER_S)));
                 }
@@ -129,7 +128,13 @@ impl Guards {
     /// [`Error::Unavailable`] if rules cannot be read, or injections in these texts not be judged.
     pub(crate) async fn for_texts(&self, actor: &Actor, texts: &[String]) -> Result<Option<Arc<Guard>>> {
         match self.of(actor.tenant()).await? {
-            Some(rules) => self.informed(actor, &rules, || texts::once_each(texts.to_vec())).await.map(Some),
+            Some(rules) => {
+                let said = async {
+                    let (bytes, texts) = (texts.iter().map(String::len).sum::<usize>(), texts.to_vec());
+                    beside(bytes, move || marked(texts::once_each(texts))).await
+                };
+                self.informed(actor, &rules, said).await.map(Some)
+            }
             None => Ok(None),
         }
     }
@@ -144,7 +149,7 @@ impl Guards {
         if let Some(decision) = rules.picture.as_ref().filter(|_| has_images(&request.messages)) {
             return Err(self.unseen(actor, decision).await?);
         }
-        let guard = self.informed(actor, &rules, || texts::said_in_completion(request)).await?;
+        let guard = self.informed(actor, &rules, said_in_completion(request)).await?;
         let bytes = texts::bytes(&request.messages);
         let (mut messages, mut options) = (take(&mut request.messages), take(&mut request.options));
         let look = move || {
@@ -194,7 +199,7 @@ impl Guards {
             let message = "Guardrails read what is asked here, and they cannot read token ids. Send the texts.";
             return Err(Error::invalid("input", "unreadable", message));
         }
-        let guard = self.informed(actor, &rules, || texts::said_in_inputs(inputs)).await?;
+        let guard = self.informed(actor, &rules, said_in_inputs(inputs)).await?;
         let mut texts = take(inputs);
         let look = move || {
             let checked = guard.input(&mut texts::of_inputs(&mut texts));
@@ -255,6 +260,31 @@ fn compiled(stored: StoredPolicy) -> Option<Rules> {
         Ok(Rules { guard: Arc::new(guard), digest, reads_input, watches_output, finds_injections, blocks_injections, picture })
     });
     rules.inspect_err(|error| tracing::error!(%tenant, error, "guardrails cannot be read; the tenant's requests are refused")).ok()
+}
+
+/// What a classifier is asked about a completion.
+async fn said_in_completion(request: &mut Request) -> Result<Vec<Marked>> {
+    let bytes = texts::bytes(&request.messages);
+    let (mut messages, mut options) = (take(&mut request.messages), take(&mut request.options));
+    let look = move || {
+        let said = marked(texts::said_in_completion(&mut messages, &mut options));
+        (messages, options, said)
+    };
+    let said;
+    (request.messages, request.options, said) = beside(bytes, look).await?;
+    Ok(said)
+}
+
+/// The same of what becomes vectors.
+async fn said_in_inputs(inputs: &mut Vec<EmbedInput>) -> Result<Vec<Marked>> {
+    let mut texts = take(inputs);
+    let look = move || {
+        let said = marked(texts::said_in_inputs(&mut texts));
+        (texts, said)
+    };
+    let said;
+    (*inputs, said) = beside(LONG_TEXT, look).await?;
+    Ok(said)
 }
 
 /// The word of the audit trail, which says that it was done.

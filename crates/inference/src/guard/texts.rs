@@ -1,7 +1,7 @@
 //! All texts that go to a model, whatever field of a request they hide in.
 
 use super::patterns::unescaped;
-use crate::admit::{Options, Request};
+use crate::admit::Options;
 use guardrails::{Part, Role};
 use serde_json::Value;
 use worker_protocol::{ChatMessage, ChatRole, ContentPart, EmbedInput, Format, Tool};
@@ -95,13 +95,13 @@ pub(super) fn of_inputs(inputs: &mut [EmbedInput]) -> Vec<Part<'_>> {
 
 /// What a request says, but for what set up the chat or the program: each text once, and patterns in both forms that
 /// [`super::patterns`] looks at.
-pub(super) fn said_in_completion(request: &mut Request) -> Vec<String> {
-    let patterns = match &request.options.format {
+pub(super) fn said_in_completion(messages: &mut [ChatMessage], options: &mut Options) -> Vec<String> {
+    let patterns = match &options.format {
         Some(Format::Regex(pattern) | Format::Lark(pattern)) => vec![pattern.clone(), unescaped(pattern)],
         _ => Vec::new(),
     };
-    let mut unpacked = Unpacked::of(&request.messages);
-    let parts = of_completion(&mut request.messages, &mut request.options, &mut unpacked);
+    let mut unpacked = Unpacked::of(messages);
+    let parts = of_completion(messages, options, &mut unpacked);
     let texts = parts.into_iter().filter(|part| part.role != Role::System).map(|part| String::clone(part.text));
     once_each(texts.chain(patterns).collect())
 }

@@ -200,8 +200,17 @@ impl Pool {
         self.members().iter().any(|member| member.offer(model).is_some())
     }
 
-    /// Somebody can be asked now, within these bounds, for the model that they are of.
-    pub(crate) fn is_ready_within(&self, bounds: &Bounds) -> bool {
+    /// Whether somebody can be asked now, within these bounds, for the model that they are of; `None` where asking is 404.
+    pub(crate) fn readiness(&self, bounds: &Bounds) -> Option<bool> {
+        self.exists(bounds).then(|| self.is_ready_within(bounds))
+    }
+
+    /// The model that the bounds are of is there for whoever asks, see [`Pool::reach`].
+    pub(crate) fn exists(&self, bounds: &Bounds) -> bool {
+        !matches!(self.reach(bounds), Err(domain::Error::NotFound { .. }))
+    }
+
+    fn is_ready_within(&self, bounds: &Bounds) -> bool {
         let members = self.members();
         bounds.models().next().is_some_and(|model| within(&members, &model.id, bounds).any(|member| member.offer(&model.id).is_some()))
     }

@@ -117,4 +117,40 @@ async fn who_works_for_others_is_not_there() {
     assert!(matches!(refused, Err(Error::NotFound { what: "model" })), "{refused:?}");
     let theirs = asker_of(&world.db, "b").await;
     assert_eq!(world.ask(&theirs).await.0, "one two three", "a tenant that is made later is known by its short name");
+    let listed = |actor| (world.inference.models(actor).len(), world.inference.offered(actor).len());
+    assert_eq!(
+        (listed(&world.actor), listed(&theirs)),
+        ((0, 0), (1, 1)),
+        "If you are here because this failed: a tenant is shown a model that it cannot ask for."
+    );
+}
+
+#[tokio::test]
+async fn where_others_have_the_default_one_takes_the_next() {
+    let (server, other) = (FakeUpstream::start().await, FakeUpstream::start().await);
+    let clearance = Clearance { tenants: Some(["b".to_owned()].into()), ..Clearance::own() };
+    let second = ModelConfig { id: "second".into(), default: false, ..fake_model() };
+    let upstreams = vec![Upstream { clearance, ..other.config("theirs", FAKE_MODEL) }, server.config("all", "second")];
+    let world = world(vec![fake_model(), second], upstreams).await;
+    let theirs = asker_of(&world.db, "b").await;
+    for (actor, models) in [(&world.actor, &["second"][..]), (&theirs, &[FAKE_MODEL, "second"][..])] {
+        let listed = world.inference.models(actor);
+        assert_eq!(listed.iter().map(|model| model.id.as_str()).collect::<Vec<_>>(), models);
+        assert_eq!(listed.iter().position(|model| model.is_default), Some(0), "what it takes who names none");
+        assert_eq!(world.ask(actor).await.0, "one two three");
+    }
+    assert_eq!((server.requests().len(), other.requests().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_model_that_others_have_is_there_where_another_one_answers_in_its_place() {
+    let (server, other) = (FakeUpstream::start().await, FakeUpstream::start().await);
+    let clearance = Clearance { tenants: Some(["b".to_owned()].into()), ..Clearance::own() };
+    let first = ModelConfig { fallback: vec!["second".into()], ..fake_model() };
+    let second = ModelConfig { id: "second".into(), default: false, ..fake_model() };
+    let upstreams = vec![Upstream { clearance, ..other.config("theirs", FAKE_MODEL) }, server.config("all", "second")];
+    let world = world(vec![first, second], upstreams).await;
+    assert_eq!(world.inference.models(&world.actor).len(), 2, "asking for it is answered");
+    assert_eq!(world.ask(&world.actor).await.0, "one two three");
+    assert_eq!((server.requests().len(), other.requests().len()), (1, 0));
 }

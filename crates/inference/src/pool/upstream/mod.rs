@@ -16,6 +16,7 @@ mod openai;
 mod salt;
 mod splitter;
 mod sse;
+mod tools;
 mod vectors;
 mod wire;
 

@@ -4,12 +4,17 @@
 //! `continue_final_message` are what llama-server and vLLM add to it, and are sent only if they are asked for;
 //! `structured_outputs`, the `guided_` fields and `cache_salt` are vLLM's, and are sent only where the configuration says so.
 
-use super::{LengthField, StructuredField, content::Content, form::Form, salt};
+use super::{
+    LengthField, StructuredField,
+    content::Content,
+    form::Form,
+    salt,
+    tools::{Called, Choice, Function, OfFunction, call_of, tool, tool_choice},
+};
 use domain::secret::Secret;
 use serde::Serialize;
-use serde_json::Value;
 use std::collections::BTreeMap;
-use worker_protocol::{ChatMessage, ChatRole, Generate, Tool, ToolCall, ToolChoice};
+use worker_protocol::{ChatMessage, ChatRole, Generate, Tool};
 
 /// Bytes that a token has at least on average, for estimates.
 pub(super) const BYTES_PER_TOKEN: usize = 4;
@@ -120,42 +125,6 @@ struct Message<'a> {
     tool_call_id: Option<&'a str>,
 }
 
-/// A tool, a call or a choice: all of them are of functions.
-#[derive(Serialize)]
-struct OfFunction<'a, T> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a str>,
-    #[serde(rename = "type")]
-    kind: &'static str,
-    function: T,
-}
-
-#[derive(Serialize)]
-struct Function<'a> {
-    name: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    description: Option<&'a str>,
-    parameters: &'a Value,
-}
-
-#[derive(Serialize)]
-struct Called<'a> {
-    name: &'a str,
-    arguments: &'a str,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Choice<'a> {
-    Word(&'static str),
-    Named(OfFunction<'a, Named<'a>>),
-}
-
-#[derive(Serialize)]
-struct Named<'a> {
-    name: &'a str,
-}
-
 /// What is asked for, and nothing else.
 ///
 /// # Errors
@@ -199,27 +168,6 @@ pub(super) fn body<'a>(request: &'a Generate, model: &'a str, words: &Words) -> 
         tool_choice: tool_choice(&request.tool_choice).filter(|_| with_tools),
         parallel_tool_calls: (with_tools && request.single_tool_call).then_some(false),
     })
-}
-
-fn of_function<T>(function: T) -> OfFunction<'static, T> {
-    OfFunction { id: None, kind: "function", function }
-}
-
-fn tool(tool: &Tool) -> OfFunction<'_, Function<'_>> {
-    of_function(Function { name: &tool.name, description: tool.description.as_deref(), parameters: &tool.parameters })
-}
-
-fn call_of(call: &ToolCall) -> OfFunction<'_, Called<'_>> {
-    OfFunction { id: Some(&call.id), ..of_function(Called { name: &call.name, arguments: &call.arguments }) }
-}
-
-fn tool_choice(choice: &ToolChoice) -> Option<Choice<'_>> {
-    match choice {
-        ToolChoice::Auto => None,
-        ToolChoice::None => Some(Choice::Word("none")),
-        ToolChoice::Required => Some(Choice::Word("required")),
-        ToolChoice::Named(name) => Some(Choice::Named(of_function(Named { name }))),
-    }
 }
 
 fn message(message: &ChatMessage) -> Message<'_> {

@@ -13,7 +13,7 @@ use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use llama_cpp_2::token::LlamaToken;
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,10 @@ const INDEX: &str = "index.json";
 const MARK: &str = "loading";
 /// Ends the names of files of cells.
 const CELLS: &str = "cells";
+/// Ends the names of indices that are being written.
+const NEW: &str = "new";
+/// Who has not put one in place after so long was killed.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(60);
 /// Shorter beginnings are computed as fast as they are loaded.
 const WORTH_KEEPING: usize = 64;
 /// Of a model's file so many parts are looked at, of so many bytes.
@@ -141,6 +145,8 @@ impl Kept {
         self.let_go(&wanted).map_err(|error| failed(&self.folder, &error))?;
         let file = format!("{}.{CELLS}", Uuid::now_v7().simple());
         let path = self.folder.join(&file);
+        // llama.cpp lets others read the files that it makes, as far as the process's mask does. This one is made already.
+        self.create(&file).map_err(|error| failed(&self.folder, &error))?;
         // A disk that is full would get fuller with the half of a file each time.
         let bytes = write(&path, &missing).inspect_err(|_| drop(remove(&path)))?;
         let entry = Entry { file, partition: missing.partition.to_owned(), tokens: missing.tokens.len() };
@@ -174,8 +180,7 @@ impl Kept {
     /// From now on a worker that starts finds these.
     fn complete(&mut self, entries: Vec<Entry>) -> io::Result<()> {
         let index = Index { fingerprint: self.fingerprint.clone(), entries };
-        serde_json::to_writer(self.create("index.new")?, &index)?;
-        fs::rename(self.folder.join("index.new"), self.folder.join(INDEX))?;
+        self.replace_index(&index)?;
         for file in &mut self.files {
             file.indexed = index.entries.contains(&file.entry);
         }
@@ -185,6 +190,14 @@ impl Kept {
         let tokens: usize = index.entries.iter().map(|entry| entry.tokens).sum();
         tracing::info!(sequences = index.entries.len(), tokens, "prefix cache saved");
         Ok(())
+    }
+
+    /// Another worker may do the same at this moment: the last one's index is the one, and each is whole.
+    fn replace_index(&self, index: &Index) -> io::Result<()> {
+        let name = format!("{}.{NEW}", Uuid::now_v7().simple());
+        let new = self.folder.join(&name);
+        let written = self.create(&name).and_then(|file| Ok(serde_json::to_writer(file, index)?));
+        written.and_then(|()| fs::rename(&new, self.folder.join(INDEX))).inspect_err(|_| drop(remove(&new)))
     }
 
     /// Takes in what was saved, if it belongs to this model and context. True if nothing of it is missing here. If the
@@ -268,12 +281,13 @@ impl Kept {
         Ok(())
     }
 
-    /// Removes all other files of cells, also those of a worker that was killed while it saved.
+    /// Removes all other files of cells and indices that came to nothing, also those of a worker that was killed while it saved.
     fn sweep(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
             let known = path.file_name().is_some_and(|name| self.files.iter().any(|file| name == file.entry.file.as_str()));
-            if !known && path.extension().is_some_and(|extension| extension == CELLS) {
+            let ends_in = |end: &str| path.extension().is_some_and(|extension| extension == end);
+            if (ends_in(CELLS) && !known) || (ends_in(NEW) && was_given_up(&path)) {
                 remove(&path)?;
             }
         }
@@ -291,6 +305,12 @@ fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// An index that nobody writes any more.
+fn was_given_up(path: &Path) -> bool {
+    let changed = fs::metadata(path).and_then(|file| file.modified());
+    changed.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > WRITTEN_WITHIN))
 }
 
 fn number(count: usize) -> u64 {

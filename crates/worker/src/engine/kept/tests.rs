@@ -1,3 +1,6 @@
+use std::os::unix::fs::PermissionsExt;
+use std::time::SystemTime;
+
 use tempfile::TempDir;
 
 use super::*;
@@ -32,9 +35,14 @@ impl House {
     }
 
     fn files(&self) -> Vec<String> {
+        self.named(CELLS)
+    }
+
+    /// All files whose names end like this.
+    fn named(&self, end: &str) -> Vec<String> {
         let entries = fs::read_dir(self.0.path().join("kept")).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let mut names: Vec<String> = names.filter(|name| name.ends_with(CELLS)).collect();
+        let mut names: Vec<String> = names.filter(|name| name.ends_with(end)).collect();
         names.sort();
         names
     }
@@ -208,6 +216,47 @@ fn two_workers_of_which_one_takes_the_others_place_save_into_one_folder() {
     assert_eq!(house.indexed(), Some(vec![120, 100]));
     assert_eq!(save(&mut new, &new_cells), 2, "what the other one has removed is written again");
     assert_eq!((house.indexed(), house.files().len()), (Some(vec![110, 110]), 2));
+}
+
+#[test]
+fn two_workers_that_finish_at_once_leave_an_index_that_can_be_read() {
+    let house = House::new();
+    let mut cells = Cells::new(4096, 16, true);
+    converse(&mut cells, 1, 100);
+    let (mut kept, other) = (house.start(1 << 20), house.start(1 << 20));
+    let folder = house.0.path().join("kept");
+    // The other one is in the middle of its index, and a third was killed there some time ago.
+    other.create(&format!("now.{NEW}")).unwrap();
+    other.create(&format!("killed.{NEW}")).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    save(&mut kept, &cells);
+    assert_eq!(house.indexed(), Some(vec![100]));
+    assert_eq!(
+        house.named(NEW),
+        [format!("now.{NEW}")],
+        "If you are here because this failed: one worker takes away what another one is writing, or what was left lies there for ever."
+    );
+    // An index that cannot be put in place is not left behind.
+    fs::remove_file(folder.join(INDEX)).unwrap();
+    fs::create_dir(folder.join(INDEX)).unwrap();
+    assert!(kept.save_next(&cells, write).is_err());
+    assert_eq!(house.named(NEW).len(), 1);
+}
+
+#[test]
+fn what_people_wrote_is_for_the_owner_of_the_files_alone() {
+    let house = House::new();
+    let mut cells = Cells::new(4096, 16, true);
+    converse(&mut cells, 1, 100);
+    let mut kept = house.start(1 << 20);
+    save(&mut kept, &cells);
+    kept.step(4, 16);
+    assert!(house.start(1 << 20).open().unwrap().is_some(), "there is a mark now");
+    let names = house.named("");
+    assert_eq!(names.len(), 4, "{names:?}");
+    for name in names {
+        let mode = fs::metadata(house.0.path().join("kept").join(&name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "If you are here because this failed: others on this machine can read {name}.");
+    }
 }
 
 #[test]

@@ -1,42 +1,36 @@
 //! A worker without a model: speaks `worker-protocol` over a real socket and does what a script says.
 
+mod funnel;
+mod play;
+
 pub use crate::script::Script;
-use crate::{TestDb, script::ScriptEnd};
+pub use funnel::{fake_model, inference, inference_with_journal, quick_pool};
+
 use axum::{
     Json, Router,
-    body::{Body, Bytes},
+    body::Body,
     extract::{Request, State as Shared},
     http::{HeaderMap, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use domain::{DataClass, SystemClock, secret::Secret};
-use futures::{Stream, stream};
-use inference::{
-    Catalogue, Inference, ModelConfig, Pool, PoolTiming,
-    pool::{Backend, WorkerBackend},
-};
+use domain::secret::Secret;
+use inference::pool::{Backend, WorkerBackend};
+use play::Play;
 use std::{
     collections::{HashMap, VecDeque},
-    io,
     net::SocketAddr,
-    path::Path,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
-use store::Db;
 use tokio::net::TcpListener;
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
 };
 use uuid::Uuid;
-use worker_protocol::{
-    Cancel, Counted, Device, Embed, EmbedInput, Event, FailCode, Generate, LoadedModel, ModelKind, PROTOCOL, State, Status, Timings,
-    Totals, Usage,
-};
+use worker_protocol::{Cancel, Counted, Device, Embed, EmbedInput, Event, Generate, LoadedModel, PROTOCOL, State, Status, Totals};
 
 /// The model that a fake worker has loaded.
 pub const FAKE_MODEL: &str = "fake-model";
@@ -281,149 +275,4 @@ fn vectors_of(request: &Embed) -> Vec<Vec<f32>> {
         EmbedInput::Pair { query, document } => query.len() + document.len(),
     };
     request.inputs.iter().enumerate().map(|(at, input)| vec![at as f32, bytes(input) as f32]).collect()
-}
-
-/// One request being answered.
-struct Play {
-    id: Uuid,
-    steps: VecDeque<(Duration, Event)>,
-    script: Script,
-    spent: Usage,
-    inner: Arc<Mutex<Inner>>,
-    cancelled: Arc<CancellationToken>,
-    over: bool,
-}
-
-impl Play {
-    fn new(id: Uuid, steps: VecDeque<(Duration, Event)>, script: Script, inner: Arc<Mutex<Inner>>) -> Self {
-        let cancelled = Arc::new(CancellationToken::new());
-        {
-            let mut inner = lock(&inner);
-            inner.running += 1;
-            inner.answering.insert(id, cancelled.clone());
-        }
-        Self { id, steps, script, spent: Usage::default(), inner, cancelled, over: false }
-    }
-
-    fn stream(self) -> Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>> {
-        Box::pin(stream::unfold(self, |mut play| async move { play.step().await.map(|line| (line, play)) }))
-    }
-
-    async fn step(&mut self) -> Option<io::Result<Bytes>> {
-        if self.over {
-            return None;
-        }
-        let cancelled = self.cancelled.clone();
-        if let Some(line) = cancelled.run_until_cancelled(self.next_line()).await {
-            return Some(line);
-        }
-        self.over = true;
-        lock(&self.inner).cancelled.push(Instant::now());
-        Some(Ok(line(&Event::Failed { code: FailCode::Cancelled, message: String::new(), usage: self.spent })))
-    }
-
-    async fn next_line(&mut self) -> io::Result<Bytes> {
-        if let Some((pause, _)) = self.steps.front() {
-            tokio::time::sleep(*pause).await;
-        }
-        if let Some((_, event)) = self.steps.pop_front() {
-            match event {
-                Event::Started { prompt_tokens, cached_tokens } => self.spent = Usage { prompt_tokens, cached_tokens, ..self.spent },
-                Event::Text { completion_tokens, .. }
-                | Event::Reasoning { completion_tokens, .. }
-                | Event::ToolCall { completion_tokens, .. } => self.spent.completion_tokens = completion_tokens,
-                _ => {}
-            }
-            return Ok(line(&event));
-        }
-        let usage = self.script.usage();
-        match self.script.end {
-            ScriptEnd::Done(finish) => {
-                self.over = true;
-                Ok(line(&Event::Done { finish, usage, timings: Timings::default() }))
-            }
-            ScriptEnd::Failed(code) => {
-                self.over = true;
-                Ok(line(&Event::Failed { code, message: "as scripted".into(), usage }))
-            }
-            ScriptEnd::DropConnection => {
-                self.over = true;
-                // What was written before must have left, as it has when a process dies later.
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                Err(io::Error::other("connection dropped as scripted"))
-            }
-            ScriptEnd::Hang => std::future::pending().await,
-        }
-    }
-}
-
-impl Drop for Play {
-    fn drop(&mut self) {
-        let mut inner = lock(&self.inner);
-        inner.running -= 1;
-        // A second try of the same use may have come meanwhile.
-        if inner.answering.get(&self.id).is_some_and(|known| Arc::ptr_eq(known, &self.cancelled)) {
-            inner.answering.remove(&self.id);
-        }
-        inner.totals.requests += 1;
-        inner.totals.prompt_tokens += u64::from(self.spent.prompt_tokens);
-        inner.totals.cached_tokens += u64::from(self.spent.cached_tokens);
-        inner.totals.completion_tokens += u64::from(self.spent.completion_tokens);
-        if !self.over {
-            inner.cancelled.push(Instant::now());
-        }
-    }
-}
-
-fn line(event: &Event) -> Bytes {
-    let mut line = serde_json::to_vec(event).expect("events serialise");
-    line.push(b'\n');
-    line.into()
-}
-
-/// [`FAKE_MODEL`] as configuration.
-#[must_use]
-pub fn fake_model() -> ModelConfig {
-    ModelConfig {
-        id: FAKE_MODEL.into(),
-        name: "Fake model".into(),
-        aliases: Vec::new(),
-        description: "Says what a test scripted.".into(),
-        kind: ModelKind::Chat,
-        context_length: FAKE_CONTEXT,
-        image_tokens: None,
-        fallback: Vec::new(),
-        default: true,
-        purposes: Vec::new(),
-        tenants: None,
-        zones: Vec::new(),
-        highest_class: DataClass::Restricted,
-    }
-}
-
-/// A pool with quick polls and little patience, for tests.
-#[must_use]
-pub fn quick_pool() -> Pool {
-    Pool::new(PoolTiming { poll: Duration::from_millis(50), answer: Duration::from_secs(2), wait: Duration::from_secs(3) })
-}
-
-/// The funnel over this database and this worker.
-#[must_use]
-pub fn inference(db: &TestDb, worker: &FakeWorker) -> Inference {
-    let pool = quick_pool();
-    pool.add("fake worker", worker.backend());
-    let catalogue = Catalogue::new(vec![fake_model()]).expect("a valid catalogue");
-    Inference::new(db.db.clone(), catalogue, pool, Arc::new(SystemClock))
-}
-
-/// The same with journals in a folder.
-///
-/// # Panics
-/// If the folder cannot be written.
-#[must_use]
-pub fn inference_with_journal(db: Db, worker: &FakeWorker, folder: &Path) -> Inference {
-    let pool = quick_pool();
-    pool.add("fake worker", worker.backend());
-    let catalogue = Catalogue::new(vec![fake_model()]).expect("a valid catalogue");
-    Inference::with_journal(db, catalogue, pool, Arc::new(SystemClock), folder).expect("a folder for journals")
 }

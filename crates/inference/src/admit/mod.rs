@@ -1,8 +1,14 @@
 //! The door of the funnel: every use of a model comes through [`Inference::admit`].
 
+mod check;
+mod request;
+
+pub(crate) use check::check;
+pub use request::{Options, Request};
+
 use crate::{
     Inference,
-    cache::{self, CacheUse, Look, Making},
+    cache::{self, Look, Making},
     catalogue::ModelConfig,
     clearance::Bounds,
     drive::Driver,
@@ -16,83 +22,16 @@ use crate::{
 use contract::{model::Sampling, usage::Purpose};
 use domain::{Actor, Error, Result};
 use std::{
-    collections::{BTreeMap, HashSet},
     ops::ControlFlow,
     sync::{Arc, Mutex, OnceLock, atomic::AtomicBool},
 };
 use telemetry::carried;
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
-use worker_protocol::{ChatMessage, ChatRole, Format, Generate, Priority, Tool, ToolChoice};
+use worker_protocol::Generate;
 
-/// Completions of one request.
-const MOST_CHOICES: u32 = 16;
-/// Alternatives told for each token.
-const MOST_LOGPROBS: u8 = 20;
-const MOST_STOPS: usize = 16;
-/// Bytes of one of them.
-const LONGEST_STOP: usize = 256;
-/// Tokens whose scores may be changed.
-const MOST_BIASES: usize = 1024;
 /// Bytes that a token stands for at most, as far as a prompt can be refused for its length without counting.
 const LONGEST_TOKEN: usize = 256;
-
-/// What somebody wants from a model.
-#[derive(Clone, Debug)]
-pub struct Request {
-    pub purpose: Purpose,
-    /// `None` takes the catalogue's default.
-    pub model: Option<String>,
-    /// Oldest first; never empty.
-    pub messages: Vec<ChatMessage>,
-    /// The last message is an unfinished answer that the completion goes on from.
-    pub continue_last: bool,
-    pub sampling: Sampling,
-    /// Nothing of it may outlive the worker's memory, as for temporary chats.
-    pub transient: bool,
-    pub options: Options,
-}
-
-/// What else a completion may be asked to be; the default is plain text.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// Texts that end a completion.
-    pub stop: Vec<String>,
-    /// What it must look like.
-    pub format: Option<Format>,
-    /// Added to the scores of tokens, -100 to 100.
-    pub logit_bias: BTreeMap<i32, f32>,
-    /// Tell log-probabilities, with so many alternatives.
-    pub logprobs: Option<u8>,
-    /// What the model may call.
-    pub tools: Vec<Tool>,
-    pub tool_choice: ToolChoice,
-    /// At most one call in an answer.
-    pub single_tool_call: bool,
-    /// Let a model that can think before it answers do so; `None`: as it is made.
-    pub think: Option<bool>,
-    /// Completions of the same prompt; 0 counts as 1.
-    pub n: u32,
-    pub priority: Priority,
-    /// So many messages at the beginning are kept computed.
-    pub pinned_messages: u32,
-    /// Only if a request before this one began with them, too.
-    pub pin_known_only: bool,
-    /// The text of the only message is the whole prompt, without the model's template.
-    pub raw: bool,
-    /// May it come out of the response cache?
-    pub cache: CacheUse,
-}
-
-impl Options {
-    /// For a program's request with these messages: its instructions are kept computed, once they came a second time. They may
-    /// be other ones in each request, and those of many would be kept for nobody.
-    #[must_use]
-    pub fn pinning_known(self, messages: &[ChatMessage]) -> Self {
-        let leading = messages.iter().take_while(|message| message.role == ChatRole::System).count();
-        Self { pinned_messages: u32::try_from(leading).unwrap_or(u32::MAX), pin_known_only: true, ..self }
-    }
-}
 
 /// What the stages before the meter found.
 pub(crate) struct Found {
@@ -197,7 +136,8 @@ impl Inference {
     /// [`Error::NotFound`].
     pub(crate) fn grant(&self, actor: &Actor, wanted: Option<&str>, purpose: Purpose) -> Result<&Arc<ModelConfig>> {
         let catalogue = &self.inner.catalogue;
-        catalogue.grant(actor, wanted, purpose).inspect_err(|error| {
+        let there = |model: &Arc<ModelConfig>| self.inner.pool.exists(&catalogue.bounds(actor, model, purpose, false));
+        catalogue.grant_where(actor, wanted, purpose, there).inspect_err(|error| {
             // Nobody asks for titles themselves.
             if purpose != Purpose::Title {
                 // A name that nothing has is whatever somebody sent: it stays out.
@@ -353,147 +293,5 @@ fn generate(ticket: &Ticket, model: String, request: Request) -> Generate {
         messages: request.messages,
         continue_last: request.continue_last,
         sampling: Sampling { max_tokens: ticket.longest_answer().or(request.sampling.max_tokens), ..request.sampling },
-    }
-}
-
-/// Refuses what no worker could answer, before anything is reserved for it.
-pub(crate) fn check(request: &Request) -> Result<()> {
-    let Some(last) = request.messages.last() else {
-        return Err(Error::invalid("messages", "messages_empty", "There is no message to answer."));
-    };
-    if request.continue_last && last.role != ChatRole::Assistant {
-        return Err(Error::invalid("messages", "nothing_to_continue", "Only an answer can be continued."));
-    }
-    if request.options.raw && (request.messages.len() != 1 || request.continue_last || !request.options.tools.is_empty()) {
-        return Err(Error::invalid("prompt", "raw_prompt", "A prompt without a template is one text, without tools."));
-    }
-    let sampling = &request.sampling;
-    within("temperature", sampling.temperature, 0.0, 2.0)?;
-    within("top_p", sampling.top_p, 0.0, 1.0)?;
-    within("min_p", sampling.min_p, 0.0, 1.0)?;
-    within("typical_p", sampling.typical_p, 0.0, 1.0)?;
-    within("repeat_penalty", sampling.repeat_penalty, 1.0, 2.0)?;
-    within("frequency_penalty", sampling.frequency_penalty, -2.0, 2.0)?;
-    within("presence_penalty", sampling.presence_penalty, -2.0, 2.0)?;
-    if sampling.max_tokens == Some(0) {
-        return Err(Error::invalid("max_tokens", "out_of_range", "max_tokens must be at least 1."));
-    }
-    check_options(&request.options)
-}
-
-fn within(field: &'static str, value: Option<f32>, least: f32, most: f32) -> Result<()> {
-    match value {
-        // `contains` is false for NaN.
-        Some(value) if !(least..=most).contains(&value) => {
-            Err(Error::invalid(field, "out_of_range", format!("{field} must lie between {least} and {most}.")))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn check_options(options: &Options) -> Result<()> {
-    let out_of_range = |field, message: String| Err(Error::invalid(field, "out_of_range", message));
-    if options.n > MOST_CHOICES {
-        return out_of_range("n", format!("n must be at most {MOST_CHOICES}."));
-    }
-    if options.logprobs.is_some_and(|logprobs| logprobs > MOST_LOGPROBS) {
-        return out_of_range("logprobs", format!("At most {MOST_LOGPROBS} alternatives can be told."));
-    }
-    if options.logit_bias.values().any(|bias| !(-100.0..=100.0).contains(bias)) {
-        return out_of_range("logit_bias", "Each bias must lie between -100 and 100.".into());
-    }
-    if options.stop.len() > MOST_STOPS || options.stop.iter().any(|stop| stop.len() > LONGEST_STOP) {
-        return out_of_range("stop", format!("There can be at most {MOST_STOPS} stop texts of {LONGEST_STOP} bytes each."));
-    }
-    if options.logit_bias.len() > MOST_BIASES {
-        return out_of_range("logit_bias", format!("At most {MOST_BIASES} tokens can have a bias."));
-    }
-    check_tools(options)
-}
-
-fn check_tools(options: &Options) -> Result<()> {
-    let mut names = HashSet::new();
-    for tool in &options.tools {
-        let fits = (1..=64).contains(&tool.name.len()) && tool.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
-        if !fits {
-            return Err(Error::invalid("tools", "tool_name", "A tool's name has 1 to 64 letters, digits, `_`, `-` or `.`."));
-        }
-        if !names.insert(tool.name.as_str()) {
-            return Err(Error::invalid("tools", "tool_twice", format!("The tool {} occurs twice.", tool.name)));
-        }
-    }
-    match &options.tool_choice {
-        ToolChoice::Required if names.is_empty() => Err(Error::invalid("tool_choice", "no_tools", "There is no tool to choose from.")),
-        ToolChoice::Named(name) if !names.contains(name.as_str()) => {
-            Err(Error::invalid("tool_choice", "unknown_tool", "tool_choice names a tool that is not in tools."))
-        }
-        _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{MOST_CHOICES, Options, Request, check};
-    use contract::{model::Sampling, usage::Purpose};
-    use domain::Error;
-    use worker_protocol::{ChatMessage, ChatRole, Tool, ToolChoice};
-
-    fn request(sampling: Sampling) -> Request {
-        let messages = vec![ChatMessage::new(ChatRole::User, "hi")];
-        Request {
-            purpose: Purpose::Chat,
-            model: None,
-            messages,
-            continue_last: false,
-            sampling,
-            transient: false,
-            options: Options::default(),
-        }
-    }
-
-    #[test]
-    fn sampling_out_of_range_is_refused_by_name() {
-        assert!(check(&request(Sampling::default())).is_ok());
-        let wrong = [
-            ("temperature", Sampling { temperature: Some(f32::NAN), ..Sampling::default() }),
-            ("top_p", Sampling { top_p: Some(1.1), ..Sampling::default() }),
-            ("min_p", Sampling { min_p: Some(-0.1), ..Sampling::default() }),
-            ("typical_p", Sampling { typical_p: Some(1.5), ..Sampling::default() }),
-            ("frequency_penalty", Sampling { frequency_penalty: Some(-2.5), ..Sampling::default() }),
-            ("presence_penalty", Sampling { presence_penalty: Some(f32::INFINITY), ..Sampling::default() }),
-            ("repeat_penalty", Sampling { repeat_penalty: Some(2.5), ..Sampling::default() }),
-            ("max_tokens", Sampling { max_tokens: Some(0), ..Sampling::default() }),
-        ];
-        for (name, sampling) in wrong {
-            let refused = check(&request(sampling));
-            assert!(matches!(refused, Err(Error::Invalid { field, .. }) if field == name), "{name}: {refused:?}");
-        }
-    }
-
-    #[test]
-    fn options_out_of_range_are_refused_by_name() {
-        let tool = |name: &str| Tool { name: name.into(), description: None, parameters: serde_json::json!({}) };
-        let wrong = [
-            ("n", Options { n: MOST_CHOICES + 1, ..Options::default() }),
-            ("logprobs", Options { logprobs: Some(21), ..Options::default() }),
-            ("logit_bias", Options { logit_bias: [(1, 101.0)].into(), ..Options::default() }),
-            ("stop", Options { stop: vec!["x".into(); 17], ..Options::default() }),
-            ("tools", Options { tools: vec![tool("no spaces")], ..Options::default() }),
-            ("tools", Options { tools: vec![tool("twice"), tool("twice")], ..Options::default() }),
-            ("tool_choice", Options { tool_choice: ToolChoice::Required, ..Options::default() }),
-            ("tool_choice", Options { tools: vec![tool("a")], tool_choice: ToolChoice::Named("b".into()), ..Options::default() }),
-        ];
-        for (name, options) in wrong {
-            let refused = check(&Request { options, ..request(Sampling::default()) });
-            assert!(matches!(refused, Err(Error::Invalid { field, .. }) if field == name), "{name}: {refused:?}");
-        }
-    }
-
-    #[test]
-    fn only_an_answer_can_be_continued() {
-        let refused = check(&Request { continue_last: true, ..request(Sampling::default()) });
-        assert!(matches!(refused, Err(Error::Invalid { code: "nothing_to_continue", .. })));
-        let refused = check(&Request { messages: Vec::new(), ..request(Sampling::default()) });
-        assert!(matches!(refused, Err(Error::Invalid { code: "messages_empty", .. })));
     }
 }

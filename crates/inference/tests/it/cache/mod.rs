@@ -1,33 +1,22 @@
 //! Answers that are told again: exactly what was asked, to whom it was told, and at no cost.
 
+mod at_once;
+mod kept;
+
 use crate::setup::{Setup, asker_of, eventually, read, request, setup};
-use async_trait::async_trait;
 use contract::model::Sampling;
 use domain::{Actor, DataClass, Error, Quota, quota::Level};
-use futures::{StreamExt, future::join_all, stream};
-use inference::{
-    CacheUse, Cached, Catalogue, ChatMessage, ChatRole, Ended, Generation, Inference, ModelConfig, Options, Outcome, Output, Request, Work,
-    meter::Ticket,
-    pool::{Backend, BackendError, EventStream},
-};
+use inference::{CacheUse, Cached, Catalogue, ChatMessage, ChatRole, Ended, Inference, Options, Outcome, Output, Request};
 use serde_json::json;
-use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use testkit::{
-    FakeWorker, TestClock,
+    TestClock,
     fake_worker::{FAKE_MODEL, Script, fake_model, quick_pool},
     guardrails::guardrails,
     ledger::ledger,
-    quotas::{budget, limit, price},
+    quotas::{limit, price},
     response_caches::keep_answers,
 };
-use tokio::sync::Notify;
-use worker_protocol::{Counted, Event, FailCode, Finish, Generate, Status, Timings, Usage};
 
 const HOUR: u32 = 3600;
 const IBAN: &str = "DE89 3704 0044 0532 0130 00";
@@ -193,124 +182,6 @@ async fn all_that_was_said_is_said_again_in_its_order() {
 }
 
 #[tokio::test]
-async fn what_is_not_whole_is_not_kept() {
-    let s = world().await;
-    s.worker.script(Script::answer("one two three").fails_after(2, FailCode::Engine));
-    assert_eq!(s.told(asks("x", CacheUse::Use)).await.ended.outcome, Outcome::Failed);
-    s.worker.script(Script::answer("one two three").hangs_after(1));
-    let mut stopped = s.inference.admit(&s.actor, asks("x", CacheUse::Use)).await.expect("admitted");
-    crate::setup::first_text(&mut stopped).await;
-    stopped.cancel();
-    assert_eq!(read(&mut stopped).await.1.outcome, Outcome::Cancelled);
-    s.worker.script(Script::answer("one two three").hangs_after(1));
-    let mut left = s.inference.admit(&s.actor, asks("x", CacheUse::Use)).await.expect("admitted");
-    crate::setup::first_text(&mut left).await;
-    drop(left);
-    // An end at the length that was asked for is one.
-    s.worker.script(Script::answer("one two").ends_by_length());
-    assert_eq!(s.told(asks("x", CacheUse::Use)).await.cached, Cached::Miss);
-    assert_eq!((s.told(asks("x", CacheUse::Use)).await.text.as_str(), s.worker.requests().len()), ("one two", 4));
-}
-
-/// Answers all at once as soon as there is somebody who listens, who leaves as the answer begins.
-#[derive(Debug)]
-struct Left {
-    worker: Arc<dyn Backend>,
-    asked: AtomicUsize,
-    listener: Arc<Mutex<Option<Generation>>>,
-    listens: Arc<Notify>,
-}
-
-#[async_trait]
-impl Backend for Left {
-    async fn status(&self) -> Result<Status, BackendError> {
-        self.worker.status().await
-    }
-
-    async fn start(&self, _: &Ticket, _: &Work) -> Result<EventStream, BackendError> {
-        self.asked.fetch_add(1, Ordering::Relaxed);
-        let (listener, listens) = (self.listener.clone(), self.listens.clone());
-        let first = stream::once(async move {
-            listens.notified().await;
-            drop(listener.lock().expect("the listener").take());
-            Event::Started { prompt_tokens: 3, cached_tokens: 0 }
-        });
-        let usage = Usage { prompt_tokens: 3, completion_tokens: 2, ..Usage::default() };
-        let rest = [
-            Event::Text { choice: 0, text: "one two".into(), completion_tokens: 2, logprobs: Vec::new() },
-            Event::Done { finish: Finish::Stop, usage, timings: Timings::default() },
-        ];
-        Ok(first.chain(stream::iter(rest)).map(Ok).boxed())
-    }
-
-    /// So it is heard to its end, whoever leaves.
-    fn counts_to_the_end(&self) -> bool {
-        true
-    }
-
-    async fn count(&self, prompt: &Generate) -> Result<Counted, BackendError> {
-        self.worker.count(prompt).await
-    }
-}
-
-#[tokio::test]
-async fn what_a_guardrail_did_not_see_to_its_end_is_not_kept() {
-    let s = setup().await;
-    keep_answers(&s.db, s.actor.tenant(), HOUR).await;
-    let rule = json!([{ "name": "contacts", "check": { "kind": "pii", "entities": ["email"] }, "on": ["output"], "action": "mask" }]);
-    guardrails(&s.db, s.actor.tenant(), rule).await;
-    let (listener, listens) = (Arc::default(), Arc::new(Notify::new()));
-    let left = Arc::new(Left { worker: s.worker.backend(), asked: AtomicUsize::new(0), listener, listens });
-    let pool = quick_pool();
-    pool.add("left", left.clone());
-    let catalogue = Catalogue::new(vec![fake_model()]).expect("valid");
-    let inference = Inference::new(s.db.db.clone(), catalogue, pool, Arc::new(domain::SystemClock));
-    known(&inference).await;
-    let generation = inference.admit(&s.actor, asks("x", CacheUse::Use)).await.expect("admitted");
-    *left.listener.lock().expect("the listener") = Some(generation);
-    left.listens.notify_one();
-    s.settled().await;
-    // The next one stays.
-    left.listens.notify_one();
-    let told = told(&inference, &s.actor, asks("x", CacheUse::Use)).await;
-    assert_eq!((told.text.as_str(), told.cached), ("one two", Cached::Miss), "a part of an answer is told as all of it");
-    assert_eq!(left.asked.load(Ordering::Relaxed), 2);
-}
-
-#[tokio::test]
-async fn what_another_model_or_a_short_budget_made_is_not_kept() {
-    let s = setup().await;
-    keep_answers(&s.db, s.actor.tenant(), HOUR).await;
-    let other = FakeWorker::with_model("other").await;
-    let pool = quick_pool();
-    pool.add("busy", s.worker.backend());
-    pool.add("other", other.backend());
-    s.worker.otherwise(Script::overloaded());
-    let models = vec![
-        ModelConfig { fallback: vec!["other".into()], ..fake_model() },
-        ModelConfig { id: "other".into(), default: false, ..fake_model() },
-    ];
-    let catalogue = Catalogue::new(models).expect("valid");
-    let inference = Inference::new(s.db.db.clone(), catalogue, pool.clone(), Arc::new(domain::SystemClock));
-    eventually("the pool knows both workers", || async { pool.is_ready(FAKE_MODEL) && pool.is_ready("other") }).await;
-    for _ in 0..2 {
-        let made = told(&inference, &s.actor, asks("x", CacheUse::Use)).await;
-        assert_eq!((made.ended.stats.model.as_str(), made.cached), ("other", Cached::Miss));
-    }
-    assert_eq!(other.requests().len(), 2);
-
-    // Enough for a few hundred tokens.
-    let s = world().await;
-    price(&s.db, FAKE_MODEL, "EUR", "1", "2").await;
-    budget(&s.db, s.actor.tenant(), Level::Tenant, None, "0.0012", true).await;
-    for number in 1..=2 {
-        assert_eq!(s.told(asks("x", CacheUse::Use)).await.cached, Cached::Miss);
-        let bound = s.worker.requests()[number - 1].sampling.max_tokens.expect("a bound");
-        assert!(bound < 4096, "{bound}");
-    }
-}
-
-#[tokio::test]
 async fn other_rules_are_another_answer_and_what_was_hidden_stays_hidden() {
     let s = world().await;
     let rule = json!([{ "name": "contacts", "check": { "kind": "pii", "entities": ["email"] }, "on": ["output"], "action": "mask" }]);
@@ -371,57 +242,6 @@ async fn another_file_under_the_same_name_is_another_model() {
     s.worker.set_version("");
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(s.told(asks("x", CacheUse::Use)).await.cached, Cached::Bypass, "nobody knows what would answer");
-}
-
-#[tokio::test]
-async fn of_many_at_once_one_is_computed() {
-    let s = world().await;
-    s.worker.otherwise(Script::answer("one two three").delay(Duration::from_millis(200)));
-    let all = join_all((0..8).map(|_| s.told(asks("x", CacheUse::Use)))).await;
-    assert!(all.iter().all(|told| told.text == "one two three" && told.ended.outcome == Outcome::Ok));
-    assert_eq!((s.worker.requests().len(), all.iter().filter(|told| told.is_hit()).count()), (1, 7));
-    let outcomes: Vec<_> = ledger(&s.db).await.into_iter().filter_map(|row| row.outcome).collect();
-    assert_eq!((outcomes.len(), outcomes.iter().filter(|outcome| *outcome == "cached").count()), (8, 7));
-}
-
-#[tokio::test]
-async fn nobody_waits_for_the_reader_of_an_equal_answer() {
-    let s = world().await;
-    let long = "word ".repeat(300);
-    s.worker.otherwise(Script::answer(&long));
-    // It is made, and nobody takes it.
-    let mut slow = s.inference.admit(&s.actor, asks("x", CacheUse::Use)).await.expect("admitted");
-    eventually("it is being made", || async { s.worker.requests().len() == 1 }).await;
-    let quick = tokio::time::timeout(Duration::from_secs(5), s.told(asks("x", CacheUse::Use))).await;
-    let quick = quick.expect("If you are here because this failed: whoever reads slowly keeps everybody waiting who asks the same.");
-    assert!(quick.is_hit() && quick.text == long, "{:?}", quick.cached);
-    let (text, ended) = read(&mut slow).await;
-    assert!(text == long && ended.outcome == Outcome::Ok);
-    assert_eq!(s.worker.requests().len(), 1);
-}
-
-#[tokio::test]
-async fn what_is_too_long_to_lie_about_is_not_waited_for_either() {
-    let s = world().await;
-    let endless = "a ".repeat(5_000);
-    s.worker.otherwise(Script::answer(&endless));
-    let slow = s.inference.admit(&s.actor, asks("x", CacheUse::Use)).await.expect("admitted");
-    eventually("it is being made", || async { s.worker.requests().len() == 1 }).await;
-    // Ten thousand pieces take a while, but less than anybody waits for an equal answer.
-    let quick = tokio::time::timeout(Duration::from_secs(25), s.told(asks("x", CacheUse::Use))).await.expect("it is made once more");
-    assert_eq!((quick.text == endless, quick.cached, s.worker.requests().len()), (true, Cached::Miss, 2));
-    drop(slow);
-}
-
-#[tokio::test]
-async fn a_failure_is_its_own() {
-    let s = world().await;
-    s.worker.script(Script::answer("one two").delay(Duration::from_millis(300)).fails_after(1, FailCode::Engine));
-    s.worker.otherwise(Script::answer("three"));
-    let all = join_all((0..3).map(|_| s.told(asks("x", CacheUse::Use)))).await;
-    let failed = all.iter().filter(|told| told.ended.outcome == Outcome::Failed).count();
-    assert_eq!((failed, all.iter().filter(|told| told.text == "three").count()), (1, 2));
-    assert!(s.told(asks("x", CacheUse::Use)).await.is_hit());
 }
 
 #[tokio::test]

@@ -1,89 +1,14 @@
 //! The models that are offered, and to whom.
 
-use crate::clearance::{Bounds, OWN_ZONE};
+mod model;
+
+pub use model::ModelConfig;
+
+use crate::clearance::Bounds;
 use contract::{model::ModelInfo, usage::Purpose};
-use domain::{Actor, DataClass, Error, Result};
-use serde::Deserialize;
-use std::{
-    collections::{BTreeSet, HashSet},
-    sync::Arc,
-};
+use domain::{Actor, Error, Result};
+use std::{collections::HashSet, sync::Arc};
 use worker_protocol::ModelKind;
-
-/// One model as the configuration describes it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ModelConfig {
-    /// The name in requests and in the ledger, e.g. `qwen2.5-coder-1.5b-instruct`.
-    pub id: String,
-    /// Other names that requests may have for it, e.g. `gpt-4o`. Answers, ledger, limits and keys know the id alone.
-    #[serde(default)]
-    pub aliases: Vec<String>,
-    /// The name shown to people.
-    pub name: String,
-    /// One line on what it is good at; may be empty.
-    #[serde(default)]
-    pub description: String,
-    /// What it makes: completions, vectors or scores.
-    #[serde(default)]
-    pub kind: ModelKind,
-    /// Tokens of context for one conversation, prompt and answer together.
-    pub context_length: u32,
-    /// Tokens that a picture counts as at most, where it takes pictures; absent: it takes text alone.
-    #[serde(default)]
-    pub image_tokens: Option<u32>,
-    /// Models to take, in this order, where this one cannot be had; the actor must be granted them as well.
-    #[serde(default)]
-    pub fallback: Vec<String>,
-    /// What a new chat takes when the user chose nothing. Without any such model the first one is it.
-    #[serde(default)]
-    pub default: bool,
-    /// What it may be used for; empty means everything.
-    #[serde(default)]
-    pub purposes: Vec<Purpose>,
-    /// Tenants that may use it, by their short names; absent means all.
-    #[serde(default)]
-    pub tenants: Option<BTreeSet<String>>,
-    /// Where those may be who run it, also where they answer in its place; empty means anywhere. Workers may always.
-    #[serde(default)]
-    pub zones: Vec<String>,
-    /// Data of a higher class is not for it.
-    #[serde(default = "restricted")]
-    pub highest_class: DataClass,
-}
-
-fn restricted() -> DataClass {
-    DataClass::Restricted
-}
-
-impl ModelConfig {
-    fn is_called(&self, name: &str) -> bool {
-        self.id == name || self.aliases.iter().any(|alias| alias == name)
-    }
-
-    fn granted_to(&self, actor: &Actor) -> bool {
-        let known = |tenants: &BTreeSet<String>| actor.tenant_slug().is_some_and(|slug| tenants.contains(&**slug));
-        self.tenants.as_ref().is_none_or(known) && actor.class() <= self.highest_class && actor.allows_model(&self.id)
-    }
-
-    /// It may be used in this zone.
-    pub(crate) fn lies_in(&self, zone: Option<&str>) -> bool {
-        self.zones.is_empty() || zone.is_some_and(|zone| zone == OWN_ZONE || self.zones.iter().any(|allowed| allowed == zone))
-    }
-
-    fn serves(&self, purpose: Purpose) -> bool {
-        self.kind == kind_for(purpose) && (self.purposes.is_empty() || self.purposes.contains(&purpose))
-    }
-}
-
-/// The kind of model that can do it.
-fn kind_for(purpose: Purpose) -> ModelKind {
-    match purpose {
-        Purpose::Chat | Purpose::TemporaryChat | Purpose::Title | Purpose::Api => ModelKind::Chat,
-        Purpose::Embedding => ModelKind::Embedding,
-        Purpose::Rerank => ModelKind::Reranker,
-    }
-}
 
 /// A model as programs see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,15 +103,26 @@ impl Catalogue {
     /// [`Error::NotFound`], for an unknown model as for one that is not granted, or not for data of this class: the difference is
     /// nobody's business outside.
     pub(crate) fn grant(&self, actor: &Actor, wanted: Option<&str>, purpose: Purpose) -> Result<&Arc<ModelConfig>> {
-        let mut usable = self.models.iter().filter(|model| model.granted_to(actor) && model.serves(purpose));
-        let found = match wanted {
-            Some(name) => usable.find(|model| model.is_called(name)),
-            None => {
-                let usable: Vec<_> = usable.collect();
-                usable.iter().find(|model| model.default).or(usable.first()).copied()
-            }
+        self.grant_where(actor, wanted, purpose, |_| true)
+    }
+
+    /// The same of those models alone that are `there` for the actor, whatever the configuration says.
+    ///
+    /// # Errors
+    /// As [`Catalogue::grant`].
+    pub(crate) fn grant_where(
+        &self,
+        actor: &Actor,
+        wanted: Option<&str>,
+        purpose: Purpose,
+        there: impl Fn(&Arc<ModelConfig>) -> bool,
+    ) -> Result<&Arc<ModelConfig>> {
+        let usable = |model: &&Arc<ModelConfig>| {
+            let meant = wanted.is_none_or(|name| model.is_called(name));
+            meant && model.granted_to(actor) && model.serves(purpose) && there(model)
         };
-        found.ok_or(Error::not_found("model"))
+        let default = || self.models.iter().filter(|model| model.default).find(usable);
+        default().or_else(|| self.models.iter().find(usable)).ok_or(Error::not_found("model"))
     }
 
     /// How far the actor's request to a granted model may go; where there are `images`, to models that take them alone.
@@ -219,40 +155,49 @@ impl Catalogue {
         tokens.fold(model.image_tokens.unwrap_or_default(), u32::max)
     }
 
-    /// The actor's models for programs, of every kind.
-    pub(crate) fn offered(&self, actor: &Actor, ready: impl Fn(&Bounds) -> bool) -> Vec<Offered> {
+    /// The actor's models for programs, of every kind. `ready` has `None` to say of one that is not there for the actor.
+    pub(crate) fn offered(&self, actor: &Actor, ready: impl Fn(&Bounds) -> Option<bool>) -> Vec<Offered> {
         let purposes = [Purpose::Api, Purpose::Embedding, Purpose::Rerank];
         self.models
             .iter()
             .filter(|model| model.granted_to(actor))
             .filter_map(|model| Some((model, purposes.into_iter().find(|purpose| model.serves(*purpose))?)))
-            .map(|(model, purpose)| Offered {
-                id: model.id.clone(),
-                name: model.name.clone(),
-                aliases: model.aliases.clone(),
-                kind: model.kind,
-                context_length: model.context_length,
-                images: model.image_tokens.is_some(),
-                ready: ready(&Bounds::new(actor, purpose, model.clone(), Vec::new())),
+            .filter_map(|(model, purpose)| {
+                Some(Offered {
+                    id: model.id.clone(),
+                    name: model.name.clone(),
+                    aliases: model.aliases.clone(),
+                    kind: model.kind,
+                    context_length: model.context_length,
+                    images: model.image_tokens.is_some(),
+                    ready: ready(&self.bounds(actor, model, purpose, false))?,
+                })
             })
             .collect()
     }
 
-    /// The actor's models for chats. One of them is the default, even where the platform's is not granted.
-    pub(crate) fn picker(&self, actor: &Actor, ready: impl Fn(&Bounds) -> bool) -> Vec<ModelInfo> {
-        let default = self.grant(actor, None, Purpose::Chat).ok().map(|model| model.id.as_str());
-        self.models
-            .iter()
-            .filter(|model| model.granted_to(actor) && model.serves(Purpose::Chat))
-            .map(|model| ModelInfo {
+    /// The actor's models for chats. One of them is the default, even where the platform's is not granted. `ready` has `None` to
+    /// say of one that is not there for the actor.
+    pub(crate) fn picker(&self, actor: &Actor, ready: impl Fn(&Bounds) -> Option<bool>) -> Vec<ModelInfo> {
+        let granted = self.models.iter().filter(|model| model.granted_to(actor) && model.serves(Purpose::Chat));
+        let info = |model: &Arc<ModelConfig>| {
+            Some(ModelInfo {
                 id: model.id.clone(),
                 name: model.name.clone(),
                 description: model.description.clone(),
                 context_length: model.context_length,
-                ready: ready(&Bounds::new(actor, Purpose::Chat, model.clone(), Vec::new())),
-                is_default: default == Some(model.id.as_str()),
+                ready: ready(&self.bounds(actor, model, Purpose::Chat, false))?,
+                is_default: model.default,
             })
-            .collect()
+        };
+        let mut models: Vec<ModelInfo> = granted.filter_map(info).collect();
+        // As whoever names none gets it.
+        if !models.iter().any(|model| model.is_default)
+            && let Some(first) = models.first_mut()
+        {
+            first.is_default = true;
+        }
+        models
     }
 }
 
@@ -340,7 +285,7 @@ mod tests {
         assert_eq!(catalogue.grant(&ours, None, Purpose::Chat).expect("open").id, "open");
         assert_eq!(catalogue.grant(&theirs, None, Purpose::Chat).expect("default").id, "secret");
 
-        let seen = catalogue.picker(&ours, |_| true);
+        let seen = catalogue.picker(&ours, |_| Some(true));
         assert_eq!(seen.len(), 1, "If you are here because this failed: the picker shows a tenant what it was not granted.");
         assert!(seen[0].is_default && seen[0].ready);
     }
@@ -380,7 +325,7 @@ mod tests {
             catalogue.bounds(&confidential, own, Purpose::Api, false).fallbacks().is_empty(),
             "If you are here because this failed: a fallback leads to a model that may not see the data."
         );
-        let named = |actor: &Actor| catalogue.offered(actor, |_| true).into_iter().map(|model| model.id).collect::<Vec<_>>();
+        let named = |actor: &Actor| catalogue.offered(actor, |_| Some(true)).into_iter().map(|model| model.id).collect::<Vec<_>>();
         assert_eq!((named(&actor()).len(), named(&confidential)), (2, vec!["own".to_owned()]));
     }
 
@@ -401,7 +346,7 @@ mod tests {
         let context = |images| catalogue.largest_context(&actor(), &first, Purpose::Api, images);
         assert_eq!((context(false), context(true)), (9_000, 4_096));
         assert_eq!(catalogue.largest_image(&actor(), &first, Purpose::Api), 2_000);
-        let offered = catalogue.offered(&actor(), |_| true);
+        let offered = catalogue.offered(&actor(), |_| Some(true));
         assert_eq!(offered.iter().map(|model| model.images).collect::<Vec<_>>(), [true, false, true]);
     }
 
@@ -415,7 +360,7 @@ mod tests {
         assert_eq!(granted(None, Purpose::Embedding).as_deref(), Some("vectors"));
         assert_eq!(granted(None, Purpose::Chat).as_deref(), Some("chat"));
         assert_eq!((granted(Some("vectors"), Purpose::Chat), granted(None, Purpose::Rerank)), (None, None));
-        assert_eq!(catalogue.picker(&actor(), |_| true).iter().map(|model| model.id.as_str()).collect::<Vec<_>>(), ["chat"]);
+        assert_eq!(catalogue.picker(&actor(), |_| Some(true)).iter().map(|model| model.id.as_str()).collect::<Vec<_>>(), ["chat"]);
     }
 
     #[test]
@@ -424,6 +369,6 @@ mod tests {
         let catalogue = Catalogue::new(vec![model("big"), titles]).expect("valid");
         assert!(catalogue.grant(&actor(), Some("small"), Purpose::Title).is_ok());
         assert!(matches!(catalogue.grant(&actor(), Some("small"), Purpose::Chat), Err(Error::NotFound { .. })));
-        assert_eq!(catalogue.picker(&actor(), |_| false).len(), 1);
+        assert_eq!(catalogue.picker(&actor(), |_| Some(false)).len(), 1);
     }
 }

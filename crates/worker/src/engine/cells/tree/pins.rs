@@ -1,0 +1,73 @@
+//! Beginnings that are kept, however long unused.
+
+use llama_cpp_2::token::LlamaToken;
+
+use super::Tree;
+
+impl Tree {
+    /// Keeps the known beginning of `tokens` from being given up.
+    pub fn pin(&mut self, partition: &str, tokens: &[LlamaToken]) {
+        let Some(walk) = self.walk(partition, tokens) else { return };
+        if let Some(last) = walk.path.last().copied()
+            && walk.within > 0
+            && walk.within < self.nodes[last].tokens.len()
+        {
+            self.split(last, walk.within);
+        }
+        for node in walk.path {
+            let node = &mut self.nodes[node];
+            if !node.pinned {
+                node.pinned = true;
+                self.pinned += node.tokens.len();
+            }
+        }
+    }
+
+    /// How much of the known beginning of `tokens` pinning would add to the pins.
+    pub fn unpinned(&self, partition: &str, tokens: &[LlamaToken]) -> usize {
+        let Some(walk) = self.walk(partition, tokens) else { return 0 };
+        let pinned: usize = walk.path.iter().map(|node| &self.nodes[*node]).filter(|node| node.pinned).map(|node| node.tokens.len()).sum();
+        // A pinned run may go on behind the tokens.
+        walk.length.saturating_sub(pinned)
+    }
+
+    /// Cells of pinned runs of one partition.
+    pub fn pinned_in(&self, partition: &str) -> usize {
+        self.roots.get(partition).map_or(0, |root| self.pinned_below(*root))
+    }
+
+    /// The other partitions that have pinned runs, and cells of these.
+    pub fn pinned_beside(&self, partition: &str) -> Vec<(&str, usize)> {
+        let others = self.roots.iter().filter(|(name, _)| *name != partition);
+        others.map(|(name, root)| (name.as_str(), self.pinned_below(*root))).filter(|(_, cells)| *cells > 0).collect()
+    }
+
+    /// Lets go of the partition's pinned run unused for longest. False if there is none.
+    pub fn unpin_oldest(&mut self, partition: &str) -> bool {
+        let Some(root) = self.roots.get(partition).copied() else { return false };
+        let is_end = |node: &usize| !self.nodes[*node].children.values().any(|child| self.nodes[*child].pinned);
+        let ends = self.pinned_runs(root).into_iter().filter(is_end);
+        let Some(oldest) = ends.min_by_key(|node| self.nodes[*node].used) else { return false };
+        let node = &mut self.nodes[oldest];
+        node.pinned = false;
+        self.pinned -= node.tokens.len();
+        true
+    }
+
+    fn pinned_below(&self, root: usize) -> usize {
+        self.pinned_runs(root).into_iter().map(|node| self.nodes[node].tokens.len()).sum()
+    }
+
+    /// All above a pinned run is pinned, too.
+    fn pinned_runs(&self, root: usize) -> Vec<usize> {
+        let mut runs = Vec::new();
+        let mut below = vec![root];
+        while let Some(node) = below.pop() {
+            let pinned = self.nodes[node].children.values().copied().filter(|child| self.nodes[*child].pinned);
+            let known = runs.len();
+            runs.extend(pinned);
+            below.extend_from_slice(&runs[known..]);
+        }
+        runs
+    }
+}
