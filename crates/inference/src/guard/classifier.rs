@@ -176,7 +176,8 @@ impl Classifier {
     async fn score(&self, text: String) -> Result<f32, String> {
         let lost = |error: reqwest::Error| chain(&error.without_url());
         let _place = self.places.acquire().await.map_err(|error| error.to_string())?;
-        let question = beside(text.len(), move || serde_json::to_vec(&Question { text: &text })).await.map_err(|error| error.to_string())?;
+        let question =
+            beside(text.len(), move || serde_json::to_vec(&Question { text: &text })).await.map_err(|error| error.to_string())?;
         let request = self.client.post(self.url.clone()).header(CONTENT_TYPE, "application/json");
         let response = request.body(question.map_err(|error| error.to_string())?).send().await.map_err(lost)?;
         if response.status() != StatusCode::OK {
