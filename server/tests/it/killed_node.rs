@@ -3,18 +3,13 @@
 
 use crate::{
     app::TestApp,
-    world::{PROGRAM, Running, eventually, free_port, settings, signal},
+    world::{Running, eventually, free_port, install, serve, signal},
 };
 use contract::ids::TenantId;
 use domain::{Clock, SystemClock, quota::Level};
 use futures::future::join_all;
 use serde_json::json;
-use std::{
-    net::SocketAddr,
-    process::{Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, process::Stdio, sync::Arc, time::Duration};
 use store::{Reason, ledger_counts::Drift};
 use tempfile::TempDir;
 use testkit::{
@@ -61,15 +56,10 @@ impl Node {
 
     async fn start_in(folder: Arc<TempDir>, db: &TestDb, key: &str) -> Self {
         let (upstream, addr) = (FakeUpstream::start().await, free_port());
-        let (site, file) = (folder.path().join("site"), folder.path().join("kontor.toml"));
-        std::fs::create_dir_all(site.join("pkg")).expect("a folder");
-        std::fs::write(site.join("pkg/kontor.js"), "").expect("a script");
-        std::fs::write(&file, settings(db, &upstream, addr, folder.path())).expect("a configuration");
-        let mut command = Command::new(PROGRAM);
-        command.arg("--config").arg(&file).arg("serve").env_clear().current_dir(folder.path());
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("it starts");
+        install(db, &upstream, addr, folder.path());
+        let process = serve(folder.path(), &[], Stdio::inherit());
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().expect("a client");
-        let node = Self { process: Running(child), upstream, addr, client, key: key.into(), folder };
+        let node = Self { process, upstream, addr, client, key: key.into(), folder };
         eventually("the process is ready", 30, || async {
             let answer = node.client.get(format!("http://{addr}/readyz")).send().await;
             answer.is_ok_and(|answer| answer.status().is_success())

@@ -1,15 +1,10 @@
 //! The log of a running server as machines read it (docs/LOGGING.md).
 
-use crate::world::{PROGRAM, Running, eventually, free_port, settings};
+use crate::world::{Running, eventually, free_port, install, serve};
 use domain::SystemClock;
 use identity::{Identity, IdentityConfig};
 use serde_json::{Value, json};
-use std::{
-    fs::File,
-    net::SocketAddr,
-    process::{Command, Stdio},
-    sync::Arc,
-};
+use std::{fs::File, net::SocketAddr, sync::Arc};
 use tempfile::TempDir;
 use testkit::{
     TestDb,
@@ -39,16 +34,11 @@ impl House {
         let tenant = identity.create_tenant("test", "ours", "Ours").await.expect("a tenant");
         let key = keys::make(&identity, tenant).await.1.key.reveal().to_owned();
         let folder = tempfile::tempdir().expect("a folder");
-        let site = folder.path().join("site/pkg");
-        std::fs::create_dir_all(&site).expect("a folder");
-        std::fs::write(site.join("kontor.js"), "").expect("a script");
-        std::fs::write(folder.path().join("kontor.toml"), settings(&db, &upstream, addr, folder.path())).expect("a configuration");
+        install(&db, &upstream, addr, folder.path());
         let log = File::create(folder.path().join("log")).expect("a log");
-        let mut server = Command::new(PROGRAM);
-        server.arg("serve").env_clear().env("KONTOR__LOG__LEVEL", "debug").env("KONTOR__LOG__FORMAT", "json").current_dir(folder.path());
-        let server = server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("it starts");
+        let server = serve(folder.path(), &[("KONTOR__LOG__LEVEL", "debug"), ("KONTOR__LOG__FORMAT", "json")], log);
         let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-        let house = Self { _server: Running(server), folder, upstream, addr, client, key, _db: db };
+        let house = Self { _server: server, folder, upstream, addr, client, key, _db: db };
         eventually("the server is ready", 30, || async {
             let answer = house.client.get(format!("http://{addr}/readyz")).send().await;
             answer.is_ok_and(|answer| answer.status().is_success())

@@ -1,6 +1,6 @@
 //! The commands about keys of upstreams, and a running server that hears of them.
 
-use crate::world::{PROGRAM, Running, eventually, free_port, settings};
+use crate::world::{PROGRAM, Running, eventually, free_port, install, serve};
 use serde_json::Value;
 use std::{fs::File, net::SocketAddr, path::PathBuf, process::Stdio};
 use tempfile::TempDir;
@@ -35,16 +35,11 @@ impl House {
         let (db, upstream, addr) = (TestDb::new().await, FakeUpstream::start().await, free_port());
         upstream.take_only(KEY);
         let folder = tempfile::tempdir().expect("a folder");
-        let site = folder.path().join("site/pkg");
-        std::fs::create_dir_all(&site).expect("a folder");
-        std::fs::write(site.join("kontor.js"), "").expect("a script");
-        std::fs::write(folder.path().join("kontor.toml"), settings(&db, &upstream, addr, folder.path())).expect("a configuration");
+        install(&db, &upstream, addr, folder.path());
         let log = File::create(folder.path().join("log")).expect("a log");
-        let mut server = std::process::Command::new(PROGRAM);
-        server.arg("serve").env_clear().env("KONTOR__LOG__LEVEL", "debug").current_dir(folder.path());
-        let server = server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("it starts");
+        let server = serve(folder.path(), &[("KONTOR__LOG__LEVEL", "debug")], log);
         let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-        Self { _server: Running(server), folder, upstream, addr, client, db }
+        Self { _server: server, folder, upstream, addr, client, db }
     }
 
     fn master_key(&self) -> PathBuf {

@@ -11,7 +11,7 @@ use inference::{
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command},
+    process::{Child, Command, Stdio},
     sync::Arc,
     time::Duration,
 };
@@ -174,6 +174,21 @@ pub fn settings(db: &TestDb, upstream: &FakeUpstream, addr: SocketAddr, folder: 
         logins.system_url,
         logins.max_connections,
     )
+}
+
+/// Prepares a folder for [`settings`], with an interface that has no files.
+pub fn install(db: &TestDb, upstream: &FakeUpstream, addr: SocketAddr, folder: &Path) {
+    let site = folder.join("site/pkg");
+    std::fs::create_dir_all(&site).expect("a folder");
+    std::fs::write(site.join("kontor.js"), "").expect("a script");
+    std::fs::write(folder.join("kontor.toml"), settings(db, upstream, addr, folder)).expect("a configuration");
+}
+
+/// `kontor serve` in an installed folder, with these variables and no others.
+pub fn serve(folder: &Path, variables: &[(&str, &str)], log: impl Into<Stdio>) -> Running {
+    let mut server = Command::new(PROGRAM);
+    server.arg("serve").env_clear().envs(variables.iter().copied()).current_dir(folder);
+    Running(server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("it starts"))
 }
 
 /// A process of its own, killed when dropped.
