@@ -105,25 +105,11 @@ impl Bounds {
 #[cfg(test)]
 mod tests {
     use super::{Bounds, Clearance, DataClass, ModelConfig, Objection, Purpose};
-    use crate::ModelKind;
+    use crate::catalogue;
     use std::sync::Arc;
 
     fn model(id: &str, zones: &[&str]) -> ModelConfig {
-        ModelConfig {
-            id: id.into(),
-            aliases: Vec::new(),
-            name: String::new(),
-            description: String::new(),
-            kind: ModelKind::Chat,
-            context_length: 1,
-            image_tokens: None,
-            fallback: Vec::new(),
-            default: false,
-            purposes: Vec::new(),
-            tenants: None,
-            zones: zones.iter().map(|zone| (*zone).to_owned()).collect(),
-            highest_class: DataClass::Restricted,
-        }
+        ModelConfig { zones: zones.iter().map(|zone| (*zone).to_owned()).collect(), ..catalogue::tests::model(id) }
     }
 
     fn bounds(class: DataClass, asked: &[&str], fallback: &[&str]) -> Bounds {

@@ -202,13 +202,14 @@ impl Catalogue {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::{Catalogue, ModelConfig, ModelKind};
     use contract::usage::Purpose;
     use domain::{Actor, DataClass, Error};
     use std::collections::BTreeSet;
 
-    fn model(id: &str) -> ModelConfig {
+    /// One that anybody may use for anything.
+    pub(crate) fn model(id: &str) -> ModelConfig {
         ModelConfig {
             id: id.into(),
             name: id.to_uppercase(),

@@ -132,10 +132,9 @@ fn bytes_of_format(format: &Format) -> usize {
 #[cfg(test)]
 mod tests {
     use super::{Options, Request, Reservation, TOKENS_AROUND_TOOLS, most_tokens};
-    use crate::catalogue::ModelConfig;
+    use crate::catalogue::{self, ModelConfig};
     use contract::{model::Sampling, usage::Purpose};
-    use domain::DataClass;
-    use worker_protocol::{ChatMessage, ChatRole, ContentPart, Format, Image, ModelKind};
+    use worker_protocol::{ChatMessage, ChatRole, ContentPart, Format, Image};
 
     #[test]
     fn a_reservation_covers_prompt_and_answer() {
@@ -158,21 +157,7 @@ mod tests {
 
     #[test]
     fn a_picture_counts_as_what_the_model_takes_it_for_and_not_by_its_bytes() {
-        let model = ModelConfig {
-            id: "m".into(),
-            aliases: Vec::new(),
-            name: "M".into(),
-            description: String::new(),
-            kind: ModelKind::Chat,
-            context_length: 8_000,
-            image_tokens: Some(1_000),
-            fallback: Vec::new(),
-            default: true,
-            purposes: Vec::new(),
-            tenants: None,
-            zones: Vec::new(),
-            highest_class: DataClass::Restricted,
-        };
+        let model = ModelConfig { context_length: 8_000, image_tokens: Some(1_000), ..catalogue::tests::model("m") };
         let image = |bytes| Image { media_type: "image/png".into(), data: "A".repeat(bytes), detail: None, path: String::new() };
         let request = |images: &[usize]| Request {
             purpose: Purpose::Api,
