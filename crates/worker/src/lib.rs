@@ -13,7 +13,7 @@
 //!   kept/          the prefix cache over a restart; inbox.rs when it is saved
 //!   embed.rs       the loop of embedding models and rerankers
 //! join.rs      belonging to a pool on another machine
-//! cards.rs     graphics cards; power.rs what the machine draws
+//! cards.rs     graphics cards; power.rs what the machine draws; spin.rs how long threads look for each other
 //! residence/   which models are in memory: loaded when asked for, one engine each
 //! bound.rs     how many may wait, and who makes room for others
 //! ```
@@ -38,6 +38,7 @@ mod residence;
 mod sampling;
 mod server;
 mod shared;
+mod spin;
 mod template;
 mod text;
 mod tools;

@@ -11,17 +11,12 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+use worker_protocol::SPIN;
 
 /// Variables of our own environment that a worker needs: where libraries and temporary files are, which cards its
 /// libraries may see, and where Vulkan's drivers are. No secrets.
 const PASSED_ON: [&str; 8] =
     ["PATH", "LD_LIBRARY_PATH", "TMPDIR", "HOME", "CUDA_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES", "VK_DRIVER_FILES", "VK_ICD_FILENAMES"];
-
-/// OpenMP's threads spin at the end of every operation by default. Where a worker shares its cores with anything
-/// else, the one that spins keeps the one that works from running, and inference gets ten times slower (measured;
-/// docs/PERFORMANCE.md). A short spin costs an undisturbed worker nothing. The library reads it when it is loaded,
-/// so the parent has to set it.
-const SHORT_SPIN: (&str, &str) = ("GOMP_SPINCOUNT", "1000");
 
 /// Characters of a model's name in a folder's, which may not be of any length.
 const READABLE: usize = 100;
@@ -124,10 +119,9 @@ pub fn missing_files(config: &Config) -> Vec<&Path> {
 
 fn environment(config: &Config) -> Vec<(OsString, OsString)> {
     let passed_on = PASSED_ON.iter().filter_map(|name| Some((OsString::from(name), foreign_variable(name)?)));
-    let (name, short) = SHORT_SPIN;
-    let spin = (name.into(), foreign_variable(name).unwrap_or_else(|| short.into()));
+    let spin = SPIN.iter().map(|(name, value)| (name.into(), foreign_variable(name).unwrap_or_else(|| value.into())));
     let traces = config.traces.target().map(|_| traces::environment());
-    passed_on.chain([spin]).chain(traces.into_iter().flatten()).collect()
+    passed_on.chain(spin).chain(traces.into_iter().flatten()).collect()
 }
 
 fn arguments(models: &[&Model], cards: &[usize], config: &Config) -> Vec<OsString> {

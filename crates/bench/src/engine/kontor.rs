@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 use uuid::Uuid;
-use worker_protocol::{ChatMessage, ChatRole, Event, FailCode, Format, Generate, Hello, State, Status};
+use worker_protocol::{ChatMessage, ChatRole, Event, FailCode, Format, Generate, Hello, SPIN, State, Status};
 
 use super::{Answer, Ask, Drafts, Launcher, Needs, Refused, client, lines, ready, spawn};
 use crate::Result;
@@ -44,7 +44,7 @@ impl Kontor {
         if !needs.speculate {
             command.arg("--no-speculation");
         }
-        command.env("GOMP_SPINCOUNT", "1000").stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.envs(SPIN).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = spawn(&mut command, "kontor-bench-ours.log")?;
         let (mut stdin, stdout) = child.stdin.take().zip(child.stdout.take()).ok_or("the worker has no pipes")?;
         stdin.write_all(format!("{TOKEN}\n").as_bytes()).await?;

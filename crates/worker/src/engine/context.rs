@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::model::backend;
 use crate::options::{CacheType, FlashAttention, ModelOptions};
 use crate::shared::Shared;
+use crate::spin::Spin;
 
 /// See the module.
 pub struct Context<'a> {
@@ -137,7 +138,9 @@ impl<'a> Context<'a> {
         self.inner.decode(&mut self.batch).map_err(engine)?;
         // Some back ends only queue the work in `decode`.
         self.inner.synchronize();
-        Ok(began.elapsed())
+        let took = began.elapsed();
+        Spin::here().stepped();
+        Ok(took)
     }
 
     /// The scores after the token at `index` of the step, which was added with `scores`.
