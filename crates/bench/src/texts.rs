@@ -99,16 +99,17 @@ const WORDS: [&str; 96] = [
     "almost",
 ];
 
-/// What people ask in a chat. Each answer is a different one, ends by itself, and repeats neither the question nor itself.
-pub const QUESTIONS: [&str; 8] = [
-    "Why do leaves turn yellow in autumn? Answer in about four sentences.",
-    "What is the difference between a river and a canal? Explain it to a child in a short paragraph.",
-    "Write a polite e-mail of about five sentences that moves a meeting from Monday to Thursday.",
-    "How does a bicycle stay upright while it rolls? One paragraph, please.",
-    "My soup is too salty. What can I do about it? A short paragraph is enough.",
-    "Which arguments speak for and against a night train instead of a flight? Answer in one paragraph.",
-    "Tell me in a few sentences what a library was for before there were computers.",
-    "Describe a rainy evening in a small harbour in about five sentences.",
+/// What people ask in a chat, under the name of the figure that tells of it. Each answer is a different one, ends by itself,
+/// and repeats neither the question nor itself.
+pub const QUESTIONS: [(&str, &str); 8] = [
+    ("chat_leaves_on_per_off", "Why do leaves turn yellow in autumn? Answer in two sentences."),
+    ("chat_canal_on_per_off", "What is the difference between a river and a canal? Answer in two sentences."),
+    ("chat_meeting_on_per_off", "Write one polite sentence that moves a meeting from Monday to Thursday."),
+    ("chat_bicycle_on_per_off", "How does a bicycle stay upright while it rolls? Answer in two sentences."),
+    ("chat_soup_on_per_off", "My soup is too salty. What can I do about it? Answer in two sentences."),
+    ("chat_train_on_per_off", "What speaks for a night train instead of a flight? Answer in two sentences."),
+    ("chat_library_on_per_off", "What was a library for before there were computers? Answer in two sentences."),
+    ("chat_harbour_on_per_off", "Describe a rainy evening in a small harbour in two sentences."),
 ];
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
