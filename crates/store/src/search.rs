@@ -73,6 +73,15 @@ pub(crate) fn words_sql() -> String {
     )
 }
 
+/// A text without the marks of its Markdown, as far as they would be in the way of a reader of a snippet: emphasis, code,
+/// links' addresses, what lines of headings, quotes, lists and tables begin and
+/// end with.
+fn plain_sql(column: &str) -> String {
+    let unmarked = format!("translate({column}, '{HIT_BEGIN}{HIT_END}', '')");
+    let unlinked = format!(r"regexp_replace({unmarked}, '!?\[([^]\n]*)\]\([^)\s]*\)', '\1', 'g')");
+    format!(r"regexp_replace({unlinked}, '\*\*|`+|^[ \t]*(#+|>|[-*+]|\|)[ \t]+|[ \t]*\|[ \t]*$|^[ \t|:-]+$', '', 'gn')")
+}
+
 /// Repository of the search.
 #[derive(Debug)]
 pub struct Search<'a> {
@@ -107,7 +116,7 @@ impl<'a> Search<'a> {
         let text = format!(
             "WITH q AS MATERIALIZED ({}),
                   hit AS MATERIALIZED (
-                    SELECT m.id, m.conversation_id, c.title, m.role, m.created_at, translate(m.content, '{HIT_BEGIN}{HIT_END}', '') AS content
+                    SELECT m.id, m.conversation_id, c.title, m.role, m.created_at, {} AS content
                     FROM message m JOIN conversation c ON c.id = m.conversation_id, q
                     WHERE m.user_id = $3 AND c.deleted_at IS NULL AND m.search @@ q.whole
                       AND ($5::uuid IS NULL OR (m.created_at, m.id) < ($4::timestamptz, $5::uuid))
@@ -120,7 +129,8 @@ impl<'a> Search<'a> {
                                 hit.content, q.whole,
                                 'StartSel={HIT_BEGIN}, StopSel={HIT_END}, MaxWords=30, MinWords=12, MaxFragments=2, FragmentDelimiter=\" … \"') AS snippet
              FROM hit, q ORDER BY hit.created_at DESC, hit.id DESC",
-            words_sql()
+            words_sql(),
+            plain_sql("m.content")
         );
         let statement = sql(
             &text,

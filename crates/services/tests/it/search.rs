@@ -29,6 +29,22 @@ async fn hits_are_found_in_both_languages_and_highlighted() {
 }
 
 #[tokio::test]
+async fn a_snippet_shows_what_people_read_not_its_markdown() {
+    let world = World::new().await;
+    let answer = "## Result\n\n> The **total** is `12`.\n\n- see [the report](https://example.org/a?b=c)\n\n| town | total |\n| --- | ---: |\n| Bonn | 3 |";
+    world.worker.otherwise(Script::answer(answer));
+    world.ask_and_wait("How much?").await;
+    let found = world.services.chats.search(&world.actor, "total".into(), None).await.expect("search");
+    let snippet: String = found.items[0].snippet.iter().map(|part| part.text.as_str()).collect();
+    let words: Vec<&str> = snippet.split_whitespace().collect();
+    let read = words.join(" ");
+    assert!(read.contains("The total is 12.") && read.contains("see the report"), "{read}");
+    assert!(!["**", "`", "##", "> ", "](", "---", "| |"].iter().any(|mark| read.contains(mark)), "{read}");
+    let found = world.services.chats.search(&world.actor, "report".into(), None).await.expect("search");
+    assert!(found.items[0].snippet.iter().any(|part| part.hit && part.text == "report"), "{found:?}");
+}
+
+#[tokio::test]
 async fn hits_come_in_pages() {
     let world = World::new().await;
     world.services.transfer.seed_long_chat(&world.actor, 200, 40_000).await.expect("seeded");
