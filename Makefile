@@ -1,7 +1,8 @@
 # Each target is one line into scripts/, where the work and the explanations are.
-.PHONY: run setup test check fmt e2e bench bench-inference bench-gateway screenshots try-telemetry try-vulkan try-cuda
+.PHONY: run dist setup test check fmt e2e bench bench-inference bench-gateway screenshots try-telemetry try-vulkan try-cuda
 
 run:         ; @scripts/run
+dist:        ; @scripts/build dist
 setup:       ; @scripts/setup test
 test:        ; @scripts/test
 check:       ; @scripts/check
