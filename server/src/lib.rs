@@ -10,7 +10,8 @@ pub mod log;
 pub mod startup;
 
 use cli::{Cli, Command};
-use std::{process::ExitCode, time::Duration};
+use std::{num::NonZero, process::ExitCode, thread::available_parallelism, time::Duration};
+use tokio::runtime::Builder;
 
 /// How long a thread for blocking work waits for more. With its end the allocator gives back what it had used, above
 /// all the 19 MiB of a password's hash.
@@ -19,7 +20,7 @@ const IDLE_THREAD: Duration = Duration::from_secs(2);
 /// Runs one command to its end. Failures are printed on standard error, one readable line or list.
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let mut runtime = runtime(available_parallelism().map_or(1, NonZero::get));
     let runtime = match runtime.enable_all().thread_keep_alive(IDLE_THREAD).on_thread_start(run_soon).build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
@@ -28,6 +29,15 @@ pub fn run(cli: Cli) -> ExitCode {
         Ok(code) => code,
         Err(error) => failed(&error),
     }
+}
+
+/// With one core there is nobody to share work with, so nothing is spent on being able to.
+fn runtime(cores: usize) -> Builder {
+    if cores > 1 {
+        return Builder::new_multi_thread();
+    }
+    run_soon();
+    Builder::new_current_thread()
 }
 
 /// Threads of the runtime have little to do at a time and somebody who waits for it.

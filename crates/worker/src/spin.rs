@@ -172,7 +172,9 @@ impl Parallel {
         }
         #[expect(unsafe_code, reason = "the linker does not know what a symbol is")]
         // SAFETY: this name has had this signature since GCC 4.9, and it is not null.
-        Some(Self(unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn(extern "C" fn(*mut c_void), *mut c_void, c_uint, c_uint)>(found) }))
+        Some(Self(unsafe {
+            std::mem::transmute::<*mut c_void, unsafe extern "C" fn(extern "C" fn(*mut c_void), *mut c_void, c_uint, c_uint)>(found)
+        }))
     }
 
     #[cfg(not(target_os = "linux"))]

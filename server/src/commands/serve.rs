@@ -3,7 +3,7 @@
 use crate::{
     AnyError,
     config::Config,
-    http::{self, AppState, assets::Site, csrf::PublicHost, metrics::Metrics},
+    http::{self, AppState, assets::Site, awake::Awake, csrf::PublicHost, metrics::Metrics},
     log,
     startup::{
         bootstrap::{self, FirstLogin},
@@ -121,6 +121,7 @@ async fn serve(
         cookies: CookiePolicy { secure: config.server.is_https() },
         public_host: PublicHost::of(config.server.public_url.as_deref()),
         trust_proxy: config.server.trust_proxy,
+        awake: Awake::new(config.server.awake()),
     };
     let web = http::router(site, &state)?;
     let tasks = TaskTracker::new();
@@ -156,6 +157,9 @@ async fn serve(
     let (hang_up, restarting) = (signals::hang_ups()?, pool.clone());
     tasks.spawn(stop.clone().run_until_cancelled_owned(restart_workers(hang_up, restarting)));
     tasks.spawn(memory::give_back(stop.clone()));
+    if let Some(awake) = state.awake {
+        tasks.spawn(awake.keep(stop.clone()));
+    }
     announce(config, first_login.as_ref());
     tasks.spawn(answer(listeners.web, web, stop.clone()));
     tasks.close();

@@ -3,6 +3,9 @@
 use serde::Deserialize;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+/// Longer than any core takes to wake up, by far.
+const MOST_AWAKE: u64 = 10_000;
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
@@ -14,6 +17,8 @@ pub struct Server {
     /// Believe `X-Forwarded-For`.
     pub trust_proxy: bool,
     pub shutdown_seconds: u64,
+    /// See `http::awake`; 0: not at all.
+    pub awake_microseconds: u64,
 }
 
 impl Server {
@@ -35,6 +40,12 @@ impl Server {
         Duration::from_secs(self.shutdown_seconds)
     }
 
+    /// How long threads look for the next event before they sleep.
+    #[must_use]
+    pub fn awake(&self) -> Duration {
+        Duration::from_micros(self.awake_microseconds)
+    }
+
     pub(super) fn check(&self, wrong: &mut Vec<String>) {
         if let Some(url) = &self.public_url
             && !url.starts_with("http://")
@@ -44,6 +55,9 @@ impl Server {
         }
         if self.shutdown_seconds == 0 {
             wrong.push("`server.shutdown_seconds`: must be at least 1".into());
+        }
+        if self.awake_microseconds > MOST_AWAKE {
+            wrong.push(format!("`server.awake_microseconds`: must be at most {MOST_AWAKE}"));
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! It is one layer, because axum clones and boxes all that lies within a layer, for each request.
 
-use super::{headers, metrics::Metrics, problem, request_id::X_REQUEST_ID, session::believe_proxy, state::AppState, trace};
+use super::{awake::Awake, headers, metrics::Metrics, problem, request_id::X_REQUEST_ID, session::believe_proxy, state::AppState, trace};
 use axum::{
     extract::{MatchedPath, Request},
     http::{HeaderValue, StatusCode},
@@ -33,6 +33,7 @@ pub struct Edge {
     /// How callers reach us, for traces.
     scheme: &'static str,
     trust_proxy: bool,
+    awake: Option<Awake>,
 }
 
 impl Edge {
@@ -40,7 +41,8 @@ impl Edge {
     pub fn new(state: &AppState) -> Self {
         // Cookies are for https alone just where people reach us by it.
         let scheme = if state.cookies.secure { "https" } else { "http" };
-        Self { metrics: state.metrics.clone(), tracer: state.tracer.clone(), scheme, trust_proxy: state.trust_proxy }
+        let (metrics, tracer, awake) = (state.metrics.clone(), state.tracer.clone(), state.awake.clone());
+        Self { metrics, tracer, scheme, trust_proxy: state.trust_proxy, awake }
     }
 }
 
@@ -74,6 +76,10 @@ where
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         let started = Instant::now();
+        let awake = self.edge.awake.clone();
+        if let Some(awake) = &awake {
+            awake.touch();
+        }
         let id = RequestId(Uuid::now_v7());
         request.extensions_mut().insert(id);
         if self.edge.trust_proxy {
@@ -99,6 +105,9 @@ where
             metrics.answered(&method, route, status, took);
             // Within the span without entering it, which would cost something where nothing is logged.
             tracing::debug!(parent: &span, status = status.as_u16(), ms = took.as_millis(), "answered");
+            if let Some(awake) = &awake {
+                awake.touch();
+            }
             let headers = response.headers_mut();
             headers::secure(headers);
             if route.starts_with("/v1/") {
@@ -142,7 +151,8 @@ mod tests {
 
     #[tokio::test]
     async fn who_runs_into_a_panic_gets_a_problem_with_the_id_and_every_header() {
-        let edge = Edge { metrics: Arc::new(Metrics::default()), tracer: Tracer::default(), scheme: "http", trust_proxy: false };
+        let metrics = Arc::new(Metrics::default());
+        let edge = Edge { metrics, tracer: Tracer::default(), scheme: "http", trust_proxy: false, awake: None };
         let router: Router = Router::new().route("/v1/x", get(|| async { panics() })).layer(edge);
         let response = router.oneshot(Request::get("/v1/x").body(Body::empty()).expect("a request")).await.expect("infallible");
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);

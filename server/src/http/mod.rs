@@ -1,6 +1,7 @@
 //! HTTP: the router, its middleware and the plain routes. Handlers parse, call one service and render.
 
 pub mod assets;
+pub mod awake;
 pub mod csrf;
 pub mod docs;
 pub mod edge;

@@ -1,6 +1,6 @@
 //! What handlers and middleware share.
 
-use super::{csrf::PublicHost, metrics::Metrics};
+use super::{awake::Awake, csrf::PublicHost, metrics::Metrics};
 use app::edge::CookiePolicy;
 use identity::Identity;
 use inference::Inference;
@@ -22,4 +22,6 @@ pub struct AppState {
     pub public_host: PublicHost,
     /// Believe `X-Forwarded-For`.
     pub trust_proxy: bool,
+    /// `None`: threads sleep as soon as there is nothing to do.
+    pub awake: Option<Awake>,
 }

@@ -81,6 +81,7 @@ impl TestApp {
             cookies: CookiePolicy { secure: false },
             public_host: PublicHost::default(),
             trust_proxy: false,
+            awake: None,
         };
         change(&mut state);
         let router = router(&Site::without_files().expect("options"), &state).expect("a router");

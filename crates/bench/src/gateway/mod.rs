@@ -70,6 +70,9 @@ pub struct Args {
     /// The core that gateways run on; any without it. This program itself is put on another one with `taskset`.
     #[arg(long)]
     gateway_core: Option<u32>,
+    /// How long Kontor stays awake after each request (`server.awake_microseconds`); 0: as it comes.
+    #[arg(long, default_value_t = 300, value_name = "MICROSECONDS")]
+    awake: u32,
     #[arg(long, default_value = "target/bench/gateway.json")]
     out: PathBuf,
     /// Measure although the machine is busy.
@@ -108,6 +111,7 @@ async fn measure(args: Args) -> Result<()> {
     let about = About {
         client_cores: proc::processors()?,
         gateway_cores: args.gateway_core.map_or_else(|| "any".to_owned(), |core| core.to_string()),
+        awake_microseconds: args.awake,
         not_installed: absent.iter().map(|kind| kind.name()).collect(),
     };
     for kind in &absent {
@@ -179,6 +183,7 @@ impl Args {
             portkey: self.portkey.clone(),
             litellm: self.litellm.clone(),
             core: self.gateway_core,
+            awake: self.awake,
         }
     }
 

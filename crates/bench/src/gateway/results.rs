@@ -32,6 +32,8 @@ pub struct About {
     /// As the kernel writes them: of the clients and the upstream, and of the gateways.
     pub client_cores: String,
     pub gateway_cores: String,
+    /// How long Kontor stayed awake after each request.
+    pub awake_microseconds: u32,
     /// Gateways that were not there.
     pub not_installed: Vec<&'static str>,
 }

@@ -35,6 +35,7 @@ const FAREWELL: Duration = Duration::from_secs(20);
 pub struct Home {
     program: PathBuf,
     core: Option<u32>,
+    awake: u32,
     addr: SocketAddr,
     key: String,
     folder: TempDir,
@@ -48,7 +49,8 @@ impl Home {
     pub async fn make(programs: &Programs, upstreams: &Upstreams) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("kontor-bench-").tempdir()?;
         let program = programs.required(Kind::Kontor)?.to_owned();
-        let mut home = Self { program, core: programs.core, addr: free_address()?, key: String::new(), folder };
+        let Programs { core, awake, .. } = *programs;
+        let mut home = Self { program, core, awake, addr: free_address()?, key: String::new(), folder };
         fs::write(home.config(), home.configuration(free_address()?, upstreams))?;
         let process = home.serve().await?;
         let made = home.set_up().await;
@@ -133,8 +135,9 @@ impl Home {
 
     fn configuration(&self, metrics: SocketAddr, upstreams: &Upstreams) -> String {
         let head = format!(
-            "[server]\naddr = '{}'\n[metrics]\naddr = '{metrics}'\n[bootstrap]\nenabled = false\n[workers]\nenabled = false\n",
-            self.addr
+            "[server]\naddr = '{}'\nawake_microseconds = {}\n[metrics]\naddr = '{metrics}'\n[bootstrap]\nenabled = false\n\
+             [workers]\nenabled = false\n",
+            self.addr, self.awake
         );
         let offered = |id: &str| format!("[[models.offered]]\nid = '{id}'\ncontext_length = 262144\n");
         let upstream = |name: &str, url: String, model: &str, order: u32| {
