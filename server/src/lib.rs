@@ -31,7 +31,8 @@ pub fn run(cli: Cli) -> ExitCode {
     }
 }
 
-/// With one core there is nobody to share work with, so nothing is spent on being able to.
+/// With one core there is nobody to share work with, so nothing is spent on being able to. (`TOKIO_WORKER_THREADS` is then
+/// without meaning.)
 fn runtime(cores: usize) -> Builder {
     if cores > 1 {
         return Builder::new_multi_thread();

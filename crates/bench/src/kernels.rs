@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use tokio::process::Command;
+use worker_protocol::SPIN;
 
 use crate::Result;
 use crate::report::median;
@@ -79,7 +80,7 @@ struct Speeds {
 async fn speeds(program: &Path, model: &Path, threads: u32) -> Result<Speeds> {
     let mut command = Command::new(program);
     command.arg("-m").arg(model).args(["-t", &threads.to_string(), "-p", PROMPT, "-n", ANSWER, "-r", "3", "-o", "json"]);
-    let output = command.env("GOMP_SPINCOUNT", "1000").output().await?;
+    let output = command.envs([SPIN]).output().await?;
     if !output.status.success() {
         return Err(format!("{} failed: {}", program.display(), String::from_utf8_lossy(&output.stderr)).into());
     }

@@ -73,13 +73,12 @@ pub(crate) fn words_sql() -> String {
     )
 }
 
-/// A text without the marks of its Markdown, as far as they would be in the way of a reader of a snippet: emphasis, code,
-/// links' addresses, what lines of headings, quotes, lists and tables begin and
-/// end with.
-fn plain_sql(column: &str) -> String {
-    let unmarked = format!("translate({column}, '{HIT_BEGIN}{HIT_END}', '')");
-    let unlinked = format!(r"regexp_replace({unmarked}, '!?\[([^]\n]*)\]\([^)\s]*\)', '\1', 'g')");
-    format!(r"regexp_replace({unlinked}, '\*\*|`+|^[ \t]*(#+|>|[-*+]|\|)[ \t]+|[ \t]*\|[ \t]*$|^[ \t|:-]+$', '', 'gn')")
+/// A text without the marks of its Markdown, as far as they would be in the way of a reader of a snippet: emphasis and code
+/// of whole words, addresses of links, what lines of headings, quotes, lists and tables begin and end with.
+fn plain_sql(text: &str) -> String {
+    let unlinked = format!(r"regexp_replace({text}, '!?\[([^]\n]*)\]\((https?:|mailto:|/|#)[^)\s]*\)', '\1', 'g')");
+    let unstressed = format!(r"regexp_replace({unlinked}, '(^|[\s(|])(\*\*|`)([^*`\n]+)\2', '\1\3', 'g')");
+    format!(r"regexp_replace({unstressed}, '^[ \t]*((#+|>|[-*+]|\|)[ \t]+)+|[ \t]*\|[ \t]*$|^[ \t|:-]+$|^[ \t]*```.*$', '', 'gn')")
 }
 
 /// Repository of the search.
@@ -112,25 +111,32 @@ impl<'a> Search<'a> {
             Some(after) => (Some(instant(after.created_at)?), Some(after.id.0)),
             None => (None, None),
         };
-        // The snippet is cut for the rows of the page only, with the first dictionary that finds something in them.
+        // Snippets are cut for the rows of the page only, with the first dictionary that finds something in them: in what people
+        // read, or where only its Markdown has the words, as in the address of a link, in that.
         let text = format!(
             "WITH q AS MATERIALIZED ({}),
                   hit AS MATERIALIZED (
-                    SELECT m.id, m.conversation_id, c.title, m.role, m.created_at, {} AS content
+                    SELECT m.id, m.conversation_id, c.title, m.role, m.created_at, translate(m.content, '{HIT_BEGIN}{HIT_END}', '') AS content
                     FROM message m JOIN conversation c ON c.id = m.conversation_id, q
                     WHERE m.user_id = $3 AND c.deleted_at IS NULL AND m.search @@ q.whole
                       AND ($5::uuid IS NULL OR (m.created_at, m.id) < ($4::timestamptz, $5::uuid))
                     ORDER BY m.created_at DESC, m.id DESC LIMIT $6
-                  )
-             SELECT hit.id, hit.conversation_id, hit.title, hit.role, hit.created_at,
-                    ts_headline(CASE WHEN to_tsvector('simple', hit.content) @@ q.plain THEN 'simple'
-                                     WHEN to_tsvector('german', hit.content) @@ q.german THEN 'german'
-                                     ELSE 'english' END::regconfig,
-                                hit.content, q.whole,
+                  ),
+                  page AS MATERIALIZED (SELECT hit.*, {} AS plain FROM hit)
+             SELECT page.id, page.conversation_id, page.title, page.role, page.created_at,
+                    ts_headline(found.dictionary::regconfig, found.text, q.whole,
                                 'StartSel={HIT_BEGIN}, StopSel={HIT_END}, MaxWords=30, MinWords=12, MaxFragments=2, FragmentDelimiter=\" … \"') AS snippet
-             FROM hit, q ORDER BY hit.created_at DESC, hit.id DESC",
+             FROM page, q, LATERAL (
+                    SELECT tried.dictionary, tried.text
+                    FROM (VALUES (1, 'simple', page.plain, q.plain), (2, 'german', page.plain, q.german), (3, 'english', page.plain, q.english),
+                                 (4, 'simple', page.content, q.plain), (5, 'german', page.content, q.german), (6, 'english', page.content, NULL))
+                         AS tried (rank, dictionary, text, words)
+                    WHERE tried.words IS NULL OR to_tsvector(tried.dictionary::regconfig, tried.text) @@ tried.words
+                    ORDER BY tried.rank LIMIT 1
+                  ) found
+             ORDER BY page.created_at DESC, page.id DESC",
             words_sql(),
-            plain_sql("m.content")
+            plain_sql("hit.content")
         );
         let statement = sql(
             &text,

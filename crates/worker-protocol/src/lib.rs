@@ -33,10 +33,12 @@ pub use request::{Cancel, ChatMessage, ChatRole, Embed, EmbedInput, Format, Gene
 pub use status::{Device, Hello, LoadedModel, ModelKind, ModelState, State, Status, Totals};
 pub use vectors::normalised;
 
-/// Variables of the environment that a worker's process starts with, unless somebody has set them: how often threads look for
-/// each other before they sleep, and that this is a tenth where cores are shared. OpenMP reads them when it is loaded, so the
-/// parent has to set them; the worker chooses between the two (its `spin.rs`).
-pub const SPIN: [(&str, &str); 2] = [("GOMP_SPINCOUNT", "10000"), ("OMP_WAIT_POLICY", "active")];
+/// A variable of the environment that a worker's process starts with, unless somebody has set it: how often computing threads
+/// look for each other before they sleep, while they have the cores to themselves. OpenMP reads it when it is loaded, so the
+/// parent has to set it. Where the worker cannot choose less when they have not, [`SHORT_SPIN`] belongs there.
+pub const SPIN: (&str, &str) = ("GOMP_SPINCOUNT", "10000");
+/// See [`SPIN`].
+pub const SHORT_SPIN: (&str, &str) = ("GOMP_SPINCOUNT", "1000");
 
 /// Version of this protocol; a pool refuses a worker with another one.
 pub const PROTOCOL: u32 = 7;

@@ -63,6 +63,13 @@ use residence::{Residents, Steward};
 /// `tracing` target of llama.cpp's own messages. They are many; a log filter should show only warnings of it.
 pub const LLAMA_LOG: &str = "llama-cpp-2";
 
+/// Whether a worker of this program can choose how long its computing threads look for each other, see
+/// [`worker_protocol::SPIN`].
+#[must_use]
+pub fn chooses_spin() -> bool {
+    spin::Spin::here().is_some()
+}
+
 /// Runs a worker until `shutdown` is cancelled, then lets running answers end (at most
 /// [`Options::drain_limit`]). Prints [`Hello`] as the first line on standard output once it listens; the
 /// model loads after that, see [`worker_protocol::State`].

@@ -24,6 +24,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use telemetry::Tracer;
 use tokio::{
     net::{TcpListener, TcpStream},
+    runtime::{Handle, RuntimeFlavor},
     signal::unix::Signal,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -121,7 +122,7 @@ async fn serve(
         cookies: CookiePolicy { secure: config.server.is_https() },
         public_host: PublicHost::of(config.server.public_url.as_deref()),
         trust_proxy: config.server.trust_proxy,
-        awake: Awake::new(config.server.awake()),
+        awake: stays_awake(config.server.awake()),
     };
     let web = http::router(site, &state)?;
     let tasks = TaskTracker::new();
@@ -167,6 +168,16 @@ async fn serve(
     stop.cancelled().await;
     wind_down(config.server.shutdown(), product, &tasks).await;
     Ok(())
+}
+
+fn stays_awake(lasts: Duration) -> Option<Awake> {
+    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+        return Awake::new(lasts);
+    }
+    if !lasts.is_zero() {
+        tracing::warn!("`server.awake_microseconds` has no effect: it is for a process that has one core alone");
+    }
+    None
 }
 
 /// SIGHUP: new worker processes in the place of the old ones, without an interruption.

@@ -3,11 +3,16 @@
 //! A core that sleeps answers some 50 µs later than one that is awake, more so in virtual machines, and a request that is
 //! passed on waits for two such events: the upstream's answer, and what its client asks next. Linux' own `busy_poll` and
 //! `haltpoll` trade processor time for latency in the same way, for one socket and for all of a machine.
+//!
+//! It takes a runtime of one thread: of several, one that sleeps already keeps the others from asking the kernel.
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{AcqRel, Relaxed},
+        },
     },
     time::{Duration, Instant},
 };
@@ -41,7 +46,7 @@ impl Awake {
     pub fn touch(&self) {
         let Inner { begun, last, asleep, wake, .. } = &*self.0;
         last.store(nanoseconds(begun.elapsed()), Relaxed);
-        if asleep.swap(false, SeqCst) {
+        if asleep.swap(false, AcqRel) {
             wake.notify_one();
         }
     }
@@ -52,13 +57,12 @@ impl Awake {
     pub async fn keep(self, stop: CancellationToken) {
         let Inner { asleep, wake, .. } = &*self.0;
         while !stop.is_cancelled() {
-            while self.is_due() {
+            while self.is_due() && !stop.is_cancelled() {
                 yield_now().await;
             }
-            asleep.store(true, SeqCst);
+            asleep.swap(true, AcqRel);
             // What was touched before anybody could see that we sleep.
-            if self.is_due() {
-                asleep.store(false, SeqCst);
+            if self.is_due() && asleep.swap(false, AcqRel) {
                 continue;
             }
             tokio::select! {
@@ -66,6 +70,12 @@ impl Awake {
                 () = stop.cancelled() => {}
             }
         }
+    }
+
+    /// Nothing was touched for too long.
+    #[cfg(test)]
+    pub fn is_asleep(&self) -> bool {
+        self.0.asleep.load(Relaxed)
     }
 
     fn is_due(&self) -> bool {
@@ -81,8 +91,11 @@ fn nanoseconds(time: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::{Awake, Duration};
-    use std::sync::atomic::Ordering::SeqCst;
-    use tokio::time::{sleep, timeout};
+    use std::{sync::mpsc, thread};
+    use tokio::{
+        runtime::Builder,
+        time::{sleep, timeout},
+    };
     use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
     const LASTS: Duration = Duration::from_millis(20);
@@ -96,12 +109,11 @@ mod tests {
     async fn it_sleeps_after_its_time_wakes_with_the_next_request_and_ends() {
         let (awake, stop) = (Awake::new(LASTS).expect("a time"), CancellationToken::new());
         let kept = TaskTracker::new().spawn(awake.clone().keep(stop.clone()));
-        let asleep = || awake.0.asleep.load(SeqCst);
         for _ in 0..2 {
             awake.touch();
-            assert!(!asleep());
+            assert!(!awake.is_asleep());
             timeout(Duration::from_secs(10), async {
-                while !asleep() {
+                while !awake.is_asleep() {
                     sleep(LASTS).await;
                 }
             })
@@ -112,13 +124,23 @@ mod tests {
         timeout(Duration::from_secs(10), kept).await.expect("in time").expect("without a panic");
     }
 
-    #[tokio::test]
-    async fn it_leaves_others_their_turn() {
-        let (awake, stop) = (Awake::new(Duration::from_secs(60)).expect("a time"), CancellationToken::new());
-        awake.touch();
-        let kept = TaskTracker::new().spawn(awake.keep(stop.clone()));
-        sleep(Duration::from_millis(1)).await;
-        assert!(!kept.is_finished());
-        kept.abort();
+    /// On a thread of its own, which never comes back if it does not.
+    #[test]
+    fn it_leaves_others_their_turn() {
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let (awake, stop) = (Awake::new(Duration::from_secs(60)).expect("a time"), CancellationToken::new());
+                awake.touch();
+                let kept = TaskTracker::new().spawn(awake.keep(stop.clone()));
+                sleep(Duration::from_millis(1)).await;
+                let kept_on = !kept.is_finished();
+                stop.cancel();
+                kept.await.expect("without a panic");
+                tell.send(kept_on).expect("somebody listens");
+            });
+        });
+        assert!(told.recv_timeout(Duration::from_secs(10)).expect("if you are here because this failed: nobody else comes to run"));
     }
 }

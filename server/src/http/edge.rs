@@ -137,12 +137,14 @@ fn panicked(panic: &(dyn Any + Send), id: RequestId) -> Response {
 #[cfg(test)]
 mod tests {
     use super::Edge;
-    use crate::http::metrics::Metrics;
+    use crate::http::{awake::Awake, metrics::Metrics};
     use axum::{Router, body::Body, extract::Request, http::StatusCode, routing::get};
     use contract::ids::RequestId;
     use http_body_util::BodyExt;
-    use std::sync::Arc;
+    use std::{sync::Arc, time::Duration};
     use telemetry::Tracer;
+    use tokio::time::{sleep, timeout};
+    use tokio_util::{sync::CancellationToken, task::TaskTracker};
     use tower::ServiceExt;
 
     fn panics() -> StatusCode {
@@ -165,5 +167,23 @@ mod tests {
         for name in ["x-content-type-options", "content-security-policy", "openai-processing-ms", "openai-version"] {
             assert!(headers.contains_key(name), "{name} is missing in {headers:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn each_request_keeps_awake() {
+        let awake = Awake::new(Duration::from_millis(1)).expect("a time");
+        let edge =
+            Edge { metrics: Arc::default(), tracer: Tracer::default(), scheme: "http", trust_proxy: false, awake: Some(awake.clone()) };
+        let router: Router = Router::new().route("/v1/x", get(|| async { "" })).layer(edge);
+        let _kept = TaskTracker::new().spawn(awake.clone().keep(CancellationToken::new()));
+        timeout(Duration::from_secs(10), async {
+            while !awake.is_asleep() {
+                sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await
+        .expect("it sleeps without requests");
+        router.oneshot(Request::get("/v1/x").body(Body::empty()).expect("a request")).await.expect("infallible");
+        assert!(!awake.is_asleep());
     }
 }

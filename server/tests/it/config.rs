@@ -351,3 +351,11 @@ fn secrets_never_show() {
         "If you are here because this failed: a secret would reach a log through Debug."
     );
 }
+
+#[test]
+fn nobody_stays_awake_for_longer_than_a_core_takes_to_wake_up() {
+    let awake = |microseconds: &str| load(None, &[("KONTOR__SERVER__AWAKE_MICROSECONDS", microseconds)]);
+    assert_eq!(awake("300").expect("valid").server.awake(), std::time::Duration::from_micros(300));
+    let wrong = awake("10001").expect_err("too long").to_string();
+    assert!(wrong.contains("server.awake_microseconds"), "{wrong}");
+}

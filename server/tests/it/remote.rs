@@ -1,6 +1,6 @@
 //! Workers of other machines: they register, both sides prove who they are, and come back after an interruption.
 
-use crate::world::{MODEL, PROGRAM, Running, SHORT_SPIN, World, empty, eventually, first_text, free_port, model_file, read, signal};
+use crate::world::{MODEL, PROGRAM, Running, World, empty, eventually, first_text, free_port, model_file, read, signal};
 use inference::{Outcome, Pool};
 use server::{commands::certificates, http::registry};
 use std::{
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use worker_protocol::{
-    PROTOCOL,
+    PROTOCOL, SHORT_SPIN,
     registration::Registration,
     tls::{Identity, POOL, worker_name},
 };
@@ -72,7 +72,7 @@ impl Remote {
             .args([Path::new("--model"), &model_file(), Path::new("--cert-file"), &file("pem")])
             .args([Path::new("--key-file"), &file("key"), Path::new("--ca-file"), &self.certificates.path().join("ca.pem")])
             .env_clear()
-            .envs([SHORT_SPIN.into()])
+            .envs([SHORT_SPIN])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()

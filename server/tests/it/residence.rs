@@ -3,7 +3,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests wait for their tasks themselves")]
 
-use crate::world::{PROGRAM, SHORT_SPIN, World, broken_files, eventually, first_text, model_file, offering, read, sum};
+use crate::world::{PROGRAM, World, broken_files, eventually, first_text, model_file, offering, read, sum};
 use domain::Error;
 use inference::{Outcome, WorkerProcess, pool::ModelState};
 use serde_json::json;
@@ -13,6 +13,7 @@ use std::{
     path::Path,
     time::{Duration, Instant},
 };
+use worker_protocol::SHORT_SPIN;
 
 const RESIDENCE: Duration = Duration::from_secs(3);
 
@@ -33,7 +34,7 @@ async fn sharing(ids: &[&str], memory_mib: u64, extra: impl Fn(&str) -> serde_js
         models: ids.iter().map(|id| (*id).to_owned()).collect(),
         program: PROGRAM.into(),
         args: args.into_iter().map(Into::into).collect(),
-        env: vec![SHORT_SPIN.map(Into::into).into()],
+        env: vec![(SHORT_SPIN.0.into(), SHORT_SPIN.1.into())],
     });
     world
 }
@@ -154,7 +155,7 @@ fn alone(id: &str, lock_dir: &Path) -> WorkerProcess {
         models: vec![id.to_owned()],
         program: PROGRAM.into(),
         args,
-        env: vec![SHORT_SPIN.map(Into::into).into()],
+        env: vec![(SHORT_SPIN.0.into(), SHORT_SPIN.1.into())],
     }
 }
 

@@ -23,11 +23,11 @@ use testkit::{
 };
 pub use testkit::{eventually, generation::first_text};
 use tokio::sync::{Mutex, MutexGuard};
+/// Threads that look for each other for long would keep the tests' own from running.
+use worker_protocol::SHORT_SPIN;
 
 pub const MODEL: &str = "smollm2-135m-instruct";
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_kontor");
-/// Threads that spin would keep the tests' own from running.
-pub const SHORT_SPIN: [&str; 2] = ["GOMP_SPINCOUNT", "1000"];
 /// Two engines at a time would only slow each other down.
 static TURN: Mutex<()> = Mutex::const_new(());
 
@@ -59,7 +59,7 @@ pub fn process(name: &str, id: &str, file: &Path, arguments: &[&str]) -> WorkerP
         models: vec![id.into()],
         program: PROGRAM.into(),
         args: args.into_iter().map(Into::into).collect(),
-        env: vec![SHORT_SPIN.map(Into::into).into()],
+        env: vec![(SHORT_SPIN.0.into(), SHORT_SPIN.1.into())],
     }
 }
 

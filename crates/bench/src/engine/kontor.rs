@@ -44,7 +44,7 @@ impl Kontor {
         if !needs.speculate {
             command.arg("--no-speculation");
         }
-        command.envs(SPIN).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.envs([SPIN]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = spawn(&mut command, "kontor-bench-ours.log")?;
         let (mut stdin, stdout) = child.stdin.take().zip(child.stdout.take()).ok_or("the worker has no pipes")?;
         stdin.write_all(format!("{TOKEN}\n").as_bytes()).await?;

@@ -70,8 +70,8 @@ pub struct Args {
     /// The core that gateways run on; any without it. This program itself is put on another one with `taskset`.
     #[arg(long)]
     gateway_core: Option<u32>,
-    /// How long Kontor stays awake after each request (`server.awake_microseconds`); 0: as it comes.
-    #[arg(long, default_value_t = 300, value_name = "MICROSECONDS")]
+    /// How long Kontor stays awake for each request (`server.awake_microseconds`), which takes `--gateway-core`; 0: as it comes.
+    #[arg(long, default_value_t = 0, value_name = "MICROSECONDS")]
     awake: u32,
     #[arg(long, default_value = "target/bench/gateway.json")]
     out: PathBuf,

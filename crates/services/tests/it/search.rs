@@ -40,8 +40,22 @@ async fn a_snippet_shows_what_people_read_not_its_markdown() {
     let read = words.join(" ");
     assert!(read.contains("The total is 12.") && read.contains("see the report"), "{read}");
     assert!(!["**", "`", "##", "> ", "](", "---", "| |"].iter().any(|mark| read.contains(mark)), "{read}");
-    let found = world.services.chats.search(&world.actor, "report".into(), None).await.expect("search");
-    assert!(found.items[0].snippet.iter().any(|part| part.hit && part.text == "report"), "{found:?}");
+    for (word, marked) in [("report", "report"), ("example", "example.org")] {
+        let found = world.services.chats.search(&world.actor, word.into(), None).await.expect("search");
+        let hits: Vec<&str> =
+            found.items.iter().flat_map(|hit| &hit.snippet).filter(|part| part.hit).map(|part| part.text.as_str()).collect();
+        assert!(hits.iter().any(|hit| hit.contains(marked) || marked.contains(hit)), "{word}: {found:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_only_looks_like_markdown_stays_in_a_snippet() {
+    let world = World::new().await;
+    world.worker.otherwise(Script::answer("The power 2**10 calls handlers[name](event) and a * b."));
+    world.ask_and_wait("How much?").await;
+    let found = world.services.chats.search(&world.actor, "power".into(), None).await.expect("search");
+    let snippet: String = found.items[0].snippet.iter().map(|part| part.text.as_str()).collect();
+    assert_eq!(snippet, "The power 2**10 calls handlers[name](event) and a * b.");
 }
 
 #[tokio::test]

@@ -21,6 +21,8 @@ pub struct Context<'a> {
     inner: LlamaContext<'a>,
     shared: &'a Shared,
     batch: LlamaBatch<'static>,
+    /// That compute.
+    threads: u32,
 }
 
 impl<'a> Context<'a> {
@@ -49,7 +51,8 @@ impl<'a> Context<'a> {
         let inner = weights
             .new_context(backend()?, params)
             .map_err(|error| Error::Engine(format!("no context of {cells} tokens: {error}; is there enough memory?")))?;
-        Ok(Self { inner, shared, batch: LlamaBatch::new(usize::try_from(options.batch).unwrap_or(usize::MAX), 1) })
+        let batch = LlamaBatch::new(usize::try_from(options.batch).unwrap_or(usize::MAX), 1);
+        Ok(Self { inner, shared, batch, threads: options.threads })
     }
 
     /// A context that pools: `tokens` in a step, of at most `sequences` inputs.
@@ -75,7 +78,8 @@ impl<'a> Context<'a> {
             .with_n_threads_batch(threads);
         let inner =
             weights.new_context(backend()?, params).map_err(|error| Error::Engine(format!("no context of {tokens} tokens: {error}")))?;
-        Ok(Self { inner, shared, batch: LlamaBatch::new(usize::try_from(tokens).unwrap_or(usize::MAX), 1) })
+        let batch = LlamaBatch::new(usize::try_from(tokens).unwrap_or(usize::MAX), 1);
+        Ok(Self { inner, shared, batch, threads: options.threads })
     }
 
     /// What the inputs of sequence `seq` were pooled to in the last step.
@@ -133,13 +137,16 @@ impl<'a> Context<'a> {
 
     /// Computes the step.
     pub fn decode(&mut self) -> Result<Duration, Error> {
-        let _turn = self.shared.house.turn.lock();
+        let turn = self.shared.house.turn.lock();
         let began = Instant::now();
         self.inner.decode(&mut self.batch).map_err(engine)?;
         // Some back ends only queue the work in `decode`.
         self.inner.synchronize();
         let took = began.elapsed();
-        Spin::here().stepped();
+        drop(turn);
+        if let Some(spin) = Spin::here() {
+            spin.stepped(self.threads);
+        }
         Ok(took)
     }
 

@@ -70,7 +70,7 @@ pub struct Programs {
     pub litellm: Option<PathBuf>,
     /// The core that gateways run on; any without one.
     pub core: Option<u32>,
-    /// Microseconds that Kontor stays awake after each request.
+    /// Microseconds that Kontor stays awake for each request.
     pub awake: u32,
 }
 
