@@ -19,7 +19,8 @@ from product import MODEL, Product
 from trial import CACHE, REPOSITORY, run
 
 VECTORS, VECTORS_FILE, DIMENSIONS = "multilingual-e5-small", "multilingual-e5-small-q4_0.gguf", 384
-QUESTION, ANSWER = "What is the capital of France?", "Paris"
+# So small a model is sure of few things: asked in other words it answers otherwise on each kind of processor.
+QUESTION, ANSWER = "What is the capital city of France called?", "Paris"
 # At the same time as the first; what they are answered, so small a model decides.
 FURTHER = ("Italy", "Spain", "Germany", "Japan", "Egypt", "Greece", "Poland")
 # A processor that plays a card compiles its programs before the first answer.
@@ -94,7 +95,7 @@ def check_answer(report, question, answer, expected=r"[A-Za-z]{2,}"):
 def check_chat(report, kontor):
     check_answer(report, QUESTION, complete(kontor, QUESTION), ANSWER)
     report.head("Eight at a time")
-    questions = [QUESTION, *(f"What is the capital of {country}?" for country in FURTHER)]
+    questions = [QUESTION, *(f"What is the capital city of {country} called?" for country in FURTHER)]
     with concurrent.futures.ThreadPoolExecutor(len(questions)) as pool:
         try:
             answers = list(pool.map(lambda question: complete(kontor, question), questions))
