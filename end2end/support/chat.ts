@@ -8,8 +8,8 @@ export const LONG_QUESTION = "Count from 1 to 400. Write every number on its own
 /** A question whose answer is over in a moment. */
 export const SHORT_QUESTION = "Reply with the single word: apple";
 
-/** How long a whole answer of the small model may take on a slow machine. */
-export const ANSWER_TIMEOUT = 120_000;
+/** How long a whole answer of the small model may take on a slow machine, which may have other things to do as well. */
+export const ANSWER_TIMEOUT = 240_000;
 
 /** Sends a question; does not wait for the answer. */
 export async function ask(page: Page, question: string): Promise<void> {
@@ -18,7 +18,10 @@ export async function ask(page: Page, question: string): Promise<void> {
     await expect(message(page)).toHaveValue("");
 }
 
-/** Waits until the answer in progress has produced at least `characters`. An answer that the model ended before is made again. */
+/**
+ * Waits until the answer in progress has produced at least `characters`. An answer that the model ended before is made again.
+ * For long ones: of a short answer the button Stop may never be seen, see {@link wholeAnswer}.
+ */
 export async function answering(page: Page, characters = 1): Promise<void> {
     // Looked for often: a short answer is over within a fraction of a second.
     await expect.poll(async () => stop(page).isVisible(), { timeout: 15_000, intervals: [20] }).toBe(true);
@@ -37,15 +40,20 @@ export async function answered(page: Page): Promise<void> {
     await expect(lastAnswer(page)).toBeVisible();
 }
 
+/** Waits for the whole of the newest answer; its text. The one that is meant must be on the page already, unless it is the first. */
+export async function wholeAnswer(page: Page): Promise<string> {
+    // Not by the button Stop: a short answer may be over before anybody could see that.
+    await expect.poll(async () => (await answerText(page)).length, { timeout: ANSWER_TIMEOUT, intervals: [50] }).toBeGreaterThan(0);
+    await answered(page);
+    return answerText(page);
+}
+
 /** Asks and waits for the whole answer; its text. */
 export async function askAndWait(page: Page, question: string): Promise<string> {
     const before = await answers(page).count();
     await ask(page, question);
-    // A short answer may be over before anybody could see the button Stop.
     await expect(answers(page)).toHaveCount(before + 1);
-    await expect.poll(async () => (await answerText(page)).length, { timeout: ANSWER_TIMEOUT, intervals: [50] }).toBeGreaterThan(0);
-    await answered(page);
-    return answerText(page);
+    return wholeAnswer(page);
 }
 
 /** The text of the newest answer as a person reads it. */

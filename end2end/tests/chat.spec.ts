@@ -1,6 +1,6 @@
 // First sign-in → question → streamed answer → reload in mid-stream → the same text.
 import { expect, hydrated, signIn, test } from "../support/fixtures";
-import { ANSWER_TIMEOUT, LONG_QUESTION, SHORT_QUESTION, answered, answering, answerText, ask, askAndWait, conversationId, showsAnswer, storedMessages } from "../support/chat";
+import { ANSWER_TIMEOUT, LONG_QUESTION, SHORT_QUESTION, answered, answering, answerText, ask, askAndWait, conversationId, showsAnswer, storedMessages, wholeAnswer } from "../support/chat";
 import { ok } from "../support/calls";
 import { answers, conversations, lastAnswer, message, newChat, questions, regenerate, send, stop } from "../support/names";
 import { PASSWORD } from "../support/product";
@@ -12,9 +12,7 @@ test("the first sign-in leads to a streamed answer", async ({ page, guard }) => 
     await signIn(page, { email: "user@example.org", password: PASSWORD, tenant: "demo" });
     await ask(page, SHORT_QUESTION);
     await expect(questions(page).last()).toContainText(SHORT_QUESTION);
-    await answering(page);
-    await answered(page);
-    expect(await answerText(page)).not.toBe("");
+    await wholeAnswer(page);
     await expect(page).toHaveURL(/\/c\/[0-9a-f-]{36}/);
     await expect(conversations(page).getByRole("link").first()).toBeVisible();
 });
@@ -42,6 +40,7 @@ test("an answer arrives piece by piece", async ({ signedIn: page }) => {
 });
 
 test("a reload in mid-stream and a second tab show the same final text", async ({ signedIn: page, context }) => {
+    test.slow(); // all of a long answer
     await ask(page, LONG_QUESTION);
     await answering(page, 80);
     const before = await answerText(page);
@@ -70,6 +69,7 @@ test.describe("with the network complaining", () => {
     test.beforeEach(({ guard }) => guard.expect(/ERR_INTERNET_DISCONNECTED|Failed to load resource|Failed to fetch/));
 
     test("a lost connection is picked up where it was", async ({ signedIn: page, context }) => {
+        test.slow(); // all of a long answer
         await ask(page, LONG_QUESTION);
         await answering(page, 40);
         await context.setOffline(true);
@@ -100,9 +100,9 @@ test("an edited question makes a branch, and there is a way back", async ({ sign
     const editor = questions(page).last().getByRole("textbox");
     await editor.fill("Reply with the single word: banana");
     await questions(page).last().getByRole("button", { name: "Send" }).click();
-    await answering(page);
-    await answered(page);
+    // Until then the answer on the page is the first one.
     await expect(questions(page).last()).toContainText("banana");
+    await wholeAnswer(page);
     await questions(page).last().getByRole("button", { name: "Previous branch" }).click();
     await expect(questions(page).last()).toContainText("apple");
     await showsAnswer(page, first);
@@ -113,10 +113,10 @@ test("an edited question makes a branch, and there is a way back", async ({ sign
 test("regenerate makes a second answer beside the first", async ({ signedIn: page }) => {
     await askAndWait(page, SHORT_QUESTION);
     await regenerate(lastAnswer(page)).click();
-    await answering(page);
-    await answered(page);
-    await expect(answers(page)).toHaveCount(1);
+    // Until then the answer on the page is the first one.
     await expect(lastAnswer(page)).toContainText("2/2");
+    await wholeAnswer(page);
+    await expect(answers(page)).toHaveCount(1);
 });
 
 test("an answer can be copied, rated and looked into", async ({ signedIn: page, context }) => {
@@ -124,7 +124,8 @@ test("an answer can be copied, rated and looked into", async ({ signedIn: page, 
     await askAndWait(page, "Count from 1 to 10."); // one token alone has no speed
     const answer = lastAnswer(page);
     await answer.getByRole("button", { name: "Copy as Markdown", exact: true }).click();
-    expect(await page.evaluate(() => navigator.clipboard.readText())).toBe((await storedMessages(page)).at(-1)!.content);
+    const { content } = (await storedMessages(page)).at(-1)!;
+    await expect.poll(() => page.evaluate(() => navigator.clipboard.readText())).toBe(content);
     await answer.getByRole("button", { name: "Good answer" }).click();
     await expect(answer.getByRole("button", { name: "Good answer" })).toHaveAttribute("aria-pressed", "true");
     await page.reload();
@@ -151,9 +152,7 @@ test("a long paste becomes an attachment", async ({ signedIn: page, context }) =
 test("a temporary chat leaves nothing behind", async ({ signedIn: page }) => {
     await page.getByRole("button", { name: "Temporary chat" }).click();
     const secret = "canary-7d1f";
-    await ask(page, `Reply with the single word: ${secret}`);
-    await answering(page);
-    await answered(page);
+    await askAndWait(page, `Reply with the single word: ${secret}`);
     await expect(page).toHaveURL(/\/$/);
     const found = await ok<{ items: unknown[] }>(page, "search_messages", { query: secret, cursor: null });
     expect(found.items).toEqual([]);

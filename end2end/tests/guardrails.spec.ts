@@ -2,7 +2,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { SHORT_QUESTION, ask, askAndWait } from "../support/chat";
-import { expect, signIn, test } from "../support/fixtures";
+import { expect, hydrated, signIn, test } from "../support/fixtures";
 import { answers, conversations, lastAnswer, newChat } from "../support/names";
 
 const RULES = {
@@ -40,6 +40,7 @@ test("a question with an account number is refused, and the next one is answered
     await expect(conversations(page).getByRole("link", { name: "Untitled" })).toHaveCount(0);
     await expect(lastAnswer(page).getByRole("note")).toContainText("rule: fruit");
     await page.reload();
+    await hydrated(page);
     await expect(lastAnswer(page).getByRole("note")).toContainText("rule: fruit");
     await newChat(page).click();
     await expect(answers(page)).toHaveCount(0);

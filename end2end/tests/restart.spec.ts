@@ -1,6 +1,6 @@
 // The server ends, politely or not, and starts again: history and sessions are intact.
 import { expect, hydrated, test } from "../support/fixtures";
-import { LONG_QUESTION, SHORT_QUESTION, answered, answering, answerWithMarkers, ask, askAndWait, showsAnswer } from "../support/chat";
+import { LONG_QUESTION, SHORT_QUESTION, answering, answerWithMarkers, ask, askAndWait, showsAnswer, wholeAnswer } from "../support/chat";
 import { answers, conversations, lastAnswer, message } from "../support/names";
 
 for (const signal of ["SIGTERM", "SIGKILL"] as const) {
@@ -16,9 +16,8 @@ for (const signal of ["SIGTERM", "SIGKILL"] as const) {
         await expect(conversations(page).getByRole("link").first()).toBeVisible();
         await message(page).fill(SHORT_QUESTION);
         await page.keyboard.press("Enter");
-        await answering(page);
-        await answered(page);
         await expect(answers(page)).toHaveCount(2);
+        await wholeAnswer(page);
     });
 }
 

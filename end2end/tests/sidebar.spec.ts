@@ -72,9 +72,13 @@ test("delete can be undone, and without undo the chat is gone", async ({ signedI
     await page.getByRole("button", { name: "Undo" }).click();
     await expect(chatEntry(page, "To be deleted")).toBeVisible();
     await page.goto(`/c/${id}`);
+    await hydrated(page);
     await expect(answers(page)).toHaveCount(1);
 
+    // A page that is left takes back what it has not sent yet.
+    const told = page.waitForResponse((response) => response.url().endsWith("/ui/delete_conversation"));
     await choose(page, "To be deleted", "Delete");
+    await told;
     await page.reload();
     await expect(chatEntry(page, "To be deleted")).toBeHidden();
     expect((await page.request.get(`/c/${id}`, { failOnStatusCode: false })).status()).toBe(404);

@@ -20,6 +20,11 @@ const IDLE_THREAD: Duration = Duration::from_secs(2);
 /// Runs one command to its end. Failures are printed on standard error, one readable line or list.
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
+    if matches!(cli.command, Some(Command::Worker(_)))
+        && let Err(error) = commands::worker::with_spin()
+    {
+        return failed(&error);
+    }
     let mut runtime = runtime(available_parallelism().map_or(1, NonZero::get));
     let runtime = match runtime.enable_all().thread_keep_alive(IDLE_THREAD).on_thread_start(run_soon).build() {
         Ok(runtime) => runtime,

@@ -34,8 +34,8 @@ pub use status::{Device, Hello, LoadedModel, ModelKind, ModelState, State, Statu
 pub use vectors::normalised;
 
 /// A variable of the environment that a worker's process starts with, unless somebody has set it: how often computing threads
-/// look for each other before they sleep, while they have the cores to themselves. OpenMP reads it when it is loaded, so the
-/// parent has to set it. Where the worker cannot choose less when they have not, [`SHORT_SPIN`] belongs there.
+/// look for each other before they sleep, while they have the cores to themselves. OpenMP reads it when it is loaded, so
+/// it must be there before. Where the worker cannot choose less when they have not, [`SHORT_SPIN`] belongs there.
 pub const SPIN: (&str, &str) = ("GOMP_SPINCOUNT", "10000");
 /// See [`SPIN`].
 pub const SHORT_SPIN: (&str, &str) = ("GOMP_SPINCOUNT", "1000");

@@ -53,7 +53,7 @@ use futures::future::Either;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use worker_protocol::tls::{POOL, TlsListener};
-use worker_protocol::{Hello, PROTOCOL};
+use worker_protocol::{Hello, PROTOCOL, SHORT_SPIN, SPIN};
 
 pub use error::Error;
 pub use join::Join;
@@ -63,11 +63,10 @@ use residence::{Residents, Steward};
 /// `tracing` target of llama.cpp's own messages. They are many; a log filter should show only warnings of it.
 pub const LLAMA_LOG: &str = "llama-cpp-2";
 
-/// Whether a worker of this program can choose how long its computing threads look for each other, see
-/// [`worker_protocol::SPIN`].
+/// The variable that a worker of this program is to start with: [`SPIN`], or [`SHORT_SPIN`] where it cannot choose less.
 #[must_use]
-pub fn chooses_spin() -> bool {
-    spin::Spin::here().is_some()
+pub fn spin() -> (&'static str, &'static str) {
+    if spin::Spin::here().is_some() { SPIN } else { SHORT_SPIN }
 }
 
 /// Runs a worker until `shutdown` is cancelled, then lets running answers end (at most

@@ -1,9 +1,12 @@
 //! `kontor worker`: one inference worker process.
 
-use crate::{AnyError, cli::WorkerArgs, log, startup};
+use crate::{AnyError, cli::WorkerArgs, config::foreign_variable, log, startup};
 use domain::secret::Secret;
 use std::{
+    env,
     io::{BufRead, Read},
+    os::unix::process::CommandExt,
+    process::Command,
     time::Duration,
 };
 use tokio_util::sync::CancellationToken;
@@ -14,6 +17,25 @@ use worker_protocol::tls::Identity;
 const DRAIN: Duration = Duration::from_secs(2);
 /// For the last spans, out of what is left of that.
 const FLUSH: Duration = Duration::from_secs(1);
+
+/// Goes on as the same command with the variable that OpenMP reads when it is loaded ([`worker::spin`]), unless it is set.
+/// `kontor serve` sets it for its own workers; those of other machines are started by hand or by their system.
+///
+/// # Errors
+/// The program cannot be started once more.
+pub fn with_spin() -> Result<(), AnyError> {
+    let (name, spins) = worker::spin();
+    if foreign_variable(name).is_some() {
+        return Ok(());
+    }
+    let mut arguments = env::args_os();
+    let mut again = Command::new(env::current_exe()?);
+    if let Some(called) = arguments.next() {
+        again.arg0(called);
+    }
+    let error = again.args(arguments).env(name, spins).exec();
+    Err(format!("this program cannot be started once more with {name}={spins} ({error}): set that variable and start it again").into())
+}
 
 /// Serves until standard input closes (the parent is gone or wants it) or a signal comes. One that belongs to a pool of
 /// another machine serves until a signal comes.

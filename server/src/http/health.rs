@@ -22,7 +22,7 @@ struct Readiness {
     models: Option<String>,
 }
 
-/// 200 if the database and at least one model answer, else 503 with the reasons.
+/// 200 if the database and at least one model (for chats, if there is any) answer, else 503 with the reasons.
 pub async fn ready(State(state): State<AppState>) -> Response {
     let database = state.db.ping().await.err().map(|error| error.problem().message);
     let models = state.inference.ready().err();

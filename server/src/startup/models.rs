@@ -11,7 +11,6 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use worker_protocol::{SHORT_SPIN, SPIN};
 
 /// Variables of our own environment that a worker needs: where libraries and temporary files are, which cards its
 /// libraries may see, and where Vulkan's drivers are. No secrets.
@@ -119,7 +118,7 @@ pub fn missing_files(config: &Config) -> Vec<&Path> {
 
 fn environment(config: &Config) -> Vec<(OsString, OsString)> {
     let passed_on = PASSED_ON.iter().filter_map(|name| Some((OsString::from(name), foreign_variable(name)?)));
-    let (name, spins) = if worker::chooses_spin() { SPIN } else { SHORT_SPIN };
+    let (name, spins) = worker::spin();
     let spin = (name.into(), foreign_variable(name).unwrap_or_else(|| spins.into()));
     let traces = config.traces.target().map(|_| traces::environment());
     passed_on.chain([spin]).chain(traces.into_iter().flatten()).collect()

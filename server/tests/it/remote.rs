@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use worker_protocol::{
-    PROTOCOL, SHORT_SPIN,
+    PROTOCOL, SPIN,
     registration::Registration,
     tls::{Identity, POOL, worker_name},
 };
@@ -72,7 +72,6 @@ impl Remote {
             .args([Path::new("--model"), &model_file(), Path::new("--cert-file"), &file("pem")])
             .args([Path::new("--key-file"), &file("key"), Path::new("--ca-file"), &self.certificates.path().join("ca.pem")])
             .env_clear()
-            .envs([SHORT_SPIN])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
@@ -92,6 +91,8 @@ async fn a_worker_registers_survives_a_cut_cable_and_leaves_when_it_has_drained(
     remote.says("gpu-1: ready with").await;
     let (text, ended) = read(remote.world.ask("Say hello.", 5).await).await;
     assert!(ended.outcome == Outcome::Ok && !text.is_empty(), "{ended:?}");
+    let variables = std::fs::read_to_string(format!("/proc/{}/environ", worker.0.id())).expect("readable");
+    assert!(variables.starts_with(&format!("{}=", SPIN.0)), "it has brought about what OpenMP is to read: {variables:?}");
 
     // Nothing comes through for a while.
     let pid = worker.0.id();

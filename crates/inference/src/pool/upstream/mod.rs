@@ -58,7 +58,7 @@ const LONGEST_LIST: usize = 4 * 1024 * 1024;
 /// Where an upstream is and what it has.
 #[derive(Clone)]
 pub struct Upstream {
-    /// For logs and `/readyz`.
+    /// For logs and metrics, and for `/readyz` where no model answers.
     pub name: String,
     pub kind: UpstreamKind,
     /// Up to and including the version, e.g. `https://llm.example.org/v1`; of Azure without a path.
