@@ -114,7 +114,7 @@ test("regenerate makes a second answer beside the first", async ({ signedIn: pag
     await askAndWait(page, SHORT_QUESTION);
     await regenerate(lastAnswer(page)).click();
     // Until then the answer on the page is the first one.
-    await expect(lastAnswer(page)).toContainText("2/2");
+    await expect(lastAnswer(page)).toContainText("2/2", { timeout: ANSWER_TIMEOUT });
     await wholeAnswer(page);
     await expect(answers(page)).toHaveCount(1);
 });

@@ -9,6 +9,7 @@ use contract::{
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, time::Duration};
 use testkit::{
+    eventually,
     fake_worker::Script,
     ledger::{LedgerRow, ledger},
 };
@@ -108,12 +109,7 @@ async fn finish(app: &TestApp, kim: &Person, turn: TurnId, end: End) {
     match end {
         End::ViewerGone => drop(app.open(kim, &path).await),
         End::Stop => {
-            for _ in 0..200 {
-                if app.worker.running() > 0 {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            eventually("it is at work", 20, || async { app.worker.running() > 0 }).await;
             // Two tokens arrive, then silence.
             tokio::time::sleep(Duration::from_millis(100)).await;
             let stopped = app.call(Some(kim), "stop_turn", &json!({ "turn": turn })).await;

@@ -137,7 +137,7 @@ async fn who_waits_for_a_model_and_leaves_is_forgotten() {
     let world = sharing(&["a", "b"], room, |_| json!({})).await;
     world.until_ready(&["a"]).await;
     let waiting = world.ask_of(Some("b"), "hello", 4).await;
-    eventually("it waits", 2, || async { world.pool.load().await[0].queued == 1 }).await;
+    eventually("it waits", 10, || async { world.pool.load().await[0].queued == 1 }).await;
     drop(waiting);
     eventually("it is forgotten", 5, || async { world.pool.load().await[0].queued == 0 }).await;
     tokio::time::sleep(RESIDENCE + Duration::from_secs(1)).await;

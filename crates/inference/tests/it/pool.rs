@@ -39,9 +39,8 @@ async fn the_least_loaded_worker_is_taken() {
         worker.otherwise(Script::answer("busy busy").hangs_after(1));
         pool.add(name, worker.backend());
     }
-    let inference = over(&db, pool);
-    eventually("both are ready", || async { inference.ready().is_ok() }).await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    let inference = over(&db, pool.clone());
+    eventually("both are ready", || async { pool.describe().matches("ready with").count() == 2 }).await;
     let mut running = Vec::new();
     for n in 0..6 {
         // Different questions, so that nobody knows their beginning.

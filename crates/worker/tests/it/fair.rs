@@ -131,13 +131,13 @@ async fn batch_work_makes_room_for_a_person() {
         request.priority = Priority::Batch;
         let mut reply = alone.client.open(request).await;
         reply.first_text().await;
-        batch.push(reply);
+        batch.push(tokio::spawn(reply.rest()));
     }
     let answer = alone.client.run(ask("Say hello.", 4)).await;
     let at = answer.at;
     assert!(answer.done().1.completion_tokens > 0);
     for reply in batch {
-        let ended = reply.rest().await;
+        let ended = reply.await.unwrap();
         assert_eq!(ended.done().1.completion_tokens, 60);
         assert!(ended.at > at, "the person did not wait for a whole answer");
     }

@@ -121,14 +121,14 @@ async fn a_network_is_the_proxys_word_where_that_is_believed() {
 #[tokio::test]
 async fn a_rotated_key_has_a_successor_and_an_end() {
     let house = House::build().await;
-    let successor = house.app.state.identity.rotate_key("test", house.key.id, 600).await.expect("a successor");
+    let successor = house.app.state.identity.rotate_key("test", house.key.id, 3_000).await.expect("a successor");
     let get = |key: String| {
         let house = &house;
         async move { house.send(&key, Method::GET, "/v1/models", Body::empty()).await.status.as_u16() }
     };
     assert_eq!(get(successor.key.reveal().into()).await, 200);
     assert_eq!(get(house.key.key.reveal().into()).await, 200, "both are good for a while");
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    tokio::time::sleep(Duration::from_millis(3_100)).await;
     assert_eq!((get(house.key.key.reveal().into()).await, get(successor.key.reveal().into()).await), (401, 200));
 }
 
