@@ -24,27 +24,36 @@ impl Thread<'_> {
         let mut pauses = 0;
         loop {
             let Some((at, next)) = self.queue.next(flows, |work| !self.sibling_computes(work)) else { return Ok(()) };
-            if !self.has_room_for(next) {
+            let Some(mut victims) = self.victims(next, flows) else { return Ok(()) };
+            pauses += victims.len();
+            if pauses > self.slots {
                 return Ok(());
             }
-            let full = self.running.len() >= self.slots;
-            // Whoever has a seed would have to begin anew, and with a long answer would never come to its end.
-            let victim = if full && self.lane == Lane::Shared { self.victim(next.flow(), flows) } else { None };
-            if full && (victim.is_none() || pauses == self.slots) {
-                return Ok(());
-            }
-            // Taken out before the other one is put in: the place is for this one.
+            // Taken out before the others are put in: the place is for this one.
             let work = self.queue.take(at);
             if !work.begin() {
                 work.turn_away();
                 continue;
             }
-            if let Some(victim) = victim {
-                self.pause(victim);
-                pauses += 1;
-            }
+            // From behind, so that the others' places stay what they are.
+            victims.sort_unstable();
+            victims.into_iter().rev().for_each(|victim| self.pause(victim));
             self.start(work)?;
         }
+    }
+
+    /// Who has to make room for this one: nobody, if there is a slot and cells enough for it. `None` if it has to wait, because
+    /// even without all that should make room for it there would not be.
+    fn victims(&self, work: &Work, flows: &Flows) -> Option<Vec<usize>> {
+        let mut victims = Vec::new();
+        while self.running.len() - victims.len() >= self.slots || !self.has_room_for(work, &victims) {
+            // Whoever has a seed would have to begin anew, and with a long answer would never come to its end.
+            if self.lane != Lane::Shared {
+                return None;
+            }
+            victims.push(self.victim(work.flow(), flows, &victims)?);
+        }
+        Some(victims)
     }
 
     /// One that runs is just computing what this one begins with, too.
@@ -61,16 +70,17 @@ impl Thread<'_> {
         siblings.any(|running| common(running.tokens(), &job.prompt).min(most) > known + WORTH_WAITING)
     }
 
-    /// It fits beside what is being computed; alone it always does.
-    fn has_room_for(&self, work: &Work) -> bool {
+    /// It fits beside what is being computed but for those at the places `gone`; alone it always does.
+    fn has_room_for(&self, work: &Work, gone: &[usize]) -> bool {
         let (partition, tokens) = match work {
             Work::New(job) => (&job.partition, job.prompt.as_slice()),
             Work::Paused(sequence) => (&sequence.partition, sequence.tokens()),
         };
         let missing = tokens.len() - self.cells.known(partition, tokens);
         // What those that run have still to compute is spoken for.
-        let promised: usize = self.running.iter().map(|running| running.tokens().len() - running.done()).sum();
-        self.running.is_empty() || missing + promised + HEADROOM <= self.cells.available(partition, tokens)
+        let promised: usize = self.but_for(gone).map(|(_, running)| running.tokens().len() - running.done()).sum();
+        let ended = gone.iter().map(|at| self.running[*at].seq);
+        self.running.len() == gone.len() || missing + promised + HEADROOM <= self.cells.available(partition, tokens, ended)
     }
 
     fn start(&mut self, work: Work) -> Result<(), Error> {
@@ -103,15 +113,21 @@ impl Thread<'_> {
         Ok(())
     }
 
-    /// Who should make room for a waiting flow: the latest of the flow that has most, if it has so many that it
-    /// still has as many as the other one afterwards; or batch work, for somebody who has nothing running.
-    fn victim(&self, flow: &Flow, flows: &Flows) -> Option<usize> {
-        let running = |flow: &Flow| self.running.iter().filter(|running| running.flow == *flow).count();
+    /// What runs and is not at one of the places `gone`.
+    fn but_for(&self, gone: &[usize]) -> impl Iterator<Item = (usize, &Sequence)> {
+        self.running.iter().enumerate().filter(|(at, _)| !gone.contains(at))
+    }
+
+    /// Who should make room for a waiting flow once those at the places `gone` have: the latest of the flow that has most, if
+    /// it has so many that it still has as many as the other one afterwards; or batch work, for somebody who has nothing
+    /// running.
+    fn victim(&self, flow: &Flow, flows: &Flows, gone: &[usize]) -> Option<usize> {
+        let running = |flow: &Flow| self.but_for(gone).filter(|(_, running)| running.flow == *flow).count();
         #[expect(clippy::cast_precision_loss, reason = "there are few slots")]
         let share = |count: usize, flow: &Flow| count as f64 / flows.weight(flow);
         let mine = running(flow);
         let wanted = share(mine + 1, flow);
-        let candidates = self.running.iter().enumerate().filter(|(_, sequence)| {
+        let candidates = self.but_for(gone).filter(|(_, sequence)| {
             let theirs = &sequence.flow;
             theirs != flow && (share(running(theirs) - 1, theirs) >= wanted || (mine == 0 && rank(theirs) > rank(flow)))
         });

@@ -29,12 +29,15 @@ impl Thread<'_> {
         let mut parts = self.plan(books.own);
         let total: usize = parts.iter().map(|part| part.tokens + part.guess.len()).sum();
         if !self.cells.make_room(total) {
-            // One alone always fits: none is longer than the context.
-            let at = self.least_entitled(books.own).filter(|_| self.running.len() > 1);
-            let at = at.ok_or_else(|| Error::Engine("a single completion does not fit into the context".into()))?;
-            self.pause(at);
-            // What remains is planned anew in the next round of the loop.
-            return Ok(());
+            if let Some(at) = self.least_entitled(books.own).filter(|_| self.running.len() > 1) {
+                self.pause(at);
+                // What remains is planned anew in the next round of the loop.
+                return Ok(());
+            }
+            // One alone always fits, if need be in the place of pins: none is longer than the context.
+            if !self.cells.force_room(total) {
+                return Err(Error::Engine("a single completion does not fit into the context".into()));
+            }
         }
         self.context.apply(self.cells.take_ops())?;
         self.fill(&mut parts)?;

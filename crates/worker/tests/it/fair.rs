@@ -144,6 +144,30 @@ async fn batch_work_makes_room_for_a_person() {
 }
 
 #[tokio::test]
+async fn batch_work_that_fills_the_context_makes_room_for_a_person() {
+    let own = own(|options| options.cells = Some(1024)).await;
+    let client = &own.client;
+    let mut batch = Vec::new();
+    for n in 0..2 {
+        let mut request = ask(&format!("{n} {} Go on.", filler(400)), 60);
+        (request.tenant, request.priority, request.ignore_end) = ("batch".into(), Priority::Batch, true);
+        let mut reply = client.open(request).await;
+        reply.first_text().await;
+        batch.push(tokio::spawn(reply.rest()));
+    }
+    let person = client.run(ask(&format!("{} Say hello.", filler(200)), 4)).await;
+    assert!(person.done().1.completion_tokens > 0);
+    for reply in batch {
+        let ended = reply.await.unwrap();
+        assert_eq!(ended.done().1.completion_tokens, 60);
+        assert!(
+            ended.at > person.at,
+            "If you are here because this failed: a person waits until batch work that fills the context has been written."
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_context_too_small_for_all_makes_some_wait_and_loses_none() {
     let own = own(|options| {
         options.cells = Some(1024);
@@ -215,6 +239,37 @@ async fn pinned_instructions_survive_what_comes_between() {
     }
     let usage = client.run(assistant("Two?")).await.done().1;
     assert!(usage.cached_tokens >= 150, "{usage:?}");
+}
+
+/// Whose instructions, and what else is asked: pinned at once.
+fn instructed(partition: &str, instructions: &str, question: &str) -> Generate {
+    let mut request = ask(question, 1);
+    request.partition = partition.into();
+    request.messages.insert(0, crate::harness::message(worker_protocol::ChatRole::System, instructions));
+    request.pinned_messages = 1;
+    request
+}
+
+#[tokio::test]
+async fn many_peoples_instructions_leave_the_worker_at_work() {
+    let own = own(|_| ()).await;
+    for n in 0..70 {
+        let request = instructed(&format!("person {n}"), &format!("Answer person {n}."), "Hello?");
+        assert!(
+            own.client.run(request).await.done().1.completion_tokens > 0,
+            "If you are here because this failed: pinned instructions use up the engine's sequences."
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_long_prompt_takes_the_place_of_pins() {
+    let own = own(|options| options.cells = Some(1024)).await;
+    let client = &own.client;
+    client.run(instructed("assistant", &filler(160), "One?")).await.done();
+    let usage = client.run(ask(&filler(900), 4)).await.done().1;
+    assert!(usage.prompt_tokens > 880 && usage.completion_tokens > 0, "{usage:?}");
+    assert!(client.run(instructed("assistant", &filler(160), "Two?")).await.done().1.cached_tokens < 100);
 }
 
 #[tokio::test]

@@ -17,6 +17,8 @@ use tree::Tree;
 
 /// At most this part of the context may be pinned: the rest must be enough to work with.
 const PINNED_PART: usize = 4;
+/// At most this part of the sequences may be kept by pins, however short these are.
+const PINNING_PART: usize = 2;
 
 /// Something to be done to the context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,9 +122,15 @@ impl Cells {
         self.tree.find(partition, tokens).map_or(0, |known| known.length).min(tokens.len().saturating_sub(1))
     }
 
-    /// Cells that `tokens` could have beside what is known of them, without touching what is being computed.
-    pub fn available(&self, partition: &str, tokens: &[LlamaToken]) -> usize {
-        self.capacity.saturating_sub(self.used()) + self.tree.evictable(&self.idle, partition, tokens)
+    /// Cells that `tokens` could have beside what is known of them if the sequences `ended` were no longer computed, without
+    /// touching what still is.
+    pub fn available(&self, partition: &str, tokens: &[LlamaToken], ended: impl Iterator<Item = usize>) -> usize {
+        let (mut idle, mut private) = (self.idle, 0);
+        for seq in ended {
+            idle.insert(seq);
+            private += self.held[seq].tokens.len() - self.held[seq].published;
+        }
+        self.capacity.saturating_sub(self.used()) + private + self.tree.evictable(&idle, partition, tokens)
     }
 
     /// A sequence for `tokens`, which takes over what is known of them. `None` if all are busy.
@@ -147,10 +155,20 @@ impl Cells {
         Some(Begun { seq, reused })
     }
 
-    /// Makes room for `cells` more. False if that would take cells of sequences that are being computed.
+    /// Makes room for `cells` more. False if that would take cells of sequences that are being computed, or that are pinned.
     pub fn make_room(&mut self, cells: usize) -> bool {
         while self.used() + cells > self.capacity {
             if !self.give_up_oldest() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// As [`Cells::make_room`], at the cost of pins.
+    pub fn force_room(&mut self, cells: usize) -> bool {
+        while !self.make_room(cells) {
+            if !self.tree.unpin_idle(&self.idle) {
                 return false;
             }
         }
@@ -193,10 +211,11 @@ impl Cells {
     /// Keeps the first `length` tokens of `seq` from being given up, as far as pins may go. All partitions that have pins have
     /// equal shares, and what one does not use is for the others. New pins take the place of the partition's own old ones;
     /// those of others give way only where these have more than their share. What is longer than a partition's pins may be is
-    /// not pinned: it would only drive out what is shorter.
+    /// not pinned: it would only drive out what is shorter. Nor may pins keep too many sequences, which answers need: then one
+    /// of the partition that has most makes way.
     pub fn pin(&mut self, seq: usize, length: usize) {
         let Self { tree, held, capacity, .. } = self;
-        let held = &held[seq];
+        let (held, held_count) = (&held[seq], held.len());
         let (partition, tokens) = (held.partition.as_str(), &held.tokens[..length.min(held.published)]);
         if tree.unpinned(partition, tokens) == 0 {
             return;
@@ -216,6 +235,19 @@ impl Cells {
         while tree.pinned() + tree.unpinned(partition, tokens) > most {
             let largest = tree.pinned_beside(partition).into_iter().max_by_key(|(_, cells)| *cells).map(|(other, _)| other.to_owned());
             if !largest.is_some_and(|other| tree.unpin_oldest(&other)) {
+                return;
+            }
+        }
+        let most_ends = held_count / PINNING_PART;
+        loop {
+            let (own, others) = (tree.pinned_ends_in(partition), tree.pinned_beside(partition));
+            let ends = others.iter().map(|(other, _)| (tree.pinned_ends_in(other), *other));
+            let total = own + ends.clone().map(|(ends, _)| ends).sum::<usize>();
+            if total < most_ends {
+                break;
+            }
+            let largest = ends.max().filter(|(ends, _)| *ends > own).map_or(partition, |(_, other)| other).to_owned();
+            if !tree.unpin_oldest(&largest) {
                 return;
             }
         }
@@ -270,7 +302,7 @@ impl Cells {
         *self = Self { evicted, ..Self::new(capacity, self.held.len(), reuse) };
     }
 
-    /// A number that is free, or that nothing or the least would be lost with.
+    /// A number that is free, or that nothing or the least would be lost with. `None` if all are busy.
     fn number(&mut self) -> Option<usize> {
         loop {
             if let Some(free) = self.held.iter().position(|held| held.state == State::Free) {
@@ -278,7 +310,7 @@ impl Cells {
             }
             if let Some(redundant) = self.tree.redundant(&self.idle) {
                 self.drop_all(redundant);
-            } else if !self.give_up_oldest() {
+            } else if !self.give_up_oldest() && !self.tree.unpin_idle(&self.idle) {
                 return None;
             }
         }

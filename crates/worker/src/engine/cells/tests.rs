@@ -1,4 +1,7 @@
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    iter::{empty, once},
+};
 
 use super::*;
 
@@ -113,12 +116,13 @@ fn room_is_made_from_what_is_unused_for_longest() {
     run(&mut cells, "a", "system: new");
     let busy = start(&mut cells, "b", "busy");
     // 4 are computed; 2 are free and 14 could go, less those that the asking one would take over.
-    assert_eq!((cells.used(), cells.available("b", &tokens("other"))), (18, 16));
+    assert_eq!((cells.used(), cells.available("b", &tokens("other"), empty())), (18, 16));
     assert_eq!(
-        cells.available("a", &tokens("system: new, and more")),
+        cells.available("a", &tokens("system: new, and more"), empty()),
         5,
         "If you are here because this failed: one that made room is let in again at once, and again, and nobody ever computes."
     );
+    assert_eq!(cells.available("b", &tokens("other"), once(busy.seq)), 20, "if that one made room");
     assert!(cells.make_room(4));
     assert_eq!(cells.known("a", &tokens("system: new")), 10, "the older end went first");
     assert_eq!(cells.known("a", &tokens("system: old")), 8);
@@ -194,6 +198,40 @@ fn whoever_has_more_than_a_share_gives_way() {
     }
     assert!(cells.make_room(36) && !cells.make_room(37));
     assert_eq!((cells.known("a", &tokens("system: y")), cells.known("b", &tokens("efgh-2"))), (0, 4));
+}
+
+#[test]
+fn pins_leave_sequences_to_work_with() {
+    for partition in [|n: usize| format!("tenant {n}"), |_: usize| "the same".to_owned()] {
+        let mut cells = Cells::new(1000, 8, true);
+        for n in 10..70 {
+            let begun = start(&mut cells, &partition(n), &format!("{n}: system"));
+            cells.pin(begun.seq, 9);
+            cells.end(begun.seq);
+        }
+        assert_eq!(cells.known(&partition(69), &tokens("69: system, and more")), 10, "the latest is kept");
+        let busy: Vec<_> = (0..8).map(|n: usize| cells.begin("other", &tokens(&n.to_string()))).collect();
+        assert!(
+            busy.iter().all(Option::is_some),
+            "If you are here because this failed: short pinned instructions use up the sequences, and the worker ends. {busy:?}"
+        );
+        assert_eq!(cells.begin("other", &tokens("one more")), None);
+    }
+}
+
+#[test]
+fn pins_give_way_before_nothing_goes() {
+    let mut cells = Cells::new(40, 8, true);
+    for text in ["abcd-1", "efgh-1"] {
+        let begun = start(&mut cells, "a", text);
+        cells.pin(begun.seq, 4);
+        cells.end(begun.seq);
+    }
+    assert!(cells.force_room(36), "one of the two");
+    assert_eq!([cells.known("a", &tokens("abcd-2")), cells.known("a", &tokens("efgh-2"))], [0, 4]);
+    let busy = start(&mut cells, "b", "busy");
+    assert!(cells.force_room(36) && !cells.force_room(37), "not at the cost of one that is being computed");
+    assert_eq!((cells.used(), cells.computed(busy.seq)), (4, 4));
 }
 
 #[test]
@@ -314,6 +352,10 @@ fn the_books_agree_with_the_context() {
             }
             3 if !busy.is_empty() => {
                 let seq = busy.swap_remove(draw(busy.len()));
+                if draw(3) == 0 {
+                    cells.publish(seq);
+                    cells.pin(seq, draw(8));
+                }
                 cells.end(seq);
             }
             _ => {}

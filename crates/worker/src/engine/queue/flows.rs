@@ -47,8 +47,8 @@ struct Account {
 #[derive(Debug, Default)]
 pub struct Flows {
     accounts: HashMap<Flow, Account>,
-    /// The counter that the flows in service have reached; never goes back (the virtual time of start-time fair
-    /// queueing, Goyal et al. 1996).
+    /// The counter that all flows with work have reached, so that of the one served least; never goes back. What runs anyway
+    /// may be far ahead of it: those who come new do not have to wait until others are, too.
     time: f64,
     /// Counts the calls of [`Flows::present`].
     turn: u64,
@@ -59,6 +59,10 @@ impl Flows {
     /// rest; who waits keeps its claim, however long others' answers take. Those that have no work and owe nothing
     /// are forgotten.
     pub fn present<'a>(&mut self, flows: impl Iterator<Item = (&'a Flow, u16)>) {
+        let in_service = self.accounts.values().filter(|account| account.turn == self.turn);
+        if let Some(least) = in_service.map(|account| account.served).reduce(f64::min) {
+            self.time = self.time.max(least);
+        }
         self.turn += 1;
         for (flow, weight) in flows {
             let credit = if flow.priority == Priority::Batch { 0.0 } else { CREDIT };
@@ -77,7 +81,6 @@ impl Flows {
     /// Counts what was computed for a flow.
     pub fn charge(&mut self, flow: &Flow, prompt: usize, completion: usize) {
         if let Some(account) = self.accounts.get_mut(flow) {
-            self.time = self.time.max(account.served);
             account.served += cost(prompt, completion) / account.weight;
         }
     }
@@ -194,6 +197,22 @@ mod tests {
             count[next] += 1;
         }
         assert!((780..=820).contains(&count[0]), "{count:?}: who waits loses its claim while somebody else's answer is written");
+    }
+
+    #[test]
+    fn one_that_runs_far_ahead_holds_no_newcomer_back() {
+        let (flood, batch, quiet) = (flow("flood"), Flow { tenant: "batch".into(), priority: Priority::Batch }, flow("quiet"));
+        let mut flows = Flows::default();
+        for _ in 0..1000 {
+            flows.present([(&flood, 1), (&batch, 1)].into_iter());
+            flows.charge(&flood, 0, 3);
+            flows.charge(&batch, 0, 1);
+        }
+        flows.present([(&flood, 1), (&batch, 1), (&quiet, 1)].into_iter());
+        assert!(
+            flows.served(&quiet) < flows.served(&flood),
+            "If you are here because this failed: beside a batch answer, who comes new waits behind a whole flood."
+        );
     }
 
     #[test]

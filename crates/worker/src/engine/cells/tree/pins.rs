@@ -1,8 +1,10 @@
 //! Beginnings that are kept, however long unused.
 
+use std::cmp::Reverse;
+
 use llama_cpp_2::token::LlamaToken;
 
-use super::Tree;
+use super::{SeqSet, Tree};
 
 impl Tree {
     /// Keeps the known beginning of `tokens` from being given up.
@@ -44,14 +46,41 @@ impl Tree {
 
     /// Lets go of the partition's pinned run unused for longest. False if there is none.
     pub fn unpin_oldest(&mut self, partition: &str) -> bool {
-        let Some(root) = self.roots.get(partition).copied() else { return false };
-        let is_end = |node: &usize| !self.nodes[*node].children.values().any(|child| self.nodes[*child].pinned);
-        let ends = self.pinned_runs(root).into_iter().filter(is_end);
-        let Some(oldest) = ends.min_by_key(|node| self.nodes[*node].used) else { return false };
+        let ends = self.roots.get(partition).map(|root| self.pinned_ends(*root));
+        self.unpin_oldest_of(ends.unwrap_or_default())
+    }
+
+    /// Lets go of a pinned run that only sequences of `idle` have: of the partition that has most of these, the one unused
+    /// for longest. False if there is none.
+    pub fn unpin_idle(&mut self, idle: &SeqSet) -> bool {
+        let idle_ends = |root: &usize| {
+            let mut ends = self.pinned_ends(*root);
+            ends.retain(|node| self.nodes[*node].holders.is_within(idle));
+            ends
+        };
+        let oldest = |ends: &Vec<usize>| ends.iter().map(|node| self.nodes[*node].used).min();
+        let most = self.roots.values().map(idle_ends).max_by_key(|ends| (ends.len(), Reverse(oldest(ends))));
+        self.unpin_oldest_of(most.unwrap_or_default())
+    }
+
+    /// How many pinned beginnings a partition has that end differently: each keeps a sequence of its own.
+    pub fn pinned_ends_in(&self, partition: &str) -> usize {
+        self.roots.get(partition).map_or(0, |root| self.pinned_ends(*root).len())
+    }
+
+    fn unpin_oldest_of(&mut self, runs: Vec<usize>) -> bool {
+        let Some(oldest) = runs.into_iter().min_by_key(|node| self.nodes[*node].used) else { return false };
         let node = &mut self.nodes[oldest];
         node.pinned = false;
         self.pinned -= node.tokens.len();
         true
+    }
+
+    /// Pinned runs behind which nothing is pinned.
+    fn pinned_ends(&self, root: usize) -> Vec<usize> {
+        let mut runs = self.pinned_runs(root);
+        runs.retain(|node| !self.nodes[*node].children.values().any(|child| self.nodes[*child].pinned));
+        runs
     }
 
     fn pinned_below(&self, root: usize) -> usize {
