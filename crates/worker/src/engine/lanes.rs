@@ -100,6 +100,7 @@ impl Lanes<'_> {
                 exact.tidy();
             }
             self.flows.present(self.common.present().chain(self.exact.iter().flat_map(|exact| exact.present())));
+            self.common.budget.alternate(self.exact.as_ref().is_some_and(Thread::has_work));
             self.common.turn(&mut Books { own: &mut self.flows, all: None })?;
             self.exact_turn()?;
         }

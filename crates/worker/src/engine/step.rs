@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use llama_cpp_2::token::LlamaToken;
 use worker_protocol::{FailCode, Finish, TokenLogprob};
 
+use super::batch::budget::behind;
 use super::batch::schedule::{Need, share};
 use super::queue::flows::{Books, Flows};
 use super::sequence::{Next, Sequence};
@@ -54,7 +55,7 @@ impl Thread<'_> {
     fn plan(&mut self, flows: &Flows) -> Vec<Part> {
         let needs: Vec<Need> = self.running.iter().map(Sequence::need).collect();
         let readers = needs.iter().filter(|need| **need == Need::Decode).count();
-        let budget = self.budget.tokens(readers).min(self.batch_limit);
+        let budget = self.step_size(readers);
         let mut order: Vec<usize> = (0..needs.len()).collect();
         order.sort_by(|a, b| {
             let (a, b) = (&self.running[*a], &self.running[*b]);
@@ -75,6 +76,16 @@ impl Thread<'_> {
             parts[at].guess = guess;
         }
         parts
+    }
+
+    /// Most tokens of the next step.
+    fn step_size(&self, readers: usize) -> usize {
+        let size = self.budget.tokens(readers).min(self.batch_limit);
+        match self.running.first() {
+            // One runs at a time there. Cards hardly notice what stands before a token.
+            Some(running) if self.lane == Lane::Exact && !self.on_card => behind(size, running.done()),
+            _ => size,
+        }
     }
 
     /// What may follow in one sequence: what a grammar forces, else what was said before. Nothing where an answer must

@@ -59,6 +59,8 @@ pub(super) struct Thread<'a> {
     /// Something was computed since the prefix cache was saved.
     unsaved: bool,
     pub(super) lane: Lane,
+    /// Layers are on a graphics card.
+    pub(super) on_card: bool,
     pub(super) shared: &'a Shared,
     /// Scratch: one score per token of the vocabulary.
     pub(super) scores: Vec<f32>,
@@ -102,6 +104,7 @@ impl<'a> Thread<'a> {
             kept: kept.map_err(|error| Error::Engine(format!("the prefix cache cannot be kept: {error}")))?,
             unsaved: false,
             lane,
+            on_card: options.gpu_layers > 0,
             shared,
             scores: Vec::new(),
             piece: Vec::with_capacity(64),

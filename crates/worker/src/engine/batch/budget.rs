@@ -13,6 +13,10 @@ const PREFILL_ONLY: Duration = Duration::from_millis(260);
 /// A step takes at least this many times what reading the weights costs: on a slow or busy machine, steps as
 /// short as wished would do nothing else.
 const WORTH_IT: f64 = 2.5;
+/// So much of a step's time is left to each of two contexts whose steps alternate.
+const HALF: f64 = 0.5;
+/// Behind each further so many tokens a step whose size is fixed is about twice as dear on a processor.
+const DEEP: usize = 2048;
 /// Prompt tokens that a step takes in any case.
 const SMALLEST: usize = 16;
 /// Weight of the newest measurement.
@@ -26,17 +30,24 @@ pub struct Budget {
     /// Seconds; `None` until measured.
     fixed: Option<f64>,
     per_token: Option<f64>,
+    /// Steps of another context come between its own.
+    alternates: bool,
 }
 
 impl Budget {
     /// `most`: tokens that fit into one batch.
     pub fn new(most: usize) -> Self {
-        Self { most, fixed_size: None, fixed: None, per_token: None }
+        Self { most, fixed_size: None, fixed: None, per_token: None, alternates: false }
     }
 
     /// Steps of `tokens` whatever they cost.
     pub fn fixed(tokens: usize) -> Self {
         Self { fixed_size: Some(tokens), ..Self::new(tokens) }
+    }
+
+    /// Whether steps of another context come between those to follow: then both together take the time of one.
+    pub fn alternate(&mut self, alternates: bool) {
+        self.alternates = alternates;
     }
 
     /// Records a step. A small one shows the fixed part, a large one the part per token.
@@ -70,7 +81,7 @@ impl Budget {
         if let Some(tokens) = self.fixed_size {
             return tokens;
         }
-        let wished = if readers > 0 { WITH_READERS } else { PREFILL_ONLY }.as_secs_f64();
+        let wished = if readers > 0 { WITH_READERS } else { PREFILL_ONLY }.as_secs_f64() * if self.alternates { HALF } else { 1.0 };
         let fixed = self.fixed.unwrap_or(0.0);
         let left = wished.max(fixed * WORTH_IT) - fixed;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and clamped below")]
@@ -79,14 +90,14 @@ impl Budget {
     }
 }
 
-/// The largest power of two, at most `most`, of tokens that a step may have beside somebody's answer, for steps that
-/// shall not depend on what was measured in between. From the quickest step of one token and the quickest of
+/// The largest power of two, at most `most`, of tokens that a step may have which comes between those of other answers, for
+/// steps that shall not depend on what was measured in between. From the quickest step of one token and the quickest of
 /// `several.0`: what disturbs a measurement only makes it longer, and between two powers of two lies so much that one
 /// machine comes to the same size each time, unless its costs lie just at an edge.
 pub fn steady(one: Duration, several: (usize, Duration), most: usize) -> usize {
     let one = one.as_secs_f64();
     let more = (several.1.as_secs_f64() - one).max(0.0);
-    let wished = WITH_READERS.as_secs_f64().max(one * WORTH_IT);
+    let wished = (WITH_READERS.as_secs_f64() * HALF).max(one * WORTH_IT);
     #[expect(clippy::cast_precision_loss, reason = "batches are small")]
     let fits = |tokens: usize| one + more * (tokens - 1) as f64 / (several.0 - 1) as f64 <= wished;
     let mut size = 1;
@@ -94,6 +105,11 @@ pub fn steady(one: Duration, several: (usize, Duration), most: usize) -> usize {
         size *= 2;
     }
     size
+}
+
+/// What is left of such a size behind `depth` tokens: by the place alone, so that a prompt is cut the same way each time.
+pub fn behind(size: usize, depth: usize) -> usize {
+    (size / (1 + depth / DEEP).next_power_of_two()).max(1)
 }
 
 fn blend(known: Option<f64>, measured: f64) -> f64 {
@@ -138,14 +154,30 @@ mod tests {
     fn steady_steps_are_powers_of_two_within_the_time() {
         let size = |one, sixteen| steady(Duration::from_millis(one), (16, Duration::from_millis(sixteen)), 32);
         assert_eq!(size(10, 40), 32);
-        // 32 tokens would take 320 ms, and a little more or less changes nothing.
-        assert_eq!((size(10, 160), size(12, 140), size(9, 190)), (16, 16, 16));
-        assert_eq!(size(40, 1_240), 2);
+        // 16 tokens would take 160 ms, and a little more or less changes nothing.
+        assert_eq!((size(10, 160), size(12, 140), size(9, 190)), (8, 8, 8));
+        assert_eq!(size(40, 1_000), 2);
         assert_eq!(size(100, 50), 32, "what cannot be is no reason to fail");
         // Steps of one token would do nothing but read the weights.
         assert_eq!(size(1_000, 1_300), 32);
         assert_eq!(size(1_000, 4_000), 8);
         assert_eq!(steady(Duration::from_millis(1), (16, Duration::from_millis(2)), 24), 16, "no more than fit");
+    }
+
+    #[test]
+    fn two_contexts_share_the_time_of_a_step() {
+        let mut budget = after(10, 2_000);
+        let whole = budget.tokens(1);
+        budget.alternate(true);
+        assert!((whole * 2 / 5..=whole / 2).contains(&budget.tokens(1)), "{} of {whole}", budget.tokens(1));
+        budget.alternate(false);
+        assert_eq!(budget.tokens(1), whole);
+    }
+
+    #[test]
+    fn fixed_steps_are_smaller_where_each_token_looks_at_more() {
+        assert_eq!([0, 2_047, 2_048, 4_095, 4_096, 9_000].map(|depth| behind(32, depth)), [32, 32, 16, 16, 8, 4]);
+        assert_eq!(behind(2, 100_000), 1);
     }
 
     #[test]
