@@ -42,7 +42,7 @@ impl Thread<'_> {
             Ok(took) => self.budget.observe(total, took),
             Err(error) => return self.recover(error),
         }
-        self.failures = 0;
+        self.failures.over();
         self.shared.house.totals.evaluated_tokens.fetch_add(u64::try_from(total).unwrap_or_default(), Relaxed);
         self.pass_on(parts, books)
     }
