@@ -257,6 +257,9 @@ impl<'a> Thread<'a> {
         }
         self.context.clear();
         self.cells.forget_all();
+        if let Some(kept) = &mut self.kept {
+            kept.cells_lost();
+        }
         self.failures.another(error)
     }
 
