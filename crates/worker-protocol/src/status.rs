@@ -116,6 +116,10 @@ pub struct Totals {
     /// Tokens guessed ahead (speculation), and how many of them were right.
     pub drafted_tokens: u64,
     pub accepted_tokens: u64,
+    /// Tokens that a schema or grammar left no choice about and that needed no step of their own; older workers count them
+    /// among those guessed ahead.
+    #[serde(default)]
+    pub forced_tokens: u64,
     /// Cells of the prefix cache given up for room.
     pub evicted_cells: u64,
     /// Completions that made room for others for a while.
