@@ -21,6 +21,10 @@ pub struct Status {
     pub busy: u32,
     /// Requests waiting for a slot.
     pub queued: u32,
+    /// Milliseconds by which the step that an engine computes takes longer than such a step may; 0 if none does. Older
+    /// workers do not tell.
+    #[serde(default)]
+    pub stuck_ms: u64,
     /// Since start; for reconciliation with the ledger.
     pub totals: Totals,
     /// What the worker's machine draws, as far as its drivers tell; other workers of that machine tell the same.

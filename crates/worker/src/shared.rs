@@ -11,6 +11,7 @@ use crate::bound::Bound;
 use crate::engine::queue::flows::Flow;
 use crate::error::Error;
 use crate::model::Model;
+use crate::pulse::Pulse;
 
 /// Of the whole process.
 #[derive(Default)]
@@ -35,6 +36,8 @@ pub struct Shared {
     pub model: SetOnce<Model>,
     /// The engine gives up at its next step, whatever it is doing.
     pub halted: AtomicBool,
+    /// The steps of both of the engine's lanes: one thread computes them.
+    pub pulse: Pulse,
     /// Requests running, waiting or being tokenised; see [`Admission`].
     inside: Mutex<Bound>,
     /// Of each of the engine's lanes.
