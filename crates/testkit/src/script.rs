@@ -12,6 +12,8 @@ pub struct Script {
     thoughts: Vec<String>,
     tokens: Vec<String>,
     calls: Vec<ToolCall>,
+    /// Says that it has begun.
+    begins: bool,
     pub(crate) delay: Duration,
     pub(crate) end: ScriptEnd,
 }
@@ -35,6 +37,7 @@ impl Script {
             thoughts: Vec::new(),
             tokens: words(text),
             calls: Vec::new(),
+            begins: true,
             delay: Duration::ZERO,
             end: ScriptEnd::Done(Finish::Stop),
         }
@@ -101,6 +104,12 @@ impl Script {
         self.cut(tokens, ScriptEnd::DropConnection)
     }
 
+    /// Breaks the connection while the request still waits.
+    #[must_use]
+    pub fn drops_in_the_queue(self) -> Self {
+        Self { begins: false, ..self.drops_after(0) }
+    }
+
     /// Says nothing more after `tokens` tokens, until it is cancelled.
     #[must_use]
     pub fn hangs_after(self, tokens: usize) -> Self {
@@ -124,7 +133,7 @@ impl Script {
     /// The lines before the last one, with the pause before each.
     pub(crate) fn steps(&self) -> VecDeque<(Duration, Event)> {
         let mut steps: VecDeque<_> = self.places.iter().map(|place| (self.delay, Event::Queued { place: *place, wait_ms: None })).collect();
-        if !self.is_refusal() {
+        if self.begins && !self.is_refusal() {
             let (prompt_tokens, cached_tokens) = (self.prompt_tokens, self.cached_tokens);
             steps.push_back((Duration::ZERO, Event::Started { prompt_tokens, cached_tokens }));
         }

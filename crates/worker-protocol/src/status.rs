@@ -21,6 +21,10 @@ pub struct Status {
     pub busy: u32,
     /// Requests waiting for a slot.
     pub queued: u32,
+    /// Milliseconds by which the step that an engine computes takes longer than such a step may; 0 if none does. Older
+    /// workers do not tell.
+    #[serde(default)]
+    pub stuck_ms: u64,
     /// Since start; for reconciliation with the ledger.
     pub totals: Totals,
     /// What the worker's machine draws, as far as its drivers tell; other workers of that machine tell the same.
@@ -116,6 +120,10 @@ pub struct Totals {
     /// Tokens guessed ahead (speculation), and how many of them were right.
     pub drafted_tokens: u64,
     pub accepted_tokens: u64,
+    /// Tokens that a schema or grammar left no choice about and that needed no step of their own; older workers count them
+    /// among those guessed ahead.
+    #[serde(default)]
+    pub forced_tokens: u64,
     /// Cells of the prefix cache given up for room.
     pub evicted_cells: u64,
     /// Completions that made room for others for a while.

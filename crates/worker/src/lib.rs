@@ -13,6 +13,7 @@
 //!   kept/          the prefix cache over a restart; inbox.rs when it is saved
 //!   embed.rs       the loop of embedding models and rerankers
 //! join.rs      belonging to a pool on another machine
+//! pulse.rs     whether an engine comes to the end of its steps
 //! cards.rs     graphics cards; power.rs what the machine draws; spin.rs how long threads look for each other
 //! residence/   which models are in memory: loaded when asked for, one engine each
 //! bound.rs     how many may wait, and who makes room for others
@@ -34,6 +35,7 @@ mod join;
 mod model;
 mod options;
 mod power;
+mod pulse;
 mod residence;
 mod sampling;
 mod server;

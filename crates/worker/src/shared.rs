@@ -11,6 +11,7 @@ use crate::bound::Bound;
 use crate::engine::queue::flows::Flow;
 use crate::error::Error;
 use crate::model::Model;
+use crate::pulse::Pulse;
 
 /// Of the whole process.
 #[derive(Default)]
@@ -35,6 +36,8 @@ pub struct Shared {
     pub model: SetOnce<Model>,
     /// The engine gives up at its next step, whatever it is doing.
     pub halted: AtomicBool,
+    /// The steps of both of the engine's lanes: one thread computes them.
+    pub pulse: Pulse,
     /// Requests running, waiting or being tokenised; see [`Admission`].
     inside: Mutex<Bound>,
     /// Of each of the engine's lanes.
@@ -53,6 +56,7 @@ pub struct Counters {
     pub evaluated_tokens: AtomicU64,
     pub drafted_tokens: AtomicU64,
     pub accepted_tokens: AtomicU64,
+    pub forced_tokens: AtomicU64,
     pub evicted_cells: AtomicU64,
     pub pauses: AtomicU64,
     pub loads: AtomicU64,
@@ -134,6 +138,7 @@ impl Counters {
             evaluated_tokens: self.evaluated_tokens.load(Relaxed),
             drafted_tokens: self.drafted_tokens.load(Relaxed),
             accepted_tokens: self.accepted_tokens.load(Relaxed),
+            forced_tokens: self.forced_tokens.load(Relaxed),
             evicted_cells: self.evicted_cells.load(Relaxed),
             pauses: self.pauses.load(Relaxed),
             loads: self.loads.load(Relaxed),

@@ -90,7 +90,7 @@ pub struct Metrics {
 type Total = (&'static str, &'static str, fn(&Totals) -> u64);
 
 /// Counters that the workers keep themselves. They begin at 0 with each start of a worker, as Prometheus expects.
-const TOTALS: [Total; 10] = [
+const TOTALS: [Total; 11] = [
     ("worker_completions", "Completions begun", |totals| totals.requests),
     ("worker_prompt_tokens", "Tokens of prompts", |totals| totals.prompt_tokens),
     ("worker_cached_tokens", "Tokens of prompts that the prefix cache had", |totals| totals.cached_tokens),
@@ -98,6 +98,7 @@ const TOTALS: [Total; 10] = [
     ("worker_evaluated_tokens", "Tokens that went through the model", |totals| totals.evaluated_tokens),
     ("worker_drafted_tokens", "Tokens guessed ahead", |totals| totals.drafted_tokens),
     ("worker_accepted_tokens", "Tokens guessed ahead that were right", |totals| totals.accepted_tokens),
+    ("worker_forced_tokens", "Tokens that a schema or grammar left no choice about", |totals| totals.forced_tokens),
     ("worker_evicted_cells", "Cells of the prefix cache given up for room", |totals| totals.evicted_cells),
     ("worker_loads", "Models loaded", |totals| totals.loads),
     ("worker_pauses", "Completions that made room for others for a while", |totals| totals.pauses),

@@ -30,6 +30,8 @@ impl Driver {
     pub(super) async fn follow(&self, mut dispatched: Dispatched, progress: &mut Progress) -> Attempt {
         let backend = dispatched.backend();
         let mut unheard = pin!(self.unheard(&backend));
+        // An engine has begun with it, which is a worker's: an upstream that is lost takes nobody's answers along.
+        let mut begun = false;
         loop {
             let event = tokio::select! {
                 biased;
@@ -39,6 +41,7 @@ impl Driver {
             if let Some(Ok(event)) = &event {
                 dispatched.hear(event);
             }
+            begun |= matches!(event, Some(Ok(Event::Started { .. }))) && backend.counts_to_the_end();
             let output = match event {
                 Some(Ok(Event::Done { finish, usage, timings })) => {
                     self.ticket.report(usage);
@@ -69,17 +72,10 @@ impl Driver {
                     return Attempt::Ended(End::Failed(self.failure(code, message)));
                 }
                 Some(Ok(event)) => self.output(event, progress),
-                Some(Err(error @ BackendError::Lost(_))) => {
-                    progress.broke = true;
-                    dispatched.suspect();
-                    self.tell_rest(progress, false).await;
-                    return Attempt::Lost(None, error);
-                }
+                Some(Err(error @ BackendError::Lost(_))) => return self.lost(&mut dispatched, progress, begun, error).await,
                 None => {
-                    progress.broke = true;
-                    dispatched.suspect();
-                    self.tell_rest(progress, false).await;
-                    return Attempt::Lost(None, BackendError::Lost("the answer ended without its last event".into()));
+                    let error = BackendError::Lost("the answer ended without its last event".into());
+                    return self.lost(&mut dispatched, progress, begun, error).await;
                 }
                 Some(Err(error @ BackendError::Failing(_))) => {
                     dispatched.judge(false);
@@ -101,6 +97,15 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// The connection is gone. `begun`: an engine was at it, and may have ended because of it.
+    async fn lost(&self, dispatched: &mut Dispatched, progress: &mut Progress, begun: bool, error: BackendError) -> Attempt {
+        progress.broke = true;
+        progress.engines += u32::from(begun);
+        dispatched.suspect();
+        self.tell_rest(progress, false).await;
+        Attempt::Lost(None, error)
     }
 
     /// Comes back when an end is wanted and the backend will not say what it computed: at once, or because it cannot be

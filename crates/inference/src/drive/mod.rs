@@ -40,7 +40,8 @@ const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a worker that was told to end is heard.
 const LAST_COUNTERS: Duration = Duration::from_secs(2);
-/// Engines that may fail over one use: what breaks one may break each of them, and beside it the answers of others end.
+/// Engines that may fail over one use, or be lost once they had begun with it: what breaks one may break each of them, and
+/// beside it the answers of others end.
 const MOST_ENGINES: u32 = 2;
 
 /// See the module.
@@ -104,7 +105,7 @@ struct Progress {
     committed: bool,
     /// A member was lost over it, or its engine failed.
     broke: bool,
-    /// Engines of workers that failed over it.
+    /// Engines of workers that failed over it, or were lost while they were at it.
     engines: u32,
     retries: u32,
     /// Members that were asked.

@@ -98,6 +98,7 @@ mod tests {
                 models,
                 busy: 0,
                 queued: 0,
+                stuck_ms: 0,
                 totals: Totals::default(),
                 devices: Vec::new(),
             })

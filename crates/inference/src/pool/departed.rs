@@ -61,7 +61,16 @@ mod tests {
     impl Backend for Miscounting {
         async fn status(&self) -> Result<Status, BackendError> {
             let totals = Totals { completion_tokens: self.0.load(Ordering::Relaxed), ..Totals::default() };
-            Ok(Status { protocol: PROTOCOL, state: State::Ready, models: Vec::new(), busy: 0, queued: 0, totals, devices: Vec::new() })
+            Ok(Status {
+                protocol: PROTOCOL,
+                state: State::Ready,
+                models: Vec::new(),
+                busy: 0,
+                queued: 0,
+                stuck_ms: 0,
+                totals,
+                devices: Vec::new(),
+            })
         }
 
         async fn start(&self, _: &Ticket, _: &Work) -> Result<EventStream, BackendError> {

@@ -110,7 +110,7 @@ impl Pool {
 fn timed(events: EventStream, lease: &Lease, model: &str, began: Instant) -> EventStream {
     let mut waiting = Some((lease.member.clone(), model.to_owned()));
     let seen = move |event: &Result<Event, BackendError>| {
-        let output = matches!(event, Ok(Event::Text { .. } | Event::Reasoning { .. } | Event::ToolCall { .. } | Event::Vectors { .. }));
+        let output = event.as_ref().is_ok_and(is_output);
         let fault = matches!(event, Err(_) | Ok(Event::Failed { code: FailCode::Overloaded | FailCode::Engine, .. }));
         if (output || fault)
             && let Some((member, model)) = waiting.take()
@@ -120,6 +120,11 @@ fn timed(events: EventStream, lease: &Lease, model: &str, began: Instant) -> Eve
         }
     };
     events.inspect(seen).boxed()
+}
+
+/// A part of an answer.
+fn is_output(event: &Event) -> bool {
+    matches!(event, Event::Text { .. } | Event::Reasoning { .. } | Event::ToolCall { .. } | Event::Vectors { .. })
 }
 
 /// A completion that runs on a backend. Dropping it cancels.
@@ -144,9 +149,12 @@ impl Dispatched {
         self.lease.backend.clone()
     }
 
-    /// What was heard of the answer, for the comparison with its worker's counters.
+    /// What was heard of the answer, for the comparison with its worker's counters and for the circuit breaker.
     pub(crate) fn hear(&mut self, event: &Event) {
         self.lease.heard.hear(event);
+        if is_output(event) {
+            self.lease.answers();
+        }
     }
 
     /// The connection was lost.

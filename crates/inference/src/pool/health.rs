@@ -7,6 +7,12 @@ use worker_protocol::{LoadedModel, ModelState, PROTOCOL, State, Status};
 const DOWN_AFTER: u32 = 3;
 /// Good polls in a row after which a backend that was down is used again.
 const UP_AFTER: u32 = 2;
+/// A step that takes so much longer than it may takes a backend out as failed polls do: all who come would wait behind it.
+const STUCK_MS: u64 = 30_000;
+/// After so much more nobody waits for its end.
+const HUNG_MS: u64 = 60_000;
+/// Polls in a row that must say so. A process that was stopped for a while says so as well, until its step is over.
+const HUNG_AFTER: u32 = 20;
 
 /// May it be used?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +32,8 @@ pub(crate) struct Health {
     phase: Phase,
     /// Equal answers in a row that speak against the phase.
     streak: u32,
+    /// Polls in a row that told of a step without an end.
+    hung: u32,
     /// The last good answer.
     status: Option<Status>,
     /// Why it is not ready, for the log and for `/readyz`.
@@ -34,7 +42,7 @@ pub(crate) struct Health {
 
 impl Default for Health {
     fn default() -> Self {
-        Self { phase: Phase::Starting, streak: 0, status: None, reason: "starting".into() }
+        Self { phase: Phase::Starting, streak: 0, hung: 0, status: None, reason: "starting".into() }
     }
 }
 
@@ -65,14 +73,25 @@ impl Health {
                 self.become_(Phase::Down, format!("speaks protocol {}, not {PROTOCOL}", status.protocol));
             }
             Ok(status) => self.observe_status(status),
-            Err(error) => self.observe_failure(&error),
+            Err(error) => {
+                // It may be stopped, and then it says nothing about its engine.
+                self.hung = 0;
+                self.observe_failure(error.to_string());
+            }
         }
     }
 
+    /// Its engine does not come to the end of a step, and will not any more.
+    pub(crate) fn is_hung(&self) -> bool {
+        self.hung >= HUNG_AFTER
+    }
+
     fn observe_status(&mut self, status: Status) {
+        self.hung = if status.stuck_ms >= HUNG_MS { self.hung.saturating_add(1) } else { 0 };
         match status.state {
             State::Loading => self.become_(Phase::Starting, "loading its model".into()),
             State::Draining => self.become_(Phase::Down, "shutting down".into()),
+            State::Ready if status.stuck_ms >= STUCK_MS => self.observe_failure("its engine does not come to the end of a step".into()),
             State::Ready if self.phase == Phase::Down => {
                 self.streak += 1;
                 if self.streak >= UP_AFTER {
@@ -84,14 +103,14 @@ impl Health {
         self.status = Some(status);
     }
 
-    fn observe_failure(&mut self, error: &BackendError) {
+    fn observe_failure(&mut self, why: String) {
         if self.phase == Phase::Down {
             self.streak = 0;
             return;
         }
         self.streak += 1;
         if self.streak >= DOWN_AFTER {
-            self.become_(Phase::Down, error.to_string());
+            self.become_(Phase::Down, why);
         }
     }
 
@@ -105,6 +124,7 @@ impl Health {
     /// It is known to be (re)starting, or not to come back soon.
     pub(crate) fn set(&mut self, phase: Phase, reason: impl Into<String>) {
         self.status = None;
+        self.hung = 0;
         self.become_(phase, reason.into());
     }
 
@@ -117,13 +137,13 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
-    use super::{Health, Phase};
+    use super::{DOWN_AFTER, HUNG_AFTER, HUNG_MS, Health, Phase, STUCK_MS};
     use crate::pool::BackendError;
     use worker_protocol::{LoadedModel, PROTOCOL, State, Status, Totals};
 
     fn status(state: State) -> Status {
         let models = vec![LoadedModel { id: "m".into(), context_length: 4096, slots: 4, ..LoadedModel::default() }];
-        Status { protocol: PROTOCOL, state, models, busy: 0, queued: 0, totals: Totals::default(), devices: Vec::new() }
+        Status { protocol: PROTOCOL, state, models, busy: 0, queued: 0, stuck_ms: 0, totals: Totals::default(), devices: Vec::new() }
     }
 
     fn lost() -> Result<Status, BackendError> {
@@ -161,6 +181,42 @@ mod tests {
         assert_eq!(health.ready_models().count(), 0);
         health.observe(Ok(status(State::Ready)));
         assert_eq!(health.phase(), Phase::Ready);
+    }
+
+    fn stuck(stuck_ms: u64) -> Result<Status, BackendError> {
+        Ok(Status { stuck_ms, ..status(State::Ready) })
+    }
+
+    #[test]
+    fn an_engine_that_does_not_end_its_step_takes_a_backend_out_until_it_does() {
+        let mut health = Health::default();
+        health.observe(stuck(STUCK_MS - 1));
+        assert_eq!(health.phase(), Phase::Ready);
+        (1..DOWN_AFTER).for_each(|_| health.observe(stuck(STUCK_MS)));
+        assert_eq!(health.phase(), Phase::Ready);
+        health.observe(stuck(STUCK_MS));
+        assert_eq!((health.phase(), health.is_hung()), (Phase::Down, false), "{}", health.reason());
+        health.observe(stuck(0));
+        health.observe(stuck(0));
+        assert_eq!(health.phase(), Phase::Ready);
+    }
+
+    #[test]
+    fn only_an_engine_that_says_so_again_and_again_is_taken_for_hung() {
+        let mut health = Health::default();
+        let mut says = |answer: &Result<Status, BackendError>, polls: u32| {
+            (0..polls).for_each(|_| health.observe(answer.clone()));
+            health.is_hung()
+        };
+        assert!(!says(&stuck(HUNG_MS - 1), 100));
+        // As one that was stopped: first it does not answer, then its last step seems to have taken as long.
+        for answer in [lost(), stuck(0)] {
+            let hung = says(&stuck(HUNG_MS), HUNG_AFTER - 1) || says(&answer, 1);
+            assert!(!hung, "If you are here because this failed: a worker that is stopped for a while is ended afterwards.");
+        }
+        assert!(says(&stuck(HUNG_MS), HUNG_AFTER));
+        health.set(Phase::Starting, "restarting");
+        assert!(!health.is_hung(), "that was another process");
     }
 
     #[test]

@@ -49,6 +49,8 @@ pub(crate) struct Member {
     answered: AtomicU64,
     failed: AtomicU64,
     poll: Notify,
+    /// Wakes whoever waits for [`Member::hung`].
+    hung: Notify,
     /// Cancelled when it leaves the pool or the pool ends: nobody polls it any more.
     pub(super) left: CancellationToken,
     /// Wakes those who wait for a backend of any member.
@@ -77,6 +79,7 @@ impl Member {
             answered: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             poll: Notify::new(),
+            hung: Notify::new(),
             left,
             changed,
         }
@@ -188,8 +191,23 @@ impl Member {
             // asked next.
             if seat.holds(&backend) && seat.generation == generation {
                 seat.health.observe(answer);
+                if seat.health.is_hung() {
+                    self.hung.notify_one();
+                }
             }
         });
+    }
+
+    /// Comes back when the engine of this very backend is stuck for good.
+    pub(super) async fn hung(&self, backend: &Arc<dyn Backend>) {
+        while !self.is_hung(backend) {
+            self.hung.notified().await;
+        }
+    }
+
+    fn is_hung(&self, backend: &Arc<dyn Backend>) -> bool {
+        let seat = self.seat();
+        seat.holds(backend) && seat.health.is_hung()
     }
 
     /// An answer of this backend begins.

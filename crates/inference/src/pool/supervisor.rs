@@ -87,9 +87,16 @@ async fn live(
     let mut running = launched?;
     member.attach(running.backend.clone());
     loop {
+        let backend = running.backend.clone();
+        // Takes it along, since a process that is replaced lives as long as somebody has its backend.
+        let hung = async move { member.hung(&backend).await };
         tokio::select! {
             () = stop.cancelled() => return running.end().await,
             status = running.exited() => return status,
+            () = hung => {
+                tracing::error!(worker = process.name, "a worker's engine is stuck; its process is ended");
+                return running.end().await;
+            }
             () = restart.asked.notified() => {}
             Some(_) = retiring.join_next() => continue,
         }

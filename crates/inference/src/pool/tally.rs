@@ -174,7 +174,7 @@ mod tests {
 
     fn status(busy: u32, prompt_tokens: u64, completion_tokens: u64) -> Status {
         let totals = Totals { prompt_tokens, completion_tokens, ..Totals::default() };
-        Status { protocol: PROTOCOL, state: State::Ready, models: Vec::new(), busy, queued: 0, totals, devices: Vec::new() }
+        Status { protocol: PROTOCOL, state: State::Ready, models: Vec::new(), busy, queued: 0, stuck_ms: 0, totals, devices: Vec::new() }
     }
 
     fn heard(prompt_tokens: u32, completion_tokens: u32, whole: bool) -> Heard {

@@ -151,13 +151,24 @@ async fn connection_lost_before_the_first_token_is_tried_again_unseen() {
 }
 
 #[tokio::test]
-async fn connection_lost_again_and_again_fails() {
+async fn what_ends_two_workers_that_had_begun_with_it_is_not_carried_to_a_third() {
     let s = setup().await;
     s.worker.otherwise(Script::answer("never").drops_after(0));
     let (text, ended) = read(&mut s.ask().await).await;
     assert_eq!((text.as_str(), ended.outcome), ("", Outcome::Failed));
     assert!(matches!(ended.error, Some(Error::Unavailable { what: "worker", .. })));
-    assert_eq!(s.worker.requests().len(), 3, "two second tries");
+    assert_eq!(s.worker.requests().len(), 2, "If you are here because this failed: one request can end all workers, one after the other.");
+    assert_settled(&s.only_use().await, "failed", (0, 0, 0));
+}
+
+#[tokio::test]
+async fn connection_lost_again_and_again_while_it_waits_fails() {
+    let s = setup().await;
+    s.worker.otherwise(Script::answer("never").queued(&[3]).drops_in_the_queue());
+    let (text, ended) = read(&mut s.ask().await).await;
+    assert_eq!((text.as_str(), ended.outcome), ("", Outcome::Failed));
+    assert!(matches!(ended.error, Some(Error::Unavailable { what: "worker", .. })));
+    assert_eq!(s.worker.requests().len(), 3, "two second tries: it is not what ended the worker");
     assert_settled(&s.only_use().await, "failed", (0, 0, 0));
 }
 

@@ -114,6 +114,33 @@ exec cat > /dev/null
 }
 
 #[tokio::test]
+async fn a_worker_whose_engine_is_stuck_is_passed_over_and_then_replaced() {
+    let db = TestDb::new().await;
+    let actor = asker(&db).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let fake = FakeWorker::start().await;
+    fake.accept_any_token();
+    let pool = quick_pool();
+    pool.supervise(process(folder.path(), &greets("", &fake)));
+    let inference = over(&db, pool.clone());
+    eventually("it is ready", || async { inference.ready().is_ok() }).await;
+    let first = pid(folder.path());
+    fake.set_stuck(59_000);
+    eventually("nobody is sent there", || async { inference.ready().is_err() }).await;
+    // Far more polls than it takes to give one up.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(lives(folder.path()), 1, "it may come to its end");
+    fake.set_stuck(60_000);
+    eventually("another one takes its place", || async { lives(folder.path()) > 1 }).await;
+    fake.set_stuck(0);
+    assert!(!is_alive(&first), "If you are here because this failed: a worker that hangs keeps its memory beside the next one.");
+    eventually("it is ready", || async { inference.ready().is_ok() }).await;
+    let (_, ended) = read(&mut inference.admit(&actor, request()).await.expect("admitted")).await;
+    assert_eq!(ended.outcome, Outcome::Ok, "{ended:?}");
+    pool.shutdown().await;
+}
+
+#[tokio::test]
 async fn where_the_new_worker_does_not_start_the_old_one_stays_and_serves() {
     let db = TestDb::new().await;
     let actor = asker(&db).await;

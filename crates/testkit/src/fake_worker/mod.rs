@@ -50,6 +50,7 @@ struct Inner {
     /// `None` accepts any.
     token: Option<Secret>,
     state: State,
+    stuck_ms: u64,
     model: String,
     /// Of its file.
     version: String,
@@ -82,6 +83,7 @@ impl FakeWorker {
         let inner = Arc::new(Mutex::new(Inner {
             token: Some(token.clone()),
             state: State::Ready,
+            stuck_ms: 0,
             model: model.to_owned(),
             version: "1".into(),
             scripts: VecDeque::new(),
@@ -138,6 +140,11 @@ impl FakeWorker {
     /// What `/status` says.
     pub fn set_state(&self, state: State) {
         self.inner().state = state;
+    }
+
+    /// By how many milliseconds `/status` says that a step takes too long.
+    pub fn set_stuck(&self, stuck_ms: u64) {
+        self.inner().stuck_ms = stuck_ms;
     }
 
     /// Its model is another one under the same name.
@@ -220,6 +227,7 @@ async fn status(Shared(inner): Shared<Arc<Mutex<Inner>>>) -> Json<Status> {
         models: if inner.state == State::Loading { Vec::new() } else { vec![model] },
         busy: inner.running,
         queued: 0,
+        stuck_ms: inner.stuck_ms,
         totals: inner.totals,
         devices: vec![Device { name: "fake".into(), machine: "fake machine".into(), power_mw: Some(1000), energy_mj: Some(2000) }],
     })

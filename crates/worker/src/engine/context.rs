@@ -137,13 +137,15 @@ impl<'a> Context<'a> {
 
     /// Computes the step.
     pub fn decode(&mut self) -> Result<Duration, Error> {
+        let tokens = u32::try_from(self.batch.n_tokens()).map_err(engine)?;
         let turn = self.shared.house.turn.lock();
+        let step = self.shared.pulse.begin(tokens);
         let began = Instant::now();
         self.inner.decode(&mut self.batch).map_err(engine)?;
         // Some back ends only queue the work in `decode`.
         self.inner.synchronize();
         let took = began.elapsed();
-        drop(turn);
+        drop((step, turn));
         if let Some(spin) = Spin::here() {
             spin.stepped(self.threads);
         }

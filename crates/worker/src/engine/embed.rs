@@ -4,7 +4,7 @@
 //! same virtual token counters as completions. Where a chat model of the same process has answers to write, a step takes
 //! no longer than one of prompts beside them would; an input is computed whole in any case.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use worker_protocol::{Event, FailCode, Finish, ModelKind, Timings, Usage, normal
 
 use super::batch::budget::Budget;
 use super::context::Context;
+use super::failures::Failures;
 use super::queue::flows::{Flow, Flows};
 use super::{Link, Message};
 use crate::bound::DISPLACED;
@@ -61,7 +62,8 @@ pub(super) fn run(options: &ModelOptions, shared: &Arc<Shared>, model: Model, jo
     shared.loaded(model)?;
     let tokens = usize::try_from(STEP_TOKENS).unwrap_or(usize::MAX);
     let (budget, flows) = (Budget::new(tokens), Flows::default());
-    Embedder { context, kind, tokens, budget, pending: VecDeque::new(), flows, shared }.serve(jobs)
+    let failures = Failures::default();
+    Embedder { context, kind, tokens, budget, pending: VecDeque::new(), flows, failures, shared }.serve(jobs)
 }
 
 struct Embedder<'a> {
@@ -73,6 +75,7 @@ struct Embedder<'a> {
     /// In order of arrival.
     pending: VecDeque<Pending>,
     flows: Flows,
+    failures: Failures,
     shared: &'a Shared,
 }
 
@@ -88,10 +91,13 @@ impl Embedder<'_> {
             self.tidy();
             self.flows.present(self.pending.iter().map(|pending| (&pending.job.flow, pending.job.weight)));
             let step = self.plan();
-            self.publish(step.len());
+            self.publish(&step);
             if !step.is_empty() {
-                self.step(&step)?;
-                self.publish(0);
+                match self.step(&step) {
+                    Ok(()) => self.failures.over(),
+                    Err(error) => self.recover(&step, error)?,
+                }
+                self.publish(&[]);
             }
         }
         Ok(())
@@ -183,7 +189,15 @@ impl Embedder<'_> {
         Ok(())
     }
 
-    fn publish(&self, busy: usize) {
+    /// A step failed, and with it the jobs that have an input in it.
+    fn recover(&mut self, step: &[(usize, usize)], error: Error) -> Result<(), Error> {
+        tracing::error!(%error, "a step failed");
+        fail_those_of(step, &mut self.pending, &error.to_string());
+        self.failures.another(error)
+    }
+
+    fn publish(&self, step: &[(usize, usize)]) {
+        let busy = jobs_of(step).len();
         self.shared.publish(0, busy, self.pending.len().saturating_sub(busy));
     }
 }
@@ -235,6 +249,19 @@ impl Pending {
     }
 }
 
+/// The jobs that have inputs in a step.
+fn jobs_of(step: &[(usize, usize)]) -> BTreeSet<usize> {
+    step.iter().map(|(at, _)| *at).collect()
+}
+
+/// Ends the jobs that have an input in a step; the others stay, in their order.
+fn fail_those_of(step: &[(usize, usize)], pending: &mut VecDeque<Pending>, why: &str) {
+    let lost = jobs_of(step);
+    for (at, job) in std::mem::take(pending).into_iter().enumerate() {
+        if lost.contains(&at) { job.fail(FailCode::Engine, why) } else { pending.push_back(job) }
+    }
+}
+
 /// Tokens of a step: as many as are worth it, unless somebody's answer would stand still for too long meanwhile.
 fn room(budget: &Budget, most: usize, readers: u32) -> usize {
     if readers == 0 { most } else { budget.tokens(1).min(most) }
@@ -246,7 +273,49 @@ fn millis(duration: Duration) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+    use tokio_util::sync::CancellationToken;
+    use worker_protocol::Priority;
+
     use super::*;
+
+    fn pending(inputs: usize) -> (Pending, UnboundedReceiver<Event>) {
+        let (events, receiver) = unbounded_channel();
+        let flow = Flow { tenant: "t".into(), priority: Priority::Interactive };
+        let admission = Admission::acquire(&Arc::new(Shared::default()), &flow, 1, 1).unwrap().remove(0);
+        let job = EmbedJob {
+            id: Uuid::nil(),
+            flow,
+            weight: 1,
+            inputs: vec![vec![LlamaToken(1)]; inputs],
+            link: Link { events, cancelled: CancellationToken::new() },
+            arrived: Instant::now(),
+            admission,
+        };
+        (Pending { job, taken: 0, started: None, first: None }, receiver)
+    }
+
+    #[test]
+    fn a_step_that_fails_ends_its_own_jobs_and_no_others() {
+        let (mut left, mut heard): (VecDeque<_>, Vec<_>) = (1..=4).map(pending).unzip();
+        fail_those_of(&[(1, 0), (3, 0), (1, 1), (3, 1), (3, 2)], &mut left, "no memory");
+        assert_eq!(left.iter().map(|pending| pending.job.inputs.len()).collect::<Vec<_>>(), [1, 3]);
+        let failed = Event::Failed { code: FailCode::Engine, message: "no memory".into(), usage: Usage::default() };
+        for (number, heard) in (1..).zip(&mut heard) {
+            let expected = if number % 2 == 0 { Some(failed.clone()) } else { None };
+            assert_eq!(heard.try_recv().ok(), expected, "job {number}");
+        }
+    }
+
+    #[test]
+    fn a_job_counts_once_however_many_of_its_inputs_are_in_a_step() {
+        let step: Vec<_> = (0..64).map(|input| (0, input)).collect();
+        assert_eq!(
+            (jobs_of(&step).len(), jobs_of(&[(2, 5), (0, 1), (2, 6)]).len(), jobs_of(&[]).len()),
+            (1, 2, 0),
+            "If you are here because this failed: a worker with many short jobs behind a long one says that nobody waits."
+        );
+    }
 
     #[test]
     fn steps_are_short_only_beside_answers() {

@@ -7,6 +7,7 @@ pub mod choice;
 mod context;
 pub mod drafts;
 pub mod embed;
+mod failures;
 mod inbox;
 pub mod kept;
 mod lanes;

@@ -21,6 +21,8 @@ struct Part {
     tokens: usize,
     /// Tokens guessed behind them.
     guess: Vec<LlamaToken>,
+    /// A grammar forces what is guessed, so it says nothing about guesses.
+    forced: bool,
     /// Where the scores of the first chosen token are; the guessed tokens' follow. `None`: its prompt goes on.
     scores: Option<i32>,
 }
@@ -46,7 +48,7 @@ impl Thread<'_> {
             Ok(took) => self.budget.observe(total, took),
             Err(error) => return self.recover(error),
         }
-        self.failures = 0;
+        self.failures.over();
         self.shared.house.totals.evaluated_tokens.fetch_add(u64::try_from(total).unwrap_or_default(), Relaxed);
         self.pass_on(parts, books)
     }
@@ -71,9 +73,8 @@ impl Thread<'_> {
                 continue;
             }
             let room = left.min(self.context_length_usize().saturating_sub(self.running[at].tokens().len()));
-            let guess = self.guess(at, price, room);
-            left -= guess.len();
-            parts[at].guess = guess;
+            self.guess(at, price, room, &mut parts[at]);
+            left -= parts[at].guess.len();
         }
         parts
     }
@@ -88,11 +89,11 @@ impl Thread<'_> {
         }
     }
 
-    /// What may follow in one sequence: what a grammar forces, else what was said before. Nothing where an answer must
+    /// Adds what may follow in one sequence: what a grammar forces, else what was said before. Nothing where an answer must
     /// come out the same each time: a guess changes the size of a step.
-    fn guess(&mut self, at: usize, price: f64, room: usize) -> Vec<LlamaToken> {
+    fn guess(&mut self, at: usize, price: f64, room: usize, part: &mut Part) {
         if self.lane == Lane::Exact || !self.can_cut || room == 0 {
-            return Vec::new();
+            return;
         }
         let sequence = &mut self.running[at];
         if let Some(constraint) = &mut sequence.choice.constraint {
@@ -102,10 +103,11 @@ impl Thread<'_> {
                 // The last one may well go on beyond what is forced.
                 tokens.pop();
                 tokens.truncate(room);
-                return tokens;
+                (part.guess, part.forced) = (tokens, true);
+                return;
             }
         }
-        sequence.guess(price, room)
+        part.guess = sequence.guess(price, room);
     }
 
     /// Puts the parts into the batch.
@@ -133,7 +135,9 @@ impl Thread<'_> {
         for (mut sequence, part) in std::mem::take(&mut self.running).into_iter().zip(parts) {
             let outcome = self.choose_all(&mut sequence, &part);
             let right = *outcome.as_ref().map_or(&0, |(right, _)| right);
-            sequence.drafter.learn(part.guess.len(), right, price);
+            if !part.forced {
+                sequence.drafter.learn(part.guess.len(), right, price);
+            }
             self.account(&mut sequence, &part, right, books);
             match outcome {
                 Ok((_, None)) => going_on.push(sequence),
@@ -160,8 +164,13 @@ impl Thread<'_> {
         let chosen = part.scores.map_or(0, |_| right + 1);
         books.charge(&sequence.flow, part.tokens.saturating_sub(usize::from(chosen > 0)), chosen);
         let number = |n: usize| u64::try_from(n).unwrap_or_default();
-        self.shared.house.totals.drafted_tokens.fetch_add(number(part.guess.len()), Relaxed);
-        self.shared.house.totals.accepted_tokens.fetch_add(number(right), Relaxed);
+        let totals = &self.shared.house.totals;
+        if part.forced {
+            totals.forced_tokens.fetch_add(number(right), Relaxed);
+        } else {
+            totals.drafted_tokens.fetch_add(number(part.guess.len()), Relaxed);
+            totals.accepted_tokens.fetch_add(number(right), Relaxed);
+        }
         if part.tokens > 1 {
             // Others that begin alike can go on from here while this one is not finished yet.
             self.cells.publish(sequence.seq);

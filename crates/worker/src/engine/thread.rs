@@ -13,6 +13,7 @@ use super::batch::budget::{Budget, steady};
 use super::batch::schedule::Need;
 use super::cells::{Cells, MOST_SEQUENCES};
 use super::context::Context;
+use super::failures::Failures;
 use super::kept::Kept;
 use super::queue::flows::{Books, Flow, Flows};
 use super::queue::{Queue, Work};
@@ -34,8 +35,6 @@ pub(super) enum Lane {
 const EXACT_STEP: usize = 32;
 /// Tokens of a larger step before the first request.
 const WARM_UP: usize = 16;
-/// Failed steps in a row after which the context is given up.
-const MOST_FAILURES: u32 = 3;
 /// Sequences beside those that run, for beginnings that are kept.
 const KEPT_SEQUENCES: u32 = 48;
 
@@ -67,7 +66,7 @@ pub(super) struct Thread<'a> {
     /// Scratch: the bytes of one token.
     pub(super) piece: Vec<u8>,
     pub(super) steps: usize,
-    pub(super) failures: u32,
+    pub(super) failures: Failures,
 }
 
 impl<'a> Thread<'a> {
@@ -109,7 +108,7 @@ impl<'a> Thread<'a> {
             scores: Vec::new(),
             piece: Vec::with_capacity(64),
             steps: 0,
-            failures: 0,
+            failures: Failures::default(),
         })
     }
 
@@ -253,17 +252,18 @@ impl<'a> Thread<'a> {
         self.shared.house.totals.evicted_cells.fetch_add(self.cells.take_evicted(), Relaxed);
     }
 
-    /// A step failed: its sequences are lost and the cells unknown. Once may be bad luck (memory), again
-    /// and again means that this process is of no use any more.
+    /// A step failed: its sequences are lost and the cells unknown.
     pub(super) fn recover(&mut self, error: Error) -> Result<(), Error> {
         tracing::error!(%error, "a step failed");
-        self.failures += 1;
         for sequence in self.running.drain(..) {
             sequence.fail(FailCode::Engine, error.to_string());
         }
         self.context.clear();
         self.cells.forget_all();
-        if self.failures < MOST_FAILURES { Ok(()) } else { Err(error) }
+        if let Some(kept) = &mut self.kept {
+            kept.cells_lost();
+        }
+        self.failures.another(error)
     }
 
     pub(super) fn give_up(&mut self, why: &str) {

@@ -16,7 +16,7 @@ mod turn;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -171,13 +171,17 @@ impl Residents {
         } else {
             State::Ready
         };
-        let (mut busy, mut queued) = (0, 0);
+        let (mut busy, mut queued, mut overdue) = (0, 0, Duration::ZERO);
         for seat in self.places.iter().map(|place| place.seat.lock()) {
-            let (runs, waits) = seat.stay.as_ref().map_or((0, 0), |stay| stay.shared.load());
+            let shared = seat.stay.as_ref().map(|stay| &stay.shared);
+            let (runs, waits) = shared.map_or((0, 0), |shared| shared.load());
+            overdue = overdue.max(shared.map_or(Duration::ZERO, |shared| shared.pulse.overdue()));
             busy += runs;
             queued += waits + seat.waiting.inside();
         }
-        Status { protocol: PROTOCOL, state, models, busy, queued, totals: self.house.totals.read(), devices: Meters::here().read() }
+        let stuck_ms = u64::try_from(overdue.as_millis()).unwrap_or(u64::MAX);
+        let (totals, devices) = (self.house.totals.read(), Meters::here().read());
+        Status { protocol: PROTOCOL, state, models, busy, queued, stuck_ms, totals, devices }
     }
 }
 

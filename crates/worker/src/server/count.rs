@@ -11,9 +11,10 @@ impl Worker {
     /// A model that is not there is loaded for it: nobody else knows its vocabulary and its template.
     /// The engine does nothing for it, so it takes no place of those who ask the engine, and nobody makes room for it.
     pub(super) async fn count(&self, request: Generate) -> Result<u32, Refusal> {
+        let Guest { stay, admissions } = self.enter(&request.model, &flow(&request), 0, &Link::nowhere()).await?;
+        // Only now: those who wait for a model would keep out those whose model is there.
         let full = |_| Refusal(FailCode::Overloaded, format!("{MOST_COUNTS} prompts are being counted already"));
         let counting = self.counts.clone().try_acquire_owned().map_err(full)?;
-        let Guest { stay, admissions } = self.enter(&request.model, &flow(&request), 0, &Link::nowhere()).await?;
         let shared = stay.shared.clone();
         let count = move || -> Result<u32, Refusal> {
             // The model stays as long as somebody is in.

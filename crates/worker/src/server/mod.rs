@@ -37,7 +37,7 @@ use watched::Watched;
 
 /// Longest request body in bytes. Far more text than any context holds.
 const MAX_BODY: usize = 16 << 20;
-/// Prompts that are counted at the same time, or wait until their model is loaded.
+/// Prompts that are counted at the same time; those that wait until their model is loaded are none of them.
 const MOST_COUNTS: usize = 64;
 
 /// What the handlers need.

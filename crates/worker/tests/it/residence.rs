@@ -10,7 +10,7 @@ use tempfile::NamedTempFile;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use worker::{Error, ModelOptions, Options};
-use worker_protocol::{Embed, EmbedInput, FailCode, Generate, ModelKind, ModelState, Status};
+use worker_protocol::{Counted, Embed, EmbedInput, FailCode, Generate, ModelKind, ModelState, Status};
 
 use crate::bert::{Bert, Pooling};
 use crate::harness::{Alone, Pool, TOKEN, Worker, ask, options, quick};
@@ -182,6 +182,33 @@ async fn a_flood_that_waits_for_a_model_keeps_nobody_else_out() {
     assert!(code == FailCode::Overloaded && message.contains("latest request"), "{message}");
     assert_eq!(shared.client.status().await.queued, 3);
     drop(flood);
+    shared.stop().await;
+}
+
+#[tokio::test]
+async fn prompts_that_wait_for_a_model_to_be_counted_keep_no_other_count_out() {
+    // Room for one, and nobody makes room for a minute.
+    let shared = Shared::within(Some(500 << 20), ["a", "b"].map(model)).await;
+    shared.until_ready(&["a"]).await;
+    // As many as are counted at the same time.
+    let waiting: Vec<_> = (0..64)
+        .map(|_| {
+            let client = shared.client.clone();
+            tokio::spawn(async move { client.count(of("b", ask("How long is this?", 1))).await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(waiting.iter().all(|counting| !counting.is_finished()), "they wait for their model");
+    let counted = shared.client.count(Generate { tenant: "quiet".into(), ..of("a", ask("How long is this?", 1)) }).await;
+    assert!(
+        matches!(counted, Counted::Tokens(1..)),
+        "If you are here because this failed: who asks for a model that is not there keeps everybody from counting. {counted:?}"
+    );
+    shared.worker.shutdown.cancel();
+    for counting in waiting {
+        let counted = counting.await.unwrap();
+        assert!(matches!(counted, Counted::Refused { code: FailCode::Overloaded, .. }), "it is told when the worker ends: {counted:?}");
+    }
     shared.stop().await;
 }
 

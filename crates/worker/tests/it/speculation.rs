@@ -29,20 +29,43 @@ async fn guesses_change_the_speed_and_not_the_answer() {
     assert!(right > 20 && right <= drafted, "{right} of {drafted} guesses were right");
 }
 
+/// Its answer is known before it is written.
+fn forced() -> Generate {
+    let mut request = ask("Is the harbour open?", 30);
+    request.format = Some(Format::Lark("start: \"yes, the harbour is open all night\"".into()));
+    request
+}
+
+#[tokio::test]
+async fn what_a_grammar_forces_is_counted_apart_from_guesses() {
+    let alone = clever().await;
+    let before = alone.client.status().await.totals;
+    let ended = alone.client.run(forced()).await;
+    let after = alone.client.status().await.totals;
+    assert_eq!(ended.text(), "yes, the harbour is open all night");
+    let forced = after.forced_tokens - before.forced_tokens;
+    assert!(forced > 1 && forced < u64::from(ended.done().1.completion_tokens), "{forced} tokens were forced");
+    assert_eq!(
+        (after.drafted_tokens, after.accepted_tokens),
+        (before.drafted_tokens, before.accepted_tokens),
+        "If you are here because this failed: grammars make guesses look better than they are."
+    );
+}
+
 #[tokio::test]
 async fn a_seed_switches_guessing_off() {
     let alone = clever().await;
-    let before = alone.client.status().await.totals.drafted_tokens;
+    let before = alone.client.status().await.totals;
     let mut request = repetition(true);
     request.speculate = None;
     request.sampling.seed = Some(1);
     alone.client.run(request).await.done();
     // Nor is guessed what a grammar forces.
-    let mut forced = ask("Is the harbour open?", 30);
-    forced.format = Some(Format::Lark("start: \"yes, the harbour is open all night\"".into()));
+    let mut forced = forced();
     forced.sampling.seed = Some(1);
     alone.client.run(forced).await.done();
-    assert_eq!(alone.client.status().await.totals.drafted_tokens, before);
+    let after = alone.client.status().await.totals;
+    assert_eq!((after.drafted_tokens, after.forced_tokens), (before.drafted_tokens, before.forced_tokens));
 }
 
 #[tokio::test]

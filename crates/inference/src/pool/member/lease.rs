@@ -1,7 +1,11 @@
 //! The use of a member by one completion, and what that tells about it.
 
 use super::{
-    super::{backend::Backend, breaker::Breaker, tally::Heard},
+    super::{
+        backend::Backend,
+        breaker::{Breaker, Trial},
+        tally::Heard,
+    },
     Member,
 };
 use std::sync::{Arc, atomic::Ordering};
@@ -17,22 +21,29 @@ pub(in crate::pool) struct Lease {
     life: u64,
     /// The seat's when it began; `None` if another backend was in there already.
     generation: Option<u64>,
+    /// It is to find out whether the circuit may close.
+    trial: Option<Trial>,
     judged: bool,
 }
 
 impl Lease {
     pub(in crate::pool) fn new(member: Arc<Member>, backend: Arc<dyn Backend>) -> Self {
         member.in_flight.fetch_add(1, Ordering::Relaxed);
-        let generation = {
+        let (generation, trial) = {
             let mut seat = member.seat();
             let held = seat.holds(&backend);
-            if held {
-                seat.breaker.begin();
-            }
-            held.then_some(seat.generation)
+            let trial = if held { seat.breaker.begin() } else { None };
+            (held.then_some(seat.generation), trial)
         };
         let life = member.begin(&backend);
-        Self { member, backend, heard: Heard::default(), life, generation, judged: false }
+        Self { member, backend, heard: Heard::default(), life, generation, trial, judged: false }
+    }
+
+    /// A part of its answer came.
+    pub(in crate::pool) fn answers(&mut self) {
+        if let Some(trial) = self.trial.take() {
+            self.tell(|breaker| breaker.answers(trial));
+        }
     }
 
     /// What this completion says about the backend, for its circuit breaker.
@@ -45,7 +56,8 @@ impl Lease {
         if !self.member.terms.breaks {
             return;
         }
-        self.tell(|breaker| if well { breaker.succeeded() } else { breaker.failed(Instant::now()) });
+        let trial = self.trial;
+        self.tell(|breaker| if well { breaker.succeeded() } else { breaker.failed(Instant::now(), trial) });
     }
 
     /// Tells the circuit breaker, unless that is of another backend or credential by now.
@@ -65,7 +77,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if !self.judged {
-            self.tell(Breaker::told_nothing);
+            self.tell(|breaker| breaker.told_nothing(self.trial));
         }
         self.member.tally().end(self.life, &self.heard);
         self.member.in_flight.fetch_sub(1, Ordering::Relaxed);

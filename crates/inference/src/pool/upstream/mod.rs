@@ -273,7 +273,8 @@ impl Backend for UpstreamBackend {
         });
         let models: Vec<LoadedModel> = models.collect();
         let state = if models.is_empty() { State::Loading } else { State::Ready };
-        let status = Status { protocol: PROTOCOL, state, models, busy: 0, queued: 0, totals: Totals::default(), devices: Vec::new() };
+        let status =
+            Status { protocol: PROTOCOL, state, models, busy: 0, queued: 0, stuck_ms: 0, totals: Totals::default(), devices: Vec::new() };
         self.polled.keep(shown, status.clone());
         Ok(status)
     }
@@ -376,7 +377,8 @@ mod tests {
         let (polled, believed) = (Polled::default(), Duration::from_secs(600));
         let [old, new] = ["sk-old", "sk-new"].map(|key| Arc::new(Credential::Key(Secret::new(key))));
         let (models, devices) = (Vec::new(), Vec::new());
-        let status = Status { protocol: PROTOCOL, state: State::Ready, models, busy: 0, queued: 0, totals: Totals::default(), devices };
+        let status =
+            Status { protocol: PROTOCOL, state: State::Ready, models, busy: 0, queued: 0, stuck_ms: 0, totals: Totals::default(), devices };
         // As a poll does that began before the key was changed and ends after that.
         polled.keep(old.clone(), status);
         assert!(polled.recent(&new, believed).is_none());

@@ -2,7 +2,7 @@
 //!
 //! The files hold what people wrote, as numbers; the folder is readable by its owner alone and bounded in size. A save is
 //! made of short turns, one file in each, so that whoever asks meanwhile waits for one at most; a sequence that is in a file
-//! already keeps it. The index is replaced last and what it does not name is removed then, so a worker that is killed at any
+//! already keeps it, also where a step that failed has taken the cells. The index is replaced last and what it does not name is removed then, so a worker that is killed at any
 //! time finds what was saved before. A mark says that the files are being loaded: those that make llama.cpp end the process
 //! do so once, not at every start. Who loads has the mark locked, so that it tells whoever starts beside it nothing bad.
 
@@ -53,6 +53,7 @@ pub struct Kept {
     folder: PathBuf,
     limit: u64,
     fingerprint: Fingerprint,
+    /// As the index has them, the latest first, and behind them what it does not name yet.
     files: Vec<Written>,
     /// Locked while the files are loaded.
     mark: Option<fs::File>,
@@ -66,6 +67,15 @@ struct Written {
     tokens: Vec<LlamaToken>,
     /// The index names it.
     indexed: bool,
+    /// Its cells were lost with a failed step. Nobody gave them up, so it is kept until somebody has more of it.
+    stranded: bool,
+}
+
+impl Written {
+    /// These tokens of a partition begin with all that is in it.
+    fn is_covered_by(&self, partition: &str, tokens: &[LlamaToken]) -> bool {
+        self.entry.partition == partition && tokens.starts_with(&self.tokens)
+    }
 }
 
 /// What must be the same for saved cells to have a meaning.
@@ -137,6 +147,9 @@ impl Kept {
     pub fn save_next(&mut self, cells: &Cells, write: impl FnOnce(&Path, &Idle<'_>) -> Result<u64, Error>) -> Result<bool, Error> {
         // A worker that takes this one's place, or whose place this one takes, saves into the same folder.
         self.files.retain(|file| self.folder.join(&file.entry.file).exists());
+        for file in self.files.iter_mut().filter(|file| file.stranded) {
+            file.stranded = !cells.kept().any(|idle| file.is_covered_by(idle.partition, idle.tokens));
+        }
         let (wanted, missing) = self.plan(cells);
         let Some(missing) = missing else {
             self.complete(wanted).map_err(|error| failed(&self.folder, &error))?;
@@ -154,37 +167,57 @@ impl Kept {
         Ok(true)
     }
 
+    /// The cells of all sequences were lost with a failed step; what is in files is still right.
+    pub fn cells_lost(&mut self) {
+        let longer = |file: &Written, other: &Written| other.tokens.len() > file.tokens.len();
+        let covers = |file: &Written, other: &Written| longer(file, other) && file.is_covered_by(&other.entry.partition, &other.tokens);
+        let stale: Vec<bool> = self.files.iter().map(|file| self.files.iter().any(|other| covers(file, other))).collect();
+        for (file, stale) in self.files.iter_mut().zip(stale) {
+            file.stranded = !stale;
+        }
+        // What the index does not name yet was written last.
+        self.files.sort_by_key(|file| file.indexed);
+    }
+
     /// What the next index names, as far as it is in files, and the first sequence that is missing there.
     fn plan<'c>(&self, cells: &'c Cells) -> (Vec<Entry>, Option<Idle<'c>>) {
-        let (mut wanted, mut missing, mut bytes) = (Vec::new(), None, 0);
+        let (mut wanted, mut missing, mut room) = (Vec::new(), None, self.limit);
+        // By what a token takes at most and not by each file's size: so nothing is written again and again in vain.
+        let mut fits = |tokens: &[LlamaToken]| {
+            let left = room.checked_sub(self.per_token * number(tokens.len()));
+            room = left.unwrap_or(room);
+            left.is_some()
+        };
         for idle in cells.kept().filter(|idle| idle.tokens.len() >= WORTH_KEEPING && !idle.partition.ends_with(TRANSIENT)) {
-            // By what a token takes at most and not by each file's size: so nothing is written again and again in vain.
-            let size = self.per_token * number(idle.tokens.len());
-            if bytes + size > self.limit {
+            if !fits(idle.tokens) {
                 continue;
             }
-            bytes += size;
             match self.files.iter().find(|file| file.entry.partition == idle.partition && file.tokens == idle.tokens) {
                 Some(file) => wanted.push(file.entry.clone()),
                 None => missing = missing.or(Some(idle)),
             }
         }
+        // Whoever has computed since then comes first.
+        let stranded = self.files.iter().filter(|file| file.stranded && fits(&file.tokens));
+        wanted.extend(stranded.map(|file| file.entry.clone()));
         (wanted, missing)
     }
 
     fn know(&mut self, entry: Entry, tokens: Vec<LlamaToken>, bytes: u64, indexed: bool) {
         self.per_token = self.per_token.max(bytes.div_ceil(number(tokens.len()).max(1)));
-        self.files.push(Written { entry, tokens, indexed });
+        self.files.push(Written { entry, tokens, indexed, stranded: false });
     }
 
     /// From now on a worker that starts finds these.
     fn complete(&mut self, entries: Vec<Entry>) -> io::Result<()> {
         let index = Index { fingerprint: self.fingerprint.clone(), entries };
         self.replace_index(&index)?;
+        let place = |file: &Written| index.entries.iter().position(|entry| *entry == file.entry);
         for file in &mut self.files {
-            file.indexed = index.entries.contains(&file.entry);
+            file.indexed = place(file).is_some();
         }
         self.files.retain(|file| file.indexed);
+        self.files.sort_by_key(place);
         self.trust()?;
         self.sweep()?;
         let tokens: usize = index.entries.iter().map(|entry| entry.tokens).sum();
@@ -220,6 +253,7 @@ impl Kept {
             cells.end(seq);
             context.apply(cells.take_ops())?;
         }
+        self.files.reverse();
         tracing::info!(sequences = self.files.len(), cells = cells.used(), took = ?began.elapsed(), "prefix cache loaded");
         Ok(self.files.len() == index.entries.len())
     }

@@ -132,6 +132,54 @@ fn no_more_is_kept_than_fits_and_that_is_no_endless_task() {
 }
 
 #[test]
+fn a_step_that_fails_costs_the_cells_and_not_the_files() {
+    let house = House::new();
+    let (mut kept, mut cells) = (house.start(1 << 20), Cells::new(4096, 16, true));
+    for (number, length) in [(1, 100), (2, 110), (3, 120)] {
+        converse(&mut cells, number, length);
+    }
+    save(&mut kept, &cells);
+    // Another one is in a file, and not yet in the index; and so is more of one.
+    converse(&mut cells, 1, 105);
+    converse(&mut cells, 4, 130);
+    assert!(kept.save_next(&cells, write).unwrap() && kept.save_next(&cells, write).unwrap());
+    cells.forget_all();
+    kept.cells_lost();
+    save(&mut kept, &cells);
+    assert_eq!(
+        (house.indexed(), house.files().len()),
+        (Some(vec![130, 105, 120, 110]), 4),
+        "If you are here because this failed: after a step that failed the next save removes everything that was saved before."
+    );
+    // Of one there is more now, and another one is new.
+    converse(&mut cells, 2, 150);
+    converse(&mut cells, 5, 90);
+    assert_eq!(save(&mut kept, &cells), 2);
+    assert_eq!((house.indexed(), house.files().len()), (Some(vec![90, 150, 130, 105, 120]), 5), "the latest first");
+    // What is there again, word for word, is given up like any other.
+    converse(&mut cells, 1, 105);
+    assert_eq!(save(&mut kept, &cells), 0, "it is in a file already");
+    cells.forget_all();
+    save(&mut kept, &cells);
+    assert_eq!((house.indexed(), house.files().len()), (Some(vec![130, 120]), 2));
+}
+
+#[test]
+fn what_outlives_a_failed_step_makes_room_for_what_is_computed_since() {
+    let house = House::new();
+    let (mut kept, mut cells) = (house.start(2_500), Cells::new(4096, 16, true));
+    for (number, length) in [(1, 90), (2, 110)] {
+        converse(&mut cells, number, length);
+    }
+    save(&mut kept, &cells);
+    cells.forget_all();
+    kept.cells_lost();
+    converse(&mut cells, 3, 70);
+    save(&mut kept, &cells);
+    assert_eq!((house.indexed(), house.files().len()), (Some(vec![70, 110]), 2), "the latest that fit");
+}
+
+#[test]
 fn what_ended_a_worker_while_it_was_loaded_is_not_loaded_again() {
     let house = House::new();
     let mut cells = Cells::new(4096, 16, true);
