@@ -112,15 +112,17 @@ impl<'a> ResponseRuns<'a> {
         Ok(one::<CancelRow>(self.tx.conn(), statement).await?.map(|row| row.cancelled))
     }
 
-    /// Ends a response; `false` if it had ended before.
+    /// Ends a response, which from then on names the model that answered; `false` if it had ended before.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn finish(&self, id: ResponseId, end: &Finished) -> Result<bool> {
+        let answered = end.stats.as_ref().map(|stats| stats.model.as_str());
         let stats = end.stats.as_ref().map(serde_json::to_value).transpose().map_err(Error::internal)?;
         let problem = end.problem.as_ref().map(serde_json::to_value).transpose().map_err(Error::internal)?;
         let statement = sql(
-            "UPDATE response SET status = $2, output = $3, usage = $4, error = $5, ended_at = $6, bytes = bytes + octet_length($3::jsonb::text)
+            "UPDATE response SET status = $2, output = $3, usage = $4, error = $5, ended_at = $6, model = coalesce($7, model),
+                    bytes = bytes + octet_length($3::jsonb::text)
              WHERE id = $1 AND ended_at IS NULL",
             [
                 id.0.into(),
@@ -129,6 +131,7 @@ impl<'a> ResponseRuns<'a> {
                 stats.into(),
                 problem.into(),
                 instant(end.at)?.into(),
+                answered.into(),
             ],
         );
         Ok(run(self.tx.conn(), statement).await? > 0)

@@ -83,6 +83,7 @@ pub struct NewResponse {
 pub struct StoredResponse {
     pub id: ResponseId,
     pub previous: Option<ResponseId>,
+    /// The one that answered; before the end, what it was stored with.
     pub model: String,
     pub status: ResponseStatus,
     pub instructions: Option<String>,

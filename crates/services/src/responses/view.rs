@@ -14,6 +14,7 @@ pub struct Response {
     pub id: ResponseId,
     /// The one that it goes on from.
     pub previous: Option<ResponseId>,
+    /// The one that answers, which after a fallback is another one than was asked; until that is known, the one that was asked.
     pub model: String,
     pub status: ResponseStatus,
     pub instructions: Option<String>,
@@ -33,6 +34,9 @@ pub struct Response {
 impl Response {
     /// It has ended.
     pub fn end(&mut self, end: ResponseEnd) {
+        if let Some(stats) = &end.stats {
+            self.model.clone_from(&stats.model);
+        }
         self.status = end.status;
         self.stats = end.stats;
         self.problem = end.problem;
