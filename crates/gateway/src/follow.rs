@@ -103,9 +103,7 @@ impl Finishes {
 /// `finish_reason`: of the completion itself, else (it was the only one) of the whole.
 pub fn finish_reason(finish: Option<Finish>, stats: &AnswerStats) -> &str {
     match finish {
-        Some(Finish::Stop) => "stop",
-        Some(Finish::Length) => "length",
-        Some(Finish::ToolCalls) => "tool_calls",
+        Some(finish) => finish.name(),
         None if stats.finish_reason.is_empty() => "stop",
         None => &stats.finish_reason,
     }

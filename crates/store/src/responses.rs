@@ -29,7 +29,7 @@ pub enum ResponseStatus {
     Completed,
     Failed,
     Cancelled,
-    /// It reached the length that was asked for.
+    /// It reached the length that was asked for, or a content filter cut it off.
     Incomplete,
 }
 

@@ -99,6 +99,7 @@ pub fn input(call: &ToolCall) -> Map<String, Value> {
 pub fn stop_reason(finish: Option<Finish>, stats: &AnswerStats, calls: bool) -> &'static str {
     match finish_reason(finish, stats) {
         "length" => "max_tokens",
+        "content_filter" => "refusal",
         "tool_calls" => "tool_use",
         _ if calls => "tool_use",
         _ => "end_turn",
@@ -142,6 +143,7 @@ mod tests {
         let reason = |finish, calls| stop_reason(finish, &AnswerStats::default(), calls);
         assert_eq!((reason(Some(Finish::Stop), false), reason(Some(Finish::Length), true)), ("end_turn", "max_tokens"));
         assert_eq!((reason(Some(Finish::ToolCalls), true), reason(Some(Finish::Stop), true)), ("tool_use", "tool_use"));
+        assert_eq!(reason(Some(Finish::ContentFilter), true), "refusal");
         let stats = AnswerStats { finish_reason: "length".into(), ..AnswerStats::default() };
         assert_eq!(stop_reason(None, &stats, false), "max_tokens");
     }

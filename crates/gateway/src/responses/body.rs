@@ -7,7 +7,7 @@ use contract::{
     ids::ResponseId,
     problem::{Problem, ProblemKind},
 };
-use inference::{DataUrl, Detail};
+use inference::{DataUrl, Detail, Finish};
 use serde::Serialize;
 use serde_json::Value;
 use services::responses::{Item, Response, ResponseStatus, Role, in_order};
@@ -172,7 +172,6 @@ impl<'a> Body<'a> {
             BodyItem::of(item, item.id(response.id, at), status)
         };
         let completed = response.ended_at.filter(|_| response.status == ResponseStatus::Completed);
-        let incomplete = response.status == ResponseStatus::Incomplete;
         Self {
             id: response_id(response.id),
             object: "response",
@@ -181,7 +180,7 @@ impl<'a> Body<'a> {
             status: response.status.name(),
             background: response.background,
             error: response.problem.as_ref().map(BodyError::of),
-            incomplete_details: incomplete.then_some(IncompleteDetails { reason: "max_output_tokens" }),
+            incomplete_details: IncompleteDetails::of(response),
             instructions: response.instructions.as_deref(),
             metadata: &response.metadata,
             model: &response.model,
@@ -190,6 +189,14 @@ impl<'a> Body<'a> {
             usage: response.stats.as_ref().map(Usage::from),
             echo: &response.echo,
         }
+    }
+}
+
+impl IncompleteDetails {
+    fn of(response: &Response) -> Option<Self> {
+        let filtered = response.stats.as_ref().is_some_and(|stats| stats.finish_reason == Finish::ContentFilter.name());
+        let reason = if filtered { "content_filter" } else { "max_output_tokens" };
+        (response.status == ResponseStatus::Incomplete).then_some(Self { reason })
     }
 }
 
@@ -350,6 +357,9 @@ pub mod tests {
         let body = serde_json::to_value(Body::of(&cut)).unwrap();
         assert_eq!((&body["output"][0]["status"], &body["output"][1]["status"]), (&json!("completed"), &json!("incomplete")));
         assert_eq!(body["incomplete_details"], json!({ "reason": "max_output_tokens" }));
+        let stats = Some(AnswerStats { finish_reason: "content_filter".into(), ..AnswerStats::default() });
+        let filtered = serde_json::to_value(Body::of(&Response { stats, ..cut })).unwrap();
+        assert_eq!((&filtered["status"], &filtered["incomplete_details"]["reason"]), (&json!("incomplete"), &json!("content_filter")));
         let problem = Some(Problem::new(ProblemKind::Unavailable, "model_unavailable", "Not now."));
         let failed = Response { status: ResponseStatus::Failed, output: said, problem, ..begun() };
         let body = serde_json::to_value(Body::of(&failed)).unwrap();

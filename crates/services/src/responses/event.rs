@@ -11,7 +11,7 @@ use contract::{
     problem::{Problem, ProblemKind},
 };
 use domain::Error;
-use inference::{Output, ToolCall};
+use inference::{Finish, Output, ToolCall};
 use serde::{Deserialize, Serialize};
 use store::responses::ResponseStatus;
 
@@ -94,9 +94,9 @@ impl ResponseEvent {
 impl ResponseEnd {
     /// `why` is `None` if the model came to its own end.
     pub(crate) fn of(why: Option<Why>, stats: Option<AnswerStats>, at: Millis) -> Self {
-        let at_length = stats.as_ref().is_some_and(|stats| stats.finish_reason == "length");
+        let cut_by = |finish: Finish| stats.as_ref().is_some_and(|stats| stats.finish_reason == finish.name());
         let (status, problem) = match why {
-            None if at_length => (ResponseStatus::Incomplete, None),
+            None if cut_by(Finish::Length) || cut_by(Finish::ContentFilter) => (ResponseStatus::Incomplete, None),
             None => (ResponseStatus::Completed, None),
             Some(Why::Stopped) => (ResponseStatus::Cancelled, None),
             Some(Why::Restart) => (ResponseStatus::Failed, Some(restarted())),
@@ -246,6 +246,7 @@ mod tests {
         let status = |why, stats| ResponseEnd::of(why, stats, 0).status;
         assert_eq!(status(None, stats("stop")), ResponseStatus::Completed);
         assert_eq!(status(None, stats("length")), ResponseStatus::Incomplete);
+        assert_eq!(status(None, stats("content_filter")), ResponseStatus::Incomplete);
         assert_eq!(status(Some(Why::Stopped), stats("")), ResponseStatus::Cancelled);
         let failed = ResponseEnd::of(Some(Why::Failed(Error::internal("secret"))), None, 0);
         assert_eq!(failed.status, ResponseStatus::Failed);

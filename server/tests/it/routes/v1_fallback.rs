@@ -15,17 +15,17 @@ use testkit::{
     ledger::ledger,
 };
 
-const PRIMARY: &str = "primary";
+pub(super) const PRIMARY: &str = "primary";
 
 /// Two models, each with an upstream of its own, and the second may answer for the first.
-struct World {
-    house: House,
-    primary: FakeUpstream,
-    second: FakeUpstream,
+pub(super) struct World {
+    pub(super) house: House,
+    pub(super) primary: FakeUpstream,
+    pub(super) second: FakeUpstream,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let (primary, second, pool) = (FakeUpstream::start().await, FakeUpstream::start().await, quick_pool());
         pool.add_upstream(primary.config("first", PRIMARY)).expect("a client");
         pool.add_upstream(second.config("second", FAKE_MODEL)).expect("a client");
@@ -44,7 +44,7 @@ impl World {
         Self { house: House::of(app).await, primary, second }
     }
 
-    async fn ask(&self, route: &str, more: &Value) -> Answer {
+    pub(super) async fn ask(&self, route: &str, more: &Value) -> Answer {
         let mut body = match route {
             "responses" => json!({ "model": PRIMARY, "input": "Hello" }),
             _ => json!({ "model": PRIMARY, "max_tokens": 16, "messages": [{ "role": "user", "content": "Hello" }] }),
