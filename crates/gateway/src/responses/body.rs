@@ -1,6 +1,7 @@
 //! Responses and their items as clients see them.
 
 use super::request::Echo;
+use crate::usage::Cost;
 use contract::{
     Millis,
     chat::AnswerStats,
@@ -146,6 +147,8 @@ struct Usage {
     output_tokens: u32,
     output_tokens_details: OutputDetails,
     total_tokens: u32,
+    #[serde(flatten)]
+    cost: Cost,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
@@ -186,7 +189,7 @@ impl<'a> Body<'a> {
             model: &response.model,
             output: response.output.iter().enumerate().map(item).collect(),
             previous_response_id: response.previous.map(response_id),
-            usage: response.stats.as_ref().map(Usage::from),
+            usage: response.stats.as_ref().map(|stats| Usage::of(stats, Cost::of_money(response.cost.as_ref()))),
             echo: &response.echo,
         }
     }
@@ -273,14 +276,15 @@ fn seconds(at: Millis) -> i64 {
     at.div_euclid(1000)
 }
 
-impl From<&AnswerStats> for Usage {
-    fn from(stats: &AnswerStats) -> Self {
+impl Usage {
+    fn of(stats: &AnswerStats, cost: Cost) -> Self {
         Self {
             input_tokens: stats.prompt_tokens,
             input_tokens_details: InputDetails { cached_tokens: stats.cached_tokens, cache_write_tokens: 0 },
             output_tokens: stats.completion_tokens,
             output_tokens_details: OutputDetails { reasoning_tokens: stats.reasoning_tokens },
             total_tokens: stats.prompt_tokens.saturating_add(stats.completion_tokens),
+            cost,
         }
     }
 }
@@ -309,6 +313,7 @@ pub mod tests {
             echo: json!({ "store": true, "tools": [] }),
             output: Vec::new(),
             stats: None,
+            cost: None,
             problem: None,
             metadata: BTreeMap::new(),
             background: false,

@@ -1,7 +1,7 @@
 //! A response as its account sees it.
 
 use super::{Item, ResponseEnd};
-use contract::{Millis, chat::AnswerStats, ids::ResponseId, problem::Problem};
+use contract::{Millis, chat::AnswerStats, ids::ResponseId, problem::Problem, usage::Money};
 use domain::{Error, Result};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -23,6 +23,8 @@ pub struct Response {
     /// Empty until the end.
     pub output: Vec<Item>,
     pub stats: Option<AnswerStats>,
+    /// Once it has ended; `None` where there is no price.
+    pub cost: Option<Money>,
     /// Why, if it failed.
     pub problem: Option<Problem>,
     pub metadata: BTreeMap<String, String>,
@@ -39,6 +41,7 @@ impl Response {
         }
         self.status = end.status;
         self.stats = end.stats;
+        self.cost = end.cost;
         self.problem = end.problem;
         self.ended_at = Some(end.at);
     }
@@ -47,7 +50,7 @@ impl Response {
     #[must_use]
     pub fn at_its_beginning(self) -> Self {
         let status = if self.background { ResponseStatus::Queued } else { ResponseStatus::InProgress };
-        Self { status, output: Vec::new(), stats: None, problem: None, ended_at: None, ..self }
+        Self { status, output: Vec::new(), stats: None, cost: None, problem: None, ended_at: None, ..self }
     }
 }
 
@@ -64,6 +67,7 @@ impl TryFrom<StoredResponse> for Response {
             echo: stored.echo,
             output: serde_json::from_value(stored.output).map_err(Error::internal)?,
             stats: stored.stats,
+            cost: stored.cost,
             problem: stored.problem,
             metadata: serde_json::from_value(stored.metadata).map_err(Error::internal)?,
             background: stored.background,
