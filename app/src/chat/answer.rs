@@ -75,7 +75,12 @@ fn Ending(row: Row, actions: Actions, status: Memo<MessageStatus>) -> impl IntoV
     let meta = row.meta;
     let refused = {
         let meta = meta.clone();
-        move || meta.with(|meta| meta.error.as_deref().is_some_and(is_refusal))
+        move || {
+            meta.with(|meta| {
+                let filtered = meta.stats.as_ref().is_some_and(|stats| stats.finish_reason == "content_filter");
+                filtered || meta.error.as_deref().is_some_and(is_refusal)
+            })
+        }
     };
     let reason = move || match status.get() {
         MessageStatus::Running => None,
@@ -91,14 +96,18 @@ fn Ending(row: Row, actions: Actions, status: Memo<MessageStatus>) -> impl IntoV
             Some((Glyph::Alert, text))
         }
         MessageStatus::Complete => {
-            let cut = meta.with(|meta| meta.stats.as_ref().is_some_and(|stats| stats.finish_reason == "length"));
-            cut.then(|| (Glyph::Info, t.reached_length.to_owned()))
+            let text = meta.with(|meta| match meta.stats.as_ref()?.finish_reason.as_str() {
+                "length" => Some(t.reached_length),
+                "content_filter" => Some(t.filtered),
+                _ => None,
+            });
+            text.map(|text| (Glyph::Info, text.to_owned()))
         }
     };
     move || {
         reason().map(|(glyph, text)| {
             let disabled = Signal::derive(move || actions.chat.running.get().is_some() || actions.chat.busy.get());
-            // A rule that refused would refuse again.
+            // A rule or filter that refused would refuse again.
             let resume = (!actions.chat.temporary.get() && !refused()).then(|| {
                 view! {
                     <Button look=Look::Secondary icon=Glyph::Play disabled on:click=move |_| actions.resume(id)>

@@ -37,6 +37,7 @@ crate::texts! {
         stopped: "You stopped this answer." | "Sie haben diese Antwort angehalten.",
         interrupted: "This answer was interrupted." | "Diese Antwort wurde unterbrochen.",
         reached_length: "The answer reached its length limit." | "Die Antwort hat ihre Längengrenze erreicht.",
+        filtered: "A content filter of the model's provider ended this answer." | "Ein Inhaltsfilter des Modellanbieters hat diese Antwort beendet.",
         warned: "Your organisation advises caution with what was sent here (rule: {rules})." | "Ihre Organisation mahnt zur Vorsicht mit dem, was hier gesendet wurde (Regel: {rules}).",
         good_answer: "Good answer" | "Gute Antwort",
         bad_answer: "Bad answer" | "Schlechte Antwort",

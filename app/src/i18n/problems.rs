@@ -3,7 +3,7 @@
 use super::fill;
 use contract::{
     account::Language,
-    problem::{GUARDRAIL_BLOCKED, INSUFFICIENT_QUOTA, Problem, ProblemKind},
+    problem::{CONTENT_FILTER, GUARDRAIL_BLOCKED, INSUFFICIENT_QUOTA, Problem, ProblemKind},
 };
 
 crate::texts! {
@@ -43,6 +43,7 @@ crate::texts! {
         model_unavailable: "The model is not ready at the moment. Try again in a few seconds." | "Das Modell ist im Moment nicht bereit. Versuchen Sie es in ein paar Sekunden noch einmal.",
         model_not_found: "This model is not available to you. Choose another one." | "Dieses Modell steht Ihnen nicht zur Verfügung. Wählen Sie ein anderes.",
         context_length_exceeded: "This chat is longer than the model can read. Start a new chat or shorten the message." | "Dieser Chat ist länger, als das Modell lesen kann. Beginnen Sie einen neuen Chat oder kürzen Sie die Nachricht.",
+        content_filter: "A content filter of the model's provider does not allow this content. Choose another model, or put it differently." | "Ein Inhaltsfilter des Modellanbieters lässt diesen Inhalt nicht zu. Wählen Sie ein anderes Modell, oder formulieren Sie anders.",
         conversation_not_found: "This chat does not exist, or it has been deleted." | "Diesen Chat gibt es nicht, oder er wurde gelöscht.",
         attachment_too_large: "This attachment is too large." | "Dieser Anhang ist zu groß.",
         too_large: "This is too large to be sent. Shorten it, or split it." | "Das ist zu groß zum Senden. Kürzen Sie es, oder teilen Sie es auf.",
@@ -95,6 +96,7 @@ fn by_code(t: &'static ProblemTexts, code: &str) -> Option<&'static str> {
         "bad_number" => t.bad_number,
         INSUFFICIENT_QUOTA => t.insufficient_quota,
         GUARDRAIL_BLOCKED => t.guardrail_blocked,
+        CONTENT_FILTER => t.content_filter,
         "turn_running" => t.turn_running,
         _ => return None,
     })

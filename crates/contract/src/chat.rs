@@ -138,7 +138,7 @@ pub struct AnswerStats {
     pub ttft_ms: u32,
     /// From dispatch to the end.
     pub duration_ms: u32,
-    /// `stop` or `length`; empty when the answer was stopped or interrupted.
+    /// `stop`, `length`, `tool_calls` or `content_filter`; empty when the answer was stopped or interrupted.
     pub finish_reason: String,
 }
 

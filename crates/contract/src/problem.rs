@@ -8,10 +8,14 @@ pub const GUARDRAIL_BLOCKED: &str = "guardrail_blocked";
 /// The code of [`ProblemKind::QuotaExceeded`] where it is a budget that does not cover the request.
 pub const INSUFFICIENT_QUOTA: &str = "insufficient_quota";
 
+/// The code of what a content filter of whoever runs the model does not let through, and of what a rule refuses because it
+/// cannot look at it.
+pub const CONTENT_FILTER: &str = "content_filter";
+
 /// Whether a code says that a rule refused, where nothing broke and the same would be refused again.
 #[must_use]
 pub fn is_refusal(code: &str) -> bool {
-    matches!(code, GUARDRAIL_BLOCKED | INSUFFICIENT_QUOTA)
+    matches!(code, GUARDRAIL_BLOCKED | INSUFFICIENT_QUOTA | CONTENT_FILTER)
 }
 
 /// The meaning of a failure, one for each variant of `domain::Error`.

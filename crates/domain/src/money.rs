@@ -65,6 +65,12 @@ impl Amount {
         Decimal::try_from_i128_with_scale(self.0, SCALE).unwrap_or(if self.0 < 0 { Decimal::MIN } else { Decimal::MAX })
     }
 
+    /// What [`Self::pico`] told.
+    #[must_use]
+    pub fn of_pico(pico: i64) -> Self {
+        Self(pico.into())
+    }
+
     /// In 10⁻¹² of the currency's unit, for the browser; what is more than nine million units becomes that.
     #[must_use]
     pub fn pico(self) -> i64 {

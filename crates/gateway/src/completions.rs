@@ -15,7 +15,7 @@ use crate::{
     openapi::Described,
     parameters::{OneOrMany, completion_request},
     sse,
-    usage::Usage,
+    usage::{Cost, Usage},
 };
 use axum::{
     Json,
@@ -193,7 +193,8 @@ pub async fn create(State(gateway): State<Gateway>, call: Call<CompletionRequest
             route.cost = together(all.iter().map(|(_, part)| part.route.as_ref().and_then(|route| route.cost)));
             route.cached = all.iter().filter_map(|(_, part)| part.route.as_ref()).map(|route| route.cached).max().unwrap_or_default();
         }
-        (answer(&all, &named, choices, &prompts), wanted, named, route)
+        let cost = Cost::of(route.as_ref().and_then(|route| route.cost));
+        (answer(&all, &named, choices, &prompts, cost), wanted, named, route)
     };
     headers::name_use(response.headers_mut(), &wanted, &named.usage, route.as_ref());
     ignored.put(response.headers_mut());
@@ -207,7 +208,7 @@ fn together(costs: impl IntoIterator<Item = Option<(Currency, Amount)>>) -> Opti
     costs.try_fold(first, |(currency, sum), cost| cost.filter(|(other, _)| *other == currency).map(|(_, cost)| (currency, sum + cost)))
 }
 
-fn answer(collected: &[(Named, Collected)], named: &Named, choices: u32, prompts: &[String]) -> Response {
+fn answer(collected: &[(Named, Collected)], named: &Named, choices: u32, prompts: &[String], cost: Cost) -> Response {
     let mut all = Vec::new();
     let mut sum = AnswerStats::default();
     let mut texts: Vec<Vec<String>> = Vec::new();
@@ -236,7 +237,7 @@ fn answer(collected: &[(Named, Collected)], named: &Named, choices: u32, prompts
         model: &named.model,
         system_fingerprint: FINGERPRINT,
         choices: all,
-        usage: Some(Some(Usage::from(&sum))),
+        usage: Some(Some(Usage::of(&sum, cost))),
     };
     Json(body).into_response()
 }
@@ -296,13 +297,13 @@ impl Render for Pieces {
         self.finishes.note(choice, finish);
     }
 
-    fn end(&mut self, stats: &AnswerStats, frames: &mut VecDeque<Bytes>) {
+    fn end(&mut self, stats: &AnswerStats, cost: Cost, frames: &mut VecDeque<Bytes>) {
         let ends: Vec<_> = self.finishes.iter().collect();
         for (index, finish) in ends {
             frames.extend(self.say(index, "", &[], Some(finish_reason(finish, stats))));
         }
         if self.include_usage {
-            frames.push_back(self.piece(Vec::new(), Some(Some(Usage::from(stats)))));
+            frames.push_back(self.piece(Vec::new(), Some(Some(Usage::of(stats, cost)))));
         }
         frames.push_back(sse::DONE);
     }

@@ -2,7 +2,15 @@
 
 mod inputs;
 
-use crate::{Gateway, body::Call, failure::Failure, headers, known::Known, openapi::Described, usage::InputUsage};
+use crate::{
+    Gateway,
+    body::Call,
+    failure::Failure,
+    headers,
+    known::Known,
+    openapi::Described,
+    usage::{Cost, InputUsage},
+};
 use axum::{
     Json,
     extract::State,
@@ -87,7 +95,8 @@ pub async fn create(State(gateway): State<Gateway>, call: Call<EmbeddingsRequest
     let encoding = input.encoding_format.unwrap_or(Encoding::Float);
     let entry = |(index, vector)| Entry { object: "embedding", index, embedding: Embedding::of(vector, encoding) };
     let data = made.vectors.into_iter().enumerate().map(entry).collect();
-    let mut response = Json(List { object: "list", data, model: &made.stats.model, usage: InputUsage::from(&made.stats) }).into_response();
+    let usage = InputUsage::of(&made.stats, Cost::of(made.route.as_ref().and_then(|route| route.cost)));
+    let mut response = Json(List { object: "list", data, model: &made.stats.model, usage }).into_response();
     headers::name_use(response.headers_mut(), &made.asked, &made.usage.0.simple().to_string(), made.route.as_ref());
     ignored.put(response.headers_mut());
     Ok(response)

@@ -1,6 +1,6 @@
 //! A generation followed to its end, with its outputs rendered as frames of an event stream.
 
-use crate::{failure::Failure, sse};
+use crate::{failure::Failure, sse, usage::Cost};
 use axum::{body::Bytes, response::Response};
 use contract::{chat::AnswerStats, ids::RequestId};
 use futures::stream;
@@ -27,7 +27,7 @@ pub trait Render: Send + 'static {
     /// One of several completions ended; those that were not told of end with the whole.
     fn ended(&mut self, choice: u32, finish: Finish);
     /// After everything else.
-    fn end(&mut self, stats: &AnswerStats, frames: &mut VecDeque<Bytes>);
+    fn end(&mut self, stats: &AnswerStats, cost: Cost, frames: &mut VecDeque<Bytes>);
     /// In the place of an end.
     fn fail(&mut self, failure: &Failure, frames: &mut VecDeque<Bytes>) {
         frames.push_back(sse::text(&failure.event()));
@@ -70,7 +70,7 @@ impl<R: Render> Following<R> {
                     self.over = true;
                     match ended.error {
                         Some(error) => self.render.fail(&Failure::of(error, self.request), &mut self.frames),
-                        None => self.render.end(&ended.stats, &mut self.frames),
+                        None => self.render.end(&ended.stats, Cost::of(self.generation.cost()), &mut self.frames),
                     }
                 }
                 Some(output) => self.render.take(output, &mut self.frames),
@@ -103,9 +103,7 @@ impl Finishes {
 /// `finish_reason`: of the completion itself, else (it was the only one) of the whole.
 pub fn finish_reason(finish: Option<Finish>, stats: &AnswerStats) -> &str {
     match finish {
-        Some(Finish::Stop) => "stop",
-        Some(Finish::Length) => "length",
-        Some(Finish::ToolCalls) => "tool_calls",
+        Some(finish) => finish.name(),
         None if stats.finish_reason.is_empty() => "stop",
         None => &stats.finish_reason,
     }

@@ -19,7 +19,7 @@ static FALLBACK: HeaderName = HeaderName::from_static("x-kontor-fallback-from");
 static OVERHEAD: HeaderName = HeaderName::from_static("x-kontor-overhead-ms");
 /// Names of guardrails that let the request pass and warn.
 static WARNINGS: HeaderName = HeaderName::from_static("x-kontor-guardrail-warnings");
-/// What it cost, with the currency; told once it is known, so not by streams.
+/// What it cost, with the currency; told once it is known, so not of streams: they tell it in `usage`.
 static COST: HeaderName = HeaderName::from_static("x-kontor-cost");
 /// Whether OpenAI's clients shall try again, whatever the status.
 static SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");

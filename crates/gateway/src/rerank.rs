@@ -1,6 +1,13 @@
 //! `POST /v1/rerank`, in the form of Jina and Cohere.
 
-use crate::{Gateway, body::Call, failure::Failure, headers, openapi::Described, usage::InputUsage};
+use crate::{
+    Gateway,
+    body::Call,
+    failure::Failure,
+    headers,
+    openapi::Described,
+    usage::{Cost, InputUsage},
+};
 use axum::{
     Json,
     extract::State,
@@ -79,7 +86,8 @@ pub async fn create(State(gateway): State<Gateway>, call: Call<RerankRequest>) -
     let usage = made.usage.0.simple().to_string();
     let scores = made.vectors.iter().map(|vector| vector.first().copied().unwrap_or_default());
     let results = ranked(scores, input.top_n, kept);
-    let body = Ranking { id: format!("rerank-{usage}"), model: &made.stats.model, results, usage: InputUsage::from(&made.stats) };
+    let cost = Cost::of(made.route.as_ref().and_then(|route| route.cost));
+    let body = Ranking { id: format!("rerank-{usage}"), model: &made.stats.model, results, usage: InputUsage::of(&made.stats, cost) };
     let mut response = Json(body).into_response();
     headers::name_use(response.headers_mut(), &made.asked, &usage, made.route.as_ref());
     ignored.put(response.headers_mut());

@@ -1,8 +1,45 @@
-//! Tokens as OpenAI tells them.
+//! Tokens as OpenAI tells them, and what they cost.
 
-use contract::chat::AnswerStats;
-use serde::Serialize;
+use contract::{chat::AnswerStats, usage::Money};
+use domain::{Amount, Currency};
+use serde::{Serialize, Serializer};
+use std::fmt::Display;
 use utoipa::ToSchema;
+
+/// What a use cost, told beside its tokens. The fields are Kontor's own; they are there where the model has a price.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = UsageCost)]
+pub struct Cost {
+    /// Kontor's own: an exact decimal number, of models that have a price.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "text")]
+    #[schema(value_type = Option<String>)]
+    cost: Option<Amount>,
+    /// Kontor's own: the code (ISO 4217) of what `cost` is in.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "text")]
+    #[schema(value_type = Option<String>)]
+    currency: Option<Currency>,
+}
+
+impl Cost {
+    /// `None`: there is no price.
+    pub fn of(cost: Option<(Currency, Amount)>) -> Self {
+        let (currency, cost) = cost.unzip();
+        Self { cost, currency }
+    }
+
+    /// The same as it was kept.
+    pub fn of_money(money: Option<&Money>) -> Self {
+        Self::of(money.and_then(|money| Some((money.currency.parse::<Currency>().ok()?, Amount::of_pico(money.pico)))))
+    }
+}
+
+/// JSON's numbers are not exact.
+fn text<T: Display, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serializer.collect_str(value),
+        None => serializer.serialize_none(),
+    }
+}
 
 /// The value of `usage`.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
@@ -12,6 +49,8 @@ pub struct Usage {
     total_tokens: u32,
     prompt_tokens_details: PromptDetails,
     completion_tokens_details: CompletionDetails,
+    #[serde(flatten)]
+    cost: Cost,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
@@ -30,8 +69,8 @@ struct CompletionDetails {
     rejected_prediction_tokens: u32,
 }
 
-impl From<&AnswerStats> for Usage {
-    fn from(stats: &AnswerStats) -> Self {
+impl Usage {
+    pub fn of(stats: &AnswerStats, cost: Cost) -> Self {
         Self {
             prompt_tokens: stats.prompt_tokens,
             completion_tokens: stats.completion_tokens,
@@ -43,6 +82,7 @@ impl From<&AnswerStats> for Usage {
                 accepted_prediction_tokens: 0,
                 rejected_prediction_tokens: 0,
             },
+            cost,
         }
     }
 }
@@ -52,18 +92,21 @@ impl From<&AnswerStats> for Usage {
 pub struct InputUsage {
     prompt_tokens: u32,
     total_tokens: u32,
+    #[serde(flatten)]
+    cost: Cost,
 }
 
-impl From<&AnswerStats> for InputUsage {
-    fn from(stats: &AnswerStats) -> Self {
-        Self { prompt_tokens: stats.prompt_tokens, total_tokens: stats.prompt_tokens }
+impl InputUsage {
+    pub fn of(stats: &AnswerStats, cost: Cost) -> Self {
+        Self { prompt_tokens: stats.prompt_tokens, total_tokens: stats.prompt_tokens, cost }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Usage;
-    use contract::chat::AnswerStats;
+    use super::{Cost, InputUsage, Usage};
+    use contract::{chat::AnswerStats, usage::Money};
+    use domain::Amount;
     use serde_json::json;
 
     #[test]
@@ -76,6 +119,16 @@ mod tests {
                 "reasoning_tokens": 5, "audio_tokens": 0, "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0,
             },
         });
-        assert_eq!(serde_json::to_value(Usage::from(&stats)).unwrap(), expected);
+        assert_eq!(serde_json::to_value(Usage::of(&stats, Cost::default())).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_it_cost_is_told_exactly_and_only_where_there_is_a_price() {
+        let stats = AnswerStats { prompt_tokens: 9, ..AnswerStats::default() };
+        let told = |cost| serde_json::to_value(InputUsage::of(&stats, cost)).unwrap();
+        let expected = json!({ "prompt_tokens": 9, "total_tokens": 9, "cost": "0.000000000001", "currency": "EUR" });
+        assert_eq!(told(Cost::of(Some(("EUR".parse().unwrap(), Amount::of_pico(1))))), expected);
+        assert_eq!(told(Cost::of_money(Some(&Money { currency: "EUR".into(), pico: 1 }))), expected);
+        assert_eq!(told(Cost::of(None)), json!({ "prompt_tokens": 9, "total_tokens": 9 }));
     }
 }

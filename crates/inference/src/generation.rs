@@ -162,6 +162,12 @@ impl Generation {
         route.map(|route| Route { cached: self.cached, ..route })
     }
 
+    /// What it cost, once it has ended; `None` where there is no price.
+    #[must_use]
+    pub fn cost(&self) -> Option<(Currency, Amount)> {
+        self.route.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.cost
+    }
+
     /// The ledger's id of this use.
     #[must_use]
     pub fn usage_id(&self) -> UsageId {

@@ -1,5 +1,6 @@
 //! Refusals of whoever runs a model: sentences for the caller, which begin with a field's name where one field is at fault.
 
+use contract::problem::CONTENT_FILTER;
 use domain::Error;
 
 /// The fields that workers and the dialects of upstreams name.
@@ -30,6 +31,11 @@ const FIELDS: [&str; 20] = [
 pub(crate) fn refused(message: String) -> Error {
     let begins = |field: &&str| message.strip_prefix(*field).is_some_and(|rest| rest.starts_with(": "));
     Error::invalid(FIELDS.into_iter().find(begins).unwrap_or("request"), "model_refused", message)
+}
+
+/// What a content filter on the model's side does not let through. It names no field.
+pub(crate) fn filtered(message: String) -> Error {
+    Error::invalid("request", CONTENT_FILTER, message)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use crate::{
     chat_sql::{all, instant, one, run, sql},
-    responses::ResponseStatus,
+    responses::{ResponseStatus, Used},
     turns::Appended,
     tx::{SystemTx, TenantTx},
 };
@@ -13,6 +13,7 @@ use contract::{
     chat::AnswerStats,
     ids::{ResponseId, TenantId},
     problem::Problem,
+    usage::Money,
 };
 use domain::{Error, Result};
 use sea_orm::FromQueryResult;
@@ -25,6 +26,8 @@ pub struct Finished {
     pub status: ResponseStatus,
     pub output: Value,
     pub stats: Option<AnswerStats>,
+    /// `None` where there is no price; kept beside the figures alone.
+    pub cost: Option<Money>,
     pub problem: Option<Problem>,
     pub at: Millis,
 }
@@ -112,23 +115,27 @@ impl<'a> ResponseRuns<'a> {
         Ok(one::<CancelRow>(self.tx.conn(), statement).await?.map(|row| row.cancelled))
     }
 
-    /// Ends a response; `false` if it had ended before.
+    /// Ends a response, which from then on names the model that answered; `false` if it had ended before.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn finish(&self, id: ResponseId, end: &Finished) -> Result<bool> {
-        let stats = end.stats.as_ref().map(serde_json::to_value).transpose().map_err(Error::internal)?;
+        let answered = end.stats.as_ref().map(|stats| stats.model.as_str());
+        let used = end.stats.clone().map(|stats| Used { stats, cost: end.cost.clone() });
+        let used = used.map(serde_json::to_value).transpose().map_err(Error::internal)?;
         let problem = end.problem.as_ref().map(serde_json::to_value).transpose().map_err(Error::internal)?;
         let statement = sql(
-            "UPDATE response SET status = $2, output = $3, usage = $4, error = $5, ended_at = $6, bytes = bytes + octet_length($3::jsonb::text)
+            "UPDATE response SET status = $2, output = $3, usage = $4, error = $5, ended_at = $6, model = coalesce($7, model),
+                    bytes = bytes + octet_length($3::jsonb::text)
              WHERE id = $1 AND ended_at IS NULL",
             [
                 id.0.into(),
                 end.status.name().into(),
                 end.output.clone().into(),
-                stats.into(),
+                used.into(),
                 problem.into(),
                 instant(end.at)?.into(),
+                answered.into(),
             ],
         );
         Ok(run(self.tx.conn(), statement).await? > 0)

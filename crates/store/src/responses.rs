@@ -11,6 +11,7 @@ use contract::{
     chat::AnswerStats,
     ids::{ResponseId, ServiceAccountId},
     problem::Problem,
+    usage::Money,
 };
 use domain::{DataClass, Error, Result};
 use sea_orm::FromQueryResult;
@@ -29,7 +30,7 @@ pub enum ResponseStatus {
     Completed,
     Failed,
     Cancelled,
-    /// It reached the length that was asked for.
+    /// It reached the length that was asked for, or a content filter cut it off.
     Incomplete,
 }
 
@@ -83,6 +84,7 @@ pub struct NewResponse {
 pub struct StoredResponse {
     pub id: ResponseId,
     pub previous: Option<ResponseId>,
+    /// The one that answered; before the end, what it was stored with.
     pub model: String,
     pub status: ResponseStatus,
     pub instructions: Option<String>,
@@ -90,11 +92,23 @@ pub struct StoredResponse {
     /// Empty until the end.
     pub output: Value,
     pub stats: Option<AnswerStats>,
+    /// `None` where there was no price.
+    pub cost: Option<Money>,
     pub problem: Option<Problem>,
     pub metadata: Value,
     pub background: bool,
     pub created_at: Millis,
     pub ended_at: Option<Millis>,
+}
+
+/// What the column `usage` holds.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Used {
+    #[serde(flatten)]
+    pub stats: AnswerStats,
+    /// Older versions did not keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Money>,
 }
 
 /// One response of a chain.
@@ -144,6 +158,8 @@ impl TryFrom<Row> for StoredResponse {
     type Error = Error;
 
     fn try_from(row: Row) -> Result<Self> {
+        let used: Option<Used> = row.usage.map(serde_json::from_value).transpose().map_err(Error::internal)?;
+        let (stats, cost) = used.map_or((None, None), |used| (Some(used.stats), used.cost));
         Ok(Self {
             id: row.id.into(),
             previous: row.previous_id.map(Into::into),
@@ -152,7 +168,8 @@ impl TryFrom<Row> for StoredResponse {
             instructions: row.instructions,
             echo: row.echo,
             output: row.output,
-            stats: row.usage.map(serde_json::from_value).transpose().map_err(Error::internal)?,
+            stats,
+            cost,
             problem: row.error.map(serde_json::from_value).transpose().map_err(Error::internal)?,
             metadata: row.metadata,
             background: row.background,

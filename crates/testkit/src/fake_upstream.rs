@@ -33,6 +33,8 @@ pub enum Mood {
     AnswersLate(u64),
     /// Refuses with this status and an error of this code.
     Refuses(u16, &'static str),
+    /// Says "one two " and is cut off by its content filter; it counts as three tokens.
+    Filters,
     /// Says "one " and then nothing more.
     FallsSilent,
     /// Says "one " and closes the connection.
@@ -206,8 +208,9 @@ async fn complete(State(inner): State<Arc<Mutex<Inner>>>, headers: HeaderMap, Js
             return (status, Json(json!({"error": {"message": "as the test wants it", "code": code}}))).into_response();
         }
         Mood::Hangs => std::future::pending().await,
-        Mood::Answers | Mood::AnswersLate(_) => {
-            let rest = [event(piece("two ", Value::Null)), event(piece("three", "stop".into())), event(usage)];
+        Mood::Answers | Mood::AnswersLate(_) | Mood::Filters => {
+            let (last, reason) = if mood == Mood::Filters { ("", "content_filter") } else { ("three", "stop") };
+            let rest = [event(piece("two ", Value::Null)), event(piece(last, reason.into())), event(usage)];
             let done = Ok(Bytes::from_static(b"data: [DONE]\n\n"));
             stream::iter([first].into_iter().chain(rest).chain([done])).boxed()
         }

@@ -92,6 +92,12 @@ impl Script {
         Self { end: ScriptEnd::Done(Finish::Length), ..self }
     }
 
+    /// Is ended by a content filter, as servers of others have one.
+    #[must_use]
+    pub fn ends_filtered(self) -> Self {
+        Self { end: ScriptEnd::Done(Finish::ContentFilter), ..self }
+    }
+
     /// Reports a failure after `tokens` tokens.
     #[must_use]
     pub fn fails_after(self, tokens: usize, code: FailCode) -> Self {

@@ -101,6 +101,21 @@ pub enum Finish {
     Length,
     /// The model ended after calling tools.
     ToolCalls,
+    /// A content filter ended it, or the model declined to go on. Servers of others say so; workers have no filter.
+    ContentFilter,
+}
+
+impl Finish {
+    /// Its name for programs, in traces and wherever it is stored.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::ToolCalls => "tool_calls",
+            Self::ContentFilter => "content_filter",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,6 +125,8 @@ pub enum FailCode {
     ContextLengthExceeded,
     /// The request makes no sense to this worker (unknown model, bad sampling value).
     Invalid,
+    /// A content filter does not let the prompt through. Servers of others say so; workers have none.
+    ContentFilter,
     /// No slot and no room in the queue, or draining. Told of one that waited, too, if somebody who has less in the full
     /// queue came after it; never of one that has started.
     Overloaded,

@@ -6,6 +6,7 @@ use crate::{
         answer::{Choice, Collected},
     },
     follow::finish_reason,
+    usage::Cost,
 };
 use axum::{
     Json,
@@ -66,18 +67,20 @@ pub struct Usage {
     cache_creation_input_tokens: u32,
     cache_read_input_tokens: u32,
     output_tokens: u32,
+    #[serde(flatten)]
+    cost: Cost,
 }
 
 impl Usage {
+    /// Before the end, when nobody knows what it will have cost.
     pub fn new(prompt_tokens: u32, cached_tokens: u32, output_tokens: u32) -> Self {
         let input_tokens = prompt_tokens.saturating_sub(cached_tokens);
-        Self { input_tokens, cache_creation_input_tokens: 0, cache_read_input_tokens: cached_tokens, output_tokens }
+        let cost = Cost::default();
+        Self { input_tokens, cache_creation_input_tokens: 0, cache_read_input_tokens: cached_tokens, output_tokens, cost }
     }
-}
 
-impl From<&AnswerStats> for Usage {
-    fn from(stats: &AnswerStats) -> Self {
-        Self::new(stats.prompt_tokens, stats.cached_tokens, stats.completion_tokens)
+    pub fn of(stats: &AnswerStats, cost: Cost) -> Self {
+        Self { cost, ..Self::new(stats.prompt_tokens, stats.cached_tokens, stats.completion_tokens) }
     }
 }
 
@@ -99,6 +102,7 @@ pub fn input(call: &ToolCall) -> Map<String, Value> {
 pub fn stop_reason(finish: Option<Finish>, stats: &AnswerStats, calls: bool) -> &'static str {
     match finish_reason(finish, stats) {
         "length" => "max_tokens",
+        "content_filter" => "refusal",
         "tool_calls" => "tool_use",
         _ if calls => "tool_use",
         _ => "end_turn",
@@ -118,7 +122,7 @@ pub fn respond(collected: &Collected, named: &Named, thoughts: bool) -> Response
     }
     content.extend(choice.calls.iter().map(|call| Block::ToolUse { id: &call.id, name: &call.name, input: input(call) }));
     let reason = stop_reason(choice.finish, stats, !choice.calls.is_empty());
-    Json(Message::new(named, content, Some(reason), Usage::from(stats))).into_response()
+    Json(Message::new(named, content, Some(reason), Usage::of(stats, collected.cost()))).into_response()
 }
 
 #[cfg(test)]
@@ -142,6 +146,7 @@ mod tests {
         let reason = |finish, calls| stop_reason(finish, &AnswerStats::default(), calls);
         assert_eq!((reason(Some(Finish::Stop), false), reason(Some(Finish::Length), true)), ("end_turn", "max_tokens"));
         assert_eq!((reason(Some(Finish::ToolCalls), true), reason(Some(Finish::Stop), true)), ("tool_use", "tool_use"));
+        assert_eq!(reason(Some(Finish::ContentFilter), true), "refusal");
         let stats = AnswerStats { finish_reason: "length".into(), ..AnswerStats::default() };
         assert_eq!(stop_reason(None, &stats, false), "max_tokens");
     }

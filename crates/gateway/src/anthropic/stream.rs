@@ -5,7 +5,7 @@ use super::{
     events::{Delta, Ending, Event},
     failure::Told,
 };
-use crate::{chat::Named, failure::Failure, follow::Render, sse};
+use crate::{chat::Named, failure::Failure, follow::Render, sse, usage::Cost};
 use axum::body::Bytes;
 use contract::{chat::AnswerStats, ids::RequestId};
 use inference::{Finish, Output, ToolCall};
@@ -122,7 +122,7 @@ impl Render for Blocks {
     /// There is one completion, which ends with the whole.
     fn ended(&mut self, _: u32, _: Finish) {}
 
-    fn end(&mut self, stats: &AnswerStats, frames: &mut VecDeque<Bytes>) {
+    fn end(&mut self, stats: &AnswerStats, cost: Cost, frames: &mut VecDeque<Bytes>) {
         // Programs look at the first block without asking whether there is one.
         if self.ended == 0 {
             self.enter(self.open.unwrap_or(Kind::Text));
@@ -130,7 +130,7 @@ impl Render for Blocks {
         self.leave();
         let delta = Ending { stop_reason: stop_reason(None, stats, self.calls), stop_sequence: None };
         // What was said of the prompt at the beginning may have been an estimate.
-        self.say(&Event::MessageDelta { delta, usage: Usage::from(stats) });
+        self.say(&Event::MessageDelta { delta, usage: Usage::of(stats, cost) });
         self.say(&Event::MessageStop);
         frames.append(&mut self.frames);
     }
@@ -143,7 +143,7 @@ impl Render for Blocks {
 #[cfg(test)]
 mod tests {
     use super::{Blocks, Usage};
-    use crate::{chat::Named, failure::Failure, follow::Render};
+    use crate::{chat::Named, failure::Failure, follow::Render, usage::Cost};
     use contract::{chat::AnswerStats, ids::RequestId};
     use domain::Error;
     use inference::{Output, ToolCall};
@@ -172,7 +172,7 @@ mod tests {
         let (prompt_tokens, cached_tokens, completion_tokens) = (12, 4, 3);
         let finish_reason = finish_reason.into();
         let stats = AnswerStats { prompt_tokens, cached_tokens, completion_tokens, finish_reason, ..AnswerStats::default() };
-        blocks.end(&stats, &mut frames);
+        blocks.end(&stats, Cost::default(), &mut frames);
         frames.iter().map(|frame| read(frame)).collect()
     }
 

@@ -1,7 +1,11 @@
 //! An answer in one piece.
 
 use super::Named;
-use crate::{failure::Failure, follow::finish_reason, usage::Usage};
+use crate::{
+    failure::Failure,
+    follow::finish_reason,
+    usage::{Cost, Usage},
+};
 use axum::{
     Json,
     response::{IntoResponse, Response},
@@ -20,6 +24,12 @@ pub struct Collected {
     pub choices: Vec<Choice>,
     pub stats: AnswerStats,
     pub route: Option<Route>,
+}
+
+impl Collected {
+    pub fn cost(&self) -> Cost {
+        Cost::of(self.route.as_ref().and_then(|route| route.cost))
+    }
 }
 
 /// One completion.
@@ -183,7 +193,7 @@ pub fn respond(collected: &Collected, named: &Named) -> Response {
         model: &named.model,
         system_fingerprint: FINGERPRINT,
         choices: choices.collect(),
-        usage: Usage::from(&collected.stats),
+        usage: Usage::of(&collected.stats, collected.cost()),
     };
     Json(body).into_response()
 }

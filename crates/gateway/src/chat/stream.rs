@@ -7,7 +7,7 @@ use super::{
 use crate::{
     follow::{Finishes, Render, finish_reason},
     sse,
-    usage::Usage,
+    usage::{Cost, Usage},
 };
 use axum::body::Bytes;
 use contract::chat::AnswerStats;
@@ -115,11 +115,11 @@ impl Render for Chunks {
         self.finishes.note(choice, finish);
     }
 
-    fn end(&mut self, stats: &AnswerStats, frames: &mut VecDeque<Bytes>) {
+    fn end(&mut self, stats: &AnswerStats, cost: Cost, frames: &mut VecDeque<Bytes>) {
         let last = |(index, finish)| self.say(index, Delta::default(), None, Some(finish_reason(finish, stats)));
         frames.extend(self.finishes.iter().map(last));
         if self.include_usage {
-            frames.push_back(self.chunk(&[], Some(Some(Usage::from(stats)))));
+            frames.push_back(self.chunk(&[], Some(Some(Usage::of(stats, cost)))));
         }
         frames.push_back(sse::DONE);
     }

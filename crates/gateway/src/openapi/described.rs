@@ -212,7 +212,7 @@ impl Described {
             .header("x-kontor-attempts", header("How often it was tried."))
             .header("x-kontor-fallback-from", header("The model that was asked for, if another one answers."))
             .header("x-kontor-overhead-ms", header("How long Kontor itself took."))
-            .header("x-kontor-cost", header("What it cost, with the currency; not in streams."))
+            .header("x-kontor-cost", header("What it cost, with the currency; streams tell it in `usage`."))
             .header("x-kontor-guardrail-warnings", header("Rules that let the request pass and warn."))
             .header("x-kontor-cache", header("`hit`, `miss` or `bypass`, where the request asked for the response cache."))
             .header("age", header("Seconds since an answer out of the response cache was made."))

@@ -1,13 +1,14 @@
 //! Responses and their items as clients see them.
 
 use super::request::Echo;
+use crate::usage::Cost;
 use contract::{
     Millis,
     chat::AnswerStats,
     ids::ResponseId,
     problem::{Problem, ProblemKind},
 };
-use inference::{DataUrl, Detail};
+use inference::{DataUrl, Detail, Finish};
 use serde::Serialize;
 use serde_json::Value;
 use services::responses::{Item, Response, ResponseStatus, Role, in_order};
@@ -146,6 +147,8 @@ struct Usage {
     output_tokens: u32,
     output_tokens_details: OutputDetails,
     total_tokens: u32,
+    #[serde(flatten)]
+    cost: Cost,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
@@ -172,7 +175,6 @@ impl<'a> Body<'a> {
             BodyItem::of(item, item.id(response.id, at), status)
         };
         let completed = response.ended_at.filter(|_| response.status == ResponseStatus::Completed);
-        let incomplete = response.status == ResponseStatus::Incomplete;
         Self {
             id: response_id(response.id),
             object: "response",
@@ -181,15 +183,23 @@ impl<'a> Body<'a> {
             status: response.status.name(),
             background: response.background,
             error: response.problem.as_ref().map(BodyError::of),
-            incomplete_details: incomplete.then_some(IncompleteDetails { reason: "max_output_tokens" }),
+            incomplete_details: IncompleteDetails::of(response),
             instructions: response.instructions.as_deref(),
             metadata: &response.metadata,
             model: &response.model,
             output: response.output.iter().enumerate().map(item).collect(),
             previous_response_id: response.previous.map(response_id),
-            usage: response.stats.as_ref().map(Usage::from),
+            usage: response.stats.as_ref().map(|stats| Usage::of(stats, Cost::of_money(response.cost.as_ref()))),
             echo: &response.echo,
         }
+    }
+}
+
+impl IncompleteDetails {
+    fn of(response: &Response) -> Option<Self> {
+        let filtered = response.stats.as_ref().is_some_and(|stats| stats.finish_reason == Finish::ContentFilter.name());
+        let reason = if filtered { "content_filter" } else { "max_output_tokens" };
+        (response.status == ResponseStatus::Incomplete).then_some(Self { reason })
     }
 }
 
@@ -266,14 +276,15 @@ fn seconds(at: Millis) -> i64 {
     at.div_euclid(1000)
 }
 
-impl From<&AnswerStats> for Usage {
-    fn from(stats: &AnswerStats) -> Self {
+impl Usage {
+    fn of(stats: &AnswerStats, cost: Cost) -> Self {
         Self {
             input_tokens: stats.prompt_tokens,
             input_tokens_details: InputDetails { cached_tokens: stats.cached_tokens, cache_write_tokens: 0 },
             output_tokens: stats.completion_tokens,
             output_tokens_details: OutputDetails { reasoning_tokens: stats.reasoning_tokens },
             total_tokens: stats.prompt_tokens.saturating_add(stats.completion_tokens),
+            cost,
         }
     }
 }
@@ -302,6 +313,7 @@ pub mod tests {
             echo: json!({ "store": true, "tools": [] }),
             output: Vec::new(),
             stats: None,
+            cost: None,
             problem: None,
             metadata: BTreeMap::new(),
             background: false,
@@ -350,6 +362,9 @@ pub mod tests {
         let body = serde_json::to_value(Body::of(&cut)).unwrap();
         assert_eq!((&body["output"][0]["status"], &body["output"][1]["status"]), (&json!("completed"), &json!("incomplete")));
         assert_eq!(body["incomplete_details"], json!({ "reason": "max_output_tokens" }));
+        let stats = Some(AnswerStats { finish_reason: "content_filter".into(), ..AnswerStats::default() });
+        let filtered = serde_json::to_value(Body::of(&Response { stats, ..cut })).unwrap();
+        assert_eq!((&filtered["status"], &filtered["incomplete_details"]["reason"]), (&json!("incomplete"), &json!("content_filter")));
         let problem = Some(Problem::new(ProblemKind::Unavailable, "model_unavailable", "Not now."));
         let failed = Response { status: ResponseStatus::Failed, output: said, problem, ..begun() };
         let body = serde_json::to_value(Body::of(&failed)).unwrap();

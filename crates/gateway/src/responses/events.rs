@@ -169,7 +169,7 @@ mod tests {
     }
 
     fn end(status: ResponseStatus) -> ResponseEvent {
-        ResponseEvent::End(ResponseEnd { status, stats: Some(AnswerStats::default()), problem: None, at: 3_000 })
+        ResponseEvent::End(ResponseEnd { status, stats: Some(AnswerStats::default()), cost: None, problem: None, at: 3_000 })
     }
 
     fn call() -> ResponseEvent {

@@ -47,12 +47,12 @@ pub async fn create(State(gateway): State<Gateway>, call: Call<ResponsesRequest>
     } else {
         (responses.create(&actor, input).await.map_err(refused)?, None)
     };
-    let (model, usage) = (made.response.model.clone(), made.response.id.0.simple().to_string());
+    let usage = made.response.id.0.simple().to_string();
     let mut response = match events {
         Some(events) => events::respond(made.response, events, None),
         None => Json(Body::of(&made.response)).into_response(),
     };
-    headers::name_use(response.headers_mut(), &model, &usage, made.route.as_ref());
+    headers::name_use(response.headers_mut(), &made.asked, &usage, made.route.as_ref());
     ignored.put(response.headers_mut());
     Ok(response)
 }

@@ -92,11 +92,12 @@ impl Recording {
         self.flight = None;
     }
 
-    /// The answer is over. It is kept if it came to its end, and the model that was asked for made it.
+    /// The answer is over. It is kept if it came to its end, no filter cut any of it off, and the model that was asked for made
+    /// it.
     pub(crate) fn end(self, ended: &Ended) {
         let whole = matches!(ended.stats.finish_reason.as_str(), "stop" | "length" | "tool_calls");
         let ok = ended.outcome == Outcome::Ok && ended.error.is_none() && ended.stats.model == self.place.model;
-        if ok && whole && !self.over && self.has_all_vectors() {
+        if ok && whole && !self.over && !self.is_filtered() && self.has_all_vectors() {
             let Self { place, mut parts, flight, .. } = self;
             parts.iter_mut().for_each(Part::shrink);
             parts.shrink_to_fit();
@@ -104,6 +105,11 @@ impl Recording {
             // Only now others find it.
             drop(flight);
         }
+    }
+
+    /// The end that the figures tell is that of the first completion alone.
+    fn is_filtered(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Ended { finish: Finish::ContentFilter, .. }))
     }
 
     fn has_all_vectors(&self) -> bool {

@@ -139,9 +139,7 @@ impl Driver {
         let Self { ticket, outputs, recording, route, blocked, observed, .. } = *self;
         let end = blocked.into_inner().map_or(end, |rule| End::Failed(Error::GuardrailBlocked { rule }));
         let (outcome, finish_reason, error) = match end {
-            End::Done(Finish::Stop) => (Outcome::Ok, "stop", None),
-            End::Done(Finish::Length) => (Outcome::Ok, "length", None),
-            End::Done(Finish::ToolCalls) => (Outcome::Ok, "tool_calls", None),
+            End::Done(finish) => (Outcome::Ok, finish.name(), None),
             End::Cancelled => (Outcome::Cancelled, "", None),
             End::Disconnected => (Outcome::Disconnected, "", None),
             End::Failed(error) => (Outcome::Failed, "", Some(error)),

@@ -17,7 +17,7 @@ pub(crate) use watch::{Passed, Watch};
 
 use crate::{admit::Request, images::has_images, meter::RETRY_AFTER_S, observe::Metrics};
 use classifier::{Classifier, Marked, marked};
-use contract::ids::TenantId;
+use contract::{ids::TenantId, problem::CONTENT_FILTER};
 use domain::{Actor, Error, Result};
 use guardrails::{Check, Decision, Stage};
 use sha2::{Digest, Sha256};
@@ -34,8 +34,6 @@ use worker_protocol::{ChatRole, EmbedInput, Format};
 /// Bytes that all kinds of rules together look at for about a millisecond: for a third of it in English, half of it in German
 /// and two in letters that neither has (the example `speed` of `guardrails` measures the first two).
 const LONG_TEXT: usize = 32 * 1024;
-/// The code of what rules refuse because they cannot look at it.
-pub(crate) const CONTENT_FILTER: &str = "content_filter";
 /// The database is asked this often whether rules changed.
 const LOOK: Duration = Duration::from_secs(1);
 

@@ -7,9 +7,10 @@ mod metrics;
 
 pub use metrics::Metrics;
 
-use crate::{admit::Request, guard::CONTENT_FILTER, meter::Figures};
+use crate::{admit::Request, meter::Figures};
 use contract::{
     ids::{TenantId, UsageId},
+    problem::CONTENT_FILTER,
     usage::Purpose,
 };
 use domain::{Amount, Currency, Error, Quota};
@@ -119,7 +120,11 @@ impl Observed {
             told
         });
         if let Some(error) = error {
-            self.span.fail(reason(error));
+            self.span.fail(match error {
+                // It reached a model, so this is the filter of whoever runs that, and none of our rules.
+                Error::Invalid { code: CONTENT_FILTER, .. } => CONTENT_FILTER,
+                other => reason(other),
+            });
         }
     }
 }

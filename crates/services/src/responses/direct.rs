@@ -27,7 +27,7 @@ pub(crate) async fn collect(shared: &Shared, generation: &mut Generation) -> Res
                     return Err(error);
                 }
                 let Over { draft, why, stats } = Over::of(speech, Some(*ended), None);
-                return Ok((draft.items, ResponseEnd::of(why, stats, shared.now())));
+                return Ok((draft.items, ResponseEnd::of(why, stats, generation.cost(), shared.now())));
             }
             output => speech.take(output),
         }
@@ -60,7 +60,8 @@ impl Hearing {
             match self.generation.next().await? {
                 Output::End(ended) => {
                     let Over { why, stats, .. } = Over::of((), Some(*ended), None);
-                    return Some(ResponseEvent::End(ResponseEnd::of(why, stats, self.shared.now())));
+                    let cost = self.generation.cost();
+                    return Some(ResponseEvent::End(ResponseEnd::of(why, stats, cost, self.shared.now())));
                 }
                 output => {
                     self.speech.take(output);

@@ -9,9 +9,10 @@ use contract::{
     Millis,
     chat::AnswerStats,
     problem::{Problem, ProblemKind},
+    usage::Money,
 };
-use domain::Error;
-use inference::{Output, ToolCall};
+use domain::{Amount, Currency, Error};
+use inference::{Finish, Output, ToolCall};
 use serde::{Deserialize, Serialize};
 use store::responses::ResponseStatus;
 
@@ -42,6 +43,9 @@ pub enum ResponseEvent {
 pub struct ResponseEnd {
     pub status: ResponseStatus,
     pub stats: Option<AnswerStats>,
+    /// `None` where there is no price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Money>,
     /// Why, if it failed.
     pub problem: Option<Problem>,
     pub at: Millis,
@@ -93,10 +97,10 @@ impl ResponseEvent {
 
 impl ResponseEnd {
     /// `why` is `None` if the model came to its own end.
-    pub(crate) fn of(why: Option<Why>, stats: Option<AnswerStats>, at: Millis) -> Self {
-        let at_length = stats.as_ref().is_some_and(|stats| stats.finish_reason == "length");
+    pub(crate) fn of(why: Option<Why>, stats: Option<AnswerStats>, cost: Option<(Currency, Amount)>, at: Millis) -> Self {
+        let cut_by = |finish: Finish| stats.as_ref().is_some_and(|stats| stats.finish_reason == finish.name());
         let (status, problem) = match why {
-            None if at_length => (ResponseStatus::Incomplete, None),
+            None if cut_by(Finish::Length) || cut_by(Finish::ContentFilter) => (ResponseStatus::Incomplete, None),
             None => (ResponseStatus::Completed, None),
             Some(Why::Stopped) => (ResponseStatus::Cancelled, None),
             Some(Why::Restart) => (ResponseStatus::Failed, Some(restarted())),
@@ -108,7 +112,8 @@ impl ResponseEnd {
                 (ResponseStatus::Failed, Some(error.problem()))
             }
         };
-        Self { status, stats, problem, at }
+        let cost = cost.map(|(currency, amount)| Money { currency: currency.code().to_owned(), pico: amount.pico() });
+        Self { status, stats, cost, problem, at }
     }
 }
 
@@ -243,11 +248,12 @@ mod tests {
     #[test]
     fn each_way_to_end_has_its_status() {
         let stats = |reason: &str| Some(AnswerStats { finish_reason: reason.into(), ..AnswerStats::default() });
-        let status = |why, stats| ResponseEnd::of(why, stats, 0).status;
+        let status = |why, stats| ResponseEnd::of(why, stats, None, 0).status;
         assert_eq!(status(None, stats("stop")), ResponseStatus::Completed);
         assert_eq!(status(None, stats("length")), ResponseStatus::Incomplete);
+        assert_eq!(status(None, stats("content_filter")), ResponseStatus::Incomplete);
         assert_eq!(status(Some(Why::Stopped), stats("")), ResponseStatus::Cancelled);
-        let failed = ResponseEnd::of(Some(Why::Failed(Error::internal("secret"))), None, 0);
+        let failed = ResponseEnd::of(Some(Why::Failed(Error::internal("secret"))), None, None, 0);
         assert_eq!(failed.status, ResponseStatus::Failed);
         assert!(!format!("{failed:?}").contains("secret"));
     }

@@ -79,9 +79,9 @@ impl ResponseLog {
     /// The events of a response that has ended, from what it says.
     async fn made_up(&self, tx: &TenantTx) -> Result<Vec<Numbered<ResponseEvent>>> {
         let response: Response = tx.responses().get(self.account, self.id).await?.ok_or(not_found())?.try_into()?;
-        let at = response.ended_at.unwrap_or(response.created_at);
-        let end = ResponseEnd { status: response.status, stats: response.stats, problem: response.problem, at };
-        let said = ResponseEvent::of(response.output);
+        let Response { status, output, stats, cost, problem, created_at, ended_at, .. } = response;
+        let end = ResponseEnd { status, stats, cost, problem, at: ended_at.unwrap_or(created_at) };
+        let said = ResponseEvent::of(output);
         let events = [ResponseEvent::Started].into_iter().chain(said).chain([ResponseEvent::End(end)]);
         Ok((1..).zip(events).collect())
     }

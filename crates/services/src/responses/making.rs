@@ -11,7 +11,7 @@ use crate::{
     shared::Shared,
 };
 use contract::ids::ResponseId;
-use domain::{Actor, Error, Result};
+use domain::{Actor, Amount, Currency, Error, Result};
 use inference::Generation;
 use serde::Serialize;
 use serde_json::Value;
@@ -36,7 +36,7 @@ impl Making {
         let mut sink = StoredSink { making: self, entry, seq: 0, alive_at: Instant::now(), news };
         let over = Runner::new(&mut sink, Speech::default()).run(&mut generation, &stop, &shutdown).await;
         match over {
-            Some(over) => sink.finish(over).await,
+            Some(over) => sink.finish(over, generation.cost()).await,
             None => tracing::info!(response = %id, "the response was taken over or deleted"),
         }
     }
@@ -47,8 +47,8 @@ impl Making {
 /// # Errors
 /// Items always serialise.
 pub(crate) fn finished(items: &[Item], end: &ResponseEnd) -> Result<Finished> {
-    let ResponseEnd { status, stats, problem, at } = end.clone();
-    Ok(Finished { status, output: storable(items)?, stats, problem, at })
+    let ResponseEnd { status, stats, cost, problem, at } = end.clone();
+    Ok(Finished { status, output: storable(items)?, stats, cost, problem, at })
 }
 
 /// JSON as Postgres can store it.
@@ -97,9 +97,9 @@ impl StoredSink {
     }
 
     /// Stores the end, tries again if the database is away.
-    async fn finish(mut self, over: Over<Speech>) {
+    async fn finish(mut self, over: Over<Speech>, cost: Option<(Currency, Amount)>) {
         let Over { draft: mut speech, why, stats } = over;
-        let (id, end) = (self.making.id, ResponseEnd::of(why, stats, self.making.shared.now()));
+        let (id, end) = (self.making.id, ResponseEnd::of(why, stats, cost, self.making.shared.now()));
         for pause in FINISH_PAUSES_MS {
             sleep(Duration::from_millis(pause)).await;
             match self.store_end(&mut speech, &end).await {

@@ -47,6 +47,8 @@ const CANCEL_PATIENCE: Duration = Duration::from_secs(8);
 #[derive(Clone, Debug)]
 pub struct Made {
     pub response: Response,
+    /// The model that was asked; the response names the one that answers, as far as it is known.
+    pub asked: String,
     /// Who makes it, as far as it is known.
     pub route: Option<Route>,
 }
@@ -95,7 +97,7 @@ impl Responses {
                 tokio::time::sleep(Duration::from_millis(pause)).await;
             }
         }
-        Ok(Made { response, route: generation.route() })
+        Ok(Made { response, asked: generation.model().to_owned(), route: generation.route() })
     }
 
     /// Makes a response and tells what the model says as it says it. Whoever drops the events cancels it, unless it is
@@ -113,9 +115,13 @@ impl Responses {
         if !background {
             begun.generation.begun(HEAD_PATIENCE).await?;
         }
+        if let Some(route) = begun.generation.route() {
+            begun.response.model = route.model;
+        }
         if !store {
-            let made = Made { response: begun.response, route: begun.generation.route() };
-            return Ok((made, direct::events(self.shared.clone(), begun.generation)));
+            let Begun { response, generation, .. } = begun;
+            let made = Made { response, asked: generation.model().to_owned(), route: generation.route() };
+            return Ok((made, direct::events(self.shared.clone(), generation)));
         }
         let (account, stop) = (begun.account, CancellationToken::new());
         // Made before the response is: whoever leaves in between has left, too.
@@ -235,9 +241,9 @@ impl Responses {
             };
             start::store(&shared, &actor, account, &response, input, None).await?;
             let making = Making { shared: shared.clone(), actor, id: response.id, background: response.background };
-            let route = generation.route();
+            let (asked, route) = (generation.model().to_owned(), generation.route());
             shared.tracker.spawn(carried(making.run(generation, entry)));
-            Ok(Made { response, route })
+            Ok(Made { response, asked, route })
         }));
         launched.await.map_err(Error::internal)?
     }

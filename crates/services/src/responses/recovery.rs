@@ -46,7 +46,7 @@ async fn end(shared: &Shared, tenant: TenantId, id: ResponseId) -> Result<bool> 
         event.add_to(&mut items);
     }
     let (status, problem) = if cancelled { (ResponseStatus::Cancelled, None) } else { (ResponseStatus::Failed, Some(restarted())) };
-    let end = ResponseEnd { status, stats: None, problem, at: shared.now() };
+    let end = ResponseEnd { status, stats: None, cost: None, problem, at: shared.now() };
     tx.response_runs().finish(id, &finished(&items, &end)?).await?;
     tx.response_runs().append_last(id, storable(&ResponseEvent::End(end))?).await?;
     tx.commit().await?;

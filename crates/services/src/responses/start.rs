@@ -102,6 +102,7 @@ pub(crate) async fn begin(shared: &Shared, actor: &Actor, create: CreateResponse
         echo,
         output: Vec::new(),
         stats: None,
+        cost: None,
         problem: None,
         metadata,
         background,

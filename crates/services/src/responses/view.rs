@@ -1,7 +1,7 @@
 //! A response as its account sees it.
 
 use super::{Item, ResponseEnd};
-use contract::{Millis, chat::AnswerStats, ids::ResponseId, problem::Problem};
+use contract::{Millis, chat::AnswerStats, ids::ResponseId, problem::Problem, usage::Money};
 use domain::{Error, Result};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -14,6 +14,7 @@ pub struct Response {
     pub id: ResponseId,
     /// The one that it goes on from.
     pub previous: Option<ResponseId>,
+    /// The one that answers, which after a fallback is another one than was asked; until that is known, the one that was asked.
     pub model: String,
     pub status: ResponseStatus,
     pub instructions: Option<String>,
@@ -22,6 +23,8 @@ pub struct Response {
     /// Empty until the end.
     pub output: Vec<Item>,
     pub stats: Option<AnswerStats>,
+    /// Once it has ended; `None` where there is no price.
+    pub cost: Option<Money>,
     /// Why, if it failed.
     pub problem: Option<Problem>,
     pub metadata: BTreeMap<String, String>,
@@ -33,8 +36,12 @@ pub struct Response {
 impl Response {
     /// It has ended.
     pub fn end(&mut self, end: ResponseEnd) {
+        if let Some(stats) = &end.stats {
+            self.model.clone_from(&stats.model);
+        }
         self.status = end.status;
         self.stats = end.stats;
+        self.cost = end.cost;
         self.problem = end.problem;
         self.ended_at = Some(end.at);
     }
@@ -43,7 +50,7 @@ impl Response {
     #[must_use]
     pub fn at_its_beginning(self) -> Self {
         let status = if self.background { ResponseStatus::Queued } else { ResponseStatus::InProgress };
-        Self { status, output: Vec::new(), stats: None, problem: None, ended_at: None, ..self }
+        Self { status, output: Vec::new(), stats: None, cost: None, problem: None, ended_at: None, ..self }
     }
 }
 
@@ -60,6 +67,7 @@ impl TryFrom<StoredResponse> for Response {
             echo: stored.echo,
             output: serde_json::from_value(stored.output).map_err(Error::internal)?,
             stats: stored.stats,
+            cost: stored.cost,
             problem: stored.problem,
             metadata: serde_json::from_value(stored.metadata).map_err(Error::internal)?,
             background: stored.background,

@@ -3,6 +3,7 @@
 use contract::{
     chat::AnswerStats,
     ids::{ResponseId, ServiceAccountId},
+    usage::Money,
 };
 use domain::{Actor, Clock, Error, SystemClock};
 use serde_json::{Value, json};
@@ -56,8 +57,9 @@ impl House {
     }
 
     async fn finish(&self, id: ResponseId, status: ResponseStatus) -> bool {
-        let stats = Some(AnswerStats { completion_tokens: 3, ..AnswerStats::default() });
-        let end = Finished { status, output: json!(["said"]), stats, problem: None, at: SystemClock.now() };
+        let stats = Some(AnswerStats { model: "other".into(), completion_tokens: 3, ..AnswerStats::default() });
+        let cost = Some(Money { currency: "EUR".into(), pico: 7 });
+        let end = Finished { status, output: json!(["said"]), stats, cost, problem: None, at: SystemClock.now() };
         let tx = self.test.db.begin(&self.actor).await.unwrap();
         let finished = tx.response_runs().finish(id, &end).await.unwrap();
         tx.commit().await.unwrap();
@@ -117,6 +119,8 @@ async fn events_are_numbered_once_and_only_while_it_is_made_here() {
     let events = tx.response_runs().events(id, 1, 2).await.unwrap();
     assert_eq!(events, [(2, json!({ "n": 2 })), (3, json!({ "n": 3 }))]);
     let stored = tx.responses().get(account(&house.actor), id).await.unwrap().unwrap();
+    assert_eq!(stored.model, "other", "who answered, and not who was asked");
+    assert_eq!(stored.cost, Some(Money { currency: "EUR".into(), pico: 7 }));
     assert_eq!((stored.status, stored.output, stored.stats.unwrap().completion_tokens), (ResponseStatus::Cancelled, json!(["said"]), 3));
 }
 

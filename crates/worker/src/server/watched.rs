@@ -45,14 +45,9 @@ impl Watched {
     fn done(&mut self, finish: Finish, usage: Usage, timings: Timings) {
         self.phase = None;
         self.count(usage);
-        let finish = match finish {
-            Finish::Stop => "stop",
-            Finish::Length => "length",
-            Finish::ToolCalls => "tool_calls",
-        };
         self.whole.set(|| {
             [
-                texts("gen_ai.response.finish_reasons", [finish]),
+                texts("gen_ai.response.finish_reasons", [finish.name()]),
                 KeyValue::new("kontor.queued_ms", i64::from(timings.queued_ms)),
                 KeyValue::new("kontor.prefill_ms", i64::from(timings.prefill_ms)),
                 KeyValue::new("kontor.ttft_ms", i64::from(timings.ttft_ms)),
@@ -78,6 +73,7 @@ fn name(code: FailCode) -> &'static str {
     match code {
         FailCode::ContextLengthExceeded => "context_length_exceeded",
         FailCode::Invalid => "invalid",
+        FailCode::ContentFilter => "content_filter",
         FailCode::Overloaded => "overloaded",
         FailCode::Engine => "engine",
         FailCode::Cancelled => "cancelled",

@@ -15,17 +15,17 @@ use testkit::{
     ledger::ledger,
 };
 
-const PRIMARY: &str = "primary";
+pub(super) const PRIMARY: &str = "primary";
 
 /// Two models, each with an upstream of its own, and the second may answer for the first.
-struct World {
-    house: House,
-    primary: FakeUpstream,
-    second: FakeUpstream,
+pub(super) struct World {
+    pub(super) house: House,
+    pub(super) primary: FakeUpstream,
+    pub(super) second: FakeUpstream,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let (primary, second, pool) = (FakeUpstream::start().await, FakeUpstream::start().await, quick_pool());
         pool.add_upstream(primary.config("first", PRIMARY)).expect("a client");
         pool.add_upstream(second.config("second", FAKE_MODEL)).expect("a client");
@@ -44,8 +44,11 @@ impl World {
         Self { house: House::of(app).await, primary, second }
     }
 
-    async fn ask(&self, route: &str, more: &Value) -> Answer {
-        let mut body = json!({ "model": PRIMARY, "max_tokens": 16, "messages": [{ "role": "user", "content": "Hello" }] });
+    pub(super) async fn ask(&self, route: &str, more: &Value) -> Answer {
+        let mut body = match route {
+            "responses" => json!({ "model": PRIMARY, "input": "Hello" }),
+            _ => json!({ "model": PRIMARY, "max_tokens": 16, "messages": [{ "role": "user", "content": "Hello" }] }),
+        };
         body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
         self.house.post(&format!("/v1/{route}"), &body).await
     }
@@ -56,21 +59,25 @@ fn told(answer: &Answer) -> [&str; 4] {
     ["x-kontor-fallback-from", "x-kontor-model", "x-kontor-served-by", "x-kontor-attempts"].map(|name| answer.header(name))
 }
 
+/// The second model answered, and head and body say so.
+fn is_of_the_second(answer: &Answer, asked: &str) {
+    assert_eq!(answer.status, StatusCode::OK, "{asked}: {}", answer.text());
+    assert_eq!(
+        told(answer),
+        [PRIMARY, FAKE_MODEL, "second", "2"],
+        "{asked}. If you are here because this failed: nobody learns that another model answered than was asked for."
+    );
+    let model = format!(r#""model":"{FAKE_MODEL}""#);
+    assert!(answer.text().contains(&model) && !answer.text().contains(PRIMARY), "{asked}: {}", answer.text());
+}
+
 #[tokio::test]
 async fn an_answer_says_whose_place_was_taken() {
     let world = World::new().await;
     world.primary.set(Mood::Refuses(500, "boom"));
     let (whole, stream) = (json!({}), json!({ "stream": true }));
     for (route, more) in [("chat/completions", &whole), ("chat/completions", &stream), ("messages", &whole), ("messages", &stream)] {
-        let answer = world.ask(route, more).await;
-        assert_eq!(answer.status, StatusCode::OK, "{route} {more}: {}", answer.text());
-        assert_eq!(
-            told(&answer),
-            [PRIMARY, FAKE_MODEL, "second", "2"],
-            "{route} {more}. If you are here because this failed: nobody learns that another model answered than was asked for."
-        );
-        let model = format!(r#""model":"{FAKE_MODEL}""#);
-        assert!(answer.text().contains(&model) && !answer.text().contains(PRIMARY), "{route} {more}: {}", answer.text());
+        is_of_the_second(&world.ask(route, more).await, &format!("{route} {more}"));
     }
     assert_eq!((world.primary.requests().len(), world.second.requests().len()), (4, 4));
 
@@ -82,6 +89,26 @@ async fn an_answer_says_whose_place_was_taken() {
     let rows = ledger(&world.house.app.db).await;
     let models: Vec<&str> = rows.iter().map(|row| row.model.as_str()).collect();
     assert_eq!(models, [FAKE_MODEL, FAKE_MODEL, FAKE_MODEL, FAKE_MODEL, PRIMARY], "who answered is paid");
+}
+
+#[tokio::test]
+async fn a_response_says_whose_place_was_taken_and_so_does_what_is_stored_of_it() {
+    let world = World::new().await;
+    world.primary.set(Mood::Refuses(500, "boom"));
+    is_of_the_second(&world.ask("responses", &json!({ "stream": true, "store": false })).await, "a stream that is not stored");
+    for more in [json!({}), json!({ "stream": true }), json!({ "background": true })] {
+        let answer = world.ask("responses", &more).await;
+        if more.get("background").is_none() {
+            is_of_the_second(&answer, &more.to_string());
+        }
+        let path = format!("/v1/responses/resp_{}", answer.header("x-kontor-usage-id"));
+        let stored = async || world.house.get(&path).await.json::<Value>();
+        eventually("it is complete", 10, || async { stored().await["status"] == "completed" }).await;
+        assert_eq!(stored().await["model"], FAKE_MODEL, "{more}");
+        let told = world.house.get(&format!("{path}?stream=true")).await.text();
+        let last = told.rsplit("event: ").next().unwrap_or_default();
+        assert!(last.starts_with("response.completed") && last.contains(&format!(r#""model":"{FAKE_MODEL}""#)), "{more}: {last}");
+    }
 }
 
 #[tokio::test]

@@ -164,6 +164,34 @@ async fn an_answer_in_one_piece_says_what_it_cost() {
 }
 
 #[tokio::test]
+async fn each_usage_says_what_it_cost() {
+    let house = house().await;
+    let key = house.key.key.reveal().to_owned();
+    for route in ROUTES {
+        let whole = post(&house, &key, route, None).await;
+        let cost = whole.header("x-kontor-cost").strip_suffix(" EUR").expect("euros").to_owned();
+        let usage = &whole.json::<Value>()["usage"];
+        assert_eq!((&usage["cost"], &usage["currency"]), (&json!(cost), &json!("EUR")), "{route}");
+        if ["embeddings", "rerank"].contains(&route) {
+            continue;
+        }
+        let mut asked = body(route, None);
+        asked["stream"] = json!(true);
+        if route.ends_with("completions") {
+            let silent = house.post(&format!("/v1/{route}"), &asked).await;
+            assert!(!silent.text().contains(r#""cost""#), "{route}: nobody asked: {}", silent.text());
+            asked["stream_options"] = json!({ "include_usage": true });
+        }
+        let stream = house.post(&format!("/v1/{route}"), &asked).await;
+        let told = format!(r#""cost":"{cost}","currency":"EUR""#);
+        assert_eq!(stream.text().matches(&told).count(), 1, "{route}: {}", stream.text());
+    }
+    let response: Value = post(&house, &key, "responses", None).await.json();
+    let path = format!("/v1/responses/{}", response["id"].as_str().expect("an id"));
+    assert_eq!(house.get(&path).await.json::<Value>()["usage"], response["usage"], "it is kept");
+}
+
+#[tokio::test]
 async fn moderation_counts_as_a_request_and_as_nothing_else() {
     let house = house().await;
     budget(&house.app.db, house.tenant, Level::Team, Some("Statistics"), "0", true).await;

@@ -2,7 +2,7 @@
 
 use super::{
     super::backend::BackendError,
-    errors::{self, Refusal},
+    errors,
     sse::{Held, Pace, Reader},
     wire::BYTES_PER_TOKEN,
 };
@@ -107,8 +107,6 @@ pub(super) struct Answer {
     announced: bool,
     /// How each completion ended.
     ends: BTreeMap<u32, Finish>,
-    /// The server's content filter cut it off.
-    filtered: bool,
     /// Calls that are being put together, by completion and number.
     calls: BTreeMap<(u32, u32), ToolCall>,
     held: Held,
@@ -122,7 +120,6 @@ impl Answer {
             usage: Usage { prompt_tokens: estimate, ..Usage::default() },
             announced: false,
             ends: BTreeMap::new(),
-            filtered: false,
             calls: BTreeMap::new(),
             held: Held::default(),
         }
@@ -164,9 +161,6 @@ impl Reader for Answer {
         let Some(finish) = self.ends.get(&0) else {
             return Err(BackendError::Lost("the answer ended without a reason".into()));
         };
-        if self.filtered {
-            return Ok(vec![Refusal::filtered().event(self.usage)]);
-        }
         Ok(vec![Event::Done { finish: *finish, usage: self.usage, timings: self.pace.timings() }])
     }
 }
@@ -238,10 +232,7 @@ impl Answer {
         let mine: BTreeMap<(u32, u32), ToolCall> = mine;
         let finish = match reason {
             "length" => Finish::Length,
-            "content_filter" => {
-                self.filtered = true;
-                Finish::Stop
-            }
+            "content_filter" => Finish::ContentFilter,
             _ if !mine.is_empty() => Finish::ToolCalls,
             _ => Finish::Stop,
         };
@@ -262,9 +253,15 @@ fn status_of(error: &Value, word: Option<&str>) -> u16 {
     let told = number("code").or_else(|| number("http_status_code")).filter(|status| (400..600).contains(status));
     told.unwrap_or_else(|| match word.or_else(|| text("code")).or_else(|| text("type")) {
         Some("overloaded" | "overloaded_error" | "rate_limit_exceeded" | "rate_limit_error") => 429,
-        Some("validation" | "template_error" | "tool_error" | "BadRequestError" | "invalid_request_error" | "context_length_exceeded") => {
-            400
-        }
+        Some(
+            "validation"
+            | "template_error"
+            | "tool_error"
+            | "BadRequestError"
+            | "invalid_request_error"
+            | "context_length_exceeded"
+            | "content_filter",
+        ) => 400,
         _ => 500,
     })
 }
@@ -384,6 +381,8 @@ mod tests {
         assert_eq!(code(tgi), Ok(FailCode::ContextLengthExceeded));
         let vllm = r#"{"error":{"message":"bad","type":"BadRequestError","param":null,"code":400}}"#;
         assert_eq!(code(vllm), Ok(FailCode::Invalid));
+        let azure = r#"{"error":{"message":"The response was filtered","type":null,"param":"prompt","code":"content_filter"}}"#;
+        assert_eq!(code(azure), Ok(FailCode::ContentFilter));
         assert!(matches!(code(r#"{"error":"CUDA error","error_type":"generation"}"#), Err(BackendError::Failing(_))));
     }
 
@@ -405,16 +404,17 @@ mod tests {
     }
 
     #[test]
-    fn what_a_content_filter_cut_off_is_not_complete() {
+    fn what_a_content_filter_cut_off_ends_with_what_was_said() {
         let events = take(&[
             r#"{"choices":[{"index":0,"delta":{"content":"Hel"}}]}"#,
+            r#"{"choices":[{"index":1,"delta":{},"finish_reason":"content_filter"}]}"#,
             r#"{"choices":[{"index":0,"delta":{},"finish_reason":"content_filter"}]}"#,
             r#"{"choices":[],"usage":{"prompt_tokens":12,"completion_tokens":3}}"#,
         ])
         .unwrap();
-        assert!(
-            matches!(events.last(), Some(Event::Failed { code: FailCode::Invalid, usage: Usage { prompt_tokens: 12, .. }, .. })),
-            "{events:?}"
-        );
+        assert!(matches!(&events[1], Event::Text { text, .. } if text == "Hel"), "{events:?}");
+        assert_eq!(events[2], Event::Ended { choice: 1, finish: Finish::ContentFilter });
+        let Event::Done { finish: Finish::ContentFilter, usage, .. } = &events[3] else { panic!("{events:?}") };
+        assert_eq!((usage.prompt_tokens, usage.completion_tokens), (12, 3), "it is paid for");
     }
 }

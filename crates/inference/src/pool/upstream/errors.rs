@@ -4,6 +4,8 @@ use super::super::backend::BackendError;
 use serde_json::Value;
 use worker_protocol::{Event, FailCode, Usage};
 
+/// What OpenAI, and Azure after it, document as `code` of what their filters do not let through.
+const FILTERED: [&str; 2] = ["content_filter", "content_policy_violation"];
 /// What OpenAI and Anthropic document as `code` or `type` of an account that is empty or beyond its bound.
 const UNPAID: [&str; 3] = ["insufficient_quota", "billing_hard_limit_reached", "billing_error"];
 
@@ -15,14 +17,10 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    /// It makes no sense to such a server.
-    pub(super) fn invalid(message: impl Into<String>) -> Self {
-        Self { code: FailCode::Invalid, message: message.into() }
-    }
-
-    /// A filter of the server, or the model itself, does not answer this.
-    pub(super) fn filtered() -> Self {
-        Self::invalid("The server that runs the model declined to answer this (its content filter).")
+    /// A filter of the server does not let the prompt through.
+    fn filtered() -> Self {
+        let message = "The server that runs the model declined to answer this (its content filter).";
+        Self { code: FailCode::ContentFilter, message: message.into() }
     }
 
     pub(super) fn event(self, usage: Usage) -> Event {
@@ -42,8 +40,8 @@ pub(super) fn meaning(status: u16, text: &str) -> Result<Refusal, BackendError> 
         429 | 503 | 529 => refused(FailCode::Overloaded, "the upstream has no room"),
         // 424 is what TGI says of a failed generation.
         408 | 424 | 500..=599 => Err(BackendError::Failing(format!("status {status}"))),
+        400 if is_filtered(text) => Ok(Refusal::filtered()),
         400 | 413 | 422 if is_too_long(text) => refused(FailCode::ContextLengthExceeded, "the prompt is too long"),
-        400 if text.contains("content_filter") => Ok(Refusal::filtered()),
         // The same of its key, account or address.
         401..=404 => Err(BackendError::Failing(format!("status {status}"))),
         400 | 413 | 422 => refused(FailCode::Invalid, "The server that runs the model refused the request."),
@@ -63,18 +61,33 @@ fn is_too_long(text: &str) -> bool {
             && ["must be <=", "must have less than"].iter().any(|word| text.contains(word)))
 }
 
-/// An error answer, or an error within an answer, complains of the operator's account. Words anywhere in it would not do: some
-/// servers repeat the request, and then anybody could have an upstream taken for failing.
+/// The error of an error answer; within a stream it comes alone.
+fn error_in(whole: &Value) -> &Value {
+    whole.get("error").filter(|error| error.is_object()).unwrap_or(whole)
+}
+
+/// An error calls itself by one of these words. Words anywhere in it would not do: some servers repeat the request, and then
+/// anybody could have an upstream taken for what it is not.
+fn is_called(error: &Value, words: &[&str]) -> bool {
+    ["code", "type"].into_iter().filter_map(|name| error.get(name)?.as_str()).any(|word| words.contains(&word))
+}
+
+/// An error answer, or an error within an answer, is that of a content filter.
+fn is_filtered(text: &str) -> bool {
+    let whole: Value = serde_json::from_str(text).unwrap_or_default();
+    is_called(error_in(&whole), &FILTERED)
+}
+
+/// An error answer, or an error within an answer, complains of the operator's account.
 fn is_unpaid(text: &str) -> bool {
     let whole: Value = serde_json::from_str(text).unwrap_or_default();
-    let error = whole.get("error").filter(|error| error.is_object()).unwrap_or(&whole);
-    let field = |name: &str| error.get(name).and_then(Value::as_str);
-    if ["code", "type"].into_iter().filter_map(field).any(|word| UNPAID.contains(&word)) {
+    let error = error_in(&whole);
+    if is_called(error, &UNPAID) {
         return true;
     }
     // Anthropic documents `billing_error`, and tells an empty account as an `invalid_request_error` of status 400 like any
     // other. Nothing but how its message begins tells them apart; within a stream the message comes alone.
-    let message = if whole.is_null() { Some(text) } else { field("message") };
+    let message = if whole.is_null() { Some(text) } else { error.get("message").and_then(Value::as_str) };
     message.is_some_and(|message| message.starts_with("Your credit balance is too low"))
 }
 
@@ -121,7 +134,12 @@ mod tests {
             assert!(matches!(meaning(status, ""), Err(BackendError::Failing(_))), "{status}");
         }
         assert_eq!(meaning(400, "prompt is too long").unwrap().code, FailCode::ContextLengthExceeded);
-        assert!(meaning(400, r#"{"error":{"code":"content_filter"}}"#).unwrap().message.contains("content filter"));
+        let filtered =
+            r#"{"error":{"message":"The prompt is too long on violence.","type":null,"param":"prompt","code":"content_filter"}}"#;
+        assert_eq!(meaning(400, filtered).unwrap().code, FailCode::ContentFilter);
+        assert_eq!(meaning(400, r#"{"code":"content_filter"}"#).unwrap().code, FailCode::ContentFilter, "within a stream");
+        let echo = r#"{"error":{"message":"unknown field in: what is a content_filter?","code":"invalid_value"}}"#;
+        assert_eq!(meaning(400, echo).unwrap().code, FailCode::Invalid, "what a question says is no reason");
         let unpaid = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing.";
         let Err(BackendError::Failing(told)) = meaning(400, unpaid) else { panic!("the account is the operator's business") };
         assert!(!told.contains("Plans"), "{told}");

@@ -39,10 +39,13 @@ async fn what_is_not_whole_is_not_kept() {
     let mut left = s.inference.admit(&s.actor, asks("x", CacheUse::Use)).await.expect("admitted");
     crate::setup::first_text(&mut left).await;
     drop(left);
+    s.worker.script(Script::answer("one two three").ends_filtered());
+    let filtered = s.told(asks("x", CacheUse::Use)).await.ended;
+    assert_eq!((filtered.outcome, filtered.stats.finish_reason.as_str()), (Outcome::Ok, "content_filter"));
     // An end at the length that was asked for is one.
     s.worker.script(Script::answer("one two").ends_by_length());
     assert_eq!(s.told(asks("x", CacheUse::Use)).await.cached, Cached::Miss);
-    assert_eq!((s.told(asks("x", CacheUse::Use)).await.text.as_str(), s.worker.requests().len()), ("one two", 4));
+    assert_eq!((s.told(asks("x", CacheUse::Use)).await.text.as_str(), s.worker.requests().len()), ("one two", 5));
 }
 
 /// Answers all at once as soon as there is somebody who listens, who leaves as the answer begins.

@@ -3,7 +3,7 @@
 use super::{
     super::{
         super::backend::BackendError,
-        errors::{self, Refusal},
+        errors,
         sse::{Held, Pace, Reader},
         wire::tokens_in,
     },
@@ -29,7 +29,7 @@ pub(super) struct Answer {
     held: Held,
     /// Calls that are complete.
     called: u32,
-    end: Option<Ended>,
+    end: Option<Finish>,
 }
 
 #[derive(Debug)]
@@ -46,12 +46,6 @@ struct Prompt {
     input: Option<u32>,
     read: Option<u32>,
     written: Option<u32>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Ended {
-    With(Finish),
-    Declined,
 }
 
 impl Answer {
@@ -87,7 +81,7 @@ impl Reader for Answer {
             Message::MessageDelta { delta, usage } => {
                 self.count(usage);
                 if let Some(reason) = delta.stop_reason {
-                    self.end = Some(self.ended(&reason));
+                    self.end = Some(self.finish_of(&reason));
                 }
             }
             Message::MessageStop => return self.finish(),
@@ -100,11 +94,10 @@ impl Reader for Answer {
     }
 
     fn finish(&mut self) -> Result<Vec<Event>, BackendError> {
-        match self.end {
-            None => Err(BackendError::Lost("the answer ended without a reason".into())),
-            Some(Ended::Declined) => Ok(vec![Refusal::filtered().event(self.usage)]),
-            Some(Ended::With(finish)) => Ok(vec![Event::Done { finish, usage: self.usage, timings: self.pace.timings() }]),
-        }
+        let Some(finish) = self.end else {
+            return Err(BackendError::Lost("the answer ended without a reason".into()));
+        };
+        Ok(vec![Event::Done { finish, usage: self.usage, timings: self.pace.timings() }])
     }
 }
 
@@ -234,12 +227,12 @@ impl Answer {
         true
     }
 
-    fn ended(&self, reason: &str) -> Ended {
+    fn finish_of(&self, reason: &str) -> Finish {
         match reason {
-            "refusal" => Ended::Declined,
-            "max_tokens" | "model_context_window_exceeded" => Ended::With(Finish::Length),
-            "tool_use" if !self.as_call => Ended::With(Finish::ToolCalls),
-            _ => Ended::With(Finish::Stop),
+            "refusal" => Finish::ContentFilter,
+            "max_tokens" | "model_context_window_exceeded" => Finish::Length,
+            "tool_use" if !self.as_call => Finish::ToolCalls,
+            _ => Finish::Stop,
         }
     }
 }
@@ -361,7 +354,7 @@ mod tests {
         assert!(matches!(last(&ends("stop_sequence", 5)), Ok(Some(Event::Done { finish: Finish::Stop, .. }))));
         let declined = last(&ends("refusal", 5));
         assert!(
-            matches!(declined, Ok(Some(Event::Failed { code: FailCode::Invalid, usage: Usage { prompt_tokens: 25, .. }, .. }))),
+            matches!(declined, Ok(Some(Event::Done { finish: Finish::ContentFilter, usage: Usage { prompt_tokens: 25, .. }, .. }))),
             "{declined:?}"
         );
         let error = |kind: &str| take(false, &[HEAD, &format!(r#"{{"type":"error","error":{{"type":"{kind}","message":"…"}}}}"#)]);
