@@ -42,8 +42,9 @@ async fn all_ask(house: &House, keys: &[MadeKey], people: &[Person]) {
 
 /// So many uses of models were counted, of programs, in chats and for titles of chats.
 async fn counted(app: &TestApp, uses: [(&str, usize); 3]) {
-    let lines = uses
-        .map(|(purpose, uses)| format!("kontor_model_requests_total{{model=\"fake-model\",purpose=\"{purpose}\",outcome=\"ok\"}} {uses}\n"));
+    let lines = uses.map(|(purpose, uses)| {
+        format!("kontor_model_requests_total{{model=\"fake-model\",purpose=\"{purpose}\",outcome=\"ok\"}} {uses}\n")
+    });
     let what = format!("all is counted: {lines:?}");
     eventually(&what, 10, || async {
         let text = scrape(app).await;
