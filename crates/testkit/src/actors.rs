@@ -64,13 +64,21 @@ pub async fn user(test: &TestDb, tenant: &TestTenant, roles: &[Role]) -> Actor {
 /// # Panics
 /// If the database refuses it.
 pub async fn program(test: &TestDb, tenant: &TestTenant) -> Actor {
+    program_of(test, tenant, "Team", "4711").await
+}
+
+/// The same with a service account of this team and this cost centre.
+///
+/// # Panics
+/// If the database refuses it.
+pub async fn program_of(test: &TestDb, tenant: &TestTenant, team: &str, cost_center: &str) -> Actor {
     let account = ServiceAccountId(Uuid::now_v7());
     let new = NewServiceAccount {
         id: account,
         name: format!("Program {account}"),
         purpose: "Tests".into(),
-        team: "Team".into(),
-        cost_center: "4711".into(),
+        team: team.into(),
+        cost_center: cost_center.into(),
         owner: None,
         models: None,
         class: None,
@@ -84,13 +92,24 @@ pub async fn program(test: &TestDb, tenant: &TestTenant) -> Actor {
     let program = Program {
         account,
         key: ApiKeyId(Uuid::now_v7()),
-        team: "Team".into(),
-        cost_center: "4711".into(),
+        team: team.into(),
+        cost_center: cost_center.into(),
         scopes: vec![Scope::Inference],
         user: None,
         models: None,
     };
     Actor::program(tenant.id, Arc::new(program), RequestId(Uuid::now_v7())).classified(stored.slug.into(), stored.class)
+}
+
+/// The same service account by another key.
+///
+/// # Panics
+/// If it is no program of [`program`] or [`program_of`].
+#[must_use]
+pub fn another_key(of: &Actor) -> Actor {
+    let program = Program { key: ApiKeyId(Uuid::now_v7()), ..of.as_program().expect("a program").clone() };
+    let slug = of.tenant_slug().expect("a stored tenant").clone();
+    Actor::program(of.tenant(), Arc::new(program), RequestId(Uuid::now_v7())).classified(slug, of.class())
 }
 
 /// Somebody with internal data in a tenant of this short name, stored nowhere: for rules that ask no database.

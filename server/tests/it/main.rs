@@ -6,6 +6,7 @@ mod authorisation_matrix;
 mod bootstrap;
 mod collector;
 mod config;
+mod export_charges;
 mod faults;
 mod funnel;
 mod killed_node;

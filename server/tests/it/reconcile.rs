@@ -1,10 +1,9 @@
 //! `kontor admin reconcile`: what scripts go by.
 
-use crate::world::{PROGRAM, free_port, settings};
+use crate::world::Installation;
 use domain::{Clock, SystemClock};
 use serde_json::{Value, json};
-use std::process::Stdio;
-use testkit::{TestDb, fake_upstream::FakeUpstream, ledger::execute_as_owner};
+use testkit::ledger::execute_as_owner;
 use time::OffsetDateTime;
 
 /// A use of yesterday, in the ledger and as its process counted it.
@@ -22,24 +21,19 @@ fn use_of_yesterday(tenant: impl std::fmt::Display) -> String {
 
 #[tokio::test]
 async fn a_day_that_differs_is_printed_and_fails() {
-    let (db, upstream) = (TestDb::new().await, FakeUpstream::start().await);
-    let tenant = testkit::tenant(&db, "a").await.id;
-    let folder = tempfile::tempdir().expect("a folder");
-    std::fs::create_dir_all(folder.path().join("site/pkg")).expect("a folder");
-    std::fs::write(folder.path().join("kontor.toml"), settings(&db, &upstream, free_port(), folder.path())).expect("a configuration");
+    let house = Installation::build().await;
+    let tenant = testkit::tenant(&house.db, "a").await.id;
     let reconcile = async |arguments: &[&str]| {
-        let mut command = tokio::process::Command::new(PROGRAM);
-        command.args(["admin", "--json", "reconcile"]).args(arguments).env_clear().current_dir(folder.path()).kill_on_drop(true);
-        let output = command.stdin(Stdio::null()).output().await.expect("it ends");
+        let output = house.admin(&[&["--json", "reconcile"][..], arguments].concat()).await;
         let complained = String::from_utf8_lossy(&output.stderr).into_owned();
         (output.status.code(), serde_json::from_slice::<Value>(&output.stdout).unwrap_or_default(), complained)
     };
-    execute_as_owner(&db, &use_of_yesterday(tenant)).await;
+    execute_as_owner(&house.db, &use_of_yesterday(tenant)).await;
     let (code, told, complained) = reconcile(&[]).await;
     assert_eq!((code, &told["drift"]), (Some(0), &json!({ "uses": 0, "tokens": 0 })), "{told} {complained}");
     assert_eq!(told["settled"], told["ledger"]);
 
-    execute_as_owner(&db, "UPDATE ledger_count SET uses = 2, completion_tokens = 14").await;
+    execute_as_owner(&house.db, "UPDATE ledger_count SET uses = 2, completion_tokens = 14").await;
     let (code, told, complained) = reconcile(&[]).await;
     assert_eq!((code, &told["drift"]), (Some(1), &json!({ "uses": 1, "tokens": 7 })), "{told} {complained}");
     let tenant = tenant.to_string();

@@ -8,13 +8,15 @@ use inference::{
     Catalogue, ChatMessage, ChatRole, Ended, Generation, Inference, ModelConfig, Options, Pool, PoolTiming, Request, WorkerProcess,
     pool::Totals,
 };
+use serde_json::Value;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::Arc,
     time::Duration,
 };
+use tempfile::TempDir;
 use testkit::{
     TestDb,
     fake_upstream::FakeUpstream,
@@ -182,6 +184,34 @@ pub fn install(db: &TestDb, upstream: &FakeUpstream, addr: SocketAddr, folder: &
     std::fs::create_dir_all(&site).expect("a folder");
     std::fs::write(site.join("kontor.js"), "").expect("a script");
     std::fs::write(folder.join("kontor.toml"), settings(db, upstream, addr, folder)).expect("a configuration");
+}
+
+/// An installation without a running server: for commands.
+pub struct Installation {
+    folder: TempDir,
+    pub db: TestDb,
+}
+
+impl Installation {
+    pub async fn build() -> Self {
+        let (db, upstream, folder) = (TestDb::new().await, FakeUpstream::start().await, tempfile::tempdir().expect("a folder"));
+        std::fs::write(folder.path().join("kontor.toml"), settings(&db, &upstream, free_port(), folder.path())).expect("a configuration");
+        Self { folder, db }
+    }
+
+    /// `kontor admin` with these arguments, to its end.
+    pub async fn admin(&self, arguments: &[&str]) -> Output {
+        let mut command = tokio::process::Command::new(PROGRAM);
+        command.arg("admin").args(arguments).env_clear().current_dir(self.folder.path()).kill_on_drop(true);
+        command.stdin(Stdio::null()).output().await.expect("it runs")
+    }
+
+    /// What it says as JSON, if it went well.
+    pub async fn told(&self, arguments: &[&str]) -> Value {
+        let ended = self.admin(&[&["--json"][..], arguments].concat()).await;
+        assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
+        serde_json::from_slice(&ended.stdout).expect("JSON")
+    }
 }
 
 /// `kontor serve` in an installed folder, with these variables and no others.

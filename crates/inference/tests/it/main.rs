@@ -11,6 +11,7 @@ mod dialects;
 mod ends;
 mod guard;
 mod journal;
+mod levels;
 mod money;
 mod periods;
 mod pool;

@@ -195,6 +195,36 @@ async fn a_context_too_small_for_all_makes_some_wait_and_loses_none() {
 }
 
 #[tokio::test]
+async fn a_prompt_that_does_not_fit_beside_a_running_answer_waits_and_interrupts_nobody() {
+    let own = own(|options| options.cells = Some(1024)).await;
+    let client = &own.client;
+    let mut request = ask(&format!("{} Go on.", filler(660)), 200);
+    request.ignore_end = true;
+    let mut running = client.open(request).await;
+    running.first_text().await;
+    let running = tokio::spawn(running.rest());
+    let mut waiting = client.open(ask(&format!("{} What is it?", filler(400)), 4)).await;
+    let mut queued = false;
+    let prompt = loop {
+        match waiting.next().await.expect("it begins") {
+            Event::Queued { .. } => queued = true,
+            Event::Started { prompt_tokens, .. } => break prompt_tokens,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(queued, "If you are here because this failed: a prompt is let in that the context has no room for.");
+    let (ran, waited) = (running.await.unwrap().done().1, waiting.rest().await.done().1);
+    assert!(
+        (600..800).contains(&ran.prompt_tokens) && (350..500).contains(&prompt),
+        "each fits alone, and both together do not: {ran:?}, {prompt}"
+    );
+    assert_eq!(ran.completion_tokens, 200, "{ran:?}");
+    assert!(waited.completion_tokens > 0, "{waited:?}");
+    let totals = client.status().await.totals;
+    assert_eq!(totals.pauses, 0, "If you are here because this failed: what runs makes room for what waits. {totals:?}");
+}
+
+#[tokio::test]
 async fn a_document_that_many_ask_about_is_computed_once() {
     let alone = quick().await;
     let before = alone.client.status().await.totals;

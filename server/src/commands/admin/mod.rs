@@ -11,6 +11,8 @@ mod output;
 mod password;
 mod reconcile;
 mod syslog;
+#[cfg(test)]
+mod tests;
 mod upstreams;
 
 use crate::{

@@ -11,6 +11,7 @@ use axum::{
     response::Response,
 };
 use domain::{Amount, quota::Level};
+use futures::future::join_all;
 use identity::NewKey;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -142,6 +143,11 @@ fn request(asker: &Asker, route: &str, stream: bool) -> Request<Body> {
     request.body(Body::from(body.to_string())).expect("a request")
 }
 
+/// Every route, in one piece and as a stream where there is one.
+fn ways() -> impl Iterator<Item = (&'static str, bool)> {
+    ROUTES.into_iter().map(|route| (route, false)).chain(STREAMING.into_iter().map(|route| (route, true)))
+}
+
 async fn ask(house: &House, asker: &Asker, route: &str, stream: bool) -> Answer {
     house.app.send(None, request(asker, route, stream)).await
 }
@@ -164,8 +170,7 @@ async fn each_route_refuses_for_each_reason_and_charges_nothing() {
         let asker = why.come_true(&house, chats).await;
         let before = (ledger(&house.app.db).await.len(), chats.requests().len());
         let (status, openai, code, anthropic) = why.expected();
-        let ways = ROUTES.map(|route| (route, false)).into_iter().chain(STREAMING.map(|route| (route, true)));
-        for (route, stream) in ways {
+        for (route, stream) in ways() {
             let answer = ask(&house, &asker, route, stream).await;
             let context = format!("{why:?} at {route}, stream: {stream}: {} {}", answer.status, answer.text());
             assert_eq!(answer.status.as_u16(), status, "{context}");
@@ -199,21 +204,13 @@ async fn while_nothing_is_ready_each_route_says_when_to_come_again_and_charges_n
     eventually("the pool knows it", 5, || async { house.app.state.inference.ready().is_err_and(|why| why.contains("shutting down")) })
         .await;
     let asker = Asker { key: house.key.key.reveal().to_owned(), model: None, _running: None };
-    let ways = [
-        ("chat/completions", false),
-        ("chat/completions", true),
-        ("completions", false),
-        ("messages", false),
-        ("messages", true),
-        ("embeddings", false),
-        ("rerank", false),
-    ];
-    for (route, stream) in ways {
-        let answer = ask(&house, &asker, route, stream).await;
+    // Each waits as long as the pool has patience.
+    let answers = join_all(ways().map(|(route, stream)| ask(&house, &asker, route, stream))).await;
+    for ((route, stream), answer) in ways().zip(&answers) {
         let context = format!("{route}, stream: {stream}: {} {}", answer.status, answer.text());
         let (status, kind) = if route == "messages" { (529, "overloaded_error") } else { (503, "server_error") };
-        assert_eq!((answer.status.as_u16(), told(&answer)), (status, (kind.to_owned(), "model_loading".to_owned())), "{context}");
-        assert!(has_the_shape(route, &answer), "{context}");
+        assert_eq!((answer.status.as_u16(), told(answer)), (status, (kind.to_owned(), "model_loading".to_owned())), "{context}");
+        assert!(has_the_shape(route, answer), "{context}");
         assert!(answer.header("content-type").starts_with("application/json"), "{context}: {:?}", answer.headers);
         assert!(
             answer.header("retry-after").parse::<u32>().is_ok_and(|seconds| (1..=60).contains(&seconds)),
@@ -224,7 +221,7 @@ async fn while_nothing_is_ready_each_route_says_when_to_come_again_and_charges_n
     assert!(worker.requests().is_empty());
     house.app.state.services.drain().await;
     let rows = ledger(&house.app.db).await;
-    assert_eq!(rows.len(), ways.len(), "each was tried");
+    assert_eq!(rows.len(), answers.len(), "each was tried");
     for row in rows {
         assert_eq!((row.state.as_str(), row.outcome.as_deref()), ("settled", Some("failed")), "{row:?}");
         assert_eq!((row.prompt_tokens, row.completion_tokens), (0, 0), "{row:?}");

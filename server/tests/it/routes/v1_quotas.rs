@@ -7,7 +7,7 @@ use axum::{
     http::{Method, StatusCode},
 };
 use domain::{SystemClock, quota::Level};
-use identity::NewKey;
+use identity::{NewAccount, NewKey};
 use inference::{Catalogue, Inference, ModelConfig, ModelKind, Pool};
 use serde_json::{Value, json};
 use services::Services;
@@ -16,6 +16,7 @@ use store::rate_limits::RateLimit;
 use testkit::{
     FakeWorker,
     fake_worker::{FAKE_MODEL, fake_model, quick_pool},
+    keys,
     ledger::ledger,
     quotas::{budget, limit, price, spent},
 };
@@ -149,6 +150,38 @@ async fn each_route_refuses_beyond_a_limit_and_says_when_to_come_back() {
             assert_eq!(answer.header("x-should-retry"), "", "{route}");
         }
         assert_eq!(ledger(&house.app.db).await.len(), 3, "what is refused is not in the ledger");
+    }
+}
+
+#[tokio::test]
+async fn a_budget_and_a_limit_of_each_level_that_a_program_has_are_its_own() {
+    let house = house().await;
+    let mut programs = Vec::new();
+    // No program is a person.
+    for level in Level::ALL.into_iter().filter(|level| *level != Level::User) {
+        for limited in [false, true] {
+            let tenant = house.app.tenant(&format!("tenant-{}", programs.len())).await;
+            let new = NewAccount { team: "Statistics".into(), cost_center: "4711".into(), ..keys::reports(tenant) };
+            let account = house.app.state.identity.create_service_account("test", new).await.expect("an account");
+            let key = make(&house.app, tenant, account, NewKey::default()).await;
+            if limited {
+                limit(&house.app.db, tenant, level, |limit| limit.requests = Some(1)).await;
+            } else {
+                budget(&house.app.db, tenant, level, None, "0", true).await;
+            }
+            programs.push((level, limited, key));
+        }
+    }
+    for (level, limited, key) in &programs {
+        let asked = async || post(&house, key.key.reveal(), "chat/completions", None).await;
+        if *limited {
+            let answer = asked().await;
+            assert_eq!(answer.status, StatusCode::OK, "{level:?}: {}", answer.text());
+        }
+        let answer = asked().await;
+        let code = if *limited { "rate_limit_exceeded" } else { "insufficient_quota" };
+        assert_eq!((answer.status.as_u16(), told(&answer).1.as_str()), (429, code), "{level:?}: {}", answer.text());
+        assert!(answer.text().contains(&format!("{}: ", level.noun())), "{level:?}: {}", answer.text());
     }
 }
 
