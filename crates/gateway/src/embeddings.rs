@@ -2,7 +2,7 @@
 
 mod inputs;
 
-use crate::{Gateway, body::Call, failure::Failure, headers, known::Known, openapi::Described, usage::InputUsage};
+use crate::{Gateway, body::Call, failure::Failure, headers, known::Known, openapi::Described, usage::InputUsage, wish::Unmet};
 use axum::{
     Json,
     extract::State,
@@ -27,6 +27,8 @@ pub struct EmbeddingsRequest {
     #[schema(schema_with = crate::known::schema)]
     _user: Option<Known>,
 }
+
+impl Unmet for EmbeddingsRequest {}
 
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]

@@ -1,7 +1,7 @@
 //! `POST /v1/moderations`: what the guardrails of the key's organisation see in texts. Its categories are the kinds of
 //! their checks, not OpenAI's: nobody here judges violence or hate, and an answer that denies them would be a lie.
 
-use crate::{Gateway, body::Call, failure::Failure, headers, openapi::Described, parameters::OneOrMany};
+use crate::{Gateway, body::Call, failure::Failure, headers, openapi::Described, parameters::OneOrMany, wish::Unmet};
 use axum::{
     Json,
     extract::State,
@@ -24,6 +24,8 @@ pub struct ModerationRequest {
     #[serde(rename = "model")]
     _model: Option<String>,
 }
+
+impl Unmet for ModerationRequest {}
 
 #[derive(Serialize, ToSchema)]
 struct Moderation {

@@ -14,6 +14,8 @@ pub struct Script {
     calls: Vec<ToolCall>,
     pub(crate) delay: Duration,
     pub(crate) end: ScriptEnd,
+    /// What a failure says.
+    pub(crate) reason: String,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +39,7 @@ impl Script {
             calls: Vec::new(),
             delay: Duration::ZERO,
             end: ScriptEnd::Done(Finish::Stop),
+            reason: "as scripted".into(),
         }
     }
 
@@ -50,6 +53,12 @@ impl Script {
     #[must_use]
     pub fn refuses(code: FailCode) -> Self {
         Self { end: ScriptEnd::Failed(code), prompt_tokens: 0, cached_tokens: 0, ..Self::answer("") }
+    }
+
+    /// Says this of its failure.
+    #[must_use]
+    pub fn because(self, reason: &str) -> Self {
+        Self { reason: reason.into(), ..self }
     }
 
     /// Thinks this before it answers, one token for each word.

@@ -20,6 +20,7 @@ mod v1_batches;
 mod v1_cache;
 mod v1_classes;
 mod v1_fallback;
+mod v1_fields;
 mod v1_files;
 mod v1_forms;
 mod v1_guardrails;
