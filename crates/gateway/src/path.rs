@@ -13,7 +13,7 @@ impl<S: Send + Sync> FromRequestParts<S> for InPath {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
-        let Path(named) = Path::from_request_parts(parts, state).await?;
+        let Path(named) = Path::<String>::from_request_parts(parts, state).await?;
         Ok(Self(named))
     }
 }
