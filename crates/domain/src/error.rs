@@ -19,8 +19,8 @@ pub enum Error {
     Forbidden { message: String },
     /// There is no such object for this caller; `what` is a noun (`conversation`).
     NotFound { what: &'static str },
-    /// Bad input.
-    Invalid { field: &'static str, code: &'static str, message: String },
+    /// Bad input; `field` is `None` where no field is at fault by itself.
+    Invalid { field: Option<&'static str>, code: &'static str, message: String },
     /// The object is in a state that does not allow this.
     Conflict { code: &'static str, message: String },
     /// A budget or a limit is used up; `which` names it. `retry_after_ms` is `None` where waiting does not help.
@@ -61,7 +61,13 @@ impl Error {
     /// Use for bad input; `field` is the caller's own name for it, `code` a stable reason.
     #[must_use]
     pub fn invalid(field: &'static str, code: &'static str, message: impl Into<String>) -> Self {
-        Self::Invalid { field, code, message: message.into() }
+        Self::Invalid { field: Some(field), code, message: message.into() }
+    }
+
+    /// Use for bad input of which no field is at fault by itself; `code` is a stable reason.
+    #[must_use]
+    pub fn invalid_whole(code: &'static str, message: impl Into<String>) -> Self {
+        Self::Invalid { field: None, code, message: message.into() }
     }
 
     /// Use when the object is in a state that forbids the action.
@@ -113,7 +119,7 @@ impl Error {
             Self::Forbidden { message } => ("forbidden".into(), message.clone()),
             Self::NotFound { what } => (format!("{what}_not_found"), format!("There is no such {what}.")),
             Self::Invalid { field, code, message } => {
-                problem.field = Some((*field).into());
+                problem.field = field.map(Into::into);
                 ((*code).into(), message.clone())
             }
             Self::Conflict { code, message } => ((*code).into(), message.clone()),

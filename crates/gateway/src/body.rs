@@ -1,6 +1,6 @@
-//! Reading a request's JSON: errors name the field, and fields that nobody knows are noted.
+//! Reading a request's JSON: errors name the field, and fields without the effect that they ask for are noted.
 
-use crate::{BODY_MAX_BYTES, Gateway, caller::Caller, failure::Failure, headers::Ignored};
+use crate::{BODY_MAX_BYTES, Gateway, caller::Caller, failure::Failure, headers::Ignored, wish::Unmet};
 use axum::{
     body::Bytes,
     extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request},
@@ -11,7 +11,7 @@ use inference::CacheUse;
 use serde::de::DeserializeOwned;
 use serde_ignored::Path;
 
-/// Ask for refusal of unknown fields.
+/// Ask for refusal of fields that would be ignored.
 static STRICT: HeaderName = HeaderName::from_static("x-kontor-strict");
 /// May the answer come out of the response cache?
 static CACHE: HeaderName = HeaderName::from_static("x-kontor-cache");
@@ -24,13 +24,13 @@ const MOST_SAID: usize = 300;
 pub struct Call<T> {
     pub actor: Actor,
     pub input: T,
-    /// Fields that were not understood, for the answer's headers.
+    /// Fields that nobody knows, or of which more is asked than is done, for the answer's headers.
     pub ignored: Ignored,
     /// What it wants of the response cache.
     pub cache: CacheUse,
 }
 
-impl<T: DeserializeOwned> FromRequest<Gateway> for Call<T> {
+impl<T: Unmet> FromRequest<Gateway> for Call<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, gateway: &Gateway) -> Result<Self, Failure> {
@@ -41,11 +41,25 @@ impl<T: DeserializeOwned> FromRequest<Gateway> for Call<T> {
         let mut request = Request::from_parts(parts, body);
         DefaultBodyLimit::max(BODY_MAX_BYTES).apply(&mut request);
         let bytes = Bytes::from_request(request, gateway).await?;
-        let (input, ignored) = parse(&bytes)?;
-        if let Some(first) = ignored.first().filter(|_| strict) {
-            return Err(Failure::invalid(first.clone(), "unknown_field", format!("The field {first} is not known here.")));
+        let (input, unknown) = parse::<T>(&bytes)?;
+        let unmet = input.unmet();
+        if strict {
+            refuse(&unknown, &unmet)?;
         }
+        let ignored = unknown.into_iter().chain(unmet.into_iter().map(str::to_owned)).collect();
         Ok(Self { actor, input, ignored: Ignored::new(ignored), cache })
+    }
+}
+
+/// Refuses what would be ignored.
+fn refuse(unknown: &[String], unmet: &[&'static str]) -> Result<(), Failure> {
+    match (unknown, unmet) {
+        ([first, ..], _) => Err(Failure::invalid(first.clone(), "unknown_field", format!("The field {first} is not known here."))),
+        ([], [first, ..]) => {
+            let message = format!("Of {first} nothing but the default is done here.");
+            Err(Failure::invalid(*first, "unsupported_value", message))
+        }
+        ([], []) => Ok(()),
     }
 }
 
@@ -119,7 +133,7 @@ fn sentence(error: &serde_json::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{cache_use, parse};
+    use super::{cache_use, parse, refuse};
     use crate::known::Known;
     use axum::http::{HeaderMap, HeaderValue};
     use inference::CacheUse;
@@ -150,6 +164,17 @@ mod tests {
         let body = br#"{"model":"m","messages":[{"role":"user","x":1}],"y":{"z":2},"options":{"w":3},"metadata":{"a":[1,{"b":null}]}}"#;
         let (outer, ignored) = parse::<Outer>(body).unwrap();
         assert_eq!((outer.model.as_str(), ignored), ("m", ["messages[0].x", "y", "options.w"].map(str::to_owned).to_vec()));
+    }
+
+    #[test]
+    fn the_strict_are_told_the_first_field_that_would_be_ignored() {
+        let told = |unknown: &[&str], unmet: &[&'static str]| {
+            let unknown: Vec<String> = unknown.iter().map(|path| (*path).to_owned()).collect();
+            refuse(&unknown, unmet).map_err(|failure| failure.event())
+        };
+        assert_eq!(told(&[], &[]), Ok(()));
+        assert!(told(&["a", "b"], &["store"]).unwrap_err().contains(r#""param":"a","code":"unknown_field""#));
+        assert!(told(&[], &["store"]).unwrap_err().contains(r#""param":"store","code":"unsupported_value""#));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::{Gateway, failure::Failure};
 use axum::{
     extract::{ConnectInfo, FromRequestParts},
-    http::{HeaderMap, HeaderName, header, request::Parts},
+    http::{Extensions, HeaderMap, HeaderName, header, request::Parts},
 };
 use contract::ids::RequestId;
 use domain::{Action, Actor, DataClass, Error};
@@ -21,7 +21,7 @@ impl FromRequestParts<Gateway> for Caller {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Gateway) -> Result<Self, Failure> {
-        let request = parts.extensions.get().copied().unwrap_or(RequestId(Uuid::nil()));
+        let request = request_id(&parts.extensions);
         let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip());
         let Some(key) = key(&parts.headers) else {
             let message = "You sent no key. Send it in the header `Authorization: Bearer sk-kontor-\u{2026}`.".into();
@@ -33,6 +33,11 @@ impl FromRequestParts<Gateway> for Caller {
         actor.may(Action::UseModels).inspect_err(|_| gateway.identity.note_forbidden(&actor)).map_err(refused)?;
         Ok(Self(raised(actor, &parts.headers)?))
     }
+}
+
+/// The id of the request with these extensions, which whoever mounts the routes puts there.
+pub fn request_id(extensions: &Extensions) -> RequestId {
+    extensions.get().copied().unwrap_or(RequestId(Uuid::nil()))
 }
 
 /// A caller may say that this is more guarded than what it usually brings. Who says less is not heard: that is the administrator's.

@@ -16,6 +16,8 @@ use crate::{
     parameters::{OneOrMany, completion_request},
     sse,
     usage::{Cost, Usage},
+    wish::Unmet,
+    words::Words,
 };
 use axum::{
     Json,
@@ -33,6 +35,7 @@ use services::Completion;
 use std::collections::{BTreeMap, VecDeque};
 use utoipa::ToSchema;
 
+const WORDS: Words = Words(&[("messages", "prompt"), ("top_logprobs", "logprobs")]);
 /// Prompts of one request.
 const MOST_PROMPTS: usize = 64;
 /// Prompts of one request that are computed at the same time.
@@ -54,6 +57,8 @@ completion_request! {
         _metadata: Option<Known>,
     }
 }
+
+impl Unmet for CompletionRequest {}
 
 impl CompletionRequest {
     /// One completion for each prompt.
@@ -149,7 +154,11 @@ pub fn described(operation: Described) -> Described {
         .names_its_use()
 }
 
-pub async fn create(State(gateway): State<Gateway>, call: Call<CompletionRequest>) -> Result<Response, Failure> {
+pub async fn create(state: State<Gateway>, call: Call<CompletionRequest>) -> Result<Response, Failure> {
+    complete(state, call).await.map_err(|failure| WORDS.tell(failure))
+}
+
+async fn complete(State(gateway): State<Gateway>, call: Call<CompletionRequest>) -> Result<Response, Failure> {
     let Call { actor, input, ignored, cache } = call;
     let request = actor.request();
     let (streamed, options, echo) = (input.stream.unwrap_or(false), input.stream_options.unwrap_or_default(), input.echo.unwrap_or(false));
@@ -306,5 +315,9 @@ impl Render for Pieces {
             frames.push_back(self.piece(Vec::new(), Some(Some(Usage::of(stats, cost)))));
         }
         frames.push_back(sse::DONE);
+    }
+
+    fn fail(&mut self, failure: &Failure, frames: &mut VecDeque<Bytes>) {
+        frames.push_back(sse::text(&WORDS.tell(failure.clone()).event()));
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     known::Known,
     openapi::Described,
     usage::{Cost, InputUsage},
+    wish::Unmet,
 };
 use axum::{
     Json,
@@ -35,6 +36,8 @@ pub struct EmbeddingsRequest {
     #[schema(schema_with = crate::known::schema)]
     _user: Option<Known>,
 }
+
+impl Unmet for EmbeddingsRequest {}
 
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]

@@ -1,11 +1,11 @@
 //! Failures in OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`, all four always present.
 
-use crate::headers::refused;
+use crate::{anthropic, caller::request_id, headers::refused};
 use axum::{
     body::Body,
     extract::{
         Request,
-        rejection::{BytesRejection, FailedToBufferBody, QueryRejection},
+        rejection::{BytesRejection, FailedToBufferBody, PathRejection, QueryRejection},
     },
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -17,7 +17,7 @@ use std::borrow::Cow;
 use utoipa::ToSchema;
 
 /// Why a request was not answered.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Failure {
     pub status: StatusCode,
     pub body: FailureBody,
@@ -27,7 +27,7 @@ pub struct Failure {
 }
 
 /// The value of `error`.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = ErrorBody)]
 pub struct FailureBody {
     pub message: String,
@@ -49,6 +49,8 @@ pub struct Envelope<'a> {
 const INVALID: &str = "invalid_request_error";
 /// Headers of a refusal, the server's own among them. Room is made for all of them at once: refusing must be cheap.
 const USUAL: usize = 10;
+/// The code of a prompt that no model's context holds.
+pub const TOO_LONG: &str = "context_length_exceeded";
 /// The code of what was lost with whoever was computing it.
 pub const INTERRUPTED: &str = "model_interrupted";
 
@@ -86,11 +88,13 @@ impl Failure {
                 failure
             }
             Error::NotFound { what } => Self::new(StatusCode::NOT_FOUND, INVALID, "not_found", format!("There is no such {what}.")),
-            // LangChain, LiteLLM and older programs know by these words alone that they must shorten the conversation.
-            Error::Invalid { field, code: code @ "context_length_exceeded", message } => {
-                Self::invalid(field, code, format!("prompt is too long: {message}"))
+            Error::Invalid { field, code, message } => {
+                // LangChain, LiteLLM and older programs know by these words alone that they must shorten the conversation.
+                let message = if code == TOO_LONG { format!("prompt is too long: {message}") } else { message };
+                let mut failure = Self::new(StatusCode::BAD_REQUEST, INVALID, code, message);
+                failure.body.param = field.map(Into::into);
+                failure
             }
-            Error::Invalid { field, code, message } => Self::invalid(field, code, message),
             Error::Conflict { code, message } => Self::new(StatusCode::CONFLICT, INVALID, code, message),
             Error::QuotaExceeded { quota, which, retry_after_ms } => Self::of_quota(quota, &which, retry_after_ms),
             Error::GuardrailBlocked { rule } => {
@@ -110,10 +114,20 @@ impl Failure {
             }
             Error::Internal(source) => {
                 tracing::error!(%request, error = %contract::chain(source.as_ref()), "a request failed");
-                let message = format!("Something went wrong on our side. The log has more under the request id {request}.");
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "internal_error", message)
+                Self::our_fault(request)
             }
         }
+    }
+
+    /// What the log already knows of.
+    fn our_fault(request: RequestId) -> Self {
+        let message = format!("Something went wrong on our side. The log has more under the request id {request}.");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "internal_error", message)
+    }
+
+    /// The failure as clients of this address expect it.
+    fn at(self, path: &str, request: RequestId) -> Response {
+        if anthropic::is_at(path) { anthropic::refuse(self, request) } else { self.into_response() }
     }
 
     fn of_quota(quota: Quota, which: &str, retry_after_ms: Option<u64>) -> Self {
@@ -158,6 +172,12 @@ impl From<QueryRejection> for Failure {
     }
 }
 
+impl From<PathRejection> for Failure {
+    fn from(rejection: PathRejection) -> Self {
+        Self::malformed(format!("The address cannot be read: {rejection}."))
+    }
+}
+
 impl From<BytesRejection> for Failure {
     fn from(rejection: BytesRejection) -> Self {
         match rejection {
@@ -191,15 +211,23 @@ impl IntoResponse for Failure {
 }
 
 /// An address under `/v1` that is not served.
-pub async fn no_such_route(request: Request) -> Failure {
-    let message = format!("There is no {} {} here. /docs lists what there is.", request.method(), request.uri().path());
-    Failure::new(StatusCode::NOT_FOUND, INVALID, "unknown_url", message)
+pub async fn no_such_route(request: Request) -> Response {
+    let path = request.uri().path();
+    let message = format!("There is no {} {path} here. /docs lists what there is.", request.method());
+    Failure::new(StatusCode::NOT_FOUND, INVALID, "unknown_url", message).at(path, request_id(request.extensions()))
 }
 
 /// A method that the address does not take.
-pub async fn method_not_allowed(request: Request) -> Failure {
-    let message = format!("{} takes no {}.", request.uri().path(), request.method());
-    Failure::new(StatusCode::METHOD_NOT_ALLOWED, INVALID, "method_not_allowed", message)
+pub async fn method_not_allowed(request: Request) -> Response {
+    let path = request.uri().path();
+    let message = format!("{path} takes no {}.", request.method());
+    Failure::new(StatusCode::METHOD_NOT_ALLOWED, INVALID, "method_not_allowed", message).at(path, request_id(request.extensions()))
+}
+
+/// The answer of an address under `/v1` whose handler panicked, as its clients expect it. Whoever caught it has logged it.
+#[must_use]
+pub fn panicked(path: &str, request: RequestId) -> Response {
+    Failure::our_fault(request).at(path, request)
 }
 
 #[cfg(test)]
@@ -220,6 +248,11 @@ mod tests {
                 Error::invalid("messages", "context_length_exceeded", "It is longer than the context."),
                 400,
                 r#""message":"prompt is too long: It is longer than the context.","type":"invalid_request_error","param":"messages","code":"context_length_exceeded""#,
+            ),
+            (
+                Error::invalid_whole("model_refused", "No."),
+                400,
+                r#""message":"No.","type":"invalid_request_error","param":null,"code":"model_refused""#,
             ),
             (
                 Error::limited(Quota::Requests(9), "requests per minute", 2_001),

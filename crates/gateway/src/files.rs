@@ -8,11 +8,12 @@ use crate::{
     failure::{Failure, failed},
     form::{Form, piece, text},
     paging::{List, Wanted},
+    path::InPath,
 };
 use axum::{
     Json,
     body::Body,
-    extract::{Path, Query, Request, State, multipart::Field, rejection::QueryRejection},
+    extract::{Query, Request, State, multipart::Field, rejection::QueryRejection},
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
@@ -154,12 +155,12 @@ pub async fn list(
     Ok(Json(List::cut(files.into_iter().map(FileBody::from).collect(), limit, |file| file.id.clone())))
 }
 
-pub async fn get(State(gateway): State<Gateway>, Caller(actor): Caller, Path(id): Path<String>) -> Result<Json<FileBody>, Failure> {
+pub async fn get(State(gateway): State<Gateway>, Caller(actor): Caller, InPath(id): InPath) -> Result<Json<FileBody>, Failure> {
     let file = gateway.services.files.get(&actor, named(&actor, &id)?).await.map_err(failed(&actor))?;
     Ok(Json(file.into()))
 }
 
-pub async fn content(State(gateway): State<Gateway>, Caller(actor): Caller, Path(id): Path<String>) -> Result<Response, Failure> {
+pub async fn content(State(gateway): State<Gateway>, Caller(actor): Caller, InPath(id): InPath) -> Result<Response, Failure> {
     let (file, pieces) = gateway.services.files.content(&actor, named(&actor, &id)?).await.map_err(failed(&actor))?;
     // The head is sent by then: all that can be done is to break the connection off, and to say why in the log.
     let request = actor.request();
@@ -187,7 +188,7 @@ pub struct Deleted {
     deleted: bool,
 }
 
-pub async fn delete(State(gateway): State<Gateway>, Caller(actor): Caller, Path(id): Path<String>) -> Result<Json<Deleted>, Failure> {
+pub async fn delete(State(gateway): State<Gateway>, Caller(actor): Caller, InPath(id): InPath) -> Result<Json<Deleted>, Failure> {
     let id = named(&actor, &id)?;
     gateway.services.files.delete(&actor, id).await.map_err(failed(&actor))?;
     Ok(Json(Deleted { id: file_id(id), object: "file", deleted: true }))

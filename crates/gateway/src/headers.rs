@@ -39,7 +39,7 @@ const USUAL: usize = 20;
 /// Longer names of unknown fields are not told: proxies refuse long headers.
 const LONGEST_NAME: usize = 64;
 
-/// Fields of a request that nobody knows.
+/// Fields of a request without the effect that they ask for.
 #[derive(Clone, Debug, Default)]
 pub struct Ignored(Option<HeaderValue>);
 

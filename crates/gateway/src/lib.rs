@@ -25,11 +25,14 @@ mod moderations;
 mod openapi;
 mod paging;
 mod parameters;
+mod path;
 mod rerank;
 mod responses;
 mod sse;
 mod structured;
 mod usage;
+mod wish;
+mod words;
 
 pub use batches::BatchLines;
 pub use caller::{CLASS_HEADER, key};
@@ -39,6 +42,7 @@ use axum::{
     extract::DefaultBodyLimit,
     routing::{MethodRouter, delete, get, post},
 };
+pub use failure::panicked;
 pub use headers::describe;
 use identity::Identity;
 pub use openapi::{FUNCTIONS_VERSION, PEOPLE_ONLY, document, is_function};

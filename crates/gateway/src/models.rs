@@ -1,9 +1,9 @@
 //! `GET /v1/models` and `GET /v1/models/{id}`.
 
-use crate::{Gateway, caller::Caller, failure::Failure, openapi::Described};
+use crate::{Gateway, caller::Caller, failure::Failure, openapi::Described, path::InPath};
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     response::{IntoResponse, Response},
 };
 use domain::Error;
@@ -71,7 +71,7 @@ pub async fn list(State(gateway): State<Gateway>, Caller(actor): Caller) -> Resu
     Ok(Json(List { object: "list", data: models.into_iter().map(Model::from).collect() }).into_response())
 }
 
-pub async fn get(State(gateway): State<Gateway>, Caller(actor): Caller, Path(id): Path<String>) -> Result<Response, Failure> {
+pub async fn get(State(gateway): State<Gateway>, Caller(actor): Caller, InPath(id): InPath) -> Result<Response, Failure> {
     let models = gateway.services.api.models(&actor).await.map_err(|error| Failure::of(error, actor.request()))?;
     match models.into_iter().find(|model| model.id == id || model.aliases.contains(&id)) {
         Some(model) => Ok(Json(Model::from(model)).into_response()),

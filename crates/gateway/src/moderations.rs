@@ -1,12 +1,15 @@
 //! `POST /v1/moderations`: what the guardrails of the key's organisation see in texts. Its categories are the kinds of
 //! their checks, not OpenAI's: nobody here judges violence or hate, and an answer that denies them would be a lie.
 
-use crate::{Gateway, body::Call, failure::Failure, headers, openapi::Described, parameters::OneOrMany};
+mod input;
+
+use crate::{Gateway, body::Call, failure::Failure, headers, openapi::Described, wish::Unmet};
 use axum::{
     Json,
     extract::State,
     response::{IntoResponse, Response},
 };
+use input::{Input, Part, Texts};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use services::guardrails::{Found, MODERATION};
@@ -18,12 +21,15 @@ const CATEGORIES: [&str; 4] = ["pii", "secrets", "injection", "words"];
 
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ModerationRequest {
-    #[schema(schema_with = crate::parameters::text_or_texts)]
-    input: OneOrMany,
+    /// A text, texts, or parts of the type `text`, which together are one input.
+    #[schema(schema_with = input::schema)]
+    input: Input,
     /// Taken, so that clients of OpenAI's API work; there is one.
     #[serde(rename = "model")]
     _model: Option<String>,
 }
+
+impl Unmet for ModerationRequest {}
 
 #[derive(Serialize, ToSchema)]
 struct Moderation {
@@ -66,14 +72,16 @@ pub fn described(operation: Described) -> Described {
     operation
         .named("createModeration", "Look at texts with the guardrails", text)
         .reads::<ModerationRequest>(json!({ "input": "My account is DE89 3704 0044 0532 0130 00." }))
-        .answers::<Moderation>("A result for each text.")
+        .knows::<Part>()
+        .answers::<Moderation>("A result for each text, or one for all parts.")
 }
 
 pub async fn create(State(gateway): State<Gateway>, call: Call<ModerationRequest>) -> Result<Response, Failure> {
     let Call { actor, input, ignored, .. } = call;
-    let texts = input.input.0;
-    let moderated = gateway.services.guardrails.moderate(&actor, texts).await.map_err(|error| Failure::of(error, actor.request()))?;
-    let results = moderated.found.into_iter().map(Judged::from).collect();
+    let Texts { all, together } = input.input.texts()?;
+    let moderated = gateway.services.guardrails.moderate(&actor, all).await.map_err(|error| Failure::of(error, actor.request()))?;
+    let found = if together { vec![moderated.found.concat()] } else { moderated.found };
+    let results = found.into_iter().map(Judged::from).collect();
     let body = Moderation { id: format!("modr-{}", actor.request()), model: MODERATION, results };
     let mut response = Json(body).into_response();
     headers::name_limits(response.headers_mut(), &moderated.limits);

@@ -79,9 +79,9 @@ const OPERATIONS: &[Operation] = &[
 ];
 
 const ABOUT: &str = "Programs that speak OpenAI's API, or Anthropic's, work by changing base URL and key. Keys (`sk-kontor-…`) belong to \
-                     service accounts. Fields that nobody knows are ignored and named in the header `x-kontor-ignored-fields`; with the \
-                     request header `x-kontor-strict: true` they are refused. What the interface itself calls, below `/ui`, takes keys \
-                     as well, and has names, bodies and errors of its own.";
+                     service accounts. Fields that nobody knows, or that ask for what is not done here, are ignored and named in the \
+                     header `x-kontor-ignored-fields`; with the request header `x-kontor-strict: true` they are refused. What the \
+                     interface itself calls, below `/ui`, takes keys as well, and has names, bodies and errors of its own.";
 
 static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(|| made().0);
 
@@ -95,7 +95,7 @@ pub fn document() -> &'static OpenApi {
 fn made() -> (OpenApi, Schemas) {
     let (mut paths, mut schemas) = (Paths::new(), Schemas::new());
     for (method, path, tag, describe) in OPERATIONS {
-        let face = if path.starts_with("/v1/messages") { Face::Anthropic } else { Face::OpenAi };
+        let face = if anthropic::is_at(path) { Face::Anthropic } else { Face::OpenAi };
         let operation = describe(Described::new(face, tag, Scope::Inference)).finish(&mut schemas);
         paths.add_path_operation(path, vec![method.clone()], operation);
     }

@@ -3,10 +3,12 @@
 use crate::{
     Gateway,
     body::Call,
-    failure::Failure,
+    failure::{Failure, failed},
     headers,
     openapi::Described,
     usage::{Cost, InputUsage},
+    wish::Unmet,
+    words::Words,
 };
 use axum::{
     Json,
@@ -18,6 +20,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
+const WORDS: Words = Words(&[("input", "documents")]);
+
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct RerankRequest {
     model: String,
@@ -26,6 +30,8 @@ pub struct RerankRequest {
     top_n: Option<usize>,
     return_documents: Option<bool>,
 }
+
+impl Unmet for RerankRequest {}
 
 /// Jina takes texts, Cohere also objects.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -81,8 +87,8 @@ pub async fn create(State(gateway): State<Gateway>, call: Call<RerankRequest>) -
         .collect();
     let kept = if input.return_documents.unwrap_or(false) { texts.clone() } else { Vec::new() };
     let wanted = VectorRequest { model: Some(input.model), cache, ..VectorRequest::default() };
-    let made =
-        gateway.services.api.rerank(&actor, &input.query, texts, wanted).await.map_err(|error| Failure::of(error, actor.request()))?;
+    let made = gateway.services.api.rerank(&actor, &input.query, texts, wanted).await;
+    let made = made.map_err(|error| WORDS.tell(failed(&actor)(error)))?;
     let usage = made.usage.0.simple().to_string();
     let scores = made.vectors.iter().map(|vector| vector.first().copied().unwrap_or_default());
     let results = ranked(scores, input.top_n, kept);

@@ -4,7 +4,7 @@ use contract::problem::CONTENT_FILTER;
 use domain::Error;
 
 /// The fields that workers and the dialects of upstreams name.
-const FIELDS: [&str; 20] = [
+const FIELDS: [&str; 21] = [
     "documents",
     "frequency_penalty",
     "input",
@@ -23,14 +23,20 @@ const FIELDS: [&str; 20] = [
     "temperature",
     "tools",
     "top_k",
+    "top_logprobs",
     "top_p",
     "typical_p",
 ];
 
+const REFUSED: &str = "model_refused";
+
 /// What only the model's side can judge, such as a schema or the template's demands.
 pub(crate) fn refused(message: String) -> Error {
     let begins = |field: &&str| message.strip_prefix(*field).is_some_and(|rest| rest.starts_with(": "));
-    Error::invalid(FIELDS.into_iter().find(begins).unwrap_or("request"), "model_refused", message)
+    match FIELDS.into_iter().find(begins) {
+        Some(field) => Error::invalid(field, REFUSED, message),
+        None => Error::invalid_whole(REFUSED, message),
+    }
 }
 
 /// What a content filter on the model's side does not let through. It names no field.
@@ -46,15 +52,17 @@ mod tests {
     #[test]
     fn a_refusal_names_the_field_that_it_begins_with() {
         let cases = [
-            ("structured_outputs: the grammar cannot be used: there is no rule start", "structured_outputs"),
-            ("response_format: this model's server answers with objects alone", "response_format"),
-            ("n: not here", "n"),
-            ("input: there is no token 7", "input"),
-            ("input 1 is empty", "request"),
-            ("top_p: not while the model thinks", "top_p"),
-            ("reasoning_effort: it does not think here", "reasoning_effort"),
-            ("response_formats: x", "request"),
-            ("the prompt is empty", "request"),
+            ("structured_outputs: the grammar cannot be used: there is no rule start", Some("structured_outputs")),
+            ("response_format: this model's server answers with objects alone", Some("response_format")),
+            ("n: not here", Some("n")),
+            ("input: there is no token 7", Some("input")),
+            ("input 1 is empty", None),
+            ("logit_bias: there is no token 7", Some("logit_bias")),
+            ("top_logprobs: at most 20 are told", Some("top_logprobs")),
+            ("top_p: not while the model thinks", Some("top_p")),
+            ("reasoning_effort: it does not think here", Some("reasoning_effort")),
+            ("response_formats: x", None),
+            ("The server that runs the model refused the request.", None),
         ];
         for (message, expected) in cases {
             let error = refused(message.into());

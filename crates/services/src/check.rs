@@ -176,7 +176,7 @@ mod tests {
 
     fn refused<T: std::fmt::Debug>(result: Result<T>) -> (&'static str, &'static str) {
         match result {
-            Err(Error::Invalid { field, code, .. }) => (field, code),
+            Err(Error::Invalid { field: Some(field), code, .. }) => (field, code),
             other => panic!("not refused as invalid: {other:?}"),
         }
     }

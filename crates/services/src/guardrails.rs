@@ -14,7 +14,7 @@ use store::{Reason, audit::AuditEvent};
 /// What stands for a model in answers and limits of moderation.
 pub const MODERATION: &str = "kontor-guardrails";
 /// Texts of one call.
-const MOST_TEXTS: usize = 256;
+pub const MOST_TEXTS: usize = 256;
 /// Bytes of all of them.
 const MOST_BYTES: usize = 4 * 1024 * 1024;
 

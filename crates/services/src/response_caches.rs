@@ -78,7 +78,7 @@ mod tests {
     fn terms_are_checked() {
         assert!(within("ttl_seconds", 1, 10).is_ok() && within("ttl_seconds", 10, 10).is_ok());
         for wrong in [0, 11] {
-            assert!(matches!(within("ttl_seconds", wrong, 10), Err(Error::Invalid { field: "ttl_seconds", .. })), "{wrong}");
+            assert!(matches!(within("ttl_seconds", wrong, 10), Err(Error::Invalid { field: Some("ttl_seconds"), .. })), "{wrong}");
         }
     }
 }

@@ -332,9 +332,9 @@ mod tests {
         assert!(check("vllm", &Secret::new("sk-Proj_1./+=")).is_ok());
         for wrong in ["", "horse battery", "horse\nbattery", "hörse"] {
             let error = check("vllm", &Secret::new(wrong)).expect_err("no key");
-            assert!(matches!(error, Error::Invalid { field: "key", .. }), "{error}");
+            assert!(matches!(error, Error::Invalid { field: Some("key"), .. }), "{error}");
             assert!(!error.to_string().contains("rse"), "{error}");
         }
-        assert!(matches!(check("", &Secret::new("sk")), Err(Error::Invalid { field: "upstream", .. })));
+        assert!(matches!(check("", &Secret::new("sk")), Err(Error::Invalid { field: Some("upstream"), .. })));
     }
 }

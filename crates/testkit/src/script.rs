@@ -16,6 +16,8 @@ pub struct Script {
     begins: bool,
     pub(crate) delay: Duration,
     pub(crate) end: ScriptEnd,
+    /// What a failure says.
+    pub(crate) reason: String,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +42,7 @@ impl Script {
             begins: true,
             delay: Duration::ZERO,
             end: ScriptEnd::Done(Finish::Stop),
+            reason: "as scripted".into(),
         }
     }
 
@@ -53,6 +56,12 @@ impl Script {
     #[must_use]
     pub fn refuses(code: FailCode) -> Self {
         Self { end: ScriptEnd::Failed(code), prompt_tokens: 0, cached_tokens: 0, ..Self::answer("") }
+    }
+
+    /// Says this of its failure.
+    #[must_use]
+    pub fn because(self, reason: &str) -> Self {
+        Self { reason: reason.into(), ..self }
     }
 
     /// Thinks this before it answers, one token for each word.

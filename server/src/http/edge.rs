@@ -99,7 +99,7 @@ where
             let answered = traced.trace().scope(answer).instrument(span.clone()).await;
             let mut response = match answered {
                 Ok(answered) => answered.unwrap_or_else(|never| match never {}),
-                Err(panic) => span.in_scope(|| panicked(&*panic, id)),
+                Err(panic) => span.in_scope(|| panicked(&*panic, pattern(path.as_ref()), id)),
             };
             let (route, status, took) = (pattern(path.as_ref()), response.status(), started.elapsed());
             metrics.answered(&method, route, status, took);
@@ -110,7 +110,7 @@ where
             }
             let headers = response.headers_mut();
             headers::secure(headers);
-            if route.starts_with("/v1/") {
+            if is_api(route) {
                 gateway::describe(headers, took);
             }
             if let Ok(value) = HeaderValue::from_str(id.0.hyphenated().encode_lower(&mut Uuid::encode_buffer())) {
@@ -126,10 +126,18 @@ fn pattern(path: Option<&MatchedPath>) -> &str {
     path.map_or("other", MatchedPath::as_str)
 }
 
-/// A handler panicked: the visitor gets a plain problem, the log has the text.
-fn panicked(panic: &(dyn Any + Send), id: RequestId) -> Response {
+/// Whether it is one of the API for programs.
+fn is_api(route: &str) -> bool {
+    route.starts_with("/v1/")
+}
+
+/// The handler of a route panicked: the visitor gets a plain problem, a program what it expects there; the log has the text.
+fn panicked(panic: &(dyn Any + Send), route: &str, id: RequestId) -> Response {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     tracing::error!(panic = text.unwrap_or_default(), "a handler panicked");
+    if is_api(route) {
+        return gateway::panicked(route, id);
+    }
     let message = "Something went wrong on our side.";
     problem::refuse(StatusCode::INTERNAL_SERVER_ERROR, ProblemKind::Internal, "internal", message, id)
 }
@@ -152,20 +160,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_runs_into_a_panic_gets_a_problem_with_the_id_and_every_header() {
-        let metrics = Arc::new(Metrics::default());
-        let edge = Edge { metrics, tracer: Tracer::default(), scheme: "http", trust_proxy: false, awake: None };
-        let router: Router = Router::new().route("/v1/x", get(|| async { panics() })).layer(edge);
-        let response = router.oneshot(Request::get("/v1/x").body(Body::empty()).expect("a request")).await.expect("infallible");
-        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
-        let headers = response.headers().clone();
-        let body = response.into_body().collect().await.expect("a body").to_bytes();
-        let body = String::from_utf8(body.to_vec()).expect("text");
-        let id = headers["x-request-id"].to_str().expect("text");
-        assert!(id.parse::<RequestId>().is_ok() && body.contains(id), "{id}: {body}");
-        assert!(!body.contains("secret"), "If you are here because this failed: visitors read what only the log shall have.");
-        for name in ["x-content-type-options", "content-security-policy", "openai-processing-ms", "openai-version"] {
-            assert!(headers.contains_key(name), "{name} is missing in {headers:?}");
+    async fn who_runs_into_a_panic_gets_what_is_expected_there_with_the_id_and_every_header() {
+        let openai = r#""type":"server_error","param":null,"code":"internal_error"}}"#;
+        let anthropic = r#"{"type":"error","error":{"type":"api_error","#;
+        let cases: [(&str, &str, &str, &[&str]); 4] = [
+            ("/x", "application/problem+json", r#""kind":"internal""#, &[]),
+            ("/v1/x", "application/json", openai, &["openai-processing-ms", "openai-version"]),
+            ("/v1/messages", "application/json", anthropic, &["openai-version", "request-id"]),
+            ("/v1/messages/x", "application/json", anthropic, &["openai-version", "request-id"]),
+        ];
+        for (path, kind, shape, more) in cases {
+            let metrics = Arc::new(Metrics::default());
+            let edge = Edge { metrics, tracer: Tracer::default(), scheme: "http", trust_proxy: false, awake: None };
+            let router: Router = Router::new().route(path, get(|| async { panics() })).layer(edge);
+            let response = router.oneshot(Request::get(path).body(Body::empty()).expect("a request")).await.expect("infallible");
+            assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR, "{path}");
+            let headers = response.headers().clone();
+            let body = response.into_body().collect().await.expect("a body").to_bytes();
+            let body = String::from_utf8(body.to_vec()).expect("text");
+            let id = headers["x-request-id"].to_str().expect("text");
+            assert!(id.parse::<RequestId>().is_ok() && body.contains(id), "{id}: {body}");
+            assert!(!body.contains("secret"), "If you are here because this failed: visitors read what only the log shall have.");
+            assert!(headers["content-type"] == kind && body.contains(shape), "{path}: {headers:?} {body}");
+            for name in ["x-content-type-options", "content-security-policy"].iter().chain(more) {
+                assert!(headers.contains_key(*name), "{name} is missing in {headers:?}");
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! `/healthz`: the process is up. `/readyz`: it can do its work.
+//! `/healthz`: the process is up. `/readyz`: it can do its work. Other addresses answer the same: see the router.
 
 use super::state::AppState;
 use axum::{

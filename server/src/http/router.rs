@@ -29,6 +29,11 @@ type PlainRoute = (&'static str, &'static str, fn() -> MethodRouter<AppState>);
 pub const PLAIN_ROUTES: &[PlainRoute] = &[
     ("GET", "/healthz", || get(health::alive)),
     ("GET", "/readyz", || get(health::ready)),
+    // Where probes look that were made for llama.cpp, Open WebUI, newer Kubernetes and LiteLLM, whose spelling it is.
+    ("GET", "/health", || get(health::alive)),
+    ("GET", "/livez", || get(health::alive)),
+    ("GET", "/health/liveliness", || get(health::alive)),
+    ("GET", "/health/readiness", || get(health::ready)),
     ("GET", "/openapi.json", || get(docs::document)),
     ("GET", "/docs", || get(docs::page)),
     ("GET", "/docs/style.css", || get(docs::style)),

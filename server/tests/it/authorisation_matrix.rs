@@ -83,6 +83,10 @@ const MATRIX: &[Row] = &[
     // Plain routes.
     row("/healthz", nothing, PUBLIC),
     row("/readyz", nothing, PUBLIC),
+    row("/health", nothing, PUBLIC),
+    row("/livez", nothing, PUBLIC),
+    row("/health/liveliness", nothing, PUBLIC),
+    row("/health/readiness", nothing, PUBLIC),
     row("/openapi.json", nothing, PUBLIC),
     row("/docs", nothing, PUBLIC),
     row("/docs/style.css", nothing, PUBLIC),

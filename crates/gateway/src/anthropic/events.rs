@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 #[schema(as = AnthropicEvent)]
 pub enum Event<'a> {
     MessageStart { message: Message<'a> },
+    Ping,
     ContentBlockStart { index: u32, content_block: Block<'a> },
     ContentBlockDelta { index: u32, delta: Delta<'a> },
     ContentBlockStop { index: u32 },
@@ -44,6 +45,7 @@ impl Event<'_> {
     pub fn name(&self) -> &'static str {
         match self {
             Self::MessageStart { .. } => "message_start",
+            Self::Ping => "ping",
             Self::ContentBlockStart { .. } => "content_block_start",
             Self::ContentBlockDelta { .. } => "content_block_delta",
             Self::ContentBlockStop { .. } => "content_block_stop",

@@ -1,6 +1,9 @@
 //! Failures in Anthropic's shape: `{"type": "error", "error": {"type", "message"}, "request_id"}`.
 
-use crate::failure::{Failure, FailureBody};
+use crate::{
+    failure::{Failure, FailureBody, TOO_LONG},
+    words::Words,
+};
 use axum::{
     Json,
     http::{HeaderName, HeaderValue, StatusCode},
@@ -10,6 +13,8 @@ use contract::ids::RequestId;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+const WORDS: Words =
+    Words(&[("stop", "stop_sequences"), ("response_format", "output_config.format.schema"), ("reasoning_effort", "thinking")]);
 /// Where Anthropic's clients look for the request's id.
 static REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 /// What Anthropic answers where there is no room. Its clients have a class of its own for it and try again, as after every
@@ -46,7 +51,9 @@ struct Details {
 impl Told {
     pub fn of(failure: &Failure, request: RequestId) -> Self {
         let details = failure.body.code.as_ref().map(|code| Details { error_code: code.clone().into_owned() });
-        let error = ToldError { kind: kind(failure.status), message: message(&failure.body), details };
+        let mut body = failure.body.clone();
+        WORDS.rename(&mut body);
+        let error = ToldError { kind: kind(failure.status), message: message(body), details };
         Self { kind: "error", error, request_id: request.to_string() }
     }
 }
@@ -65,33 +72,40 @@ fn kind(status: StatusCode) -> &'static str {
 }
 
 /// There is no field for the path.
-fn message(body: &FailureBody) -> String {
-    match (&body.param, body.code.as_deref()) {
+fn message(body: FailureBody) -> String {
+    match (body.param, body.code.as_deref()) {
         // Programs know it by how it begins.
-        (_, Some("context_length_exceeded")) => body.message.clone(),
-        (Some(param), _) if !body.message.starts_with(param) => format!("{param}: {}", body.message),
-        _ => body.message.clone(),
+        (_, Some(TOO_LONG)) => body.message,
+        (Some(param), _) if !body.message.starts_with(&param) => format!("{param}: {}", body.message),
+        _ => body.message,
     }
 }
 
 /// The response, or the failure in this shape; with the request's id.
 pub fn in_shape(result: Result<Response, Failure>, request: RequestId) -> Response {
-    let mut response = result.unwrap_or_else(|failure| refuse(failure, request));
+    match result {
+        Ok(response) => named(response, request),
+        Err(failure) => refuse(failure, request),
+    }
+}
+
+/// The response with the request's id, where Anthropic's clients look for it.
+fn named(mut response: Response, request: RequestId) -> Response {
     if let Ok(id) = HeaderValue::from_str(&request.to_string()) {
         response.headers_mut().insert(REQUEST_ID.clone(), id);
     }
     response
 }
 
-/// When to try again is said in the same headers.
-fn refuse(failure: Failure, request: RequestId) -> Response {
+/// The failure in this shape, with the request's id. When to try again is said in the same headers as elsewhere.
+pub fn refuse(failure: Failure, request: RequestId) -> Response {
     let body = Json(Told::of(&failure, request)).into_response().into_body();
     let mut response = failure.into_response();
     *response.body_mut() = body;
     if response.status() == StatusCode::SERVICE_UNAVAILABLE {
         *response.status_mut() = StatusCode::from_u16(OVERLOADED).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
     }
-    response
+    named(response, request)
 }
 
 #[cfg(test)]
@@ -139,6 +153,10 @@ mod tests {
         assert_eq!(image["error"]["details"], json!({ "error_code": "unsupported_content" }));
         let hot = told(&Failure::invalid("temperature", None, "temperature must lie between 0 and 1."));
         assert_eq!((hot["error"]["message"].as_str(), hot["error"].get("details")), (Some("temperature must lie between 0 and 1."), None));
+        let stops = told(&Failure::of(Error::invalid("stop", "out_of_range", "There can be at most 16 stop texts."), REQUEST));
+        assert_eq!(stops["error"]["message"], "stop_sequences: There can be at most 16 stop texts.");
+        let schema = told(&Failure::of(Error::invalid("response_format", "model_refused", "response_format: no such type"), REQUEST));
+        assert_eq!(schema["error"]["message"], "output_config.format.schema: no such type");
         let long = Error::invalid("messages", "context_length_exceeded", "It is longer than the context.");
         let long = told(&Failure::of(long, REQUEST));
         assert_eq!(long["error"]["message"], "prompt is too long: It is longer than the context.");

@@ -26,12 +26,20 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use contract::ids::RequestId;
-pub use failure::Told;
+pub use failure::{Told, refuse};
 use request::MessagesRequest;
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 use uuid::Uuid;
+
+/// The parent of its addresses, and one of them.
+const PATH: &str = "/v1/messages";
+
+/// Whether clients of this address expect Anthropic's shapes.
+pub fn is_at(path: &str) -> bool {
+    path.strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
 
 /// Not a [`Call`] itself: what is wrong with it must be said in this face's shape.
 type Asked = Result<Call<MessagesRequest>, Failure>;

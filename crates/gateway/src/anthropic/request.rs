@@ -1,7 +1,11 @@
 //! What a client asks for, and what the funnel is asked for in turn.
 
 use super::messages::{Content, Message, messages};
-use crate::{failure::Failure, known::Known};
+use crate::{
+    failure::Failure,
+    known::Known,
+    wish::{Unmet, Wish, beyond, named},
+};
 use contract::model::Sampling;
 use inference::{ChatRole, Format, Options, Tool, ToolChoice};
 use serde::Deserialize;
@@ -27,13 +31,12 @@ pub struct MessagesRequest {
     tool_choice: Option<Choice>,
     thinking: Option<Thinking>,
     output_config: Option<OutputConfig>,
+    #[schema(schema_with = crate::wish::schema)]
+    service_tier: Option<Wish>,
     // Known, and without a meaning here.
     #[serde(rename = "metadata")]
     #[schema(schema_with = crate::known::schema)]
     _metadata: Option<Known>,
-    #[serde(rename = "service_tier")]
-    #[schema(schema_with = crate::known::schema)]
-    _service_tier: Option<Known>,
     #[serde(rename = "cache_control")]
     #[schema(schema_with = crate::known::schema)]
     _cache_control: Option<Known>,
@@ -94,9 +97,8 @@ enum ThinkingKind {
 #[schema(as = AnthropicOutputConfig)]
 struct OutputConfig {
     format: Option<OutputFormat>,
-    #[serde(rename = "effort")]
-    #[schema(schema_with = crate::known::schema)]
-    _effort: Option<Known>,
+    #[schema(schema_with = crate::wish::schema)]
+    effort: Option<Wish>,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -105,6 +107,16 @@ struct OutputFormat {
     #[serde(rename = "type")]
     kind: String,
     schema: Value,
+}
+
+impl Unmet for MessagesRequest {
+    fn unmet(&self) -> Vec<&'static str> {
+        let effort = self.output_config.as_ref().and_then(|config| config.effort.as_ref());
+        named([
+            ("service_tier", beyond(self.service_tier.as_ref(), &["auto", "standard_only"])),
+            ("output_config.effort", beyond(effort, &["high"])),
+        ])
+    }
 }
 
 impl MessagesRequest {

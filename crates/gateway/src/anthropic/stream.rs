@@ -44,11 +44,12 @@ impl Blocks {
         self.frames.push_back(sse::named(event.name(), event));
     }
 
-    /// Once, before everything else.
+    /// Once, before everything else; with a ping, as Anthropic has it.
     fn start(&mut self, usage: Usage) {
         if !std::mem::replace(&mut self.started, true) {
             let event = Event::MessageStart { message: Message::new(&self.named, Vec::new(), None, usage) };
             self.frames.push_back(sse::named(event.name(), &event));
+            self.say(&Event::Ping);
         }
     }
 
@@ -195,6 +196,7 @@ mod tests {
         });
         let expected = [
             json!({ "type": "message_start", "message": message }),
+            json!({ "type": "ping" }),
             json!({ "type": "content_block_start", "index": 0, "content_block": { "type": "text", "text": "" } }),
             json!({ "type": "content_block_delta", "index": 0, "delta": { "type": "text_delta", "text": "One " } }),
             json!({ "type": "content_block_delta", "index": 0, "delta": { "type": "text_delta", "text": "two." } }),
@@ -224,15 +226,15 @@ mod tests {
         assert_eq!(begun(2)["content_block"], json!({ "type": "tool_use", "id": "call_1", "name": "f", "input": {} }));
         assert_eq!(told[told.len() - 2]["delta"]["stop_reason"], "tool_use");
         let silent = events(false, [thought("hm"), call()], "stop");
-        assert_eq!((silent.len(), &silent[1]["content_block"]["type"]), (6, &json!("tool_use")));
-        assert_eq!(silent[4]["delta"]["stop_reason"], "tool_use");
+        assert_eq!((silent.len(), &silent[2]["content_block"]["type"]), (7, &json!("tool_use")));
+        assert_eq!(silent[5]["delta"]["stop_reason"], "tool_use");
     }
 
     #[test]
     fn an_answer_of_nothing_has_a_block_all_the_same() {
         let told = events(false, [], "length");
-        assert_eq!(told[1], json!({ "type": "content_block_start", "index": 0, "content_block": { "type": "text", "text": "" } }));
-        assert_eq!((told.len(), &told[3]["delta"]["stop_reason"]), (5, &json!("max_tokens")));
+        assert_eq!(told[2], json!({ "type": "content_block_start", "index": 0, "content_block": { "type": "text", "text": "" } }));
+        assert_eq!((told.len(), &told[4]["delta"]["stop_reason"]), (6, &json!("max_tokens")));
     }
 
     #[test]

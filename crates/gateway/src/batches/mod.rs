@@ -12,10 +12,12 @@ use crate::{
     failure::{Failure, failed},
     files::{file_id, parse_file_id},
     paging::{List, Wanted},
+    path::InPath,
+    wish::Unmet,
 };
 use axum::{
     Json,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{Query, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
 };
 use contract::{Millis, ids::BatchId};
@@ -38,6 +40,8 @@ pub struct BatchRequest {
     completion_window: String,
     metadata: Option<BTreeMap<String, String>>,
 }
+
+impl Unmet for BatchRequest {}
 
 /// A batch.
 #[derive(Debug, Serialize, ToSchema)]
@@ -174,12 +178,12 @@ pub async fn list(
     Ok(Json(List::cut(batches.into_iter().map(BatchBody::from).collect(), limit, |batch| batch.id.clone())))
 }
 
-pub async fn get(State(gateway): State<Gateway>, Caller(actor): Caller, Path(id): Path<String>) -> Result<Json<BatchBody>, Failure> {
+pub async fn get(State(gateway): State<Gateway>, Caller(actor): Caller, InPath(id): InPath) -> Result<Json<BatchBody>, Failure> {
     let batch = gateway.services.batches.get(&actor, named(&actor, &id)?).await.map_err(failed(&actor))?;
     Ok(Json(batch.into()))
 }
 
-pub async fn cancel(State(gateway): State<Gateway>, Caller(actor): Caller, Path(id): Path<String>) -> Result<Json<BatchBody>, Failure> {
+pub async fn cancel(State(gateway): State<Gateway>, Caller(actor): Caller, InPath(id): InPath) -> Result<Json<BatchBody>, Failure> {
     let batch = gateway.services.batches.cancel(&actor, named(&actor, &id)?).await.map_err(failed(&actor))?;
     Ok(Json(batch.into()))
 }

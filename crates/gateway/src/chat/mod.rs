@@ -19,7 +19,12 @@ use request::ChatRequest;
 pub use request::word_choice;
 use serde_json::json;
 
-pub async fn create(State(gateway): State<Gateway>, call: Call<ChatRequest>) -> Result<Response, Failure> {
+pub async fn create(state: State<Gateway>, call: Call<ChatRequest>) -> Result<Response, Failure> {
+    let words = call.input.words();
+    complete(state, call).await.map_err(|failure| words.tell(failure))
+}
+
+async fn complete(State(gateway): State<Gateway>, call: Call<ChatRequest>) -> Result<Response, Failure> {
     let Call { actor, input, ignored, cache } = call;
     let request = actor.request();
     let (stream, options) = (input.stream.unwrap_or(false), input.stream_options.unwrap_or_default());

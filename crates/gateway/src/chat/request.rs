@@ -1,7 +1,14 @@
 //! What a client asks for, and what the funnel is asked for in turn.
 
 use super::messages::{Message, messages};
-use crate::{failure::Failure, known::Known, parameters::completion_request, structured::one_of};
+use crate::{
+    failure::Failure,
+    known::Known,
+    parameters::completion_request,
+    structured::one_of,
+    wish::{Unmet, Wish, beyond, named},
+    words::Words,
+};
 use inference::{Format, Options, Tool, ToolChoice};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -9,7 +16,8 @@ use services::Completion;
 use utoipa::ToSchema;
 
 completion_request! {
-    /// The body. What is known and has no meaning here is listed too, so that it does not count as unknown.
+    /// The body. What is known and has no meaning here is listed too, so that it does not count as unknown; of a [`Wish`] nothing
+    /// but the default is done.
     pub struct ChatRequest {
         messages: Vec<Message>,
         max_completion_tokens: Option<u32>,
@@ -24,24 +32,20 @@ completion_request! {
         #[serde(rename = "metadata")]
         #[schema(schema_with = crate::known::schema)]
         _metadata: Option<Known>,
-        #[serde(rename = "store")]
-        #[schema(schema_with = crate::known::schema)]
-        _store: Option<Known>,
-        #[serde(rename = "service_tier")]
-        #[schema(schema_with = crate::known::schema)]
-        _service_tier: Option<Known>,
+        #[schema(schema_with = crate::wish::schema)]
+        store: Option<Wish>,
+        #[schema(schema_with = crate::wish::schema)]
+        service_tier: Option<Wish>,
         #[serde(rename = "safety_identifier")]
         #[schema(schema_with = crate::known::schema)]
         _safety_identifier: Option<Known>,
         #[serde(rename = "prompt_cache_key")]
         #[schema(schema_with = crate::known::schema)]
         _prompt_cache_key: Option<Known>,
-        #[serde(rename = "verbosity")]
-        #[schema(schema_with = crate::known::schema)]
-        _verbosity: Option<Known>,
-        #[serde(rename = "modalities")]
-        #[schema(schema_with = crate::known::schema)]
-        _modalities: Option<Known>,
+        #[schema(schema_with = crate::wish::schema)]
+        verbosity: Option<Wish>,
+        #[schema(schema_with = crate::wish::schema)]
+        modalities: Option<Wish>,
     }
 }
 
@@ -99,7 +103,26 @@ enum Effort {
     Max,
 }
 
+impl Unmet for ChatRequest {
+    fn unmet(&self) -> Vec<&'static str> {
+        named([
+            ("store", beyond(self.store.as_ref(), &[])),
+            ("service_tier", beyond(self.service_tier.as_ref(), &["auto", "default"])),
+            ("verbosity", beyond(self.verbosity.as_ref(), &["medium"])),
+            ("modalities", beyond(self.modalities.as_ref(), &["text"])),
+        ])
+    }
+}
+
+/// Where the longest answer is asked for by its newer name.
+const NEWER: Words = Words(&[("max_tokens", "max_completion_tokens")]);
+
 impl ChatRequest {
+    /// The client's words for the fields that services name.
+    pub fn words(&self) -> &'static Words {
+        if self.max_completion_tokens.is_some() { &NEWER } else { &Words(&[]) }
+    }
+
     /// # Errors
     /// Something in it makes no sense, or cannot be done.
     pub fn into_completion(self) -> Result<Completion, Failure> {

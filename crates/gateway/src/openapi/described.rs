@@ -87,7 +87,7 @@ impl Described {
     /// A body, with an example.
     pub fn reads<T: ToSchema>(self, example: Value) -> Self {
         self.body::<T>(example)
-            .parameter(ParameterIn::Header, "x-kontor-strict", Object::with_type(Type::Boolean), "Refuse fields that nobody knows.")
+            .parameter(ParameterIn::Header, "x-kontor-strict", Object::with_type(Type::Boolean), "Refuse fields that would be ignored.")
             .parameter(ParameterIn::Header, "x-kontor-data-class", Object::with_type(Type::String), CLASS_TEXT)
             .fails(&[400, 404, 413])
     }
@@ -216,7 +216,10 @@ impl Described {
             .header("x-kontor-guardrail-warnings", header("Rules that let the request pass and warn."))
             .header("x-kontor-cache", header("`hit`, `miss` or `bypass`, where the request asked for the response cache."))
             .header("age", header("Seconds since an answer out of the response cache was made."))
-            .header("x-kontor-ignored-fields", header("Fields of the request that nobody knows."));
+            .header(
+                "x-kontor-ignored-fields",
+                header("Fields of the request that nobody knows, or of which nothing but the default is done."),
+            );
         let text = "`use`: take the answer to exactly this request out of the response cache; `refresh`: make it anew; `off`: neither.";
         self.parameter(ParameterIn::Header, "x-kontor-cache", Object::with_type(Type::String), text)
     }

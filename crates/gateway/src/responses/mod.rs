@@ -12,13 +12,15 @@ use crate::{
     Gateway,
     body::Call,
     caller::Caller,
-    failure::Failure,
+    failure::{self, Failure},
     headers, images,
     paging::{List, Order},
+    path::InPath,
+    words::Words,
 };
 use axum::{
     Json,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{Query, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
 };
 use body::{Body, BodyItem, parse_response_id, response_id};
@@ -32,6 +34,13 @@ use utoipa::ToSchema;
 /// Items of a page of inputs, where the client does not say how many, and at most.
 const PAGE: usize = 20;
 const PAGE_MAX: usize = 100;
+
+const WORDS: Words = Words(&[
+    ("messages", "input"),
+    ("max_tokens", "max_output_tokens"),
+    ("response_format", "text.format"),
+    ("reasoning_effort", "reasoning.effort"),
+]);
 
 pub async fn create(State(gateway): State<Gateway>, call: Call<ResponsesRequest>) -> Result<Response, Failure> {
     let Call { actor, input, ignored, cache } = call;
@@ -85,7 +94,7 @@ pub struct Look {
 pub async fn get(
     State(gateway): State<Gateway>,
     Caller(actor): Caller,
-    Path(id): Path<String>,
+    InPath(id): InPath,
     look: Result<Query<Look>, QueryRejection>,
 ) -> Result<Response, Failure> {
     let Query(look) = look?;
@@ -99,7 +108,7 @@ pub async fn get(
     Ok(Json(Body::of(&response)).into_response())
 }
 
-pub async fn cancel(State(gateway): State<Gateway>, Caller(actor): Caller, Path(id): Path<String>) -> Result<Response, Failure> {
+pub async fn cancel(State(gateway): State<Gateway>, Caller(actor): Caller, InPath(id): InPath) -> Result<Response, Failure> {
     let response = gateway.services.responses.cancel(&actor, named(&actor, &id)?).await.map_err(failed(&actor))?;
     Ok(Json(Body::of(&response)).into_response())
 }
@@ -112,7 +121,7 @@ struct Deleted {
     deleted: bool,
 }
 
-pub async fn delete(State(gateway): State<Gateway>, Caller(actor): Caller, Path(id): Path<String>) -> Result<Response, Failure> {
+pub async fn delete(State(gateway): State<Gateway>, Caller(actor): Caller, InPath(id): InPath) -> Result<Response, Failure> {
     let id = named(&actor, &id)?;
     gateway.services.responses.delete(&actor, id).await.map_err(failed(&actor))?;
     Ok(Json(Deleted { id: response_id(id), object: "response", deleted: true }).into_response())
@@ -130,7 +139,7 @@ pub struct Page {
 pub async fn input_items(
     State(gateway): State<Gateway>,
     Caller(actor): Caller,
-    Path(id): Path<String>,
+    InPath(id): InPath,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Response, Failure> {
     let Query(page) = page?;
@@ -171,17 +180,8 @@ fn named(actor: &Actor, id: &str) -> Result<ResponseId, Failure> {
 
 /// What became of a call, in this route's words for its fields.
 fn failed(actor: &Actor) -> impl Fn(Error) -> Failure + use<> {
-    let request = actor.request();
-    move |error| {
-        let error = match error {
-            Error::Invalid { field: "messages", code, message } => Error::Invalid { field: "input", code, message },
-            Error::Invalid { field: "max_tokens", code, message } => Error::Invalid { field: "max_output_tokens", code, message },
-            Error::Invalid { field: "response_format", code, message } => Error::Invalid { field: "text.format", code, message },
-            Error::Invalid { field: "reasoning_effort", code, message } => Error::Invalid { field: "reasoning.effort", code, message },
-            other => other,
-        };
-        Failure::of(error, request)
-    }
+    let failed = failure::failed(actor);
+    move |error| WORDS.tell(failed(error))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::{
     known::Known,
     openapi,
     structured::{StructuredOutputs, form, one_of},
+    wish::{Unmet, Wish, beyond, named, other_than},
 };
 use contract::model::Sampling;
 use inference::{Format, Options};
@@ -57,27 +58,23 @@ pub struct ResponsesRequest {
     conversation: Option<Value>,
     /// Refused: there are no prompt templates here.
     prompt: Option<Value>,
-    #[serde(rename = "include")]
-    #[schema(schema_with = crate::known::schema)]
-    _include: Option<Known>,
+    #[schema(schema_with = crate::wish::schema)]
+    include: Option<Wish>,
     #[serde(rename = "stream_options")]
     #[schema(schema_with = crate::known::schema)]
     _stream_options: Option<Known>,
-    #[serde(rename = "top_logprobs")]
-    #[schema(schema_with = crate::known::schema)]
-    _top_logprobs: Option<Known>,
-    #[serde(rename = "service_tier")]
-    #[schema(schema_with = crate::known::schema)]
-    _service_tier: Option<Known>,
+    #[schema(schema_with = crate::wish::schema)]
+    top_logprobs: Option<Wish>,
+    #[schema(schema_with = crate::wish::schema)]
+    service_tier: Option<Wish>,
     #[serde(rename = "prompt_cache_retention")]
     #[schema(schema_with = crate::known::schema)]
     _prompt_cache_retention: Option<Known>,
     #[serde(rename = "prompt_cache_options")]
     #[schema(schema_with = crate::known::schema)]
     _prompt_cache_options: Option<Known>,
-    #[serde(rename = "context_management")]
-    #[schema(schema_with = crate::known::schema)]
-    _context_management: Option<Known>,
+    #[schema(schema_with = crate::wish::schema)]
+    context_management: Option<Wish>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
@@ -111,8 +108,9 @@ struct Reasoning {
     effort: Option<String>,
     /// There is none: what was thought is told as it was.
     summary: Option<String>,
-    #[serde(rename = "generate_summary", skip_serializing)]
-    _generate_summary: Option<Known>,
+    /// The older name for it.
+    #[serde(skip_serializing)]
+    generate_summary: Option<Wish>,
     #[serde(rename = "context", skip_serializing)]
     _context: Option<Known>,
     #[serde(rename = "mode", skip_serializing)]
@@ -138,6 +136,25 @@ pub struct Echo {
     user: Option<String>,
     safety_identifier: Option<String>,
     prompt_cache_key: Option<String>,
+}
+
+impl Unmet for ResponsesRequest {
+    fn unmet(&self) -> Vec<&'static str> {
+        let reasoning = self.reasoning.as_ref();
+        let summary = reasoning.and_then(|reasoning| reasoning.summary.as_deref());
+        let older = reasoning.and_then(|reasoning| reasoning.generate_summary.as_ref());
+        let verbosity = self.text.as_ref().and_then(|text| text.verbosity.as_deref());
+        named([
+            ("truncation", other_than(self.truncation.as_deref(), &["disabled"])),
+            ("text.verbosity", other_than(verbosity, &["medium"])),
+            ("reasoning.summary", other_than(summary, &[])),
+            ("reasoning.generate_summary", beyond(older, &[])),
+            ("include", beyond(self.include.as_ref(), &[])),
+            ("top_logprobs", beyond(self.top_logprobs.as_ref(), &[])),
+            ("service_tier", beyond(self.service_tier.as_ref(), &["auto", "default"])),
+            ("context_management", beyond(self.context_management.as_ref(), &[])),
+        ])
+    }
 }
 
 impl ResponsesRequest {

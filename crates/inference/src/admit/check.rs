@@ -56,7 +56,7 @@ fn check_options(options: &Options) -> Result<()> {
         return out_of_range("n", format!("n must be at most {MOST_CHOICES}."));
     }
     if options.logprobs.is_some_and(|logprobs| logprobs > MOST_LOGPROBS) {
-        return out_of_range("logprobs", format!("At most {MOST_LOGPROBS} alternatives can be told."));
+        return out_of_range("top_logprobs", format!("At most {MOST_LOGPROBS} alternatives can be told."));
     }
     if options.logit_bias.values().any(|bias| !(-100.0..=100.0).contains(bias)) {
         return out_of_range("logit_bias", "Each bias must lie between -100 and 100.".into());
@@ -125,7 +125,7 @@ mod tests {
         ];
         for (name, sampling) in wrong {
             let refused = check(&request(sampling));
-            assert!(matches!(refused, Err(Error::Invalid { field, .. }) if field == name), "{name}: {refused:?}");
+            assert!(matches!(refused, Err(Error::Invalid { field, .. }) if field == Some(name)), "{name}: {refused:?}");
         }
     }
 
@@ -134,7 +134,7 @@ mod tests {
         let tool = |name: &str| Tool { name: name.into(), description: None, parameters: serde_json::json!({}) };
         let wrong = [
             ("n", Options { n: MOST_CHOICES + 1, ..Options::default() }),
-            ("logprobs", Options { logprobs: Some(21), ..Options::default() }),
+            ("top_logprobs", Options { logprobs: Some(21), ..Options::default() }),
             ("logit_bias", Options { logit_bias: [(1, 101.0)].into(), ..Options::default() }),
             ("stop", Options { stop: vec!["x".into(); 17], ..Options::default() }),
             ("tools", Options { tools: vec![tool("no spaces")], ..Options::default() }),
@@ -144,7 +144,7 @@ mod tests {
         ];
         for (name, options) in wrong {
             let refused = check(&Request { options, ..request(Sampling::default()) });
-            assert!(matches!(refused, Err(Error::Invalid { field, .. }) if field == name), "{name}: {refused:?}");
+            assert!(matches!(refused, Err(Error::Invalid { field, .. }) if field == Some(name)), "{name}: {refused:?}");
         }
     }
 

@@ -35,7 +35,7 @@ async fn what_would_not_be_completed_is_not_counted() {
     let unknown = s.inference.count_tokens(&s.actor, Request { model: Some("no-such".into()), ..request() }).await;
     assert!(matches!(unknown, Err(Error::NotFound { what: "model" })), "{unknown:?}");
     let empty = s.inference.count_tokens(&s.actor, Request { messages: Vec::new(), ..request() }).await;
-    assert!(matches!(empty, Err(Error::Invalid { field: "messages", .. })), "{empty:?}");
+    assert!(matches!(empty, Err(Error::Invalid { field: Some("messages"), .. })), "{empty:?}");
 }
 
 #[tokio::test]

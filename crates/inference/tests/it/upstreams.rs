@@ -161,7 +161,7 @@ async fn refusals_keep_their_meaning() {
     assert!(matches!(error, Some(Error::Invalid { code: "context_length_exceeded", .. })), "{error:?}");
     upstream.set(Mood::Refuses(400, "unknown_field"));
     let error = world.ask().await.1.error;
-    assert!(matches!(error, Some(Error::Invalid { field: "request", .. })), "{error:?}");
+    assert!(matches!(error, Some(Error::Invalid { field: None, .. })), "{error:?}");
     upstream.set(Mood::Refuses(429, "rate_limit"));
     let error = world.ask().await.1.error;
     assert!(matches!(error, Some(Error::Unavailable { what: "model", retry_after: Some(_) })), "{error:?}");

@@ -81,7 +81,7 @@ async fn tokens_do_not_go_around_the_rules() {
     let rule = json!([{ "name": "accounts", "check": { "kind": "pii", "entities": ["iban"] }, "on": ["input"], "action": "block" }]);
     guardrails(&s.db, s.actor.tenant(), rule).await;
     let refused = s.inference.embed(&s.actor, vec![EmbedInput::Tokens(vec![7])], VectorRequest::default()).await;
-    assert!(matches!(refused, Err(Error::Invalid { field: "input", code: "unreadable", .. })), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Invalid { field: Some("input"), code: "unreadable", .. })), "{refused:?}");
     assert!(s.worker.embedded().is_empty(), "If you are here because this failed: what is written as token ids is not looked at.");
 }
 
@@ -101,7 +101,7 @@ async fn what_makes_no_sense_is_refused_before_the_ledger() {
     let tokens = |count| EmbedInput::Tokens(vec![7; count]);
     for wrong in [inputs(&[]), inputs(&["salt", ""]), vec![tokens(0)], vec![tokens(150_000), tokens(150_001)]] {
         let refused = s.inference.embed(&s.actor, wrong, VectorRequest::default()).await;
-        assert!(matches!(refused, Err(Error::Invalid { field: "input", .. })), "{refused:?}");
+        assert!(matches!(refused, Err(Error::Invalid { field: Some("input"), .. })), "{refused:?}");
     }
     let other_kind = s.inference.rerank(&s.actor, "q", texts(&["d"]), VectorRequest::default()).await;
     assert!(matches!(other_kind, Err(Error::NotFound { what: "model" })), "{other_kind:?}");
@@ -113,7 +113,7 @@ async fn a_failure_is_settled_and_a_second_worker_takes_over() {
     let s = of_kind(ModelKind::Embedding).await;
     s.worker.script(Script::refuses(FailCode::ContextLengthExceeded));
     let refused = s.inference.embed(&s.actor, inputs(&["too long"]), VectorRequest::default()).await;
-    assert!(matches!(refused, Err(Error::Invalid { field: "input", code: "context_length_exceeded", .. })), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Invalid { field: Some("input"), code: "context_length_exceeded", .. })), "{refused:?}");
     assert_eq!(s.settled().await.outcome.as_deref(), Some("failed"));
 
     // Dies in the middle; the next try, on the same worker restarted, is whole.

@@ -292,7 +292,7 @@ mod tests {
 
     fn refused<T: std::fmt::Debug>(result: Result<T>) -> &'static str {
         match result {
-            Err(Error::Invalid { field, .. }) => field,
+            Err(Error::Invalid { field: Some(field), .. }) => field,
             other => panic!("not refused as invalid: {other:?}"),
         }
     }

@@ -219,7 +219,7 @@ mod tests {
     fn code(json: &str) -> &'static str {
         match parse(json).and_then(|documents| documents.into_iter().map(|document| plan(document, 1000)).collect::<Result<Vec<_>, _>>()) {
             Ok(_) => "ok",
-            Err(Error::Invalid { field: "json", code, .. }) => code,
+            Err(Error::Invalid { field: Some("json"), code, .. }) => code,
             Err(other) => panic!("{other:?}"),
         }
     }

@@ -41,9 +41,9 @@ async fn a_profile_is_checked_and_stored() {
     assert_eq!(world.services.account.me(&world.actor).await.expect("me").profile.language, Some(Language::De));
     assert_eq!(world.services.account.me(&world.actor).await.expect("me").profile, stored);
     let refused = |profile: Profile| async { world.services.account.change_profile(&world.actor, profile).await };
-    assert!(matches!(refused(Profile { name: " ".into(), ..profile.clone() }).await, Err(Error::Invalid { field: "name", .. })));
+    assert!(matches!(refused(Profile { name: " ".into(), ..profile.clone() }).await, Err(Error::Invalid { field: Some("name"), .. })));
     let unknown = Profile { default_model: Some("no-such".into()), ..profile };
-    assert!(matches!(refused(unknown).await, Err(Error::Invalid { field: "default_model", code: "unknown_model", .. })));
+    assert!(matches!(refused(unknown).await, Err(Error::Invalid { field: Some("default_model"), code: "unknown_model", .. })));
 }
 
 #[tokio::test]
@@ -63,7 +63,7 @@ async fn an_erased_account_leaves_only_anonymous_usage() {
     let uses = testkit::ledger::ledger(&world.db).await.len();
 
     let wrong = world.services.account.delete(&actor, Secret::new("not the password")).await;
-    assert!(matches!(wrong, Err(Error::Invalid { field: "password", code: "wrong_password", .. })), "{wrong:?}");
+    assert!(matches!(wrong, Err(Error::Invalid { field: Some("password"), code: "wrong_password", .. })), "{wrong:?}");
     assert!(world.rows_with("canary").await > 0, "a wrong password erases nothing");
     world.services.account.delete(&actor, Secret::new(PASSWORD)).await.expect("erased");
     crate::world::until("the slot is free", || async { world.worker.running() == 0 }).await;

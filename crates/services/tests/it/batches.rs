@@ -350,7 +350,7 @@ async fn open_batches_and_the_room_for_what_they_write_are_limited() {
         tight.batches.create(&house.program, create()).await.expect("there is room");
     }
     let refused = tight.batches.create(&house.program, create()).await;
-    assert!(matches!(refused, Err(Error::Invalid { field: "input_file_id", code: "storage_full", .. })), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Invalid { field: Some("input_file_id"), code: "storage_full", .. })), "{refused:?}");
 }
 
 #[tokio::test]
@@ -407,13 +407,13 @@ async fn a_batch_needs_a_file_of_its_own_account_and_purpose() {
     let data = bring(services, &house.program, b"{}", FilePurpose::UserData).await.expect("a file");
     let create = |input| CreateBatch { input, endpoint: Endpoint::ChatCompletions, metadata: BTreeMap::new() };
     let refused = services.batches.create(&house.program, create(data.id)).await;
-    assert!(matches!(refused, Err(Error::Invalid { field: "input_file_id", .. })), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Invalid { field: Some("input_file_id"), .. })), "{refused:?}");
     let colleague = testkit::program(&house.world.db, &house.world.tenant).await;
     let refused = services.batches.create(&colleague, create(data.id)).await;
     assert!(matches!(refused, Err(Error::NotFound { what: "file" })), "{refused:?}");
     let long = BTreeMap::from([("k".to_owned(), "x".repeat(513))]);
     let refused = services.batches.create(&house.program, CreateBatch { metadata: long, ..create(data.id) }).await;
-    assert!(matches!(refused, Err(Error::Invalid { field: "metadata", .. })), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Invalid { field: Some("metadata"), .. })), "{refused:?}");
     let slice = Slice { after: None, limit: 10, ascending: false };
     assert!(services.batches.list(&house.program, slice).await.expect("a list").is_empty());
     let (first, second) = (house.batch(&["a"]).await, house.batch(&["b"]).await);

@@ -32,7 +32,7 @@ async fn the_side_bar_comes_in_pages_pinned_first() {
     assert_eq!(listed[0].id, ids[5]);
     assert!(listed[1..].windows(2).all(|pair| (pair[0].updated_at, pair[0].id) > (pair[1].updated_at, pair[1].id)));
     let bad = world.services.chats.list(&world.actor, ListConversations { archived: false, cursor: Some("nonsense".into()) }).await;
-    assert!(matches!(bad, Err(Error::Invalid { field: "cursor", .. })));
+    assert!(matches!(bad, Err(Error::Invalid { field: Some("cursor"), .. })));
 }
 
 #[tokio::test]
@@ -56,7 +56,7 @@ async fn rename_archive_and_settings_are_stored() {
     let unknown = ConversationSettings { model: Some("no-such".into()), ..ConversationSettings::default() };
     let change = ConversationChange { settings: Some(unknown), ..ConversationChange::default() };
     let refused = world.services.chats.change(&world.actor, started.conversation, change).await;
-    assert!(matches!(refused, Err(Error::Invalid { field: "model", code: "unknown_model", .. })));
+    assert!(matches!(refused, Err(Error::Invalid { field: Some("model"), code: "unknown_model", .. })));
 }
 
 #[tokio::test]

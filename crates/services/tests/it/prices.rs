@@ -100,7 +100,7 @@ async fn a_price_cannot_begin_in_the_past_nor_twice_at_the_same_instant() {
     let now = turned.clock.now();
     let past = turned.set("1", Some(now - 1)).await;
     assert!(
-        matches!(past, Err(Error::Invalid { field: "from", code: "in_the_past", .. })),
+        matches!(past, Err(Error::Invalid { field: Some("from"), code: "in_the_past", .. })),
         "{past:?}. If you are here because this failed: what was used can be given another price afterwards."
     );
     assert!(turned.quotas.prices().await.expect("read").is_empty(), "nothing of it was kept");

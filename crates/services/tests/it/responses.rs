@@ -137,7 +137,7 @@ async fn what_is_not_to_be_stored_is_not() {
     assert_eq!((world.rows_with("unstored7").await, world.rows_with("forgettable").await), (0, 0));
     assert!(world.worker.requests().iter().all(|request| request.transient));
     let refused = world.services.responses.create(&program, CreateResponse { background: true, ..secret() }).await;
-    assert!(matches!(refused, Err(Error::Invalid { field: "store", .. })), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Invalid { field: Some("store"), .. })), "{refused:?}");
 }
 
 #[tokio::test]

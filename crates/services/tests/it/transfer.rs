@@ -92,6 +92,6 @@ async fn a_bad_import_leaves_nothing() {
     let good = r#"{"schema":"kontor.chat/1","conversation":{"title":"good"},"messages":[]}"#;
     let bad = r#"{"schema":"kontor.chat/1","conversation":{"title":"bad"},"messages":[{"id":"1","role":"assistant","content":"x"}]}"#;
     let refused = world.services.transfer.import(&world.actor, format!("[{good},{bad}]")).await;
-    assert!(matches!(refused, Err(Error::Invalid { field: "json", code: "bad_tree", .. })), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Invalid { field: Some("json"), code: "bad_tree", .. })), "{refused:?}");
     assert!(world.services.chats.list(&world.actor, services::ListConversations::default()).await.expect("list").items.is_empty());
 }

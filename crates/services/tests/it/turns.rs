@@ -265,11 +265,11 @@ async fn thirty_chats_at_once_come_to_their_ends() {
 async fn bad_questions_are_refused() {
     let world = World::new().await;
     let empty = world.services.turns.start(&world.actor, question(None, None, "  ")).await;
-    assert!(matches!(empty, Err(Error::Invalid { field: "content", code: "required", .. })));
+    assert!(matches!(empty, Err(Error::Invalid { field: Some("content"), code: "required", .. })));
     let (started, answer) = world.ask_and_wait("Fine.").await;
     let below_question = question(Some(started.conversation), Some(started.question.id), "x");
     let refused = world.services.turns.start(&world.actor, below_question).await;
-    assert!(matches!(refused, Err(Error::Invalid { field: "parent", .. })));
+    assert!(matches!(refused, Err(Error::Invalid { field: Some("parent"), .. })));
     let orphan = world.services.turns.start(&world.actor, question(None, Some(answer.id), "x")).await;
     assert!(matches!(orphan, Err(Error::NotFound { .. })));
     // A secret is no part of this; it only proves that the account's rules are elsewhere.

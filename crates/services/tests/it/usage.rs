@@ -57,7 +57,7 @@ async fn the_report_equals_the_ledger() {
     let (amount, spent, hard) = (told[0].amount.pico, told[0].spent.pico, told[0].hard);
     assert_eq!((amount, spent, hard), (1_000_000_000_000, all, true), "what a person sees of a budget is what the ledger has");
     let bad = world.services.usage.report(&world.actor, UsageRange { from: "x".into(), to: "y".into() }).await;
-    assert!(matches!(bad, Err(Error::Invalid { field: "from", code: "bad_date", .. })));
+    assert!(matches!(bad, Err(Error::Invalid { field: Some("from"), code: "bad_date", .. })));
 }
 
 #[tokio::test]

@@ -76,7 +76,7 @@ impl Play {
             }
             ScriptEnd::Failed(code) => {
                 self.over = true;
-                Ok(line(&Event::Failed { code, message: "as scripted".into(), usage }))
+                Ok(line(&Event::Failed { code, message: self.script.reason.clone(), usage }))
             }
             ScriptEnd::DropConnection => {
                 self.over = true;

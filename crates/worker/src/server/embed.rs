@@ -34,7 +34,7 @@ impl Worker {
 fn prepare(shared: &Shared, request: Embed, flow: Flow, link: Link, admission: Admission, arrived: Instant) -> Result<EmbedJob, Refusal> {
     let model = shared.model.get().ok_or_else(gone)?;
     if request.inputs.is_empty() || request.inputs.len() > MAX_INPUTS {
-        return Err(Refusal(FailCode::Invalid, format!("there must be 1 to {MAX_INPUTS} inputs, there are {}", request.inputs.len())));
+        return Err(Refusal(FailCode::Invalid, format!("input: there must be 1 to {MAX_INPUTS}, not {}", request.inputs.len())));
     }
     let invalid = |message| Refusal(FailCode::Invalid, message);
     let inputs = request.inputs.iter().map(|input| model.input(input)).collect::<Result<Vec<_>, _>>().map_err(invalid)?;
@@ -52,7 +52,7 @@ fn prepare(shared: &Shared, request: Embed, flow: Flow, link: Link, admission: A
 fn fit(model: &Model, at: usize, mut tokens: Vec<LlamaToken>, truncate: bool) -> Result<Vec<LlamaToken>, Refusal> {
     let most = usize::try_from(model.info.context_length).unwrap_or(usize::MAX);
     if tokens.is_empty() {
-        return Err(Refusal(FailCode::Invalid, format!("input {at} is empty")));
+        return Err(Refusal(FailCode::Invalid, format!("input: number {at} is empty")));
     }
     if tokens.len() > most && !truncate {
         let message = format!("input {at} has {} tokens, at most {most} fit into this model's context", tokens.len());

@@ -132,7 +132,7 @@ pub(super) fn prompt(model: &Model, request: &Generate) -> Result<Prompt, Refusa
 fn fits(model: &Model, prompt: &[LlamaToken]) -> Result<(), Refusal> {
     let most = usize::try_from(model.info.context_length).unwrap_or(usize::MAX).saturating_sub(1);
     if prompt.is_empty() {
-        return Err(Refusal(FailCode::Invalid, "the prompt is empty".into()));
+        return Err(invalid("messages: there is nothing in the prompt".into()));
     }
     if prompt.len() > most {
         let message = format!("the prompt has {} tokens, at most {most} fit into this model's context", prompt.len());
@@ -141,16 +141,17 @@ fn fits(model: &Model, prompt: &[LlamaToken]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Checks what a request asks of its tokens.
+/// Checks what a request asks of its tokens. What the caller gets told begins with the field at fault.
 fn check(model: &Model, request: &Generate) -> Result<(), String> {
     let vocabulary = model.weights.n_vocab();
-    if let Some((token, _)) =
+    if let Some((token, bias)) =
         request.logit_bias.iter().find(|(token, bias)| !(0..vocabulary).contains(*token) || !(-100.0..=100.0).contains(*bias))
     {
-        return Err(format!("logit_bias of token {token}: tokens are 0 to {}, values -100 to 100", vocabulary - 1));
+        let last = vocabulary - 1;
+        return Err(format!("logit_bias: token {token} cannot have {bias}: tokens are 0 to {last}, values -100 to 100"));
     }
     if let Some(logprobs) = request.logprobs.filter(|logprobs| *logprobs > MAX_LOGPROBS) {
-        return Err(format!("logprobs must be at most {MAX_LOGPROBS}, is {logprobs}"));
+        return Err(format!("top_logprobs: at most {MAX_LOGPROBS} alternatives are told, not {logprobs}"));
     }
     Ok(())
 }

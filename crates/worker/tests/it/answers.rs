@@ -103,7 +103,11 @@ async fn nonsense_is_refused_with_its_reason() {
     silent.messages.clear();
     let mut open = ask("x", 1);
     open.continue_last = true;
-    for (request, word) in [(hot, "temperature"), (other, "gpt-99"), (silent, "messages"), (open, "continue_last")] {
+    let mut biased = ask("x", 1);
+    biased.logit_bias = [(i32::MAX, 1.0)].into();
+    let cases =
+        [(hot, "temperature"), (other, "gpt-99"), (silent, "messages"), (open, "continue_last"), (biased, "logit_bias: token 2147483647")];
+    for (request, word) in cases {
         let (code, text) = alone.client.run(request).await.failed();
         assert_eq!(code, FailCode::Invalid);
         assert!(text.contains(word), "{text}");

@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz`.
+//! `/healthz`, `/readyz`, and the addresses that answer as they do.
 
 use crate::app::TestApp;
 use axum::http::StatusCode;
@@ -16,7 +16,12 @@ async fn ready_means_that_database_and_a_model_answer() {
     let body = until(&app, StatusCode::SERVICE_UNAVAILABLE).await;
     assert_eq!(body["database"], Value::Null);
     assert!(body["models"].as_str().is_some_and(|reason| reason.contains("loading")), "{body}");
-    assert_eq!(app.get(None, "/healthz").await.status, StatusCode::OK, "the process itself is well");
+    for alias in ["/healthz", "/health", "/livez", "/health/liveliness"] {
+        let answer = app.get(None, alias).await;
+        assert_eq!((answer.status, answer.text()), (StatusCode::OK, "ok\n".into()), "{alias}: the process itself is well");
+    }
+    let readiness = app.get(None, "/health/readiness").await;
+    assert_eq!((readiness.status, &readiness.json::<Value>()["ready"]), (StatusCode::SERVICE_UNAVAILABLE, &Value::Bool(false)));
 }
 
 /// The pool polls; give it a moment.

@@ -21,6 +21,7 @@ mod v1_cache;
 mod v1_classes;
 mod v1_content_filter;
 mod v1_fallback;
+mod v1_fields;
 mod v1_files;
 mod v1_forms;
 mod v1_guardrails;

@@ -71,6 +71,12 @@ async fn moderation_tells_what_the_rules_see() {
         (&json!(true), &json!(true), &json!("contacts"))
     );
     assert_eq!(results[1]["flagged"], false);
+    let part = |text: &str| json!({ "type": "text", "text": text });
+    let parts = ask(json!([part("Nothing here."), part("Write to mail@example.org.")])).await;
+    let results = parts.json::<Value>()["results"].clone();
+    assert_eq!((results.as_array().map(Vec::len), &results[0]["rules"]), (Some(1), &json!(["contacts"])), "parts are one input");
+    let picture = ask(json!([part("Look."), { "type": "image_url", "image_url": { "url": "https://example.org/a.png" } }])).await;
+    assert_eq!((picture.status, &picture.json::<Value>()["error"]["param"]), (StatusCode::BAD_REQUEST, &json!("input[1]")));
     assert_eq!(ask(json!([])).await.status, StatusCode::BAD_REQUEST);
     assert!(ledger(&house.app.db).await.is_empty(), "it costs nothing");
 }

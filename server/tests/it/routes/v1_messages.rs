@@ -76,12 +76,14 @@ async fn an_answer_as_it_is_made() {
     let events = events(&answer);
     let names: Vec<&str> = events.iter().filter_map(|event| event["type"].as_str()).collect();
     let delta = "content_block_delta";
-    assert_eq!(names, ["message_start", "content_block_start", delta, delta, delta, "content_block_stop", "message_delta", "message_stop"]);
+    let begins = ["message_start", "ping", "content_block_start"];
+    let ends = ["content_block_stop", "message_delta", "message_stop"];
+    assert_eq!(names, [&begins[..], &[delta; 3], &ends].concat());
     assert_eq!((&events[0]["message"]["usage"]["input_tokens"], &events[0]["message"]["content"]), (&json!(8), &json!([])));
     let text: String = events.iter().filter_map(|event| event["delta"]["text"].as_str()).collect();
     assert_eq!(text, "One two three.");
-    assert_eq!(events[6]["delta"], json!({ "stop_reason": "max_tokens", "stop_sequence": null }));
-    assert_eq!(events[6]["usage"]["output_tokens"], 3);
+    assert_eq!(events[7]["delta"], json!({ "stop_reason": "max_tokens", "stop_sequence": null }));
+    assert_eq!(events[7]["usage"]["output_tokens"], 3);
 }
 
 #[tokio::test]
@@ -121,6 +123,22 @@ async fn failures_have_anthropic_s_shape_and_statuses() {
     house.app.worker.script(Script::overloaded());
     let full = house.message(json!({})).await;
     assert_eq!((refusal(&full), full.header("retry-after")), ((529, "overloaded_error".to_owned()), "5"));
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said_in_anthropic_s_shape() {
+    let house = House::build().await;
+    for path in ["/v1/messages/batches", "/v1/messages/count_tokens/x", "/v1/messages/"] {
+        let answer = house.post(path, &json!({})).await;
+        assert_eq!(refusal(&answer), (404, "not_found_error".to_owned()), "{path}");
+        assert_eq!(answer.header("request-id"), answer.header("x-request-id"), "{path}");
+    }
+    let method = house.get("/v1/messages").await;
+    assert_eq!(refusal(&method), (405, "invalid_request_error".to_owned()));
+    assert_eq!(method.json::<Value>()["error"]["details"], json!({ "error_code": "method_not_allowed" }));
+    assert_eq!(method.header("allow"), "POST");
+    let beside = house.get("/v1/messagesx").await;
+    assert_eq!((beside.status.as_u16(), beside.json::<Value>()["error"]["code"].as_str()), (404, Some("unknown_url")));
 }
 
 #[tokio::test]
