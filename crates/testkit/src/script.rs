@@ -13,6 +13,7 @@ pub struct Script {
     tokens: Vec<String>,
     calls: Vec<ToolCall>,
     pub(crate) delay: Duration,
+    pub(crate) stop: Option<String>,
     pub(crate) end: ScriptEnd,
 }
 
@@ -36,6 +37,7 @@ impl Script {
             tokens: words(text),
             calls: Vec::new(),
             delay: Duration::ZERO,
+            stop: None,
             end: ScriptEnd::Done(Finish::Stop),
         }
     }
@@ -87,6 +89,12 @@ impl Script {
     #[must_use]
     pub fn ends_by_length(self) -> Self {
         Self { end: ScriptEnd::Done(Finish::Length), ..self }
+    }
+
+    /// Is ended by this stop text.
+    #[must_use]
+    pub fn ends_by_stop_text(self, text: &str) -> Self {
+        Self { stop: Some(text.into()), ..self }
     }
 
     /// Is ended by a content filter, as servers of others have one.
