@@ -51,6 +51,7 @@ def test_an_answer_ends_where_it_is_told_to(client, chat):
     text = client.messages.create(**ask, max_tokens=24).content[0].text
     stopped = client.messages.create(**ask, max_tokens=24, stop_sequences=[text[3:6]])
     assert text[3:6] not in stopped.content[0].text
+    assert (stopped.stop_reason, stopped.stop_sequence) == ("stop_sequence", text[3:6])
     assert client.messages.create(**ask, max_tokens=2).stop_reason == "max_tokens"
 
 

@@ -28,7 +28,7 @@ use axum::{
 use contract::chat::AnswerStats;
 use domain::{Amount, Currency};
 use futures::{StreamExt, TryStreamExt, stream};
-use inference::{ChatMessage, ChatRole, Finish, Options, Output, TokenLogprob};
+use inference::{ChatMessage, ChatRole, Ended, Finish, Options, Output, TokenLogprob};
 use serde::Serialize;
 use serde_json::json;
 use services::Completion;
@@ -306,13 +306,13 @@ impl Render for Pieces {
         self.finishes.note(choice, finish);
     }
 
-    fn end(&mut self, stats: &AnswerStats, cost: Cost, frames: &mut VecDeque<Bytes>) {
+    fn end(&mut self, ended: &Ended, cost: Cost, frames: &mut VecDeque<Bytes>) {
         let ends: Vec<_> = self.finishes.iter().collect();
         for (index, finish) in ends {
-            frames.extend(self.say(index, "", &[], Some(finish_reason(finish, stats))));
+            frames.extend(self.say(index, "", &[], Some(finish_reason(finish, &ended.stats))));
         }
         if self.include_usage {
-            frames.push_back(self.piece(Vec::new(), Some(Some(Usage::of(stats, cost)))));
+            frames.push_back(self.piece(Vec::new(), Some(Some(Usage::of(&ended.stats, cost)))));
         }
         frames.push_back(sse::DONE);
     }

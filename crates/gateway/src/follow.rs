@@ -4,7 +4,7 @@ use crate::{failure::Failure, sse, usage::Cost};
 use axum::{body::Bytes, response::Response};
 use contract::{chat::AnswerStats, ids::RequestId};
 use futures::stream;
-use inference::{Finish, Generation, Output};
+use inference::{Ended, Finish, Generation, Output};
 use std::{collections::VecDeque, time::Duration};
 
 /// How long an answer may take to begin before a stream's head is sent. Until then a refusal has a status of its own.
@@ -27,7 +27,7 @@ pub trait Render: Send + 'static {
     /// One of several completions ended; those that were not told of end with the whole.
     fn ended(&mut self, choice: u32, finish: Finish);
     /// After everything else.
-    fn end(&mut self, stats: &AnswerStats, cost: Cost, frames: &mut VecDeque<Bytes>);
+    fn end(&mut self, ended: &Ended, cost: Cost, frames: &mut VecDeque<Bytes>);
     /// In the place of an end.
     fn fail(&mut self, failure: &Failure, frames: &mut VecDeque<Bytes>) {
         frames.push_back(sse::text(&failure.event()));
@@ -66,11 +66,11 @@ impl<R: Render> Following<R> {
                 None => self.over = true,
                 Some(Output::Queued { place, wait_ms }) => self.frames.push_back(sse::queued(place, wait_ms)),
                 Some(Output::Ended { choice, finish }) => self.render.ended(choice, finish),
-                Some(Output::End(ended)) => {
+                Some(Output::End(mut ended)) => {
                     self.over = true;
-                    match ended.error {
+                    match ended.error.take() {
                         Some(error) => self.render.fail(&Failure::of(error, self.request), &mut self.frames),
-                        None => self.render.end(&ended.stats, Cost::of(self.generation.cost()), &mut self.frames),
+                        None => self.render.end(&ended, Cost::of(self.generation.cost()), &mut self.frames),
                     }
                 }
                 Some(output) => self.render.take(output, &mut self.frames),

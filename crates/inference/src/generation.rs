@@ -99,6 +99,8 @@ pub struct Ended {
     pub outcome: Outcome,
     /// What was used up to the end, from the worker's own counters.
     pub stats: AnswerStats,
+    /// The stop text that ended the first completion, where whoever computed it tells.
+    pub stop: Option<String>,
     /// Why, if the outcome is [`Outcome::Failed`].
     pub error: Option<Error>,
 }
@@ -249,6 +251,7 @@ impl Generation {
         Ended {
             outcome: Outcome::Failed,
             stats: AnswerStats { model: self.model.clone(), ..AnswerStats::default() },
+            stop: None,
             error: Some(Error::internal("the driver of a generation ended without a result")),
         }
     }
@@ -273,7 +276,7 @@ mod tests {
 
     fn failed() -> Output {
         let error = Some(Error::unavailable("model", None));
-        Output::End(Box::new(Ended { outcome: Outcome::Failed, stats: AnswerStats::default(), error }))
+        Output::End(Box::new(Ended { outcome: Outcome::Failed, stats: AnswerStats::default(), stop: None, error }))
     }
 
     #[test]

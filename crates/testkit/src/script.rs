@@ -15,6 +15,7 @@ pub struct Script {
     /// Says that it has begun.
     begins: bool,
     pub(crate) delay: Duration,
+    pub(crate) stop: Option<String>,
     pub(crate) end: ScriptEnd,
     /// What a failure says.
     pub(crate) reason: String,
@@ -41,6 +42,7 @@ impl Script {
             calls: Vec::new(),
             begins: true,
             delay: Duration::ZERO,
+            stop: None,
             end: ScriptEnd::Done(Finish::Stop),
             reason: "as scripted".into(),
         }
@@ -99,6 +101,12 @@ impl Script {
     #[must_use]
     pub fn ends_by_length(self) -> Self {
         Self { end: ScriptEnd::Done(Finish::Length), ..self }
+    }
+
+    /// Is ended by this stop text.
+    #[must_use]
+    pub fn ends_by_stop_text(self, text: &str) -> Self {
+        Self { stop: Some(text.into()), ..self }
     }
 
     /// Is ended by a content filter, as servers of others have one.

@@ -58,9 +58,12 @@ pub enum Event {
         choice: u32,
         finish: Finish,
     },
-    /// All ended. `finish` is that of the first completion.
+    /// All ended. `finish` and `stop` are those of the first completion.
     Done {
         finish: Finish,
+        /// The stop text that ended it; older workers do not tell it, nor do most servers of others.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stop: Option<String>,
         usage: Usage,
         timings: Timings,
     },

@@ -13,6 +13,8 @@ pub struct Choices {
     prompt: Usage,
     /// How the first ended.
     finish: Option<Finish>,
+    /// The stop text that ended the first.
+    stop: Option<String>,
     /// The one whose end is being told.
     ending: u32,
     done: usize,
@@ -20,7 +22,7 @@ pub struct Choices {
 
 impl Choices {
     pub fn new(n: usize) -> Self {
-        Self { completion_tokens: vec![0; n], reasoning_tokens: 0, prompt: Usage::default(), finish: None, ending: 0, done: 0 }
+        Self { completion_tokens: vec![0; n], reasoning_tokens: 0, prompt: Usage::default(), finish: None, stop: None, ending: 0, done: 0 }
     }
 
     /// What is told of an event, if anything.
@@ -54,13 +56,17 @@ impl Choices {
                 }
                 (choice > 0).then_some(Event::Ended { choice, finish })
             }
-            Event::Done { finish, usage, timings } => {
+            Event::Done { finish, stop, usage, timings } => {
                 self.done += 1;
+                if self.ending == 0 {
+                    self.stop = stop;
+                }
                 // Tokens whose text was never sent count as well.
                 self.count(self.ending, usage.completion_tokens);
                 let usage = self.with_thoughts(usage);
                 let finish = self.finish.unwrap_or(finish);
-                (self.done == self.completion_tokens.len()).then_some(Event::Done { finish, usage, timings })
+                let all = self.done == self.completion_tokens.len();
+                all.then(|| Event::Done { finish, stop: self.stop.take(), usage, timings })
             }
             Event::Failed { code: FailCode::Cancelled, message, usage } => {
                 // All are cancelled together, and each tells what it came to.
@@ -103,7 +109,7 @@ mod tests {
 
     fn done(completion_tokens: u32) -> Event {
         let usage = Usage { prompt_tokens: 9, cached_tokens: 8, completion_tokens, reasoning_tokens: 1 };
-        Event::Done { finish: Finish::Stop, usage, timings: Timings::default() }
+        Event::Done { finish: Finish::Stop, stop: Some(format!("after {completion_tokens}")), usage, timings: Timings::default() }
     }
 
     #[test]
@@ -132,7 +138,7 @@ mod tests {
             text(1, 3),
             Event::Ended { choice: 1, finish: Finish::Length },
             text(0, 5),
-            Event::Done { finish: Finish::Stop, usage, timings: Timings::default() },
+            Event::Done { finish: Finish::Stop, stop: Some("after 2".into()), usage, timings: Timings::default() },
         ];
         assert_eq!(told, expected);
     }

@@ -34,8 +34,8 @@ impl Characters {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Passed {
     pub text: String,
-    /// A stop text is complete; the completion ends here.
-    pub stopped: bool,
+    /// This stop text is complete; the completion ends here.
+    pub stop: Option<String>,
 }
 
 /// Holds back what may be the beginning of a stop text until it is clear whether it is one.
@@ -52,13 +52,14 @@ impl StopFilter {
 
     pub fn push(&mut self, text: &str) -> Passed {
         self.held.push_str(text);
-        if let Some(at) = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min() {
+        let first = self.stops.iter().filter_map(|stop| Some((self.held.find(stop.as_str())?, stop))).min_by_key(|(at, _)| *at);
+        if let Some((at, stop)) = first {
             self.held.truncate(at);
-            return Passed { text: std::mem::take(&mut self.held), stopped: true };
+            return Passed { text: std::mem::take(&mut self.held), stop: Some(stop.clone()) };
         }
         let keep = self.stops.iter().map(|stop| longest_overlap(&self.held, stop)).max().unwrap_or(0);
         let rest = self.held.split_off(self.held.len() - keep);
-        Passed { text: std::mem::replace(&mut self.held, rest), stopped: false }
+        Passed { text: std::mem::replace(&mut self.held, rest), stop: None }
     }
 
     /// What was held back although no stop text came; call once at the end.
@@ -104,12 +105,20 @@ mod tests {
         for piece in pieces {
             let passed = filter.push(piece);
             out.push(passed.text);
-            if passed.stopped {
+            if passed.stop.is_some() {
                 return (out, true);
             }
         }
         out.push(filter.finish());
         (out, false)
+    }
+
+    #[test]
+    fn the_stop_text_that_comes_first_is_told() {
+        let filter = || StopFilter::new(vec!["END".into(), "STOP".into(), "ENDING".into()]);
+        assert_eq!(filter().push("one STOP END"), Passed { text: "one ".into(), stop: Some("STOP".into()) });
+        assert_eq!(filter().push("ENDING"), Passed { text: String::new(), stop: Some("END".into()) }, "the first of the list");
+        assert_eq!(filter().push("one"), Passed { text: "one".into(), stop: None });
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! An answer in one piece: blocks of content.
 
+use super::events::Ending;
 use crate::{
     chat::{
         Named,
@@ -33,7 +34,7 @@ pub struct Message<'a> {
     content: Vec<Block<'a>>,
     #[schema(required)]
     stop_reason: Option<&'static str>,
-    /// The engine does not tell which text it was.
+    /// The text of `stop_sequences` that ended it, if one did.
     #[schema(required)]
     stop_sequence: Option<&'a str>,
     usage: Usage,
@@ -97,15 +98,17 @@ pub fn input(call: &ToolCall) -> Map<String, Value> {
     serde_json::from_str(&call.arguments).unwrap_or_default()
 }
 
-/// Why it ended. An answer that calls tools is told so even where a server says that it simply ended: programs call tools
-/// for no other reason.
-pub fn stop_reason(finish: Option<Finish>, stats: &AnswerStats, calls: bool) -> &'static str {
+/// Why it ended, and the text of `stop_sequences` that ended it, if one did. An answer that calls tools is told so even where
+/// a server says that it simply ended: programs call tools for no other reason.
+pub fn ending<'a>(finish: Option<Finish>, stats: &AnswerStats, stop: Option<&'a str>, calls: bool) -> Ending<'a> {
+    let reason = |stop_reason| Ending { stop_reason, stop_sequence: None };
     match finish_reason(finish, stats) {
-        "length" => "max_tokens",
-        "content_filter" => "refusal",
-        "tool_calls" => "tool_use",
-        _ if calls => "tool_use",
-        _ => "end_turn",
+        "length" => reason("max_tokens"),
+        "content_filter" => reason("refusal"),
+        "tool_calls" => reason("tool_use"),
+        _ if calls => reason("tool_use"),
+        _ if stop.is_some() => Ending { stop_reason: "stop_sequence", stop_sequence: stop },
+        _ => reason("end_turn"),
     }
 }
 
@@ -121,13 +124,14 @@ pub fn respond(collected: &Collected, named: &Named, thoughts: bool) -> Response
         content.push(Block::Text { text: &choice.text });
     }
     content.extend(choice.calls.iter().map(|call| Block::ToolUse { id: &call.id, name: &call.name, input: input(call) }));
-    let reason = stop_reason(choice.finish, stats, !choice.calls.is_empty());
-    Json(Message::new(named, content, Some(reason), Usage::of(stats, collected.cost()))).into_response()
+    let Ending { stop_reason, stop_sequence } = ending(choice.finish, stats, collected.stop.as_deref(), !choice.calls.is_empty());
+    let message = Message::new(named, content, Some(stop_reason), Usage::of(stats, collected.cost()));
+    Json(Message { stop_sequence, ..message }).into_response()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Usage, input, stop_reason};
+    use super::{Usage, ending, input};
     use contract::chat::AnswerStats;
     use inference::{Finish, ToolCall};
     use serde_json::{Value, json};
@@ -143,12 +147,17 @@ mod tests {
 
     #[test]
     fn reasons_are_said_in_other_words() {
-        let reason = |finish, calls| stop_reason(finish, &AnswerStats::default(), calls);
+        let reason = |finish, calls| ending(finish, &AnswerStats::default(), None, calls).stop_reason;
         assert_eq!((reason(Some(Finish::Stop), false), reason(Some(Finish::Length), true)), ("end_turn", "max_tokens"));
         assert_eq!((reason(Some(Finish::ToolCalls), true), reason(Some(Finish::Stop), true)), ("tool_use", "tool_use"));
         assert_eq!(reason(Some(Finish::ContentFilter), true), "refusal");
         let stats = AnswerStats { finish_reason: "length".into(), ..AnswerStats::default() };
-        assert_eq!(stop_reason(None, &stats, false), "max_tokens");
+        assert_eq!(ending(None, &stats, Some("END"), false).stop_reason, "max_tokens");
+        let stopped = |calls| {
+            let told = ending(Some(Finish::Stop), &AnswerStats::default(), Some("END"), calls);
+            (told.stop_reason, told.stop_sequence)
+        };
+        assert_eq!((stopped(false), stopped(true)), (("stop_sequence", Some("END")), ("tool_use", None)));
     }
 
     #[test]

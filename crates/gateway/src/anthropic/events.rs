@@ -14,7 +14,7 @@ pub enum Event<'a> {
     ContentBlockStart { index: u32, content_block: Block<'a> },
     ContentBlockDelta { index: u32, delta: Delta<'a> },
     ContentBlockStop { index: u32 },
-    MessageDelta { delta: Ending, usage: Usage },
+    MessageDelta { delta: Ending<'a>, usage: Usage },
     MessageStop,
 }
 
@@ -34,11 +34,11 @@ pub enum Delta<'a> {
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = AnthropicEnding)]
-pub struct Ending {
+pub struct Ending<'a> {
     pub stop_reason: &'static str,
-    /// The engine does not tell which text it was.
+    /// The text of `stop_sequences` that ended it, if one did.
     #[schema(required)]
-    pub stop_sequence: Option<&'static str>,
+    pub stop_sequence: Option<&'a str>,
 }
 
 impl Event<'_> {

@@ -1,14 +1,14 @@
 //! An answer as it is made. Each block of content begins, goes on and ends before the next one begins.
 
 use super::{
-    answer::{Block, Message, SIGNATURE, Usage, input, stop_reason},
-    events::{Delta, Ending, Event},
+    answer::{Block, Message, SIGNATURE, Usage, ending, input},
+    events::{Delta, Event},
     failure::Told,
 };
 use crate::{chat::Named, failure::Failure, follow::Render, sse, usage::Cost};
 use axum::body::Bytes;
-use contract::{chat::AnswerStats, ids::RequestId};
-use inference::{Finish, Output, ToolCall};
+use contract::ids::RequestId;
+use inference::{Ended, Finish, Output, ToolCall};
 use serde_json::{Map, Value};
 use std::collections::VecDeque;
 
@@ -123,15 +123,15 @@ impl Render for Blocks {
     /// There is one completion, which ends with the whole.
     fn ended(&mut self, _: u32, _: Finish) {}
 
-    fn end(&mut self, stats: &AnswerStats, cost: Cost, frames: &mut VecDeque<Bytes>) {
+    fn end(&mut self, ended: &Ended, cost: Cost, frames: &mut VecDeque<Bytes>) {
         // Programs look at the first block without asking whether there is one.
         if self.ended == 0 {
             self.enter(self.open.unwrap_or(Kind::Text));
         }
         self.leave();
-        let delta = Ending { stop_reason: stop_reason(None, stats, self.calls), stop_sequence: None };
+        let delta = ending(None, &ended.stats, ended.stop.as_deref(), self.calls);
         // What was said of the prompt at the beginning may have been an estimate.
-        self.say(&Event::MessageDelta { delta, usage: Usage::of(stats, cost) });
+        self.say(&Event::MessageDelta { delta, usage: Usage::of(&ended.stats, cost) });
         self.say(&Event::MessageStop);
         frames.append(&mut self.frames);
     }
@@ -147,7 +147,7 @@ mod tests {
     use crate::{chat::Named, failure::Failure, follow::Render, usage::Cost};
     use contract::{chat::AnswerStats, ids::RequestId};
     use domain::Error;
-    use inference::{Output, ToolCall};
+    use inference::{Ended, Outcome, Output, ToolCall};
     use serde_json::{Value, json};
     use std::collections::VecDeque;
     use uuid::Uuid;
@@ -173,7 +173,8 @@ mod tests {
         let (prompt_tokens, cached_tokens, completion_tokens) = (12, 4, 3);
         let finish_reason = finish_reason.into();
         let stats = AnswerStats { prompt_tokens, cached_tokens, completion_tokens, finish_reason, ..AnswerStats::default() };
-        blocks.end(&stats, Cost::default(), &mut frames);
+        let ended = Ended { outcome: Outcome::Ok, stats, stop: None, error: None };
+        blocks.end(&ended, Cost::default(), &mut frames);
         frames.iter().map(|frame| read(frame)).collect()
     }
 

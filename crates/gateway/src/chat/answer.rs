@@ -23,6 +23,8 @@ pub const FINGERPRINT: &str = concat!("kontor-", env!("CARGO_PKG_VERSION"));
 pub struct Collected {
     pub choices: Vec<Choice>,
     pub stats: AnswerStats,
+    /// The stop text that ended the first one, where that is known.
+    pub stop: Option<String>,
     pub route: Option<Route>,
 }
 
@@ -66,7 +68,7 @@ pub async fn collect(mut generation: Generation, choices: u32, request: RequestI
                 if let Some(error) = ended.error {
                     return Err(Failure::of(error, request));
                 }
-                return Ok(Collected { choices: all, stats: ended.stats, route: generation.route() });
+                return Ok(Collected { choices: all, stats: ended.stats, stop: ended.stop, route: generation.route() });
             }
             Output::Queued { .. } | Output::Started { .. } | Output::Vectors { .. } => {}
         }

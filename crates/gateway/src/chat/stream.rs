@@ -10,8 +10,7 @@ use crate::{
     usage::{Cost, Usage},
 };
 use axum::body::Bytes;
-use contract::chat::AnswerStats;
-use inference::{Finish, Output};
+use inference::{Ended, Finish, Output};
 use serde::Serialize;
 use std::collections::VecDeque;
 use utoipa::ToSchema;
@@ -115,11 +114,11 @@ impl Render for Chunks {
         self.finishes.note(choice, finish);
     }
 
-    fn end(&mut self, stats: &AnswerStats, cost: Cost, frames: &mut VecDeque<Bytes>) {
-        let last = |(index, finish)| self.say(index, Delta::default(), None, Some(finish_reason(finish, stats)));
+    fn end(&mut self, ended: &Ended, cost: Cost, frames: &mut VecDeque<Bytes>) {
+        let last = |(index, finish)| self.say(index, Delta::default(), None, Some(finish_reason(finish, &ended.stats)));
         frames.extend(self.finishes.iter().map(last));
         if self.include_usage {
-            frames.push_back(self.chunk(&[], Some(Some(Usage::of(stats, cost)))));
+            frames.push_back(self.chunk(&[], Some(Some(Usage::of(&ended.stats, cost)))));
         }
         frames.push_back(sse::DONE);
     }

@@ -11,6 +11,7 @@ use worker_protocol::{Finish, TokenLogprob, ToolCall};
 pub(crate) struct Answer {
     parts: Vec<Part>,
     stats: AnswerStats,
+    stop: Option<String>,
 }
 
 /// Outputs of one kind that follow each other, put together.
@@ -38,20 +39,21 @@ pub(crate) struct Recording {
 impl Answer {
     /// What it takes, in bytes.
     pub(super) fn bytes(&self) -> usize {
-        self.parts.iter().map(Part::bytes).sum::<usize>() + self.stats.model.len() + self.stats.finish_reason.len()
+        let words = [Some(&self.stats.model), Some(&self.stats.finish_reason), self.stop.as_ref()];
+        self.parts.iter().map(Part::bytes).sum::<usize>() + words.into_iter().flatten().map(String::len).sum::<usize>()
     }
 
     /// The same as from a model, with the end.
     pub(crate) fn outputs(&self) -> Vec<Output> {
         let stats = AnswerStats { ttft_ms: 0, duration_ms: 0, ..self.stats.clone() };
-        let end = Output::End(Box::new(Ended { outcome: Outcome::Ok, stats, error: None }));
+        let end = Output::End(Box::new(Ended { outcome: Outcome::Ok, stats, stop: self.stop.clone(), error: None }));
         self.parts.iter().cloned().map(Output::from).chain([end]).collect()
     }
 
     /// Nothing but this.
     #[cfg(test)]
     pub(super) fn of_text(text: &str) -> Self {
-        Self { parts: vec![Part::Text { choice: 0, text: text.into(), logprobs: Vec::new() }], stats: AnswerStats::default() }
+        Self { parts: vec![Part::Text { choice: 0, text: text.into(), logprobs: Vec::new() }], stats: AnswerStats::default(), stop: None }
     }
 }
 
@@ -101,7 +103,7 @@ impl Recording {
             let Self { place, mut parts, flight, .. } = self;
             parts.iter_mut().for_each(Part::shrink);
             parts.shrink_to_fit();
-            place.keep(Answer { parts, stats: ended.stats.clone() });
+            place.keep(Answer { parts, stats: ended.stats.clone(), stop: ended.stop.clone() });
             // Only now others find it.
             drop(flight);
         }

@@ -43,12 +43,16 @@ impl Driver {
             }
             begun |= matches!(event, Some(Ok(Event::Started { .. }))) && backend.counts_to_the_end();
             let output = match event {
-                Some(Ok(Event::Done { finish, usage, timings })) => {
+                Some(Ok(Event::Done { finish, stop, usage, timings })) => {
                     self.ticket.report(usage);
                     dispatched.judge(true);
                     tracing::debug!(usage = %self.ticket.id(), ?timings, "worker's timings");
                     self.tell_rest(progress, true).await;
-                    return Attempt::Ended(End::Done(finish));
+                    let stop = stop.map(|stop| match &progress.watch {
+                        Some(watch) => watch.turned_back(stop),
+                        None => stop,
+                    });
+                    return Attempt::Ended(End::Done(finish, stop));
                 }
                 Some(Ok(Event::Failed { usage, .. })) if self.stopping.is_cancelled() => {
                     self.ticket.report(usage);

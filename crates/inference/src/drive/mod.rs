@@ -74,7 +74,8 @@ pub(crate) struct Driver {
 
 /// How the work ended, before it is settled.
 enum End {
-    Done(Finish),
+    /// Of itself, or at this stop text.
+    Done(Finish, Option<String>),
     Cancelled,
     Disconnected,
     Failed(Error),
@@ -138,11 +139,11 @@ impl Driver {
         let whole = !self.stopping.is_cancelled();
         let Self { ticket, outputs, recording, route, blocked, observed, .. } = *self;
         let end = blocked.into_inner().map_or(end, |rule| End::Failed(Error::GuardrailBlocked { rule }));
-        let (outcome, finish_reason, error) = match end {
-            End::Done(finish) => (Outcome::Ok, finish.name(), None),
-            End::Cancelled => (Outcome::Cancelled, "", None),
-            End::Disconnected => (Outcome::Disconnected, "", None),
-            End::Failed(error) => (Outcome::Failed, "", Some(error)),
+        let (outcome, finish_reason, stop, error) = match end {
+            End::Done(finish, stop) => (Outcome::Ok, finish.name(), stop, None),
+            End::Cancelled => (Outcome::Cancelled, "", None, None),
+            End::Disconnected => (Outcome::Disconnected, "", None, None),
+            End::Failed(error) => (Outcome::Failed, "", None, Some(error)),
         };
         let usage = ticket.reported();
         let ttft_ms = progress.first_output.map(|at| millis(at - progress.began));
@@ -166,7 +167,7 @@ impl Driver {
             finish_reason: finish_reason.into(),
         };
         tracing::debug!(usage = %ticket.id(), ?figures, "completion ended");
-        let ended = Ended { outcome, stats, error };
+        let ended = Ended { outcome, stats, stop, error };
         if let Some(recording) = recording.into_inner().unwrap_or_else(PoisonError::into_inner).filter(|_| whole) {
             recording.end(&ended);
         }
@@ -204,7 +205,7 @@ impl Driver {
         self.recording.lock().unwrap_or_else(PoisonError::into_inner).take();
         match timeout(LAST_COUNTERS, attempts).await {
             // It came to its end while the end was being asked for, and all of it was told.
-            Ok(Some(done @ End::Done(_))) if !self.cut.load(Ordering::Relaxed) => done,
+            Ok(Some(done @ End::Done(..))) if !self.cut.load(Ordering::Relaxed) => done,
             Ok(_) => asked,
             Err(_) => {
                 tracing::warn!(usage = %self.ticket.id(), "a worker was told to end and did not say what it had computed");

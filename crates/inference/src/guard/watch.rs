@@ -97,6 +97,16 @@ impl Watch {
         }
     }
 
+    /// A stop text that was told of, in the words of whoever asked.
+    pub(crate) fn turned_back(&self, text: String) -> String {
+        if !self.told.changes {
+            return text;
+        }
+        let mut guard = self.guard.output(&self.told.system_prompt, false, self.told.pseudonyms.clone());
+        let (first, last) = (guard.push(&text), guard.finish());
+        [first.text.as_ref(), &last.text].concat()
+    }
+
     /// What was held back, now that no more comes. Only the whole of an answer can be JSON.
     pub(crate) fn finish(&mut self, whole: bool) -> Passed {
         let mut texts: Vec<Text> = self.texts.keys().copied().collect();

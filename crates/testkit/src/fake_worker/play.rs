@@ -72,7 +72,7 @@ impl Play {
         match self.script.end {
             ScriptEnd::Done(finish) => {
                 self.over = true;
-                Ok(line(&Event::Done { finish, usage, timings: Timings::default() }))
+                Ok(line(&Event::Done { finish, stop: self.script.stop.clone(), usage, timings: Timings::default() }))
             }
             ScriptEnd::Failed(code) => {
                 self.over = true;

@@ -240,7 +240,7 @@ impl Pending {
             decode_ms: 0,
         };
         tracing::debug!(id = %self.job.id, inputs = self.job.inputs.len(), ?timings, "vectors made");
-        self.job.link.send(Event::Done { finish: Finish::Stop, usage: self.usage(), timings });
+        self.job.link.send(Event::Done { finish: Finish::Stop, stop: None, usage: self.usage(), timings });
     }
 
     fn fail(self, code: FailCode, why: &str) {

@@ -49,6 +49,8 @@ pub struct Sequence {
     usage: Usage,
     characters: Characters,
     stop: StopFilter,
+    /// The stop text that came.
+    stopped_by: Option<String>,
     /// Of tokens whose text was not sent yet.
     logprobs: Vec<TokenLogprob>,
     link: Link,
@@ -88,6 +90,7 @@ impl Sequence {
             usage,
             characters: Characters::new(),
             stop: StopFilter::new(job.stop),
+            stopped_by: None,
             logprobs: Vec::new(),
             link: job.link,
             clock: Stopwatch { arrived: job.arrived, started: Instant::now(), first_token: None },
@@ -172,7 +175,8 @@ impl Sequence {
         }
         let passed = self.stop.push(&self.characters.push(bytes));
         self.pass(passed.text);
-        if passed.stopped
+        self.stopped_by = passed.stop;
+        if self.stopped_by.is_some()
             || (self.choice.single_call && self.calls > 0)
             || self.choice.constraint.as_ref().is_some_and(Constraint::is_complete)
         {
@@ -193,9 +197,10 @@ impl Sequence {
         if let Some(choice) = self.number {
             self.link.send(Event::Ended { choice, finish });
         }
+        let stop = self.stopped_by.take().filter(|_| finish == Finish::Stop);
         let timings = self.clock.timings();
         tracing::debug!(id = %self.id, ?finish, usage = ?self.usage, ?timings, "completion ended");
-        self.link.send(Event::Done { finish, usage: self.usage, timings });
+        self.link.send(Event::Done { finish, stop, usage: self.usage, timings });
     }
 
     /// Ends badly.
@@ -375,6 +380,15 @@ mod tests {
         let events = rest(receiver);
         assert_eq!(events[1..3], [text("the ", 1), text("EN", 1)]);
         assert!(matches!(&events[3], Event::Done { usage: Usage { completion_tokens: 1, .. }, .. }));
+    }
+
+    #[test]
+    fn the_end_tells_which_stop_text_came() {
+        let (mut sequence, receiver) = start(3, &Sampling::default(), &["END", "STOP"]);
+        assert_eq!(accept(&mut sequence, b"one STOP", 100), Some(Finish::Stop));
+        sequence.finish(Finish::Stop);
+        let Some(Event::Done { stop, .. }) = rest(receiver).pop() else { panic!("it ended") };
+        assert_eq!(stop.as_deref(), Some("STOP"));
     }
 
     #[test]

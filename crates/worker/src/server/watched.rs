@@ -27,7 +27,7 @@ impl Watched {
                     self.begin("decode");
                 }
             }
-            Event::Done { finish, usage, timings } => self.done(*finish, *usage, *timings),
+            Event::Done { finish, usage, timings, .. } => self.done(*finish, *usage, *timings),
             Event::Failed { code, usage, .. } => {
                 self.count(*usage);
                 self.whole.fail(name(*code));

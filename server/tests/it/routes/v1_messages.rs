@@ -175,3 +175,13 @@ async fn a_prompt_is_counted_and_costs_nothing() {
     let unknown = house.post("/v1/messages/count_tokens", &body(&json!({ "model": "claude-9" }))).await;
     assert_eq!(refusal(&unknown), (404, "not_found_error".to_owned()));
 }
+
+#[tokio::test]
+async fn the_stop_text_that_ended_an_answer_is_named() {
+    let house = House::build().await;
+    house.app.worker.otherwise(Script::answer("One two").ends_by_stop_text("END"));
+    let whole: Value = house.message(json!({ "stop_sequences": ["END"] })).await.json();
+    assert_eq!((&whole["stop_reason"], &whole["stop_sequence"]), (&json!("stop_sequence"), &json!("END")));
+    let told = events(&house.message(json!({ "stop_sequences": ["END"], "stream": true })).await);
+    assert_eq!(told[told.len() - 2]["delta"], json!({ "stop_reason": "stop_sequence", "stop_sequence": "END" }));
+}

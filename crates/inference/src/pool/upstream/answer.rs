@@ -161,7 +161,7 @@ impl Reader for Answer {
         let Some(finish) = self.ends.get(&0) else {
             return Err(BackendError::Lost("the answer ended without a reason".into()));
         };
-        Ok(vec![Event::Done { finish: *finish, usage: self.usage, timings: self.pace.timings() }])
+        Ok(vec![Event::Done { finish: *finish, stop: None, usage: self.usage, timings: self.pace.timings() }])
     }
 }
 

@@ -233,7 +233,7 @@ mod tests {
         }
 
         fn finish(&mut self) -> Result<Vec<Event>, BackendError> {
-            Ok(vec![Event::Done { finish: Finish::Stop, usage: Usage::default(), timings: Timings::default() }])
+            Ok(vec![Event::Done { finish: Finish::Stop, stop: None, usage: Usage::default(), timings: Timings::default() }])
         }
     }
 

@@ -75,7 +75,7 @@ pub(super) async fn events(response: Response, request: &Embed, patience: Durati
     let told = [
         Event::Started { prompt_tokens: usage.prompt_tokens, cached_tokens: 0 },
         Event::Vectors { first: 0, vectors },
-        Event::Done { finish: Finish::Stop, usage, timings: Timings::default() },
+        Event::Done { finish: Finish::Stop, stop: None, usage, timings: Timings::default() },
     ];
     Ok(stream::iter(told.map(Ok)).boxed())
 }

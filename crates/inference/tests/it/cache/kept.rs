@@ -74,7 +74,7 @@ impl Backend for Left {
         let usage = Usage { prompt_tokens: 3, completion_tokens: 2, ..Usage::default() };
         let rest = [
             Event::Text { choice: 0, text: "one two".into(), completion_tokens: 2, logprobs: Vec::new() },
-            Event::Done { finish: Finish::Stop, usage, timings: Timings::default() },
+            Event::Done { finish: Finish::Stop, stop: None, usage, timings: Timings::default() },
         ];
         Ok(first.chain(stream::iter(rest)).map(Ok).boxed())
     }

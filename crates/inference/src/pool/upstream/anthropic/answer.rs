@@ -30,6 +30,8 @@ pub(super) struct Answer {
     /// Calls that are complete.
     called: u32,
     end: Option<Finish>,
+    /// The stop text that ended it.
+    stop: Option<String>,
 }
 
 #[derive(Debug)]
@@ -61,6 +63,7 @@ impl Answer {
             held: Held::default(),
             called: 0,
             end: None,
+            stop: None,
         }
     }
 }
@@ -82,6 +85,7 @@ impl Reader for Answer {
                 self.count(usage);
                 if let Some(reason) = delta.stop_reason {
                     self.end = Some(self.finish_of(&reason));
+                    self.stop = delta.stop_sequence.filter(|_| reason == "stop_sequence");
                 }
             }
             Message::MessageStop => return self.finish(),
@@ -97,7 +101,7 @@ impl Reader for Answer {
         let Some(finish) = self.end else {
             return Err(BackendError::Lost("the answer ended without a reason".into()));
         };
-        Ok(vec![Event::Done { finish, usage: self.usage, timings: self.pace.timings() }])
+        Ok(vec![Event::Done { finish, stop: self.stop.take(), usage: self.usage, timings: self.pace.timings() }])
     }
 }
 
@@ -352,6 +356,9 @@ mod tests {
         let last = |message: &str| take(false, &[HEAD, message, STOP]).map(|events| events.last().cloned());
         assert!(matches!(last(&ends("max_tokens", 5)), Ok(Some(Event::Done { finish: Finish::Length, .. }))));
         assert!(matches!(last(&ends("stop_sequence", 5)), Ok(Some(Event::Done { finish: Finish::Stop, .. }))));
+        let stopped =
+            r#"{"type":"message_delta","delta":{"stop_reason":"stop_sequence","stop_sequence":"END"},"usage":{"output_tokens":5}}"#;
+        assert!(matches!(last(stopped), Ok(Some(Event::Done { finish: Finish::Stop, stop: Some(stop), .. })) if stop == "END"));
         let declined = last(&ends("refusal", 5));
         assert!(
             matches!(declined, Ok(Some(Event::Done { finish: Finish::ContentFilter, usage: Usage { prompt_tokens: 25, .. }, .. }))),

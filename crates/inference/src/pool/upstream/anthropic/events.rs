@@ -82,6 +82,7 @@ pub(super) enum Delta {
 #[derive(Debug, Deserialize)]
 pub(super) struct End {
     pub stop_reason: Option<String>,
+    pub stop_sequence: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
