@@ -3,7 +3,7 @@
 use worker_protocol::{FailCode, Generate};
 
 use super::generate::{flow, prompt};
-use super::{MOST_COUNTS, Refusal, Worker, gone};
+use super::{MOST_COUNTED, MOST_COUNTS, Refusal, Worker, gone};
 use crate::engine::Link;
 use crate::residence::Guest;
 
@@ -11,14 +11,15 @@ impl Worker {
     /// A model that is not there is loaded for it: nobody else knows its vocabulary and its template.
     /// The engine does nothing for it, so it takes no place of those who ask the engine, and nobody makes room for it.
     pub(super) async fn count(&self, request: Generate) -> Result<u32, Refusal> {
+        let full = |most| Refusal(FailCode::Overloaded, format!("{most} prompts are being counted already"));
+        let counted = self.counted.clone().try_acquire_owned().map_err(|_| full(MOST_COUNTED))?;
         let Guest { stay, admissions } = self.enter(&request.model, &flow(&request), 0, &Link::nowhere()).await?;
         // Only now: those who wait for a model would keep out those whose model is there.
-        let full = |_| Refusal(FailCode::Overloaded, format!("{MOST_COUNTS} prompts are being counted already"));
-        let counting = self.counts.clone().try_acquire_owned().map_err(full)?;
+        let counting = self.counts.clone().try_acquire_owned().map_err(|_| full(MOST_COUNTS))?;
         let shared = stay.shared.clone();
         let count = move || -> Result<u32, Refusal> {
             // The model stays as long as somebody is in.
-            let _inside = (admissions, counting);
+            let _inside = (admissions, counted, counting);
             let prompt = prompt(shared.model.get().ok_or_else(gone)?, &request)?;
             Ok(u32::try_from(prompt.tokens.len()).unwrap_or(u32::MAX))
         };

@@ -37,8 +37,10 @@ use watched::Watched;
 
 /// Longest request body in bytes. Far more text than any context holds.
 const MAX_BODY: usize = 16 << 20;
-/// Prompts that are counted at the same time; those that wait until their model is loaded are none of them.
+/// Prompts that are counted at the same time.
 const MOST_COUNTS: usize = 64;
+/// The same with those that wait until their model is loaded, and hold what is to be counted meanwhile.
+const MOST_COUNTED: usize = 256;
 
 /// What the handlers need.
 #[derive(Clone)]
@@ -46,6 +48,7 @@ struct Worker {
     residents: Residents,
     running: Running,
     counts: Arc<Semaphore>,
+    counted: Arc<Semaphore>,
     authorization: Arc<[u8]>,
     tracer: Tracer,
 }
@@ -57,7 +60,8 @@ struct Refusal(FailCode, String);
 pub fn router(options: &Options, residents: Residents) -> Router {
     let authorization = format!("Bearer {}", options.token).into_bytes().into();
     let (running, counts) = (Running::default(), Arc::new(Semaphore::new(MOST_COUNTS)));
-    let worker = Worker { residents, running, counts, authorization, tracer: options.tracer.clone() };
+    let counted = Arc::new(Semaphore::new(MOST_COUNTED));
+    let worker = Worker { residents, running, counts, counted, authorization, tracer: options.tracer.clone() };
     Router::new()
         .route("/status", get(status))
         .route("/generate", post(generate))
