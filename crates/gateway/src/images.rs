@@ -181,7 +181,7 @@ pub fn first(messages: &[ChatMessage]) -> Option<String> {
 /// The same failure with the place of the picture that it is about. What refuses it knows conversations and no paths.
 pub fn located(mut failure: Failure, image: Option<String>) -> Failure {
     // Where the filter of whoever runs the model refuses, that is about the request and nobody knows which part of it.
-    let names_a_field = failure.body.param.as_deref().is_some_and(|param| param != "request");
+    let names_a_field = failure.body.param.is_some();
     let about_images = names_a_field && matches!(failure.body.code.as_deref(), Some(UNSUPPORTED | "content_filter"));
     // A picture of an earlier response was written in no field of this request.
     if let Some(path) = image.filter(|path| about_images && !path.is_empty()) {

@@ -6,16 +6,17 @@ use serde::{Serialize, Serializer};
 use std::fmt::Display;
 use utoipa::ToSchema;
 
-/// What a use cost, told beside its tokens. The fields are Kontor's own; they are there where the model has a price.
+/// What a use cost, told beside its tokens. The fields are Kontor's own; they are there where the model has a price. LiteLLM
+/// takes a field `cost` for dollars.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = UsageCost)]
 pub struct Cost {
     /// Kontor's own: an exact decimal number, of models that have a price.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "text")]
+    #[serde(rename = "kontor_cost", skip_serializing_if = "Option::is_none", serialize_with = "text")]
     #[schema(value_type = Option<String>)]
     cost: Option<Amount>,
-    /// Kontor's own: the code (ISO 4217) of what `cost` is in.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "text")]
+    /// Kontor's own: the code (ISO 4217) of what `kontor_cost` is in.
+    #[serde(rename = "kontor_currency", skip_serializing_if = "Option::is_none", serialize_with = "text")]
     #[schema(value_type = Option<String>)]
     currency: Option<Currency>,
 }

@@ -2,6 +2,7 @@
 //! that it sent.
 
 use crate::failure::{Failure, FailureBody};
+use std::borrow::Cow;
 
 /// Names of fields: the funnel's, and the face's for the same. What is not listed has the same name.
 pub struct Words(pub &'static [(&'static str, &'static str)]);
@@ -15,13 +16,25 @@ impl Words {
 
     /// As [`Words::tell`].
     pub fn rename(&self, body: &mut FailureBody) {
-        let named = self.0.iter().find(|(ours, _)| body.param.as_deref() == Some(*ours));
-        let Some((ours, theirs)) = named else { return };
-        body.param = Some((*theirs).into());
-        // `stop` does not begin `stops`.
-        if let Some(rest) = body.message.strip_prefix(*ours).filter(|rest| rest.starts_with([':', ' '])) {
-            body.message = format!("{theirs}{rest}");
+        let Some((_, theirs)) = self.named(body.param.as_deref()) else { return };
+        if let Cow::Owned(message) = self.said(body.param.as_deref(), &body.message) {
+            body.message = message;
         }
+        body.param = Some(theirs.into());
+    }
+
+    /// What is said of a field that the funnel names, where it begins with its name in this face's words.
+    pub fn said<'a>(&self, field: Option<&str>, message: &'a str) -> Cow<'a, str> {
+        let renamed = self.named(field).and_then(|(ours, theirs)| {
+            // `stop` does not begin `stops`.
+            let rest = message.strip_prefix(ours).filter(|rest| rest.starts_with([':', ' ']))?;
+            Some(format!("{theirs}{rest}"))
+        });
+        renamed.map_or(Cow::Borrowed(message), Cow::Owned)
+    }
+
+    fn named(&self, field: Option<&str>) -> Option<(&'static str, &'static str)> {
+        self.0.iter().copied().find(|(ours, _)| field == Some(*ours))
     }
 }
 

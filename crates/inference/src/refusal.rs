@@ -41,7 +41,7 @@ pub(crate) fn refused(message: String) -> Error {
 
 /// What a content filter on the model's side does not let through. It names no field.
 pub(crate) fn filtered(message: String) -> Error {
-    Error::invalid("request", CONTENT_FILTER, message)
+    Error::invalid_whole(CONTENT_FILTER, message)
 }
 
 #[cfg(test)]

@@ -12,6 +12,9 @@ const GENEROUS: u32 = 4;
 /// No step may take longer than this but the first; the second, to which nothing can be compared, may take as long.
 const LONGEST: Duration = Duration::from_secs(10 * 60);
 
+/// After so long without a step the system may have taken the weights from memory: the next one counts as a second one.
+const REST: Duration = Duration::from_secs(5 * 60);
+
 /// The steps of one engine. Anybody may look at any time.
 #[derive(Default)]
 pub struct Pulse(Mutex<Beat>);
@@ -28,6 +31,10 @@ struct Beat {
     warm: bool,
     /// What a token took in the slowest step.
     slowest: Option<Duration>,
+    /// When the last step was over.
+    ended: Option<Instant>,
+    /// The step comes after a rest.
+    rested: bool,
 }
 
 impl Pulse {
@@ -51,19 +58,22 @@ impl Drop for Step<'_> {
 
 impl Beat {
     fn begin(&mut self, now: Instant, tokens: u32) {
+        self.rested = self.ended.is_some_and(|ended| now.saturating_duration_since(ended) > REST);
         self.step = Some((now, tokens.max(1)));
     }
 
     fn end(&mut self, now: Instant) {
         let Some((began, tokens)) = self.step.take() else { return };
-        if std::mem::replace(&mut self.warm, true) {
+        self.ended = Some(now);
+        if std::mem::replace(&mut self.warm, true) && !self.rested {
             self.slowest = self.slowest.max(Some((now - began) / tokens));
         }
     }
 
     fn overdue(&self, now: Instant) -> Duration {
         let Some((began, tokens)) = self.step.filter(|_| self.warm) else { return Duration::ZERO };
-        let usual = self.slowest.map_or(LONGEST, |slowest| slowest.saturating_mul(tokens.saturating_mul(GENEROUS)));
+        let usual =
+            self.slowest.filter(|_| !self.rested).map_or(LONGEST, |slowest| slowest.saturating_mul(tokens.saturating_mul(GENEROUS)));
         (now - began).saturating_sub(usual.min(LONGEST))
     }
 }
@@ -113,6 +123,17 @@ mod tests {
         let (mut beat, now) = after(&[(1, 120 * SECOND)]);
         beat.begin(now, 1);
         assert_eq!([LONGEST, LONGEST + SECOND].map(|passed| beat.overdue(now + passed)), [Duration::ZERO, SECOND]);
+    }
+
+    #[test]
+    fn after_a_rest_a_step_may_take_as_long_as_a_second_one() {
+        let (mut beat, now) = after(&[(1, SECOND), (1, SECOND / 10)]);
+        let later = now + REST + SECOND;
+        beat.begin(later, 1);
+        assert_eq!([LONGEST, LONGEST + SECOND].map(|passed| beat.overdue(later + passed)), [Duration::ZERO, SECOND]);
+        beat.end(later + 60 * SECOND);
+        beat.begin(later + 60 * SECOND, 1);
+        assert_eq!(beat.overdue(later + 70 * SECOND), 9 * SECOND + SECOND * 6 / 10, "it is no measure for those after it");
     }
 
     #[test]

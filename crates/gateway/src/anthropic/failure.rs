@@ -1,9 +1,6 @@
 //! Failures in Anthropic's shape: `{"type": "error", "error": {"type", "message"}, "request_id"}`.
 
-use crate::{
-    failure::{Failure, FailureBody, TOO_LONG},
-    words::Words,
-};
+use crate::failure::{Failure, FailureBody, TOO_LONG};
 use axum::{
     Json,
     http::{HeaderName, HeaderValue, StatusCode},
@@ -13,8 +10,6 @@ use contract::ids::RequestId;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-const WORDS: Words =
-    Words(&[("stop", "stop_sequences"), ("response_format", "output_config.format.schema"), ("reasoning_effort", "thinking")]);
 /// Where Anthropic's clients look for the request's id.
 static REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 /// What Anthropic answers where there is no room. Its clients have a class of its own for it and try again, as after every
@@ -51,9 +46,7 @@ struct Details {
 impl Told {
     pub fn of(failure: &Failure, request: RequestId) -> Self {
         let details = failure.body.code.as_ref().map(|code| Details { error_code: code.clone().into_owned() });
-        let mut body = failure.body.clone();
-        WORDS.rename(&mut body);
-        let error = ToldError { kind: kind(failure.status), message: message(body), details };
+        let error = ToldError { kind: kind(failure.status), message: message(failure.body.clone()), details };
         Self { kind: "error", error, request_id: request.to_string() }
     }
 }
@@ -111,7 +104,7 @@ pub fn refuse(failure: Failure, request: RequestId) -> Response {
 #[cfg(test)]
 mod tests {
     use super::{Told, in_shape};
-    use crate::failure::Failure;
+    use crate::{anthropic::WORDS, failure::Failure};
     use contract::ids::RequestId;
     use domain::{Error, Quota};
     use serde_json::{Value, json};
@@ -153,9 +146,10 @@ mod tests {
         assert_eq!(image["error"]["details"], json!({ "error_code": "unsupported_content" }));
         let hot = told(&Failure::invalid("temperature", None, "temperature must lie between 0 and 1."));
         assert_eq!((hot["error"]["message"].as_str(), hot["error"].get("details")), (Some("temperature must lie between 0 and 1."), None));
-        let stops = told(&Failure::of(Error::invalid("stop", "out_of_range", "There can be at most 16 stop texts."), REQUEST));
+        let ours = |error| told(&WORDS.tell(Failure::of(error, REQUEST)));
+        let stops = ours(Error::invalid("stop", "out_of_range", "There can be at most 16 stop texts."));
         assert_eq!(stops["error"]["message"], "stop_sequences: There can be at most 16 stop texts.");
-        let schema = told(&Failure::of(Error::invalid("response_format", "model_refused", "response_format: no such type"), REQUEST));
+        let schema = ours(Error::invalid("response_format", "model_refused", "response_format: no such type"));
         assert_eq!(schema["error"]["message"], "output_config.format.schema: no such type");
         let long = Error::invalid("messages", "context_length_exceeded", "It is longer than the context.");
         let long = told(&Failure::of(long, REQUEST));

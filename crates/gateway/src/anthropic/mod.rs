@@ -19,6 +19,7 @@ use crate::{
     follow::{begun, follow},
     headers, images,
     openapi::Described,
+    words::Words,
 };
 use axum::{
     Extension, Json,
@@ -40,6 +41,10 @@ const PATH: &str = "/v1/messages";
 pub fn is_at(path: &str) -> bool {
     path.strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
+
+/// What the funnel calls otherwise than Anthropic's clients do.
+const WORDS: Words =
+    Words(&[("stop", "stop_sequences"), ("response_format", "output_config.format.schema"), ("reasoning_effort", "thinking")]);
 
 /// Not a [`Call`] itself: what is wrong with it must be said in this face's shape.
 type Asked = Result<Call<MessagesRequest>, Failure>;
@@ -73,19 +78,28 @@ pub fn described_count(operation: Described) -> Described {
 }
 
 pub async fn create(State(gateway): State<Gateway>, request: Option<Extension<RequestId>>, asked: Asked) -> Response {
-    failure::in_shape(answer(&gateway, asked).await, id(request))
+    let result = match asked {
+        Ok(call) => answer(&gateway, call).await.map_err(|failure| WORDS.tell(failure)),
+        // It names what the client wrote.
+        Err(failure) => Err(failure),
+    };
+    failure::in_shape(result, id(request))
 }
 
 pub async fn count(State(gateway): State<Gateway>, request: Option<Extension<RequestId>>, asked: Asked) -> Response {
-    failure::in_shape(counted(&gateway, asked).await, id(request))
+    let result = match asked {
+        Ok(call) => counted(&gateway, call).await.map_err(|failure| WORDS.tell(failure)),
+        Err(failure) => Err(failure),
+    };
+    failure::in_shape(result, id(request))
 }
 
 fn id(request: Option<Extension<RequestId>>) -> RequestId {
     request.map_or(RequestId(Uuid::nil()), |Extension(id)| id)
 }
 
-async fn answer(gateway: &Gateway, asked: Asked) -> Result<Response, Failure> {
-    let Call { actor, input, ignored, cache } = asked?;
+async fn answer(gateway: &Gateway, call: Call<MessagesRequest>) -> Result<Response, Failure> {
+    let Call { actor, input, ignored, cache } = call;
     let request = actor.request();
     let (stream, thoughts) = (input.stream.unwrap_or(false), input.wants_thoughts());
     let mut completion = input.into_completion()?;
@@ -113,8 +127,8 @@ struct Counted {
     input_tokens: u32,
 }
 
-async fn counted(gateway: &Gateway, asked: Asked) -> Result<Response, Failure> {
-    let Call { actor, input, ignored, .. } = asked?;
+async fn counted(gateway: &Gateway, call: Call<MessagesRequest>) -> Result<Response, Failure> {
+    let Call { actor, input, ignored, .. } = call;
     let prompt = input.into_prompt()?;
     let image = images::first(&prompt.messages);
     let counted = gateway.services.api.count_tokens(&actor, prompt).await;

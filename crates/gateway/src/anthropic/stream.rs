@@ -1,6 +1,7 @@
 //! An answer as it is made. Each block of content begins, goes on and ends before the next one begins.
 
 use super::{
+    WORDS,
     answer::{Block, Message, SIGNATURE, Usage, ending, input},
     events::{Delta, Event},
     failure::Told,
@@ -137,7 +138,7 @@ impl Render for Blocks {
     }
 
     fn fail(&mut self, failure: &Failure, frames: &mut VecDeque<Bytes>) {
-        frames.push_back(sse::named("error", &Told::of(failure, self.request)));
+        frames.push_back(sse::named("error", &Told::of(&WORDS.tell(failure.clone()), self.request)));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Responses and their items as clients see them.
 
-use super::request::Echo;
+use super::{WORDS, request::Echo};
 use crate::usage::Cost;
 use contract::{
     Millis,
@@ -12,7 +12,7 @@ use inference::{DataUrl, Detail, Finish};
 use serde::Serialize;
 use serde_json::Value;
 use services::responses::{Item, Response, ResponseStatus, Role, in_order};
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 use utoipa::{
     ToSchema,
     openapi::{Object, ObjectBuilder, Type},
@@ -68,7 +68,7 @@ pub struct Body<'a> {
 #[schema(as = ResponseError)]
 struct BodyError<'a> {
     code: &'static str,
-    message: &'a str,
+    message: Cow<'a, str>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -211,7 +211,7 @@ impl<'a> BodyError<'a> {
             ProblemKind::QuotaExceeded => "rate_limit_exceeded",
             _ => "server_error",
         };
-        Self { code, message: &problem.message }
+        Self { code, message: WORDS.said(problem.field.as_deref(), &problem.message) }
     }
 }
 

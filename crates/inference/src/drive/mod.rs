@@ -228,6 +228,7 @@ impl Driver {
             }
             tracing::warn!(usage = %self.ticket.id(), model, "the model cannot be had");
         }
+        asked.clone_into(&mut progress.model);
         Some(End::Failed(told.unwrap_or_else(unavailable)))
     }
 

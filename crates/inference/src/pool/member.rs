@@ -205,7 +205,7 @@ impl Member {
         }
     }
 
-    fn is_hung(&self, backend: &Arc<dyn Backend>) -> bool {
+    pub(super) fn is_hung(&self, backend: &Arc<dyn Backend>) -> bool {
         let seat = self.seat();
         seat.holds(backend) && seat.health.is_hung()
     }

@@ -110,9 +110,11 @@ async fn live(
         match next {
             Err(status) => return Ok(status),
             Ok(Ok(next)) => {
+                // What is stuck will not come to an end either.
+                let most = if member.is_hung(&running.backend) { Duration::ZERO } else { RETIRING };
                 member.attach(next.backend.clone());
                 tracing::info!(worker = process.name, "a new worker process takes over");
-                retiring.spawn(std::mem::replace(&mut running, next).retire(RETIRING));
+                retiring.spawn(std::mem::replace(&mut running, next).retire(most));
             }
             Ok(Err(error)) => tracing::error!(worker = process.name, %error, "the new worker process is of no use; the old one stays"),
         }

@@ -8,7 +8,7 @@ use contract::{
     usage::Purpose,
 };
 use domain::{Actor, Result};
-use inference::{ChatMessage, ChatRole, Options, Outcome, Output, Request};
+use inference::{ChatMessage, ChatRole, Finish, Options, Outcome, Output, Request};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -53,6 +53,8 @@ async fn generate(shared: &Shared, actor: &Actor, model: &str, question: &str, a
     while let Some(output) = generation.next().await {
         match output {
             Output::Text { text, .. } => title.push_str(&text),
+            // A fragment is no title.
+            Output::End(ended) if ended.stats.finish_reason == Finish::ContentFilter.name() => return Ok(String::new()),
             Output::End(ended) if ended.outcome == Outcome::Ok => return Ok(title),
             Output::End(ended) => return ended.error.map_or_else(|| Ok(String::new()), Err),
             _ => {}

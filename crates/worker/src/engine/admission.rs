@@ -120,16 +120,20 @@ impl Thread<'_> {
 
     /// Who should make room for a waiting flow once those at the places `gone` have: the latest of the flow that has most, if
     /// it has so many that it still has as many as the other one afterwards; or batch work, for somebody who has nothing
-    /// running.
+    /// running. Where there is a slot and only cells are missing, a flow that was served less does not make room: of those who
+    /// fill the context, the one with the least claim has just done so.
     fn victim(&self, flow: &Flow, flows: &Flows, gone: &[usize]) -> Option<usize> {
         let running = |flow: &Flow| self.but_for(gone).filter(|(_, running)| running.flow == *flow).count();
         #[expect(clippy::cast_precision_loss, reason = "there are few slots")]
         let share = |count: usize, flow: &Flow| count as f64 / flows.weight(flow);
         let mine = running(flow);
+        let slot = self.running.len() - gone.len() < self.slots;
         let wanted = share(mine + 1, flow);
         let candidates = self.but_for(gone).filter(|(_, sequence)| {
             let theirs = &sequence.flow;
-            theirs != flow && (share(running(theirs) - 1, theirs) >= wanted || (mine == 0 && rank(theirs) > rank(flow)))
+            let owes = !slot || flows.served(theirs) > flows.served(flow);
+            let has_more = owes && share(running(theirs) - 1, theirs) >= wanted;
+            theirs != flow && (has_more || (mine == 0 && rank(theirs) > rank(flow)))
         });
         last(candidates, |sequence| share(running(&sequence.flow), &sequence.flow))
     }

@@ -30,7 +30,13 @@ struct Part {
 impl Thread<'_> {
     pub(super) fn step(&mut self, books: &mut Books<'_>) -> Result<(), Error> {
         let mut parts = self.plan(books.own);
-        let total: usize = parts.iter().map(|part| part.tokens + part.guess.len()).sum();
+        let mut total: usize = parts.iter().map(|part| part.tokens + part.guess.len()).sum();
+        if !self.cells.make_room(total) {
+            // Guesses are worth nobody's room. Nor are they reckoned with where somebody is let in: who paused for them would
+            // come straight back.
+            parts.iter_mut().for_each(|part| part.guess.clear());
+            total = parts.iter().map(|part| part.tokens).sum();
+        }
         if !self.cells.make_room(total) {
             if let Some(at) = self.least_entitled(books.own).filter(|_| self.running.len() > 1) {
                 self.pause(at);

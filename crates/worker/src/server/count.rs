@@ -3,7 +3,7 @@
 use worker_protocol::{FailCode, Generate};
 
 use super::generate::{flow, prompt};
-use super::{MOST_COUNTED, MOST_COUNTS, Refusal, Worker, gone};
+use super::{MOST_COUNTED, Refusal, Worker, gone};
 use crate::engine::Link;
 use crate::residence::Guest;
 
@@ -11,11 +11,11 @@ impl Worker {
     /// A model that is not there is loaded for it: nobody else knows its vocabulary and its template.
     /// The engine does nothing for it, so it takes no place of those who ask the engine, and nobody makes room for it.
     pub(super) async fn count(&self, request: Generate) -> Result<u32, Refusal> {
-        let full = |most| Refusal(FailCode::Overloaded, format!("{most} prompts are being counted already"));
-        let counted = self.counted.clone().try_acquire_owned().map_err(|_| full(MOST_COUNTED))?;
+        let full = |_| Refusal(FailCode::Overloaded, format!("{MOST_COUNTED} prompts are being counted already"));
+        let counted = self.counted.clone().try_acquire_owned().map_err(full)?;
         let Guest { stay, admissions } = self.enter(&request.model, &flow(&request), 0, &Link::nowhere()).await?;
         // Only now: those who wait for a model would keep out those whose model is there.
-        let counting = self.counts.clone().try_acquire_owned().map_err(|_| full(MOST_COUNTS))?;
+        let counting = self.counts.clone().acquire_owned().await.map_err(|_| gone())?;
         let shared = stay.shared.clone();
         let count = move || -> Result<u32, Refusal> {
             // The model stays as long as somebody is in.

@@ -75,6 +75,8 @@ async fn a_prompt_that_is_filtered_is_refused_and_costs_nothing() {
             let answer = world.ask(route, &more).await;
             assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{route} {more}: {}", answer.text());
             assert_eq!(told(&answer), ("invalid_request_error".into(), "content_filter".into()), "{route} {more}");
+            let error = &answer.json::<Value>()["error"];
+            assert!(error["param"].is_null() && !error["message"].as_str().expect("words").starts_with("request"), "{error}");
         }
     }
     assert_eq!((world.primary.requests().len(), world.second.requests().len()), (6, 0), "nobody else is asked");

@@ -204,7 +204,7 @@ async fn each_usage_says_what_it_cost() {
         let whole = post(&house, &key, route, None).await;
         let cost = whole.header("x-kontor-cost").strip_suffix(" EUR").expect("euros").to_owned();
         let usage = &whole.json::<Value>()["usage"];
-        assert_eq!((&usage["cost"], &usage["currency"]), (&json!(cost), &json!("EUR")), "{route}");
+        assert_eq!((&usage["kontor_cost"], &usage["kontor_currency"]), (&json!(cost), &json!("EUR")), "{route}");
         if ["embeddings", "rerank"].contains(&route) {
             continue;
         }
@@ -212,11 +212,11 @@ async fn each_usage_says_what_it_cost() {
         asked["stream"] = json!(true);
         if route.ends_with("completions") {
             let silent = house.post(&format!("/v1/{route}"), &asked).await;
-            assert!(!silent.text().contains(r#""cost""#), "{route}: nobody asked: {}", silent.text());
+            assert!(!silent.text().contains("kontor_cost"), "{route}: nobody asked: {}", silent.text());
             asked["stream_options"] = json!({ "include_usage": true });
         }
         let stream = house.post(&format!("/v1/{route}"), &asked).await;
-        let told = format!(r#""cost":"{cost}","currency":"EUR""#);
+        let told = format!(r#""kontor_cost":"{cost}","kontor_currency":"EUR""#);
         assert_eq!(stream.text().matches(&told).count(), 1, "{route}: {}", stream.text());
     }
     let response: Value = post(&house, &key, "responses", None).await.json();

@@ -253,15 +253,10 @@ fn status_of(error: &Value, word: Option<&str>) -> u16 {
     let told = number("code").or_else(|| number("http_status_code")).filter(|status| (400..600).contains(status));
     told.unwrap_or_else(|| match word.or_else(|| text("code")).or_else(|| text("type")) {
         Some("overloaded" | "overloaded_error" | "rate_limit_exceeded" | "rate_limit_error") => 429,
-        Some(
-            "validation"
-            | "template_error"
-            | "tool_error"
-            | "BadRequestError"
-            | "invalid_request_error"
-            | "context_length_exceeded"
-            | "content_filter",
-        ) => 400,
+        Some("validation" | "template_error" | "tool_error" | "BadRequestError" | "invalid_request_error" | "context_length_exceeded") => {
+            400
+        }
+        Some(word) if errors::FILTERED.contains(&word) => 400,
         _ => 500,
     })
 }

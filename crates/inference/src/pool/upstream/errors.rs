@@ -5,7 +5,7 @@ use serde_json::Value;
 use worker_protocol::{Event, FailCode, Usage};
 
 /// What OpenAI, and Azure after it, document as `code` of what their filters do not let through.
-const FILTERED: [&str; 2] = ["content_filter", "content_policy_violation"];
+pub(super) const FILTERED: [&str; 2] = ["content_filter", "content_policy_violation"];
 /// What OpenAI and Anthropic document as `code` or `type` of an account that is empty or beyond its bound.
 const UNPAID: [&str; 3] = ["insufficient_quota", "billing_hard_limit_reached", "billing_error"];
 

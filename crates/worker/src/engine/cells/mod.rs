@@ -243,7 +243,7 @@ impl Cells {
             let (own, others) = (tree.pinned_ends_in(partition), tree.pinned_beside(partition));
             let ends = others.iter().map(|(other, _)| (tree.pinned_ends_in(other), *other));
             let total = own + ends.clone().map(|(ends, _)| ends).sum::<usize>();
-            if total < most_ends {
+            if total + usize::from(!tree.extends_pinned_end(partition, tokens)) <= most_ends {
                 break;
             }
             let largest = ends.max().filter(|(ends, _)| *ends > own).map_or(partition, |(_, other)| other).to_owned();

@@ -47,8 +47,9 @@ struct Account {
 #[derive(Debug, Default)]
 pub struct Flows {
     accounts: HashMap<Flow, Account>,
-    /// The counter that all flows with work have reached, so that of the one served least; never goes back. What runs anyway
-    /// may be far ahead of it: those who come new do not have to wait until others are, too.
+    /// The counter that all interactive flows with work have reached (all flows, if none is interactive), so that of the one
+    /// served least; never goes back. What runs anyway may be far ahead of it: those who come new do not have to wait until
+    /// others are, too.
     time: f64,
     /// Counts the calls of [`Flows::present`].
     turn: u64,
@@ -59,8 +60,12 @@ impl Flows {
     /// rest; who waits keeps its claim, however long others' answers take. Those that have no work and owe nothing
     /// are forgotten.
     pub fn present<'a>(&mut self, flows: impl Iterator<Item = (&'a Flow, u16)>) {
-        let in_service = self.accounts.values().filter(|account| account.turn == self.turn);
-        if let Some(least) = in_service.map(|account| account.served).reduce(f64::min) {
+        let least = |priority: Priority| {
+            let in_service = self.accounts.iter().filter(|(flow, account)| account.turn == self.turn && flow.priority == priority);
+            in_service.map(|(_, account)| account.served).reduce(f64::min)
+        };
+        // Batch work may wait for hours without being served.
+        if let Some(least) = least(Priority::Interactive).or_else(|| least(Priority::Batch)) {
             self.time = self.time.max(least);
         }
         self.turn += 1;
@@ -213,6 +218,19 @@ mod tests {
             flows.served(&quiet) < flows.served(&flood),
             "If you are here because this failed: beside a batch answer, who comes new waits behind a whole flood."
         );
+    }
+
+    #[test]
+    fn batch_work_that_waits_lets_nobody_save_up() {
+        let (busy, batch, quiet) = (flow("busy"), Flow { tenant: "batch".into(), priority: Priority::Batch }, flow("quiet"));
+        let mut flows = Flows::default();
+        for _ in 0..10_000 {
+            flows.present([(&busy, 1), (&batch, 1)].into_iter());
+            flows.charge(&busy, 0, 3);
+        }
+        flows.present([(&busy, 1), (&batch, 1), (&quiet, 1)].into_iter());
+        let ahead = flows.served(&busy) - flows.served(&quiet);
+        assert!((0.0..=CREDIT + 6.0).contains(&ahead), "{ahead}: who comes new would be served alone for a long time");
     }
 
     #[test]

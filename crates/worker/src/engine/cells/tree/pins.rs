@@ -68,6 +68,13 @@ impl Tree {
         self.roots.get(partition).map_or(0, |root| self.pinned_ends(*root).len())
     }
 
+    /// Pinning the known beginning of `tokens` goes on from a pinned end, so that there are no more of these.
+    pub fn extends_pinned_end(&self, partition: &str, tokens: &[LlamaToken]) -> bool {
+        let Some(walk) = self.walk(partition, tokens) else { return false };
+        let last = walk.path.iter().rev().find(|node| self.nodes[**node].pinned);
+        last.is_some_and(|node| !self.nodes[*node].children.values().any(|child| self.nodes[*child].pinned))
+    }
+
     fn unpin_oldest_of(&mut self, runs: Vec<usize>) -> bool {
         let Some(oldest) = runs.into_iter().min_by_key(|node| self.nodes[*node].used) else { return false };
         let node = &mut self.nodes[oldest];
