@@ -127,7 +127,7 @@ mod tests {
     fn what_it_cost_is_told_exactly_and_only_where_there_is_a_price() {
         let stats = AnswerStats { prompt_tokens: 9, ..AnswerStats::default() };
         let told = |cost| serde_json::to_value(InputUsage::of(&stats, cost)).unwrap();
-        let expected = json!({ "prompt_tokens": 9, "total_tokens": 9, "cost": "0.000000000001", "currency": "EUR" });
+        let expected = json!({ "prompt_tokens": 9, "total_tokens": 9, "kontor_cost": "0.000000000001", "kontor_currency": "EUR" });
         assert_eq!(told(Cost::of(Some(("EUR".parse().unwrap(), Amount::of_pico(1))))), expected);
         assert_eq!(told(Cost::of_money(Some(&Money { currency: "EUR".into(), pico: 1 }))), expected);
         assert_eq!(told(Cost::of(None)), json!({ "prompt_tokens": 9, "total_tokens": 9 }));
