@@ -115,13 +115,15 @@ async fn a_budget_of_each_level_is_spent_by_all_of_that_name_and_by_nobody_else(
     }
 }
 
+type Change = fn(&mut RateLimit);
+
 #[tokio::test]
 async fn a_limit_of_each_level_counts_all_of_that_name_and_nobody_else() {
     let s = world().await;
     // What is asked first runs as long as the others ask.
     s.worker.otherwise(answer().hangs_after(1));
     // One use is estimated at 34 tokens.
-    let kinds: [(Quota, fn(&mut RateLimit)); 3] = [
+    let kinds: [(Quota, Change); 3] = [
         (Quota::Requests(1), |limit| limit.requests = Some(1)),
         (Quota::Tokens(40), |limit| limit.tokens = Some(40)),
         (Quota::Places(1), |limit| limit.places = Some(1)),
