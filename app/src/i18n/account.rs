@@ -74,7 +74,7 @@ crate::texts! {
         chart_title: "Tokens per day, {from} to {to}" | "Tokens pro Tag, {from} bis {to}",
         prompt_tokens: "Prompt" | "Prompt",
         prompt_tokens_new: "Prompt (read)" | "Prompt (gelesen)",
-        cached_tokens: "Cached" | "Zwischengespeichert",
+        cached_tokens: "Cached" | "Aus dem Cache",
         cached_hint: "Part of the prompt that the model did not have to read again." | "Teil des Prompts, den das Modell nicht noch einmal lesen musste.",
         completion_tokens: "Completion" | "Antwort",
         total_tokens: "Total" | "Gesamt",
