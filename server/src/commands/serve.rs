@@ -20,15 +20,19 @@ use axum::{
 };
 use gateway::{BatchLines, Gateway};
 use inference::{Credential, Pool};
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use telemetry::Tracer;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     runtime::{Handle, RuntimeFlavor},
     signal::unix::Signal,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use worker_protocol::tls::Identity;
+
+/// Connections that may wait until they are accepted; the kernel's `net.core.somaxconn` bounds it as well. One that finds no
+/// place gets no answer, and is tried again by its client's kernel after one, three and seven seconds.
+const WAITING_CONNECTIONS: u32 = 4096;
 
 /// Starts everything, serves until a signal comes, ends everything.
 ///
@@ -44,11 +48,11 @@ pub async fn run(config: Config, jobs: bool) -> Result<(), AnyError> {
     for path in models::missing_files(&config) {
         tracing::warn!(path = %path.display(), "this model file does not exist; its worker cannot start");
     }
-    let listener = bind(config.server.addr, "the web server").await?;
-    let metrics_listener = if config.metrics.enabled { Some(bind(config.metrics.addr, "metrics").await?) } else { None };
+    let listener = bind(config.server.addr, "the web server")?;
+    let metrics_listener = if config.metrics.enabled { Some(bind(config.metrics.addr, "metrics")?) } else { None };
 
     let workers_port = match config.pool.port() {
-        Some(port) => Some((bind(port.addr, "the port for workers").await?, Identity::read(port.cert, port.key, port.ca)?)),
+        Some(port) => Some((bind(port.addr, "the port for workers")?, Identity::read(port.cert, port.key, port.ca)?)),
         None => None,
     };
 
@@ -207,8 +211,15 @@ async fn wind_down(limit: Duration, product: &Product, tasks: &TaskTracker) {
     }
 }
 
-async fn bind(addr: SocketAddr, what: &str) -> Result<TcpListener, AnyError> {
-    Ok(TcpListener::bind(addr).await.map_err(|error| format!("{what} cannot listen on {addr}: {error}"))?)
+fn bind(addr: SocketAddr, what: &str) -> Result<TcpListener, AnyError> {
+    let listen = || {
+        let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // As tokio's own `bind`, which lets 1,024 wait: the address is free at once after a restart.
+        socket.set_reuseaddr(true)?;
+        socket.bind(addr)?;
+        socket.listen(WAITING_CONNECTIONS)
+    };
+    Ok(listen().map_err(|error: io::Error| format!("{what} cannot listen on {addr}: {error}"))?)
 }
 
 /// Serves until asked to stop, then until the last connection closed.

@@ -5,14 +5,14 @@
 
 mod answers;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::{Method, StatusCode};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::interval;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -24,6 +24,9 @@ pub use answers::{MODEL, PIECE, PIECES};
 
 /// The head of every streamed answer.
 const EVENTS: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n";
+/// Connections that may wait until they are accepted: gateways open thousands at once, and one that does not fit is tried
+/// again by the kernel after one, three and seven seconds, which would be the gateway's time.
+const WAITING: u32 = 4096;
 /// A failed `accept` (too many open files, for example) is tried again after so long.
 const AGAIN: Duration = Duration::from_millis(10);
 
@@ -74,7 +77,9 @@ struct Streamed {
 impl Upstream {
     /// One that answers at once, on a free port of the loopback interface.
     pub async fn start() -> Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        let listener = socket.listen(WAITING)?;
         let addr = listener.local_addr()?;
         let playing = Arc::new(Mutex::new(Arc::new(Play::new(Script::AtOnce))));
         let stop = CancellationToken::new();
