@@ -236,7 +236,7 @@ test("Python: LlamaIndex", async () => {
 function runExample(name: string, run: Run): Promise<string> {
     const program = programOf(name, product.origin, CHAT);
     const { cwd, env: shell } = product.shell();
-    // Without the price list LiteLLM would fetch one; what Playwright tells its own Node is not for others.
+    // Without it LiteLLM fetches a list of prices from the internet; what Playwright tells its own Node is not for others.
     const env = { ...shell, KONTOR_KEY: run.functions ? functions : key, LITELLM_LOCAL_MODEL_COST_MAP: "True", NODE_OPTIONS: "" };
     switch (run.by) {
         case "shell":
