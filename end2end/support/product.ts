@@ -1,6 +1,6 @@
 // The built product as a process: started with a fresh data folder on free ports, asked, killed, restarted.
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { existsSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync, statSync, symlinkSync } from "node:fs";
 import { createServer } from "node:net";
 import { homedir, tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
@@ -163,6 +163,16 @@ export class Product {
             child.stdin?.end(input);
         });
         return JSON.parse(text) as T;
+    }
+
+    /** Where and with what a shell is started, so that its `kontor` is this build and works on the same database. */
+    shell(): { cwd: string; env: NodeJS.ProcessEnv } {
+        const programs = join(this.folder, "bin");
+        mkdirSync(programs, { recursive: true });
+        const kontor = join(programs, "kontor");
+        if (!existsSync(kontor)) symlinkSync(resolve(builtProgram()), kontor);
+        const env = this.environment();
+        return { cwd: this.folder, env: { ...env, PATH: `${programs}:${env.PATH}` } };
     }
 
     async ledger(email: string): Promise<Ledger> {

@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import { expect, test } from "@playwright/test";
 import OpenAI from "openai";
 import { LONG_QUESTION } from "../support/chat";
+import { EXAMPLES, NOT_RUN, RUNS, type Run, type Runner, programOf } from "../support/examples";
 import { Product, SMALL_MODEL, sleep } from "../support/product";
 
 const folder = resolve(dirname(fileURLToPath(import.meta.url)), "../clients");
@@ -190,9 +191,19 @@ test("JavaScript: whoever is told to come again later does so", async () => {
     expect((await asking(3).chat.completions.create(ask)).choices).toHaveLength(1);
 });
 
+/** Runs a program to its end; what it says, with a word more if it failed. */
+function report(program: string, args: string[], cwd: string, env: NodeJS.ProcessEnv): Promise<string> {
+    return new Promise((done) => {
+        execFile(program, args, { env, cwd, maxBuffer: 64 << 20 }, (error, out, err) => done(`${out}${err}${error ? "\nFAILED" : ""}`));
+    });
+}
+
+/** Python of one of the virtual environments of scripts/setup. */
+const pythonOf = (venv: string) =>
+    process.env[`KONTOR_${venv.toUpperCase().replace("-", "_")}_PYTHON`] ?? join(cache, "tools", venv, "bin/python");
+
 /** Runs tests in Python; fails with what they say. */
 async function pytest(venv: string, ...args: string[]): Promise<void> {
-    const python = process.env[`KONTOR_${venv.toUpperCase().replace("-", "_")}_PYTHON`] ?? join(cache, "tools", venv, "bin/python");
     const env = {
         ...process.env,
         KONTOR_URL: `${product.origin}/v1`,
@@ -206,13 +217,9 @@ async function pytest(venv: string, ...args: string[]): Promise<void> {
         PYTHONDONTWRITEBYTECODE: "1",
         HYPOTHESIS_STORAGE_DIRECTORY: join(product.folder, "hypothesis"),
     };
-    const report = await new Promise<string>((done) => {
-        execFile(python, ["-m", "pytest", "-q", "--disable-warnings", "-p", "no:cacheprovider", ...args], { env, cwd: folder, maxBuffer: 64 << 20 }, (error, out, err) =>
-            done(`${out}${err}${error ? "\nFAILED" : ""}`),
-        );
-    });
-    expect(report).toMatch(/\d+ passed/);
-    expect(report).not.toMatch(/failed|error|skipped|FAILED/);
+    const said = await report(pythonOf(venv), ["-m", "pytest", "-q", "--disable-warnings", "-p", "no:cacheprovider", ...args], folder, env);
+    expect(said).toMatch(/\d+ passed/);
+    expect(said).not.toMatch(/failed|error|skipped|FAILED/);
 }
 
 test("Python: OpenAI's own client, Anthropic's, LangChain's and LiteLLM's", async () => {
@@ -224,6 +231,50 @@ test("Python: LlamaIndex", async () => {
     test.setTimeout(300_000);
     await pytest("clients-llamaindex", "llamaindex");
 });
+
+/** Runs an example of docs/INTEGRATE.md as it stands there. */
+function runExample(name: string, run: Run): Promise<string> {
+    const program = programOf(name, product.origin, CHAT);
+    const { cwd, env: shell } = product.shell();
+    // Without it LiteLLM fetches a list of prices from the internet; what Playwright tells its own Node is not for others.
+    const env = { ...shell, KONTOR_KEY: run.functions ? functions : key, LITELLM_LOCAL_MODEL_COST_MAP: "True", NODE_OPTIONS: "" };
+    switch (run.by) {
+        case "shell":
+            return report("bash", ["-euo", "pipefail", "-c", program], cwd, env);
+        case "node":
+            // Where OpenAI's client is.
+            return report(process.execPath, ["--input-type=module", "--eval", program], resolve(folder, ".."), env);
+        default:
+            return report(pythonOf(run.by), ["-c", program], cwd, env);
+    }
+}
+
+test("docs/INTEGRATE.md: each example is run, or it is said why not", () => {
+    const known = [...Object.keys(RUNS), ...Object.keys(NOT_RUN)];
+    expect(EXAMPLES.map((example) => example.name).sort(), "say in support/examples.ts how the new example is run").toEqual(known.sort());
+});
+
+const RUNNERS: Record<Runner, string> = {
+    shell: "a shell",
+    node: "JavaScript",
+    clients: "Python",
+    "clients-llamaindex": "Python with LlamaIndex",
+};
+
+for (const [runner, language] of Object.entries(RUNNERS)) {
+    test(`docs/INTEGRATE.md: the examples for ${language} work`, async () => {
+        test.setTimeout(600_000);
+        for (const { name } of EXAMPLES) {
+            const run = RUNS[name];
+            if (!run || run.by !== runner) continue;
+            await test.step(name, async () => {
+                const said = await runExample(name, run);
+                expect(said, name).not.toMatch(/FAILED$/);
+                expect(said, name).toMatch(run.prints);
+            });
+        }
+    });
+}
 
 test("a chat by key, without a browser", async () => {
     const headers = { Authorization: `Bearer ${functions}`, "Content-Type": "application/json" };
