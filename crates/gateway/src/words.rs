@@ -59,5 +59,8 @@ mod tests {
         assert_eq!(told("messages[0].role", "messages: no"), pair("messages[0].role", "messages: no"), "a path is the client's own");
         assert_eq!(told("n", "stop it."), pair("n", "stop it."));
         assert_eq!(WORDS.tell(Failure::malformed("stop it.")).body.param, None);
+        // Where there is no field beside the message.
+        assert_eq!(WORDS.said(Some("stop"), "stop: no"), "stop_sequences: no");
+        assert_eq!([WORDS.said(None, "stop: no"), WORDS.said(Some("n"), "stop: no")], ["stop: no", "stop: no"]);
     }
 }

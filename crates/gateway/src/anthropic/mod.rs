@@ -78,17 +78,22 @@ pub fn described_count(operation: Described) -> Described {
 }
 
 pub async fn create(State(gateway): State<Gateway>, request: Option<Extension<RequestId>>, asked: Asked) -> Response {
-    let result = match asked {
-        Ok(call) => answer(&gateway, call).await.map_err(|failure| WORDS.tell(failure)),
-        // It names what the client wrote.
-        Err(failure) => Err(failure),
-    };
-    failure::in_shape(result, id(request))
+    told(asked, request, |call| answer(&gateway, call)).await
 }
 
 pub async fn count(State(gateway): State<Gateway>, request: Option<Extension<RequestId>>, asked: Asked) -> Response {
+    told(asked, request, |call| counted(&gateway, call)).await
+}
+
+/// What comes of a request, in Anthropic's shape and words.
+async fn told<F: Future<Output = Result<Response, Failure>>>(
+    asked: Asked,
+    request: Option<Extension<RequestId>>,
+    answer: impl FnOnce(Call<MessagesRequest>) -> F,
+) -> Response {
     let result = match asked {
-        Ok(call) => counted(&gateway, call).await.map_err(|failure| WORDS.tell(failure)),
+        Ok(call) => answer(call).await.map_err(|failure| WORDS.tell(failure)),
+        // It names what the client wrote.
         Err(failure) => Err(failure),
     };
     failure::in_shape(result, id(request))

@@ -194,3 +194,15 @@ async fn what_is_asked_for_and_not_done_is_named_or_refused() {
         assert!(refused.text().contains("unsupported_value"), "{body}: {}", refused.text());
     }
 }
+
+#[tokio::test]
+async fn a_field_that_nobody_knows_keeps_the_name_it_came_with() {
+    let house = House::build().await;
+    for (field, value) in [("stop", json!(["x"])), ("response_format", json!({})), ("reasoning_effort", json!("low"))] {
+        let mut body = json!({ "model": FAKE_MODEL, "max_tokens": 9, "messages": [{ "role": "user", "content": "Hi" }] });
+        body[field] = value;
+        let answer = house.strict("/v1/messages", &body).await;
+        let message = answer.json::<Value>()["error"]["message"].as_str().expect("words").to_owned();
+        assert!(answer.status == StatusCode::BAD_REQUEST && message.starts_with(field), "{field}: {message}");
+    }
+}

@@ -378,6 +378,7 @@ mod tests {
         assert_eq!(code(vllm), Ok(FailCode::Invalid));
         let azure = r#"{"error":{"message":"The response was filtered","type":null,"param":"prompt","code":"content_filter"}}"#;
         assert_eq!(code(azure), Ok(FailCode::ContentFilter));
+        assert_eq!(code(&azure.replace("content_filter", "content_policy_violation")), Ok(FailCode::ContentFilter));
         assert!(matches!(code(r#"{"error":"CUDA error","error_type":"generation"}"#), Err(BackendError::Failing(_))));
     }
 
