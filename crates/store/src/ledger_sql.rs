@@ -18,8 +18,9 @@ const NONE: i32 = -1;
 const INSERT: &str = "INSERT INTO usage_event (tenant_id, id, user_id, model, purpose, reserved_tokens, request_id, created_at, account_id,
                            key_id, team, cost_center, currency, reserved_cost, node_id, state, outcome, prompt_tokens, cached_tokens,
                            completion_tokens, ttft_ms, duration_ms, settled_at, cost)
-  SELECT g.tenant_id, g.id, (SELECT u.id FROM app_user u WHERE u.tenant_id = g.tenant_id AND u.id = g.user_id), g.model, g.purpose,
-         g.reserved_tokens, g.request_id, g.created_at, nullif(g.account_id, $24::uuid), nullif(g.key_id, $24::uuid), g.team,
+  SELECT g.tenant_id, g.id,
+         CASE WHEN g.user_id <> $24::uuid THEN (SELECT u.id FROM app_user u WHERE u.tenant_id = g.tenant_id AND u.id = g.user_id) END,
+         g.model, g.purpose, g.reserved_tokens, g.request_id, g.created_at, nullif(g.account_id, $24::uuid), nullif(g.key_id, $24::uuid), g.team,
          g.cost_center, nullif(g.currency, ''), g.reserved_cost, g.node_id, CASE g.outcome WHEN '' THEN 'open' ELSE 'settled' END,
          nullif(g.outcome, ''), g.prompt_tokens, g.cached_tokens, g.completion_tokens, nullif(g.ttft_ms, -1),
          nullif(g.duration_ms, -1), CASE g.outcome WHEN '' THEN NULL ELSE g.settled_at END, g.cost

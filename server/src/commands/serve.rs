@@ -174,14 +174,9 @@ async fn serve(
     Ok(())
 }
 
+/// Of several threads, one that sleeps already keeps the others from asking the kernel.
 fn stays_awake(lasts: Duration) -> Option<Awake> {
-    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
-        return Awake::new(lasts);
-    }
-    if !lasts.is_zero() {
-        tracing::warn!("`server.awake_microseconds` has no effect: it is for a process that has one core alone");
-    }
-    None
+    (Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread).then(|| Awake::new(lasts)).flatten()
 }
 
 /// SIGHUP: new worker processes in the place of the old ones, without an interruption.

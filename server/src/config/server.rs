@@ -40,7 +40,7 @@ impl Server {
         Duration::from_secs(self.shutdown_seconds)
     }
 
-    /// How long threads look for the next event before they sleep.
+    /// How long a core alone looks for the next event before it sleeps, where that is worth it.
     #[must_use]
     pub fn awake(&self) -> Duration {
         Duration::from_micros(self.awake_microseconds)

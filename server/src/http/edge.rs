@@ -190,7 +190,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_request_keeps_awake() {
-        let awake = Awake::new(Duration::from_millis(1)).expect("a time");
+        let awake = Awake::new(Duration::from_secs(60)).expect("a time");
         let edge =
             Edge { metrics: Arc::default(), tracer: Tracer::default(), scheme: "http", trust_proxy: false, awake: Some(awake.clone()) };
         let router: Router = Router::new().route("/v1/x", get(|| async { "" })).layer(edge);
@@ -202,7 +202,13 @@ mod tests {
         })
         .await
         .expect("it sleeps without requests");
-        router.oneshot(Request::get("/v1/x").body(Body::empty()).expect("a request")).await.expect("infallible");
-        assert!(!awake.is_asleep());
+        // One is not enough; how many it takes depends on whether somebody else needs the core meanwhile.
+        timeout(Duration::from_secs(10), async {
+            while awake.is_asleep() {
+                router.clone().oneshot(Request::get("/v1/x").body(Body::empty()).expect("a request")).await.expect("infallible");
+            }
+        })
+        .await
+        .expect("it stays awake for many");
     }
 }

@@ -1,5 +1,7 @@
-//! How soon the kernel lets the threads run that answer requests.
+//! How soon the kernel lets the threads run that answer requests, and how often it takes the core from them.
 
+#[cfg(target_os = "linux")]
+use std::mem::MaybeUninit;
 use std::io;
 
 /// In nanoseconds; the shortest that the kernel takes.
@@ -36,6 +38,25 @@ pub fn run_soon() -> io::Result<()> {
     Ok(())
 }
 
+/// How often the kernel took the core from this thread for somebody else while the thread had something to do; 0 where it
+/// does not tell.
+#[cfg(target_os = "linux")]
+#[must_use]
+pub fn taken() -> u64 {
+    let mut usage = MaybeUninit::<libc::rusage>::uninit();
+    #[expect(unsafe_code, reason = "neither the standard library nor a crate that we have wraps this call")]
+    // SAFETY: the kernel writes a whole structure to the pointer and is read from only where it says that it did.
+    let switches = unsafe { (libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr()) == 0).then(|| usage.assume_init().ru_nivcsw) };
+    switches.and_then(|switches| switches.try_into().ok()).unwrap_or(0)
+}
+
+/// Elsewhere nobody tells.
+#[cfg(not(target_os = "linux"))]
+#[must_use]
+pub fn taken() -> u64 {
+    0
+}
+
 #[cfg(target_os = "linux")]
 const POLICY_OTHER: u32 = libc::SCHED_OTHER.cast_unsigned();
 #[cfg(target_os = "linux")]
@@ -63,8 +84,11 @@ fn attributes() -> io::Result<libc::sched_attr> {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use super::{SLICE, attributes, run_soon};
-    use std::{fs, thread};
+    use super::{SLICE, attributes, run_soon, taken};
+    use std::{
+        fs, thread,
+        time::{Duration, Instant},
+    };
 
     /// Whether the kernel tells and takes slices of ordinary threads.
     fn knows_slices() -> bool {
@@ -90,5 +114,21 @@ mod tests {
             of_child, SLICE,
             "If you are here because this failed: Postgres and the models inherit the wish, and then nobody runs sooner than others."
         );
+    }
+
+    /// As many threads that never let go as there are cores, and one more.
+    #[test]
+    fn it_counts_how_often_others_got_the_core() {
+        let cores = thread::available_parallelism().expect("told").get();
+        let begun = Instant::now();
+        thread::scope(|scope| {
+            for _ in 0..=cores {
+                scope.spawn(|| {
+                    while taken() == 0 {
+                        assert!(begun.elapsed() < Duration::from_secs(60), "if you are here because this failed: it counts nothing");
+                    }
+                });
+            }
+        });
     }
 }

@@ -70,9 +70,10 @@ pub struct Args {
     /// The core that gateways run on; any without it. This program itself is put on another one with `taskset`.
     #[arg(long)]
     gateway_core: Option<u32>,
-    /// How long Kontor stays awake for each request (`server.awake_microseconds`), which takes `--gateway-core`; 0: as it comes.
-    #[arg(long, default_value_t = 0, value_name = "MICROSECONDS")]
-    awake: u32,
+    /// How long Kontor stays awake after a request at most (`server.awake_microseconds`), which takes `--gateway-core`; without
+    /// it as Kontor comes.
+    #[arg(long, value_name = "MICROSECONDS")]
+    awake: Option<u32>,
     #[arg(long, default_value = "target/bench/gateway.json")]
     out: PathBuf,
     /// Measure although the machine is busy.

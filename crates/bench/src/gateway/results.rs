@@ -32,8 +32,8 @@ pub struct About {
     /// As the kernel writes them: of the clients and the upstream, and of the gateways.
     pub client_cores: String,
     pub gateway_cores: String,
-    /// How long Kontor stayed awake for each request.
-    pub awake_microseconds: u32,
+    /// How long Kontor stayed awake after a request at most; `None`: as it comes.
+    pub awake_microseconds: Option<u32>,
     /// Gateways that were not there.
     pub not_installed: Vec<&'static str>,
 }

@@ -35,7 +35,7 @@ const FAREWELL: Duration = Duration::from_secs(20);
 pub struct Home {
     program: PathBuf,
     core: Option<u32>,
-    awake: u32,
+    awake: Option<u32>,
     addr: SocketAddr,
     key: String,
     folder: TempDir,
@@ -134,10 +134,11 @@ impl Home {
     }
 
     fn configuration(&self, metrics: SocketAddr, upstreams: &Upstreams) -> String {
+        let awake = self.awake.map_or_else(String::new, |microseconds| format!("awake_microseconds = {microseconds}\n"));
         let head = format!(
-            "[server]\naddr = '{}'\nawake_microseconds = {}\n[metrics]\naddr = '{metrics}'\n[bootstrap]\nenabled = false\n\
+            "[server]\naddr = '{}'\n{awake}[metrics]\naddr = '{metrics}'\n[bootstrap]\nenabled = false\n\
              [workers]\nenabled = false\n",
-            self.addr, self.awake
+            self.addr
         );
         let offered = |id: &str| format!("[[models.offered]]\nid = '{id}'\ncontext_length = 262144\n");
         let upstream = |name: &str, url: String, model: &str, order: u32| {

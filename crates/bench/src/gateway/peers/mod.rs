@@ -70,8 +70,8 @@ pub struct Programs {
     pub litellm: Option<PathBuf>,
     /// The core that gateways run on; any without one.
     pub core: Option<u32>,
-    /// Microseconds that Kontor stays awake for each request.
-    pub awake: u32,
+    /// Microseconds that Kontor stays awake after a request at most; `None`: as it comes.
+    pub awake: Option<u32>,
 }
 
 impl Programs {
