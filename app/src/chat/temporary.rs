@@ -95,7 +95,7 @@ fn outgoing(row: &Row) -> TemporaryMessage {
     let content = row.text.get_untracked();
     TemporaryMessage {
         role: row.role,
-        refused: row.meta.with_untracked(|meta| is_refused(meta.error.as_deref(), &content)),
+        refused: row.meta.with_untracked(|meta| is_refused(meta.error.as_deref(), meta.stats.as_ref(), &content)),
         content,
         attachments: ATTACHED.with(|attached| attached.borrow().get(&row.id).cloned()).unwrap_or_default(),
     }

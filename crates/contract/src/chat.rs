@@ -4,7 +4,7 @@ use crate::{
     Millis,
     ids::{AttachmentId, ConversationId, MessageId, TurnId},
     model::Sampling,
-    problem::GUARDRAIL_BLOCKED,
+    problem::CONTENT_REFUSALS,
 };
 use serde::{Deserialize, Serialize};
 
@@ -115,11 +115,13 @@ pub struct Message {
     pub created_at: Millis,
 }
 
-/// Whether an answer with this error and text never began, because a guardrail refused its question. What follows must not
-/// bring that question along.
+/// Whether an answer with this error, these figures and this text never began, because a guardrail refused its question, or a
+/// content filter of whoever runs the model: at once, or by ending the answer before a word of it. What follows must not bring
+/// that question along.
 #[must_use]
-pub fn is_refused(error: Option<&str>, content: &str) -> bool {
-    error == Some(GUARDRAIL_BLOCKED) && content.is_empty()
+pub fn is_refused(error: Option<&str>, stats: Option<&AnswerStats>, content: &str) -> bool {
+    let why = error.or(stats.map(|stats| stats.finish_reason.as_str()));
+    content.is_empty() && why.is_some_and(|why| CONTENT_REFUSALS.contains(&why))
 }
 
 /// Tokens and speed of one answer, from the worker's own counters.
@@ -208,7 +210,7 @@ pub struct TemporaryMessage {
     pub content: String,
     #[serde(default)]
     pub attachments: Vec<NewAttachment>,
-    /// An answer that never began because a guardrail refused its question.
+    /// An answer that never began because a guardrail or a content filter refused its question.
     #[serde(default)]
     pub refused: bool,
 }
@@ -327,4 +329,28 @@ pub struct PromptFilter {
 pub struct Imported {
     pub conversations: u32,
     pub messages: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AnswerStats, is_refused};
+
+    #[test]
+    fn what_never_began_for_what_was_asked_is_refused_and_nothing_else_is() {
+        let refused = |error: Option<&str>, finish_reason: &str, content: &str| {
+            let stats = AnswerStats { finish_reason: finish_reason.into(), ..AnswerStats::default() };
+            is_refused(error, Some(&stats), content)
+        };
+        assert!(is_refused(Some("guardrail_blocked"), None, "") && refused(Some("content_filter"), "", ""));
+        assert!(refused(None, "content_filter", ""), "the filter ended it before a word");
+        for error in [Some("content_filter"), None] {
+            assert!(!refused(error, "content_filter", "one "), "what was said stays, with its question: {error:?}");
+        }
+        assert!(!is_refused(None, None, ""), "it has not ended");
+        for (error, finish_reason) in
+            [(None, "stop"), (None, "length"), (None, ""), (Some("insufficient_quota"), ""), (Some("model_unavailable"), "")]
+        {
+            assert!(!refused(error, finish_reason, ""), "{error:?} {finish_reason}");
+        }
+    }
 }

@@ -12,6 +12,9 @@ pub const INSUFFICIENT_QUOTA: &str = "insufficient_quota";
 /// cannot look at it.
 pub const CONTENT_FILTER: &str = "content_filter";
 
+/// The codes of refusals for what was said: with the same in it, whatever is sent next is refused as well.
+pub const CONTENT_REFUSALS: [&str; 2] = [GUARDRAIL_BLOCKED, CONTENT_FILTER];
+
 /// Whether a code says that a rule refused, where nothing broke and the same would be refused again.
 #[must_use]
 pub fn is_refusal(code: &str) -> bool {

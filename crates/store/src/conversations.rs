@@ -2,14 +2,12 @@
 
 use crate::{
     chat_sql::{all, instant, millis, one, run, sql},
-    messages::REFUSED,
     tx::{SystemTx, TenantTx},
 };
 use contract::{
     Millis,
     chat::{Conversation, ConversationChange, ConversationSettings, ConversationSummary},
     ids::{ConversationId, MessageId, TurnId, UserId},
-    problem::GUARDRAIL_BLOCKED,
 };
 use domain::{Error, Result};
 use sea_orm::{FromQueryResult, Value};
@@ -286,17 +284,18 @@ impl<'a> Conversations<'a> {
         run(self.tx.conn(), statement).await.map(drop)
     }
 
-    /// Takes a makeshift title away again because a guardrail refused the question that it quotes; `false` if the
-    /// conversation has a better one, or one of a question that was answered with something.
+    /// Takes a makeshift title away again because the question that it quotes was refused; `false` if the conversation has a
+    /// better one, or one of a question that was answered with something.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn take_title_back(&self, user: UserId, id: ConversationId) -> Result<bool> {
-        let text = format!(
+        let statement = sql(
             "UPDATE conversation SET title = '' WHERE id = $1 AND user_id = $2 AND title_source = 'none' AND NOT EXISTS
-               (SELECT 1 FROM message m WHERE m.conversation_id = $1 AND m.role = 'assistant' AND m.content <> '' AND NOT ({REFUSED} $3))"
+               (SELECT 1 FROM message m WHERE m.conversation_id = $1 AND m.role = 'assistant' AND m.content <> '')",
+            [id.0.into(), user.0.into()],
         );
-        Ok(run(self.tx.conn(), sql(&text, [id.0.into(), user.0.into(), GUARDRAIL_BLOCKED.into()])).await? > 0)
+        Ok(run(self.tx.conn(), statement).await? > 0)
     }
 
     /// Whether the title is still the makeshift one.

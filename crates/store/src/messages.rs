@@ -8,7 +8,7 @@ use contract::{
     Millis,
     chat::{AnswerStats, Attachment, Message, MessagePage, MessageRole, MessageStatus, Rating},
     ids::{ConversationId, MessageId, UserId},
-    problem::GUARDRAIL_BLOCKED,
+    problem::CONTENT_REFUSALS,
 };
 use domain::{Error, Result};
 use sea_orm::FromQueryResult;
@@ -60,7 +60,7 @@ pub struct PromptMessage {
     pub content: String,
     /// `(name, content)`, in the order they were attached.
     pub attachments: Vec<(String, String)>,
-    /// An answer that never began because a guardrail refused its question.
+    /// An answer that never began because a guardrail or a content filter refused its question.
     pub refused: bool,
 }
 
@@ -70,9 +70,9 @@ pub struct Messages<'a> {
     tx: &'a TenantTx,
 }
 
-/// Before the parameter with [`GUARDRAIL_BLOCKED`]: the message `m` is an answer that never began for it. The same as
+/// Before the parameter with [`CONTENT_REFUSALS`]: the message `m` is an answer that never began for one of them. The same as
 /// [`contract::chat::is_refused`].
-pub(crate) const REFUSED: &str = "m.content = '' AND m.error IS NOT DISTINCT FROM";
+const REFUSED: &str = "m.content = '' AND coalesce(m.error, m.finish_reason, '') = ANY";
 
 /// What a [`Row`] is made of; attachments and branches come along, so that a page is one query.
 const COLUMNS: &str = "m.id, m.parent_id, m.role, m.content, m.status, m.error, m.depth, m.model, m.prompt_tokens, m.cached_tokens,
@@ -311,13 +311,13 @@ impl<'a> Messages<'a> {
                SELECT m.id, m.parent_id, p.bytes + {size}
                FROM path p JOIN message m ON m.id = p.parent_id AND m.conversation_id = $1 WHERE p.bytes < $4
              )
-             SELECT m.role, m.content, {REFUSED} $5 AS refused,
+             SELECT m.role, m.content, {REFUSED}($5) AS refused,
                     coalesce((SELECT jsonb_agg(jsonb_build_array(a.name, a.content) ORDER BY a.id)
                               FROM attachment a WHERE a.message_id = m.id), '[]'::jsonb) AS attachments
              FROM path p JOIN message m ON m.id = p.id ORDER BY m.depth"
         );
-        let values = [conversation.0.into(), user.0.into(), leaf.0.into(), bytes.into(), GUARDRAIL_BLOCKED.into()];
-        let statement = sql(&text, values);
+        let refusals = Vec::from(CONTENT_REFUSALS.map(str::to_owned));
+        let statement = sql(&text, [conversation.0.into(), user.0.into(), leaf.0.into(), bytes.into(), refusals.into()]);
         let rows = all::<PromptRow>(self.tx.conn(), statement).await?;
         rows.into_iter()
             .map(|row| {

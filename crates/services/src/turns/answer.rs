@@ -109,9 +109,9 @@ impl Produced {
         Self { asked: Some(generation.model().to_owned()), warnings, ..Self::from(over) }
     }
 
-    /// A guardrail refused the question.
+    /// A guardrail or a content filter refused the question.
     pub(crate) fn is_refused(&self) -> bool {
-        is_refused(self.error.as_deref(), &self.text)
+        is_refused(self.error.as_deref(), self.stats.as_ref(), &self.text)
     }
 
     /// The turn's last event.

@@ -66,7 +66,7 @@ pub(crate) fn pinned(messages: &[ChatMessage]) -> u32 {
     u32::from(messages.first().is_some_and(|first| first.role == ChatRole::System))
 }
 
-/// Questions that a guardrail refused would be refused again, and all that follows with them.
+/// Questions that a guardrail or a content filter refused would be refused again, and all that follows with them.
 fn without_refused(path: Vec<PromptMessage>) -> Vec<PromptMessage> {
     let mut kept: Vec<PromptMessage> = Vec::with_capacity(path.len());
     for message in path {
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_guardrail_refused_is_not_asked_again() {
+    fn what_was_refused_is_not_asked_again() {
         let refused = PromptMessage { refused: true, ..message(MessageRole::Assistant, "") };
         let asked = vec![
             message(MessageRole::User, "first"),

@@ -129,12 +129,13 @@ impl StoredTurn {
             warnings: produced.warnings.clone(),
         };
         tx.messages().finish(self.answer, &produced.text, &end).await?;
-        // What must not reach a model is not for the side bar either.
-        if produced.is_refused() && tx.conversations().take_title_back(self.user, self.conversation).await? {
+        // What is kept from models is not for the side bar either.
+        let refused = produced.is_refused();
+        if refused && tx.conversations().take_title_back(self.user, self.conversation).await? {
             events.push(TurnEvent::Title { title: String::new() });
         }
         tx.conversations().touch(self.user, self.conversation, self.shared.now()).await?;
-        let worth_a_title = produced.status == MessageStatus::Complete && !self.shared.shutdown.is_cancelled();
+        let worth_a_title = produced.status == MessageStatus::Complete && !refused && !self.shared.shutdown.is_cancelled();
         let wants_title = worth_a_title && tx.conversations().wants_title(self.user, self.conversation).await?;
         if !wants_title {
             events.push(produced.end_event());

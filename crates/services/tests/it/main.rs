@@ -7,6 +7,7 @@ mod batches;
 mod branches;
 mod charges;
 mod chats;
+mod content_filter;
 mod files;
 mod guardrails;
 mod isolation;

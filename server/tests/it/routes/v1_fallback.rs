@@ -112,6 +112,33 @@ async fn a_response_says_whose_place_was_taken_and_so_does_what_is_stored_of_it(
 }
 
 #[tokio::test]
+async fn a_response_that_nobody_made_names_the_model_that_was_asked_for() {
+    let world = World::new().await;
+    world.primary.set(Mood::Refuses(500, "boom"));
+    world.second.set(Mood::Refuses(500, "boom"));
+    // In front of somebody who waits it would be a refusal, of which nothing is stored.
+    let queued = world.ask("responses", &json!({ "background": true })).await;
+    assert_eq!((queued.status, &queued.json::<Value>()["model"]), (StatusCode::OK, &json!(PRIMARY)), "{}", queued.text());
+    let path = format!("/v1/responses/resp_{}", queued.header("x-kontor-usage-id"));
+    let stored = async || world.house.get(&path).await.json::<Value>();
+    eventually("it has failed", 30, || async { stored().await["status"] == "failed" }).await;
+    assert!(!world.second.requests().is_empty(), "if nobody asked the second one, this shows nothing");
+    assert_eq!(
+        stored().await["model"],
+        PRIMARY,
+        "If you are here because this failed: what nobody answered is told as an answer of the model that was asked last."
+    );
+    let told = world.house.get(&format!("{path}?stream=true")).await.text();
+    let last = told.rsplit("event: ").next().unwrap_or_default();
+    assert!(last.starts_with("response.failed") && last.contains(&format!(r#""model":"{PRIMARY}""#)), "{last}");
+    assert!(!told.contains(FAKE_MODEL), "{told}");
+
+    world.house.app.state.inference.drain().await;
+    let rows = ledger(&world.house.app.db).await;
+    assert_eq!((rows.len(), rows[0].model.as_str(), rows[0].outcome.as_deref()), (1, PRIMARY, Some("failed")));
+}
+
+#[tokio::test]
 async fn where_nobody_is_left_the_answer_is_a_refusal_without_a_fallback() {
     let world = World::new().await;
     world.primary.set(Mood::Refuses(500, "boom"));
