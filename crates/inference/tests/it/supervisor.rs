@@ -8,6 +8,7 @@ use testkit::{
     TestDb,
     fake_worker::{FAKE_MODEL, FakeWorker, Script, fake_model, quick_pool},
 };
+use worker_protocol::State;
 
 /// A shell script in the place of a worker. It notes its process id and each life, and exits when its input
 /// closes. It says hello with the address of a fake worker that runs here.
@@ -137,6 +138,56 @@ async fn a_worker_whose_engine_is_stuck_is_passed_over_and_then_replaced() {
     eventually("it is ready", || async { inference.ready().is_ok() }).await;
     let (_, ended) = read(&mut inference.admit(&actor, request()).await.expect("admitted")).await;
     assert_eq!(ended.outcome, Outcome::Ok, "{ended:?}");
+    pool.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_hangs_while_it_is_being_replaced_is_not_waited_for() {
+    let db = TestDb::new().await;
+    let actor = asker(&db).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (hangs, next) = (FakeWorker::start().await, FakeWorker::start().await);
+    hangs.accept_any_token();
+    next.accept_any_token();
+    next.set_state(State::Loading);
+    // Its later lives say hello with the address of the other one.
+    let later = format!(
+        r#"if [ "$(wc -l < "$1/lives")" -gt 1 ]; then
+echo $$ > "$1/pid"
+echo '{{"protocol":{},"addr":"{}"}}'
+exec cat > /dev/null
+fi"#,
+        worker_protocol::PROTOCOL,
+        next.addr()
+    );
+    let pool = quick_pool();
+    pool.supervise(process(folder.path(), &greets(&later, &hangs)));
+    let inference = over(&db, pool.clone());
+    eventually("it is ready", || async { inference.ready().is_ok() }).await;
+    let old = pid(folder.path());
+    hangs.script(Script::answer("one two three").hangs_after(1));
+    let mut running = inference.admit(&actor, request()).await.expect("admitted");
+    first_text(&mut running).await;
+    let hanging = async {
+        testkit::eventually("the new one loads", 30, || async { lives(folder.path()) == 2 }).await;
+        // Before that it would not be replaced, but ended and started again.
+        hangs.set_stuck(60_000);
+        let before = hangs.polls();
+        // More than it takes to give one up.
+        testkit::eventually("it says so for long", 30, || async { hangs.polls() > before + 25 }).await;
+        next.set_state(State::Ready);
+    };
+    let restart = async { tokio::join!(pool.restart_workers(), hanging) };
+    let restarted = tokio::time::timeout(Duration::from_secs(90), restart).await;
+    assert!(restarted.is_ok(), "If you are here because this failed: a worker that hangs keeps all others from being replaced.");
+    // It would be given a quarter of an hour for the answer that is still being waited for there.
+    testkit::eventually("the old one ends, with its memory", 30, || async { !is_alive(&old) }).await;
+    assert_eq!(lives(folder.path()), 2);
+    eventually("the new one is ready", || async { inference.ready().is_ok() }).await;
+    let (_, ended) = read(&mut inference.admit(&actor, request()).await.expect("admitted")).await;
+    assert_eq!(ended.outcome, Outcome::Ok, "{ended:?}");
+    running.cancel();
+    assert_eq!(read(&mut running).await.1.outcome, Outcome::Cancelled);
     pool.shutdown().await;
 }
 

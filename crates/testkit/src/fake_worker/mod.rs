@@ -51,6 +51,8 @@ struct Inner {
     token: Option<Secret>,
     state: State,
     stuck_ms: u64,
+    /// How often its status was asked for.
+    polls: u64,
     model: String,
     /// Of its file.
     version: String,
@@ -84,6 +86,7 @@ impl FakeWorker {
             token: Some(token.clone()),
             state: State::Ready,
             stuck_ms: 0,
+            polls: 0,
             model: model.to_owned(),
             version: "1".into(),
             scripts: VecDeque::new(),
@@ -145,6 +148,12 @@ impl FakeWorker {
     /// By how many milliseconds `/status` says that a step takes too long.
     pub fn set_stuck(&self, stuck_ms: u64) {
         self.inner().stuck_ms = stuck_ms;
+    }
+
+    /// How often it was asked for `/status`.
+    #[must_use]
+    pub fn polls(&self) -> u64 {
+        self.inner().polls
     }
 
     /// Its model is another one under the same name.
@@ -213,7 +222,8 @@ async fn authorise(Shared(inner): Shared<Arc<Mutex<Inner>>>, request: Request, n
 }
 
 async fn status(Shared(inner): Shared<Arc<Mutex<Inner>>>) -> Json<Status> {
-    let inner = lock(&inner);
+    let mut inner = lock(&inner);
+    inner.polls += 1;
     let model = LoadedModel {
         id: inner.model.clone(),
         context_length: FAKE_CONTEXT,

@@ -51,7 +51,8 @@ impl Thread<'_> {
             if self.lane != Lane::Shared {
                 return None;
             }
-            victims.push(self.victim(work.flow(), flows, &victims)?);
+            let left: Vec<_> = self.but_for(&victims).collect();
+            victims.push(victim(&left, left.len() < self.slots, work.flow(), flows)?);
         }
         Some(victims)
     }
@@ -118,26 +119,6 @@ impl Thread<'_> {
         self.running.iter().enumerate().filter(|(at, _)| !gone.contains(at))
     }
 
-    /// Who should make room for a waiting flow once those at the places `gone` have: the latest of the flow that has most, if
-    /// it has so many that it still has as many as the other one afterwards; or batch work, for somebody who has nothing
-    /// running. Where there is a slot and only cells are missing, a flow that was served less does not make room: of those who
-    /// fill the context, the one with the least claim has just done so.
-    fn victim(&self, flow: &Flow, flows: &Flows, gone: &[usize]) -> Option<usize> {
-        let running = |flow: &Flow| self.but_for(gone).filter(|(_, running)| running.flow == *flow).count();
-        #[expect(clippy::cast_precision_loss, reason = "there are few slots")]
-        let share = |count: usize, flow: &Flow| count as f64 / flows.weight(flow);
-        let mine = running(flow);
-        let slot = self.running.len() - gone.len() < self.slots;
-        let wanted = share(mine + 1, flow);
-        let candidates = self.but_for(gone).filter(|(_, sequence)| {
-            let theirs = &sequence.flow;
-            let owes = !slot || flows.served(theirs) > flows.served(flow);
-            let has_more = owes && share(running(theirs) - 1, theirs) >= wanted;
-            theirs != flow && (has_more || (mine == 0 && rank(theirs) > rank(flow)))
-        });
-        last(candidates, |sequence| share(running(&sequence.flow), &sequence.flow))
-    }
-
     /// Whoever has least claim to go on when the context is full: batch before interactive, the tenant served
     /// most, the latest.
     pub(super) fn least_entitled(&self, flows: &Flows) -> Option<usize> {
@@ -152,6 +133,25 @@ impl Thread<'_> {
         tracing::debug!(id = %sequence.id, done = sequence.done(), "makes room");
         self.queue.push(Work::Paused(Box::new(sequence)));
     }
+}
+
+/// Who of those that run should make room for a waiting flow: the latest of the flow that has most, if it has so many that it
+/// still has as many as the other one afterwards; or batch work, for somebody who has nothing running. Where there is a `slot`
+/// and only cells are missing, a flow that was served less does not make room: of those who fill the context, the one with
+/// the least claim has just done so.
+fn victim(running: &[(usize, &Sequence)], slot: bool, flow: &Flow, flows: &Flows) -> Option<usize> {
+    let count = |flow: &Flow| running.iter().filter(|(_, sequence)| sequence.flow == *flow).count();
+    #[expect(clippy::cast_precision_loss, reason = "there are few slots")]
+    let share = |count: usize, flow: &Flow| count as f64 / flows.weight(flow);
+    let mine = count(flow);
+    let wanted = share(mine + 1, flow);
+    let candidates = running.iter().copied().filter(|(_, sequence)| {
+        let theirs = &sequence.flow;
+        let owes = !slot || flows.served(theirs) > flows.served(flow);
+        let has_more = owes && share(count(theirs) - 1, theirs) >= wanted;
+        theirs != flow && (has_more || (mine == 0 && rank(theirs) > rank(flow)))
+    });
+    last(candidates, |sequence| share(count(&sequence.flow), &sequence.flow))
 }
 
 /// The one with the least claim: batch before interactive, then by what its flow `has`, then the latest.
@@ -171,4 +171,76 @@ fn rank(flow: &Flow) -> u8 {
 
 fn common(a: &[LlamaToken], b: &[LlamaToken]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use contract::model::Sampling;
+
+    use super::*;
+    use crate::engine::sequence::tests::start;
+
+    fn flow(tenant: &str, priority: Priority) -> Flow {
+        Flow { tenant: tenant.into(), priority }
+    }
+
+    /// Running sequences of these flows, in order of arrival.
+    fn running(flows: &[&Flow]) -> Vec<Sequence> {
+        let began = Instant::now();
+        let sequence = |(place, flow): (u64, &&Flow)| {
+            let (mut sequence, _) = start(3, &Sampling::default(), &[]);
+            sequence.flow = Flow::clone(flow);
+            sequence.arrived = began + Duration::from_secs(place);
+            sequence
+        };
+        (0..).zip(flows).map(sequence).collect()
+    }
+
+    /// All have work, and so many prompt tokens were computed for each.
+    fn served(list: &[(&Flow, usize)]) -> Flows {
+        let mut flows = Flows::default();
+        flows.present(list.iter().map(|(flow, _)| (*flow, 1)));
+        list.iter().for_each(|(flow, tokens)| flows.charge(flow, *tokens, 0));
+        flows
+    }
+
+    /// Who of `all` makes room for one of `flow`.
+    fn gives_way(all: &[Sequence], slot: bool, flow: &Flow, flows: &Flows) -> Option<usize> {
+        let all: Vec<_> = all.iter().enumerate().collect();
+        victim(&all, slot, flow, flows)
+    }
+
+    #[test]
+    fn batch_work_makes_room_for_a_person_whether_slots_or_only_cells_are_missing() {
+        let (person, batch) = (flow("a", Priority::Interactive), flow("b", Priority::Batch));
+        // As after a long conversation: by what was served alone, batch work would owe nothing.
+        let flows = served(&[(&person, 100_000), (&batch, 0)]);
+        let of_batch = running(&[&batch, &batch]);
+        for slot in [false, true] {
+            assert_eq!(
+                gives_way(&of_batch, slot, &person, &flows),
+                Some(1),
+                "slot: {slot}. If you are here because this failed: a person waits until batch work that fills the worker has been written."
+            );
+        }
+        assert_eq!(gives_way(&running(&[&batch, &person]), true, &person, &flows), None, "only for somebody who has nothing running");
+        let flows = served(&[(&person, 0), (&batch, 0)]);
+        assert_eq!(gives_way(&running(&[&person, &person]), true, &batch, &flows), None, "nor is it the other way round");
+    }
+
+    #[test]
+    fn where_only_cells_are_missing_who_was_served_less_makes_no_room() {
+        let (less, more) = (flow("less", Priority::Interactive), flow("more", Priority::Interactive));
+        let flows = served(&[(&less, 0), (&more, 1000)]);
+        let of_less = running(&[&less, &less]);
+        assert_eq!(
+            gives_way(&of_less, true, &more, &flows),
+            None,
+            "If you are here because this failed: whoever had to make room because the context is full takes it back at once."
+        );
+        assert_eq!(gives_way(&of_less, false, &more, &flows), Some(1), "of slots everybody has as many");
+        assert_eq!(gives_way(&running(&[&more, &more]), true, &less, &flows), Some(1), "who was served more does");
+    }
 }

@@ -277,7 +277,7 @@ fn count(tokens: usize) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use contract::model::Sampling;
@@ -289,7 +289,7 @@ mod tests {
     use crate::shared::Shared;
     use crate::tools::{Family, Thoughts, parser};
 
-    fn start(prompt: usize, sampling: &Sampling, stop: &[&str]) -> (Sequence, UnboundedReceiver<Event>) {
+    pub fn start(prompt: usize, sampling: &Sampling, stop: &[&str]) -> (Sequence, UnboundedReceiver<Event>) {
         let (job, receiver) = job(prompt, sampling, stop);
         (Sequence::start(job, 0, 2), receiver)
     }

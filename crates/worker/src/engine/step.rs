@@ -31,9 +31,9 @@ impl Thread<'_> {
     pub(super) fn step(&mut self, books: &mut Books<'_>) -> Result<(), Error> {
         let mut parts = self.plan(books.own);
         let mut total: usize = parts.iter().map(|part| part.tokens + part.guess.len()).sum();
-        if !self.cells.make_room(total) {
-            // Guesses are worth nobody's room. Nor are they reckoned with where somebody is let in: who paused for them would
-            // come straight back.
+        if parts.iter().any(|part| !part.guess.is_empty()) && !self.cells.has_room(total) {
+            // Guesses are worth nobody's room, and nothing is given up for them in vain. Nor are they reckoned with where somebody
+            // is let in: who paused for them would come straight back.
             parts.iter_mut().for_each(|part| part.guess.clear());
             total = parts.iter().map(|part| part.tokens).sum();
         }

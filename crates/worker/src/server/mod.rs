@@ -20,7 +20,6 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use subtle::ConstantTimeEq;
 use telemetry::{KeyValue, Kind, Tracer};
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use uuid::Uuid;
@@ -32,23 +31,19 @@ use crate::engine::Link;
 use crate::engine::queue::flows::Flow;
 use crate::options::Options;
 use crate::residence::{Guest, NoEntry, Residents};
+use count::Counts;
 use running::Running;
 use watched::Watched;
 
 /// Longest request body in bytes. Far more text than any context holds.
 const MAX_BODY: usize = 16 << 20;
-/// Prompts that are counted at the same time.
-const MOST_COUNTS: usize = 64;
-/// The same with those that wait until their model is loaded, and hold what is to be counted meanwhile.
-const MOST_COUNTED: usize = 256;
 
 /// What the handlers need.
 #[derive(Clone)]
 struct Worker {
     residents: Residents,
     running: Running,
-    counts: Arc<Semaphore>,
-    counted: Arc<Semaphore>,
+    counts: Counts,
     authorization: Arc<[u8]>,
     tracer: Tracer,
 }
@@ -59,9 +54,8 @@ struct Refusal(FailCode, String);
 /// The router of a worker.
 pub fn router(options: &Options, residents: Residents) -> Router {
     let authorization = format!("Bearer {}", options.token).into_bytes().into();
-    let (running, counts) = (Running::default(), Arc::new(Semaphore::new(MOST_COUNTS)));
-    let counted = Arc::new(Semaphore::new(MOST_COUNTED));
-    let worker = Worker { residents, running, counts, counted, authorization, tracer: options.tracer.clone() };
+    let (running, counts) = (Running::default(), Counts::default());
+    let worker = Worker { residents, running, counts, authorization, tracer: options.tracer.clone() };
     Router::new()
         .route("/status", get(status))
         .route("/generate", post(generate))

@@ -213,6 +213,47 @@ async fn prompts_that_wait_for_a_model_to_be_counted_keep_no_other_count_out() {
 }
 
 #[tokio::test]
+async fn who_goes_away_while_its_prompt_waits_to_be_counted_leaves_its_place() {
+    // Room for one, and nobody makes room.
+    let residence = Duration::from_secs(3600);
+    let shared = Shared::with(Options { memory: Some(500 << 20), residence, ..Options::new(TOKEN, ["a", "b"].map(model)) }).await;
+    shared.until_ready(&["a"]).await;
+    // A connection does not carry so many requests at the same time.
+    let clients = [(); 2].map(|()| Pool::new(shared.worker.addr.clone(), "a"));
+    let counting: Vec<_> = (0..300_usize)
+        .map(|n| {
+            let client = clients[n % 2].clone();
+            tokio::spawn(async move { client.count(of("b", ask("How long is this?", 1))).await })
+        })
+        .collect();
+    shared.client.until(|_| counting.iter().filter(|counting| counting.is_finished()).count() == 300 - 256).await;
+    let (refused, mut waiting): (Vec<_>, Vec<_>) = counting.into_iter().partition(|counting| counting.is_finished());
+    for counting in refused {
+        match counting.await.unwrap() {
+            Counted::Refused { code: FailCode::Overloaded, message } => assert!(message.contains("256 prompts"), "{message}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    let count = || shared.client.count(of("a", ask("How long is this?", 1)));
+    let counted = count().await;
+    assert!(matches!(counted, Counted::Refused { code: FailCode::Overloaded, .. }), "{counted:?}");
+    waiting.pop().unwrap().abort();
+    // The worker hears of it a moment later.
+    let served = async {
+        while !matches!(count().await, Counted::Tokens(1..)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let served = tokio::time::timeout(Duration::from_secs(60), served).await;
+    assert!(
+        served.is_ok(),
+        "If you are here because this failed: clients that go away keep their places, and in the end nobody can count."
+    );
+    waiting.iter().for_each(|counting| counting.abort());
+    shared.stop().await;
+}
+
+#[tokio::test]
 async fn a_worker_whose_only_model_does_not_fit_ends_with_the_reason() {
     let _turn = quick().await;
     let options = Options { memory: Some(50 << 20), ..Options::new(TOKEN, [model("a")]) };

@@ -1,6 +1,6 @@
 //! Tokens guessed ahead.
 
-use crate::harness::{ask, clever, message, quick};
+use crate::harness::{ask, clever, message, own, quick};
 use worker_protocol::{ChatRole, Format, Generate};
 
 fn repetition(speculate: bool) -> Generate {
@@ -50,6 +50,32 @@ async fn what_a_grammar_forces_is_counted_apart_from_guesses() {
         (before.drafted_tokens, before.accepted_tokens),
         "If you are here because this failed: grammars make guesses look better than they are."
     );
+}
+
+/// The letter a, as the fast model's vocabulary has it.
+const LETTER: i32 = 81;
+
+#[tokio::test]
+async fn guesses_take_no_room_that_a_running_answer_needs() {
+    // A prompt of three tokens and two answers of forty need 81 cells.
+    const CELLS: u32 = 88;
+    let own = own(|options| (options.context_length, options.cells) = (Some(CELLS), Some(CELLS))).await;
+    let mut request = ask("Go on:", 40);
+    (request.raw, request.n) = (true, 2);
+    // What a grammar forces is guessed in tokens of four letters, and written letter by letter: no guess comes true, so both
+    // answers fill the cells slowly and there is something to guess to their end.
+    request.format = Some(Format::Lark(format!("start: \"{}\"", "a".repeat(160))));
+    request.logit_bias = [(LETTER, 100.0)].into();
+    let ended = own.client.run(request).await;
+    assert_eq!(ended.choices.values().cloned().collect::<Vec<_>>(), ["a".repeat(40), "a".repeat(40)]);
+    let totals = own.client.status().await.totals;
+    assert!(totals.evaluated_tokens > 120, "nothing was guessed: {totals:?}");
+    assert_eq!(
+        totals.pauses, 0,
+        "If you are here because this failed: an answer is paused for guesses. Where there is room enough for it without them, it is \
+         let in again at once and paused again, for ever. {totals:?}"
+    );
+    own.stop().await;
 }
 
 #[tokio::test]

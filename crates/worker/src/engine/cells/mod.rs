@@ -155,6 +155,11 @@ impl Cells {
         Some(Begun { seq, reused })
     }
 
+    /// Whether [`Cells::make_room`] could, without giving up anything.
+    pub fn has_room(&self, cells: usize) -> bool {
+        self.used() + cells <= self.capacity || self.available("", &[], std::iter::empty()) >= cells
+    }
+
     /// Makes room for `cells` more. False if that would take cells of sequences that are being computed, or that are pinned.
     pub fn make_room(&mut self, cells: usize) -> bool {
         while self.used() + cells > self.capacity {

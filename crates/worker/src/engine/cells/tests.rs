@@ -123,6 +123,8 @@ fn room_is_made_from_what_is_unused_for_longest() {
         "If you are here because this failed: one that made room is let in again at once, and again, and nobody ever computes."
     );
     assert_eq!(cells.available("b", &tokens("other"), once(busy.seq)), 20, "if that one made room");
+    assert!(cells.has_room(16) && !cells.has_room(17));
+    assert_eq!((cells.used(), cells.take_evicted()), (18, 0), "nothing is given up by asking");
     assert!(cells.make_room(4));
     assert_eq!(cells.known("a", &tokens("system: new")), 10, "the older end went first");
     assert_eq!(cells.known("a", &tokens("system: old")), 8);
@@ -340,7 +342,9 @@ fn the_books_agree_with_the_context() {
             1 | 2 if !busy.is_empty() => {
                 let seq = busy[draw(busy.len())];
                 let tried = 1 + draw(3);
-                if cells.make_room(tried) {
+                let has_room = cells.has_room(tried);
+                assert_eq!(cells.make_room(tried), has_room);
+                if has_room {
                     context.apply(cells.take_ops());
                     context.compute(seq, cells.computed(seq), tried);
                     let more: String = (0..=draw(tried)).map(|_| ['a', 'b'][draw(2)]).collect();
