@@ -10,8 +10,8 @@ use crate::{
     },
 };
 use contract::{
-    chat::MessageStatus,
-    problem::{Problem, ProblemKind, is_refusal},
+    chat::{Message, MessageStatus},
+    problem::{CONTENT_FILTER, Problem, ProblemKind, is_refusal},
 };
 use leptos::prelude::*;
 
@@ -66,6 +66,12 @@ fn Waiting(actions: Actions) -> impl IntoView {
     .into_any()
 }
 
+/// A rule or a filter did not let it come about, or not to its end.
+fn would_be_refused_again(answer: &Message) -> bool {
+    let filtered = answer.stats.as_ref().is_some_and(|stats| stats.finish_reason == CONTENT_FILTER);
+    filtered || answer.error.as_deref().is_some_and(is_refusal)
+}
+
 /// Why an answer is not whole, and the way to go on.
 #[component]
 fn Ending(row: Row, actions: Actions, status: Memo<MessageStatus>) -> impl IntoView {
@@ -75,12 +81,7 @@ fn Ending(row: Row, actions: Actions, status: Memo<MessageStatus>) -> impl IntoV
     let meta = row.meta;
     let refused = {
         let meta = meta.clone();
-        move || {
-            meta.with(|meta| {
-                let filtered = meta.stats.as_ref().is_some_and(|stats| stats.finish_reason == "content_filter");
-                filtered || meta.error.as_deref().is_some_and(is_refusal)
-            })
-        }
+        move || meta.with(would_be_refused_again)
     };
     let reason = move || match status.get() {
         MessageStatus::Running => None,
@@ -107,7 +108,6 @@ fn Ending(row: Row, actions: Actions, status: Memo<MessageStatus>) -> impl IntoV
     move || {
         reason().map(|(glyph, text)| {
             let disabled = Signal::derive(move || actions.chat.running.get().is_some() || actions.chat.busy.get());
-            // A rule or filter that refused would refuse again.
             let resume = (!actions.chat.temporary.get() && !refused()).then(|| {
                 view! {
                     <Button look=Look::Secondary icon=Glyph::Play disabled on:click=move |_| actions.resume(id)>
@@ -152,7 +152,7 @@ fn Tools(row: Row, actions: Actions) -> impl IntoView {
     // Of a refusal there is nothing to copy or to rate.
     let says_something = {
         let (text, meta) = (row.text.clone(), row.meta.clone());
-        Memo::new(move |_| !text.with(String::is_empty) || !meta.with(|meta| meta.error.as_deref().is_some_and(is_refusal)))
+        Memo::new(move |_| !text.with(String::is_empty) || !meta.with(would_be_refused_again))
     };
     let copy = {
         let text = row.text.clone();
