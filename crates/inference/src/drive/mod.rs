@@ -121,7 +121,7 @@ impl Driver {
     /// Runs to the end, settles, tells the consumer. `watch` sees what goes out.
     pub(crate) async fn run(self: Box<Self>, watch: Option<Box<Watch>>) {
         self.pool.count_request();
-        let model = self.work().model().to_owned();
+        let asked = self.work().model().to_owned();
         let mut progress = Progress {
             began: Instant::now(),
             announced: false,
@@ -131,10 +131,15 @@ impl Driver {
             engines: 0,
             retries: 0,
             attempts: 0,
-            model,
+            model: asked.clone(),
             watch,
         };
         let end = self.until_end(&mut progress).await;
+        if matches!(end, End::Cancelled | End::Disconnected) {
+            // A substitute that was still being waited for had no part in it.
+            let answering = self.route.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|route| route.model.clone());
+            progress.model = answering.unwrap_or(asked);
+        }
         // From when an end was asked for, nothing is told: the answer may lack what came after that.
         let whole = !self.stopping.is_cancelled();
         let Self { ticket, outputs, recording, route, blocked, observed, .. } = *self;

@@ -153,6 +153,22 @@ async fn another_model_steps_in_where_it_was_allowed_to() {
 }
 
 #[tokio::test]
+async fn a_substitute_that_was_still_waited_for_did_not_answer() {
+    let upstream = FakeUpstream::start().await;
+    upstream.set(Mood::Hangs);
+    let primary = ModelConfig { id: "primary".into(), fallback: vec![FAKE_MODEL.into()], ..fake_model() };
+    let second = ModelConfig { default: false, ..fake_model() };
+    let world = world(vec![primary, second], vec![upstream.config("vllm", FAKE_MODEL)]).await;
+    eventually("it is ready", || async { world.inference.ready().is_ok() }).await;
+    let mut generation = world.inference.admit(&world.actor, request()).await.expect("admitted");
+    eventually("it is asked", || async { !upstream.requests().is_empty() }).await;
+    generation.cancel();
+    let (_, ended) = read(&mut generation).await;
+    assert_eq!((ended.outcome, ended.stats.model.as_str()), (Outcome::Cancelled, "primary"));
+    assert_eq!(world.rows().await[0].model, "primary");
+}
+
+#[tokio::test]
 async fn refusals_keep_their_meaning() {
     let upstream = FakeUpstream::start().await;
     let world = world(vec![fake_model()], vec![upstream.config("vllm", FAKE_MODEL)]).await;
