@@ -27,7 +27,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use inference::{ChatMessage, ChatRole, Options, TokenLogprob};
+use inference::{CacheUse, ChatMessage, ChatRole, Options, TokenLogprob};
 use pieces::Pieces;
 use serde::Serialize;
 use serde_json::json;
@@ -66,8 +66,8 @@ completion_request! {
 impl Unmet for CompletionRequest {}
 
 impl CompletionRequest {
-    /// One completion for each prompt.
-    fn into_completions(self) -> Result<Vec<Completion>, Failure> {
+    /// One completion for each prompt, made when it is taken: what they have in common may be long, and prompts are many.
+    fn into_completions(self, cache: CacheUse) -> Result<impl ExactSizeIterator<Item = Completion> + Send + 'static, Failure> {
         if self.best_of.is_some_and(|best_of| best_of > self.n.unwrap_or(1)) {
             return Err(Failure::invalid("best_of", "unsupported", "best_of is not supported beyond n; ask for n and choose."));
         }
@@ -76,16 +76,16 @@ impl CompletionRequest {
         if !(1..=MOST_PROMPTS).contains(&self.prompt.0.len()) {
             return Err(Failure::invalid("prompt", "out_of_range", format!("There must be 1 to {MOST_PROMPTS} prompts.")));
         }
-        let options = Options { raw: true, logprobs: self.logprobs, ..options };
+        let options = Options { raw: true, logprobs: self.logprobs, cache, ..options };
         let behind = self.suffix.filter(|suffix| !suffix.is_empty()).map(|suffix| ChatMessage::new(ChatRole::User, suffix));
-        let completion = |prompt| Completion {
-            model: self.model.clone(),
+        let prompts = self.prompt.0.into_iter().enumerate().map(|(at, prompt)| message(at, prompt));
+        let (model, prompts) = (self.model, prompts.collect::<Result<Vec<ChatMessage>, Failure>>()?);
+        Ok(prompts.into_iter().map(move |prompt| Completion {
+            model: model.clone(),
             messages: [prompt].into_iter().chain(behind.clone()).collect(),
             sampling: sampling.clone(),
             options: options.clone(),
-        };
-        let prompts = self.prompt.0.into_iter().enumerate().map(|(at, prompt)| message(at, prompt).map(completion));
-        prompts.collect()
+        }))
     }
 
     /// The prompts, if texts are to begin with them.
@@ -207,9 +207,7 @@ async fn complete(State(gateway): State<Gateway>, call: Call<CompletionRequest>)
     let Call { actor, input, ignored, cache } = call;
     let request = actor.request();
     let (streamed, options, prompts) = (input.stream.unwrap_or(false), input.stream_options.unwrap_or_default(), input.echoed()?);
-    let mut completions = input.into_completions()?;
-    completions.iter_mut().for_each(|completion| completion.options.cache = cache);
-    let several = Several::begin(gateway.services.api.clone(), actor, completions).await;
+    let several = Several::begin(gateway.services.api.asking(actor), input.into_completions(cache)?).await;
     let mut several = several.map_err(|error| Failure::of(error, request))?;
     let (named, choices, echo) = (several.named().clone(), several.choices(), Echo { prompts, each: several.each() });
     let (mut response, route) = if streamed {
@@ -250,6 +248,7 @@ fn answer(collected: &Collected, named: &Named, echo: &Echo) -> Response {
 #[cfg(test)]
 mod tests {
     use super::{CompletionRequest, DEFAULT_MAX_TOKENS, Echo};
+    use inference::CacheUse;
     use serde_json::{Value, json};
     use services::Completion;
 
@@ -260,7 +259,7 @@ mod tests {
     }
 
     fn completions(more: &Value) -> Vec<Completion> {
-        request(more).into_completions().map_err(|failure| failure.event()).unwrap()
+        request(more).into_completions(CacheUse::Off).map_err(|failure| failure.event()).unwrap().collect()
     }
 
     /// Text and tokens of each message.

@@ -10,7 +10,7 @@ use crate::{
 };
 use axum::body::Bytes;
 use inference::{Ended, Finish, Output, TokenLogprob};
-use std::{collections::VecDeque, mem::take};
+use std::collections::VecDeque;
 
 /// See the module.
 pub struct Pieces {
@@ -27,6 +27,17 @@ impl Pieces {
     pub fn new(named: Named, choices: u32, include_usage: bool, echo: Echo) -> Self {
         let lengths = vec![0; usize::try_from(choices).unwrap_or(1)];
         Self { id: named.id("cmpl"), named, include_usage, echo, lengths }
+    }
+
+    /// Says it, behind the prompt if the text begins with that. Prompts are copied when something follows them, and not all at
+    /// once, before anybody looked at them.
+    fn go_on(&mut self, index: u32, text: &str, logprobs: &[TokenLogprob], finish_reason: Option<&str>, frames: &mut VecDeque<Bytes>) {
+        let begins = usize::try_from(index).ok().and_then(|at| self.lengths.get(at)).is_some_and(|length| *length == 0);
+        let prompt = if begins { self.echo.before(index).to_owned() } else { String::new() };
+        if !prompt.is_empty() {
+            frames.extend(self.say(index, &prompt, &[], None));
+        }
+        frames.extend(self.say(index, text, logprobs, finish_reason));
     }
 
     fn say(&mut self, index: u32, text: &str, logprobs: &[TokenLogprob], finish_reason: Option<&str>) -> Option<Bytes> {
@@ -50,24 +61,17 @@ impl Pieces {
 }
 
 impl Render for Pieces {
-    fn begin(&mut self, frames: &mut VecDeque<Bytes>) {
-        let echo = take(&mut self.echo);
-        for (index, _) in (0..).zip(self.lengths.clone()) {
-            let prompt = echo.before(index);
-            if !prompt.is_empty() {
-                frames.extend(self.say(index, prompt, &[], None));
-            }
-        }
-    }
+    /// Each text begins by itself.
+    fn begin(&mut self, _: &mut VecDeque<Bytes>) {}
 
     fn take(&mut self, output: Output, frames: &mut VecDeque<Bytes>) {
         if let Output::Text { choice, text, logprobs } = output {
-            frames.extend(self.say(choice, &text, &logprobs, None));
+            self.go_on(choice, &text, &logprobs, None, frames);
         }
     }
 
     fn ended(&mut self, choice: u32, finish: Finish, frames: &mut VecDeque<Bytes>) {
-        frames.extend(self.say(choice, "", &[], Some(finish.name())));
+        self.go_on(choice, "", &[], Some(finish.name()), frames);
     }
 
     /// Each text has told its end before.
@@ -80,5 +84,33 @@ impl Render for Pieces {
 
     fn fail(&mut self, failure: &Failure, frames: &mut VecDeque<Bytes>) {
         frames.push_back(sse::text(&WORDS.tell(failure.clone()).event()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Echo, Finish, Named, Output, Pieces, Render};
+    use serde_json::Value;
+    use std::collections::VecDeque;
+
+    #[test]
+    fn a_prompt_is_told_when_something_follows_it_and_not_before() {
+        let named = Named { usage: "1".into(), model: "m".into(), created: 0 };
+        let echo = Echo { prompts: vec!["Once".into(), "Twice".into()], each: 2 };
+        let (mut pieces, mut frames) = (Pieces::new(named, 4, false, echo), VecDeque::new());
+        pieces.begin(&mut frames);
+        assert!(frames.is_empty(), "If you are here because this failed: copies of prompts that nobody looked at fill the memory.");
+        for text in [" upon", " a time"] {
+            pieces.take(Output::Text { choice: 2, text: text.into(), logprobs: Vec::new() }, &mut frames);
+        }
+        pieces.ended(2, Finish::Stop, &mut frames);
+        pieces.ended(1, Finish::Length, &mut frames);
+        let told = frames.iter().map(|frame| {
+            let chunk: Value = serde_json::from_slice(&frame["data: ".len()..]).unwrap();
+            let choice = &chunk["choices"][0];
+            (choice["index"].as_u64().unwrap(), choice["text"].as_str().unwrap().to_owned())
+        });
+        let expected = [(2, "Twice"), (2, " upon"), (2, " a time"), (2, ""), (1, "Once"), (1, "")];
+        assert_eq!(told.collect::<Vec<_>>(), expected.map(|(index, text)| (index, text.to_owned())));
     }
 }

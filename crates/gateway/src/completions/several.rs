@@ -6,15 +6,15 @@ use crate::{
     follow::{Source, begun},
 };
 use contract::{chat::AnswerStats, ids::RequestId};
-use domain::{Actor, Amount, Currency, Error, Result};
+use domain::{Amount, Currency, Error, Result};
 use futures::{
     StreamExt,
     future::{ready, select_all, try_join_all},
     stream::{self, BoxStream, SelectAll},
 };
 use inference::{Cached, Ended, Finish, Generation, Outcome, Output, Route};
-use services::{Api, Completion};
-use std::{collections::VecDeque, mem::take, vec::IntoIter};
+use services::{Asking, Completion};
+use std::{collections::VecDeque, mem::take};
 
 /// Prompts of one request that are computed at the same time: many of one program must not keep everybody else waiting.
 const AT_A_TIME: usize = 4;
@@ -25,14 +25,14 @@ type Said = (u32, Output, Option<Route>);
 /// See the module. Each prompt is a use of its own in the ledger. Its completions are numbered behind those of the prompts before
 /// it, and each tells how it ended. If one prompt fails, all end.
 pub struct Several {
-    api: Api,
-    actor: Actor,
+    asking: Asking,
     named: Named,
     /// Completions of each prompt.
     each: u32,
     /// Those that are not heard yet, from the first prompt on.
     begun: Vec<Generation>,
-    waiting: IntoIter<Completion>,
+    /// Made when it is their turn: what they have in common is copied for those alone that are at work.
+    waiting: Box<dyn Iterator<Item = Completion> + Send>,
     /// Prompts that do not wait any more.
     taken: u32,
     heard: SelectAll<BoxStream<'static, Said>>,
@@ -49,15 +49,16 @@ impl Several {
     ///
     /// # Errors
     /// One of them was refused.
-    pub async fn begin(api: Api, actor: Actor, completions: Vec<Completion>) -> Result<Self> {
-        let (prompts, each) = (completions.len(), completions.first().map_or(1, |first| first.options.n.max(1)));
-        let mut waiting = completions.into_iter();
+    pub async fn begin(asking: Asking, completions: impl ExactSizeIterator<Item = Completion> + Send + 'static) -> Result<Self> {
+        let prompts = completions.len();
+        let mut waiting: Box<dyn Iterator<Item = Completion> + Send> = Box::new(completions);
         let first: Vec<Completion> = waiting.by_ref().take(AT_A_TIME).collect();
-        let begun = try_join_all(first.into_iter().map(|completion| api.complete(&actor, completion))).await?;
+        let each = first.first().map_or(1, |first| first.options.n.max(1));
+        let begun = try_join_all(first.into_iter().map(|completion| asking.complete(completion))).await?;
         let named = begun.first().map(Named::of).ok_or_else(|| Error::internal("a completion without a prompt"))?;
         let ended = vec![false; prompts.saturating_mul(usize::try_from(each).unwrap_or(1))];
         let (heard, told, sum) = (SelectAll::new(), VecDeque::new(), Sum::default());
-        Ok(Self { api, actor, named, each, begun, waiting, taken: 0, heard, ended, told, sum, over: false })
+        Ok(Self { asking, named, each, begun, waiting, taken: 0, heard, ended, told, sum, over: false })
     }
 
     /// What all parts of the answer say about themselves: the first prompt's use stands for all.
@@ -96,9 +97,9 @@ impl Several {
     /// Begins the next one that waits, if any does.
     fn begin_next(&mut self) {
         let Some(completion) = self.waiting.next() else { return };
-        let (api, actor, prompt) = (self.api.clone(), self.actor.clone(), self.taken);
+        let prompt = self.taken;
         self.taken += 1;
-        let begun = stream::once(async move { api.complete(&actor, completion).await });
+        let begun = stream::once(self.asking.complete(completion));
         let said = begun.flat_map(move |begun| match begun {
             Ok(generation) => said(prompt, generation),
             Err(error) => stream::once(ready((prompt, refused(error), None))).boxed(),
