@@ -102,6 +102,20 @@ def test_a_text_goes_on(client, chat):
     assert "".join(chunk.choices[0].text for chunk in streamed) == answer.choices[0].text
 
 
+def test_several_texts_go_on_in_one_stream(client, chat):
+    ask = dict(model=chat, prompt=["def add(a, b):\n    return", "1, 2, 3, 4,"], max_tokens=8, temperature=0, seed=7)
+    whole = client.completions.create(**ask)
+    told = ["", ""]
+    for chunk in client.completions.create(**ask, stream=True):
+        told[chunk.choices[0].index] += chunk.choices[0].text
+    assert told == [choice.text for choice in whole.choices] and all(told)
+
+
+def test_a_middle_is_filled_in(client, chat):
+    answer = client.completions.create(model=chat, prompt="def add(a, b):\n    return", suffix="\n\nprint(add(1, 2))\n", max_tokens=16, temperature=0)
+    assert "a + b" in answer.choices[0].text
+
+
 def cosine(a, b):
     return sum(x * y for x, y in zip(a, b)) / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
 

@@ -38,7 +38,8 @@ export const RUNS: Record<string, Run> = {
     "curl 1": { by: "shell", prints: /"content":"[^"]/ },
     "curl 2": { by: "shell", prints: /"object":"model"/ },
     "Python 1": { by: "clients", prints: SOMETHING },
-    "Python 2": { by: "clients", follows: "Python 1", after: "print('founded in', answer.choices[0].message.content)", prints: /^founded in 1\d{3}$/m },
+    "Python 2": { by: "clients", follows: "Python 1", after: "print('middle:', answer.choices[0].text.strip())", prints: /^middle: \S/m },
+    "Python 3": { by: "clients", follows: "Python 1", after: "print('founded in', answer.choices[0].message.content)", prints: /^founded in 1\d{3}$/m },
     "JavaScript 1": { by: "node", prints: SOMETHING },
     "LangChain 1": {
         by: "clients",

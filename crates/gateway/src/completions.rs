@@ -1,56 +1,61 @@
 //! `POST /v1/completions`: a text goes on, without a conversation around it. OpenAI calls it legacy; editors that complete
 //! code still use it.
 
+mod pieces;
+mod several;
+
 use crate::{
     Gateway,
     body::Call,
     chat::{
         Named,
-        answer::{Collected, FINGERPRINT, collect},
+        answer::{Choice, Collected, FINGERPRINT, collect},
     },
     failure::Failure,
-    follow::{Finishes, Render, begun, finish_reason, follow},
+    follow::{Source, finish_reason, follow},
     headers,
+    inputs::{Input, Inputs},
     known::Known,
     openapi::Described,
-    parameters::{OneOrMany, completion_request},
-    sse,
-    usage::{Cost, Usage},
+    parameters::completion_request,
+    usage::Usage,
     wish::Unmet,
     words::Words,
 };
 use axum::{
     Json,
-    body::Bytes,
     extract::State,
     response::{IntoResponse, Response},
 };
-use contract::chat::AnswerStats;
-use domain::{Amount, Currency};
-use futures::{StreamExt, TryStreamExt, stream};
-use inference::{ChatMessage, ChatRole, Ended, Finish, Options, Output, TokenLogprob};
+use inference::{CacheUse, ChatMessage, ChatRole, Options, TokenLogprob};
+use pieces::Pieces;
 use serde::Serialize;
 use serde_json::json;
 use services::Completion;
-use std::collections::{BTreeMap, VecDeque};
+use several::Several;
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 const WORDS: Words = Words(&[("messages", "prompt"), ("top_logprobs", "logprobs")]);
 /// Prompts of one request.
 const MOST_PROMPTS: usize = 64;
-/// Prompts of one request that are computed at the same time.
-const PROMPTS_AT_A_TIME: usize = 4;
 /// Tokens of an answer when the client says nothing, as OpenAI has it.
 const DEFAULT_MAX_TOKENS: u32 = 16;
+
+type Prompts = Inputs<MOST_PROMPTS>;
 
 completion_request! {
     /// The body.
     pub struct CompletionRequest {
-        #[schema(schema_with = crate::parameters::text_or_texts)]
-        prompt: OneOrMany,
+        /// A text, texts, or as the model's own token ids one text or several. At most 64 prompts and 300,000 token ids. Ids are
+        /// taken as they are: nothing is put before them.
+        #[schema(schema_with = crate::inputs::schema)]
+        prompt: Prompts,
+        /// Let each text begin with its prompt, which must be text.
         echo: Option<bool>,
         logprobs: Option<u8>,
         best_of: Option<u32>,
+        /// What comes behind the text: the middle between both is filled in, by models that were taught it.
         suffix: Option<String>,
         #[serde(rename = "metadata")]
         #[schema(schema_with = crate::known::schema)]
@@ -61,27 +66,65 @@ completion_request! {
 impl Unmet for CompletionRequest {}
 
 impl CompletionRequest {
-    /// One completion for each prompt.
-    fn into_completions(self) -> Result<Vec<Completion>, Failure> {
+    /// One completion for each prompt, made when it is taken: what they have in common may be long, and prompts are many.
+    fn into_completions(self, cache: CacheUse) -> Result<impl ExactSizeIterator<Item = Completion> + Send + 'static, Failure> {
         if self.best_of.is_some_and(|best_of| best_of > self.n.unwrap_or(1)) {
             return Err(Failure::invalid("best_of", "unsupported", "best_of is not supported beyond n; ask for n and choose."));
-        }
-        if self.suffix.as_ref().is_some_and(|suffix| !suffix.is_empty()) {
-            return Err(Failure::invalid("suffix", "unsupported", "suffix is not supported."));
         }
         let (mut sampling, options) = self.parameters().split()?;
         sampling.max_tokens.get_or_insert(DEFAULT_MAX_TOKENS);
         if !(1..=MOST_PROMPTS).contains(&self.prompt.0.len()) {
             return Err(Failure::invalid("prompt", "out_of_range", format!("There must be 1 to {MOST_PROMPTS} prompts.")));
         }
-        let options = Options { raw: true, logprobs: self.logprobs, ..options };
-        let completion = |prompt| Completion {
-            model: self.model.clone(),
-            messages: vec![ChatMessage::new(ChatRole::User, prompt)],
+        let options = Options { raw: true, logprobs: self.logprobs, cache, ..options };
+        let behind = self.suffix.filter(|suffix| !suffix.is_empty()).map(|suffix| ChatMessage::new(ChatRole::User, suffix));
+        let prompts = self.prompt.0.into_iter().enumerate().map(|(at, prompt)| message(at, prompt));
+        let (model, prompts) = (self.model, prompts.collect::<Result<Vec<ChatMessage>, Failure>>()?);
+        Ok(prompts.into_iter().map(move |prompt| Completion {
+            model: model.clone(),
+            messages: [prompt].into_iter().chain(behind.clone()).collect(),
             sampling: sampling.clone(),
             options: options.clone(),
-        };
-        Ok(self.prompt.0.into_iter().map(completion).collect())
+        }))
+    }
+
+    /// The prompts, if texts are to begin with them.
+    fn echoed(&self) -> Result<Vec<String>, Failure> {
+        let prompts = self.prompt.0.iter().filter(|_| self.echo == Some(true));
+        let texts = prompts.map(|prompt| match prompt {
+            Input::Text(text) => Ok(text.clone()),
+            Input::Tokens(_) => {
+                let message = "A prompt of token ids cannot be echoed. Send its text, or leave echo out.";
+                Err(Failure::invalid("echo", "unsupported", message))
+            }
+        });
+        texts.collect()
+    }
+}
+
+/// What texts begin with.
+#[derive(Debug, Default)]
+pub struct Echo {
+    /// Empty: nothing was asked for.
+    prompts: Vec<String>,
+    /// Texts of each prompt.
+    each: u32,
+}
+
+impl Echo {
+    /// What the text with this number begins with.
+    fn before(&self, index: u32) -> &str {
+        let prompt = usize::try_from(index / self.each.max(1)).ok().and_then(|at| self.prompts.get(at));
+        prompt.map_or("", String::as_str)
+    }
+}
+
+/// A prompt as the funnel takes it. `at`: its number in the request.
+fn message(at: usize, prompt: Input) -> Result<ChatMessage, Failure> {
+    match prompt {
+        Input::Text(text) => Ok(ChatMessage::new(ChatRole::User, text)),
+        Input::Tokens(tokens) if tokens.is_empty() => Err(Failure::invalid("prompt", "empty", format!("Prompt {at} has no tokens."))),
+        Input::Tokens(tokens) => Ok(ChatMessage::of_tokens(tokens)),
     }
 }
 
@@ -146,7 +189,9 @@ pub fn described(operation: Described) -> Described {
         .named(
             "createCompletion",
             "Go on with a text",
-            "Without a conversation around it. Several prompts can be completed, or one can be streamed.",
+            "Without a conversation around it. Of several prompts, the choices of the second come behind those of the first, and a \
+             stream tells them as they are made; what fails after its beginning is an event with an `error`, and ends all. With a \
+             `suffix`, what belongs between both is filled in.",
         )
         .reads::<CompletionRequest>(asked)
         .answers::<Body<'_>>("What follows.")
@@ -161,163 +206,85 @@ pub async fn create(state: State<Gateway>, call: Call<CompletionRequest>) -> Res
 async fn complete(State(gateway): State<Gateway>, call: Call<CompletionRequest>) -> Result<Response, Failure> {
     let Call { actor, input, ignored, cache } = call;
     let request = actor.request();
-    let (streamed, options, echo) = (input.stream.unwrap_or(false), input.stream_options.unwrap_or_default(), input.echo.unwrap_or(false));
-    let prompts = if echo { input.prompt.0.clone() } else { Vec::new() };
-    let mut completions = input.into_completions()?;
-    completions.iter_mut().for_each(|completion| completion.options.cache = cache);
-    let choices = completions.first().map_or(1, |first| first.options.n.max(1));
-    if streamed && completions.len() > 1 {
-        return Err(Failure::invalid(
-            "prompt",
-            "unsupported",
-            "Several prompts can be completed, or one can be streamed, but not both at once.",
-        ));
-    }
-    let begin = |completion| async { gateway.services.api.complete(&actor, completion).await.map_err(|error| Failure::of(error, request)) };
-    let include_usage = options.include_usage.unwrap_or(false);
-    let (mut response, wanted, named, route) = if streamed {
-        let Some(completion) = completions.into_iter().next() else {
-            return Err(Failure::of(domain::Error::internal("a completion without a prompt"), request));
-        };
-        let mut generation = begin(completion).await?;
-        begun(&mut generation, request).await?;
-        let (route, echoed) = (generation.route(), prompts.first().cloned());
-        let wanted = generation.model().to_owned();
-        let named = Named::of(&generation).served(route.as_ref());
-        let pieces = Pieces::new(named.clone(), choices, include_usage, echoed);
-        (follow(generation, request, pieces), wanted, named, route)
+    let (streamed, options, prompts) = (input.stream.unwrap_or(false), input.stream_options.unwrap_or_default(), input.echoed()?);
+    let several = Several::begin(gateway.services.api.asking(actor), input.into_completions(cache)?).await;
+    let mut several = several.map_err(|error| Failure::of(error, request))?;
+    let (named, choices, echo) = (several.named().clone(), several.choices(), Echo { prompts, each: several.each() });
+    let (mut response, route) = if streamed {
+        several.begun(request).await?;
+        let route = several.route();
+        let pieces = Pieces::new(named.served(route.as_ref()), choices, options.include_usage.unwrap_or(false), echo);
+        (follow(several, request, pieces), route)
     } else {
-        // A few at a time: many prompts of one program must not keep everybody else waiting.
-        let one = |completion| async {
-            let generation = begin(completion).await?;
-            let named = Named::of(&generation);
-            Ok::<_, Failure>((named, collect(generation, choices, request).await?))
-        };
-        let all: Vec<(Named, Collected)> = stream::iter(completions).map(one).buffered(PROMPTS_AT_A_TIME).try_collect().await?;
-        let first = all.first().map(|(named, first)| (named.model.clone(), named.served(first.route.as_ref()), first.route.clone()));
-        let Some((wanted, named, mut route)) = first else {
-            return Err(Failure::of(domain::Error::internal("a completion without a prompt"), request));
-        };
-        if let Some(route) = &mut route {
-            route.cost = together(all.iter().map(|(_, part)| part.route.as_ref().and_then(|route| route.cost)));
-            route.cached = all.iter().filter_map(|(_, part)| part.route.as_ref()).map(|route| route.cached).max().unwrap_or_default();
-        }
-        let cost = Cost::of(route.as_ref().and_then(|route| route.cost));
-        (answer(&all, &named, choices, &prompts, cost), wanted, named, route)
+        let collected = collect(several, choices, request).await?;
+        (answer(&collected, &named.served(collected.route.as_ref()), &echo), collected.route)
     };
-    headers::name_use(response.headers_mut(), &wanted, &named.usage, route.as_ref());
+    headers::name_use(response.headers_mut(), &named.model, &named.usage, route.as_ref());
     ignored.put(response.headers_mut());
     Ok(response)
 }
 
-/// What several uses cost, if all of them have a price in the same currency.
-fn together(costs: impl IntoIterator<Item = Option<(Currency, Amount)>>) -> Option<(Currency, Amount)> {
-    let mut costs = costs.into_iter();
-    let first = costs.next()??;
-    costs.try_fold(first, |(currency, sum), cost| cost.filter(|(other, _)| *other == currency).map(|(_, cost)| (currency, sum + cost)))
-}
-
-fn answer(collected: &[(Named, Collected)], named: &Named, choices: u32, prompts: &[String], cost: Cost) -> Response {
-    let mut all = Vec::new();
-    let mut sum = AnswerStats::default();
-    let mut texts: Vec<Vec<String>> = Vec::new();
-    for (number, (_, part)) in collected.iter().enumerate() {
-        let echoed = prompts.get(number).map_or("", String::as_str);
-        texts.push(part.choices.iter().map(|choice| format!("{echoed}{}", choice.text)).collect());
-        sum.prompt_tokens += part.stats.prompt_tokens;
-        sum.cached_tokens += part.stats.cached_tokens;
-        sum.completion_tokens += part.stats.completion_tokens;
-        sum.reasoning_tokens += part.stats.reasoning_tokens;
-    }
-    for ((number, (_, part)), texts) in (0..).zip(collected).zip(&texts) {
-        for ((at, choice), text) in (0..).zip(&part.choices).zip(texts) {
-            all.push(BodyChoice {
-                text,
-                index: number * choices + at,
-                logprobs: Logprobs::of(&choice.logprobs, text.chars().count() - choice.text.chars().count()),
-                finish_reason: Some(finish_reason(choice.finish, &part.stats)),
-            });
-        }
-    }
+fn answer(collected: &Collected, named: &Named, echo: &Echo) -> Response {
+    let whole = |(index, choice): (u32, &Choice)| format!("{}{}", echo.before(index), choice.text);
+    let texts: Vec<String> = (0..).zip(&collected.choices).map(whole).collect();
+    let choices = (0..).zip(&collected.choices).zip(&texts).map(|((index, choice), text)| BodyChoice {
+        text,
+        index,
+        logprobs: Logprobs::of(&choice.logprobs, text.chars().count() - choice.text.chars().count()),
+        finish_reason: Some(finish_reason(choice.finish, &collected.stats)),
+    });
     let body = Body {
         id: &named.id("cmpl"),
         object: "text_completion",
         created: named.created,
         model: &named.model,
         system_fingerprint: FINGERPRINT,
-        choices: all,
-        usage: Some(Some(Usage::of(&sum, cost))),
+        choices: choices.collect(),
+        usage: Some(Some(Usage::of(&collected.stats, collected.cost()))),
     };
     Json(body).into_response()
 }
 
-/// The text as it is made.
-struct Pieces {
-    id: String,
-    named: Named,
-    include_usage: bool,
-    echoed: Option<String>,
-    /// How far each choice's text came, in characters.
-    lengths: Vec<usize>,
-    finishes: Finishes,
-}
+#[cfg(test)]
+mod tests {
+    use super::{CompletionRequest, DEFAULT_MAX_TOKENS, Echo};
+    use inference::CacheUse;
+    use serde_json::{Value, json};
+    use services::Completion;
 
-impl Pieces {
-    fn new(named: Named, choices: u32, include_usage: bool, echoed: Option<String>) -> Self {
-        let lengths = vec![0; usize::try_from(choices).unwrap_or(1)];
-        Self { id: named.id("cmpl"), named, include_usage, echoed, lengths, finishes: Finishes::new(choices) }
+    fn request(more: &Value) -> CompletionRequest {
+        let mut body = json!({ "model": "m" });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(body).unwrap()
     }
 
-    fn say(&mut self, index: u32, text: &str, logprobs: &[TokenLogprob], finish_reason: Option<&str>) -> Option<Bytes> {
-        let length = usize::try_from(index).ok().and_then(|at| self.lengths.get_mut(at))?;
-        let logprobs = Logprobs::of(logprobs, *length);
-        *length += text.chars().count();
-        Some(self.piece(vec![BodyChoice { text, index, logprobs, finish_reason }], self.include_usage.then_some(None)))
+    fn completions(more: &Value) -> Vec<Completion> {
+        request(more).into_completions(CacheUse::Off).map_err(|failure| failure.event()).unwrap().collect()
     }
 
-    fn piece(&self, choices: Vec<BodyChoice<'_>>, usage: Option<Option<Usage>>) -> Bytes {
-        sse::data(&Body {
-            id: &self.id,
-            object: "text_completion",
-            created: self.named.created,
-            model: &self.named.model,
-            system_fingerprint: FINGERPRINT,
-            choices,
-            usage,
-        })
-    }
-}
-
-impl Render for Pieces {
-    fn begin(&mut self, frames: &mut VecDeque<Bytes>) {
-        let Some(prompt) = self.echoed.take() else { return };
-        for (index, _) in (0..).zip(self.lengths.clone()) {
-            frames.extend(self.say(index, &prompt, &[], None));
-        }
+    /// Text and tokens of each message.
+    fn said(completion: &Completion) -> Vec<(&str, &[u32])> {
+        completion.messages.iter().map(|message| (message.content.as_str(), message.tokens.as_slice())).collect()
     }
 
-    fn take(&mut self, output: Output, frames: &mut VecDeque<Bytes>) {
-        if let Output::Text { choice, text, logprobs } = output {
-            frames.extend(self.say(choice, &text, &logprobs, None));
-        }
+    #[test]
+    fn each_prompt_is_a_completion_and_what_comes_behind_goes_along() {
+        let made = completions(&json!({ "prompt": ["a", [1, 2]], "suffix": "z", "n": 3 }));
+        let (nothing, tokens): (&[u32], &[u32]) = (&[], &[1, 2]);
+        assert_eq!(made.iter().map(said).collect::<Vec<_>>(), [[("a", nothing), ("z", nothing)], [("", tokens), ("z", nothing)]]);
+        assert!(made.iter().all(|one| one.options.raw && one.options.n == 3 && one.sampling.max_tokens == Some(DEFAULT_MAX_TOKENS)));
+        let made = completions(&json!({ "prompt": [1, 2], "suffix": "" }));
+        assert_eq!(made.iter().map(said).collect::<Vec<_>>(), [[("", tokens)]], "one prompt, and nothing behind it");
     }
 
-    fn ended(&mut self, choice: u32, finish: Finish) {
-        self.finishes.note(choice, finish);
-    }
-
-    fn end(&mut self, ended: &Ended, cost: Cost, frames: &mut VecDeque<Bytes>) {
-        let ends: Vec<_> = self.finishes.iter().collect();
-        for (index, finish) in ends {
-            frames.extend(self.say(index, "", &[], Some(finish_reason(finish, &ended.stats))));
-        }
-        if self.include_usage {
-            frames.push_back(self.piece(Vec::new(), Some(Some(Usage::of(&ended.stats, cost)))));
-        }
-        frames.push_back(sse::DONE);
-    }
-
-    fn fail(&mut self, failure: &Failure, frames: &mut VecDeque<Bytes>) {
-        frames.push_back(sse::text(&WORDS.tell(failure.clone()).event()));
+    #[test]
+    fn texts_begin_with_their_prompts_and_token_ids_cannot() {
+        assert!(request(&json!({ "prompt": [1], "echo": false })).echoed().is_ok_and(|prompts| prompts.is_empty()));
+        let refused = request(&json!({ "prompt": ["a", [1]], "echo": true })).echoed().unwrap_err().event();
+        assert!(refused.contains(r#""param":"echo","code":"unsupported""#), "{refused}");
+        let prompts = request(&json!({ "prompt": ["a", "b"], "echo": true })).echoed().unwrap();
+        let echo = Echo { prompts, each: 2 };
+        assert_eq!([0, 1, 2, 3, 4].map(|index| echo.before(index)), ["a", "a", "b", "b", ""]);
+        assert_eq!(Echo::default().before(0), "");
     }
 }

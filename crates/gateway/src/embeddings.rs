@@ -1,12 +1,11 @@
 //! `POST /v1/embeddings`.
 
-mod inputs;
-
 use crate::{
     Gateway,
     body::Call,
     failure::Failure,
     headers,
+    inputs::Inputs,
     known::Known,
     openapi::Described,
     usage::{Cost, InputUsage},
@@ -18,18 +17,19 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use inference::VectorRequest;
-use inputs::Inputs;
+use inference::{EmbedInput, MOST_INPUTS, VectorRequest};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
+
+type Texts = Inputs<MOST_INPUTS>;
 
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct EmbeddingsRequest {
     model: String,
     /// A text, texts, or as the model's own token ids one text or several. At most 2048 inputs and 300,000 tokens.
-    #[schema(schema_with = inputs::schema)]
-    input: Inputs,
+    #[schema(schema_with = crate::inputs::schema)]
+    input: Texts,
     encoding_format: Option<Encoding>,
     dimensions: Option<usize>,
     #[serde(rename = "user")]
@@ -94,7 +94,8 @@ pub fn described(operation: Described) -> Described {
 pub async fn create(State(gateway): State<Gateway>, call: Call<EmbeddingsRequest>) -> Result<Response, Failure> {
     let Call { actor, input, ignored, cache } = call;
     let wanted = VectorRequest { model: Some(input.model), dimensions: input.dimensions, cache, ..VectorRequest::default() };
-    let made = gateway.services.api.embed(&actor, input.input.0, wanted).await.map_err(|error| Failure::of(error, actor.request()))?;
+    let inputs = input.input.0.into_iter().map(EmbedInput::from).collect();
+    let made = gateway.services.api.embed(&actor, inputs, wanted).await.map_err(|error| Failure::of(error, actor.request()))?;
     let encoding = input.encoding_format.unwrap_or(Encoding::Float);
     let entry = |(index, vector)| Entry { object: "embedding", index, embedding: Embedding::of(vector, encoding) };
     let data = made.vectors.into_iter().enumerate().map(entry).collect();

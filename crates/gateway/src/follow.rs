@@ -1,10 +1,10 @@
-//! A generation followed to its end, with its outputs rendered as frames of an event stream.
+//! An answer followed to its end, with its outputs rendered as frames of an event stream.
 
 use crate::{failure::Failure, sse, usage::Cost};
 use axum::{body::Bytes, response::Response};
 use contract::{chat::AnswerStats, ids::RequestId};
 use futures::stream;
-use inference::{Ended, Finish, Generation, Output};
+use inference::{Ended, Finish, Generation, Output, Route};
 use std::{collections::VecDeque, time::Duration};
 
 /// How long an answer may take to begin before a stream's head is sent. Until then a refusal has a status of its own.
@@ -18,6 +18,24 @@ pub async fn begun(generation: &mut Generation, request: RequestId) -> Result<()
     generation.begun(HEAD_PATIENCE).await.map_err(|error| Failure::of(error, request))
 }
 
+/// Where an answer comes from: a generation, or several that are heard as one. Dropping it cancels.
+pub trait Source: Send + 'static {
+    /// As [`Generation::next`].
+    fn next(&mut self) -> impl Future<Output = Option<Output>> + Send;
+    /// As [`Generation::route`].
+    fn route(&self) -> Option<Route>;
+}
+
+impl Source for Generation {
+    async fn next(&mut self) -> Option<Output> {
+        Generation::next(self).await
+    }
+
+    fn route(&self) -> Option<Route> {
+        Generation::route(self)
+    }
+}
+
 /// How outputs look on the wire. Frames are pushed, none or several for each.
 pub trait Render: Send + 'static {
     /// Before anything else.
@@ -25,7 +43,7 @@ pub trait Render: Send + 'static {
     /// An output that is no end.
     fn take(&mut self, output: Output, frames: &mut VecDeque<Bytes>);
     /// One of several completions ended; those that were not told of end with the whole.
-    fn ended(&mut self, choice: u32, finish: Finish);
+    fn ended(&mut self, choice: u32, finish: Finish, frames: &mut VecDeque<Bytes>);
     /// After everything else.
     fn end(&mut self, ended: &Ended, cost: Cost, frames: &mut VecDeque<Bytes>);
     /// In the place of an end.
@@ -34,26 +52,26 @@ pub trait Render: Send + 'static {
     }
 }
 
-struct Following<R> {
-    generation: Generation,
+struct Following<S, R> {
+    source: S,
     request: RequestId,
     render: R,
     frames: VecDeque<Bytes>,
     over: bool,
 }
 
-/// Sends the answer while it is made. A client that leaves drops the generation, which cancels it.
-pub fn follow(generation: Generation, request: RequestId, mut render: impl Render) -> Response {
+/// Sends the answer while it is made. A client that leaves drops its source, which cancels it.
+pub fn follow(source: impl Source, request: RequestId, mut render: impl Render) -> Response {
     let mut frames = VecDeque::new();
     render.begin(&mut frames);
-    let following = Following { generation, request, render, frames, over: false };
+    let following = Following { source, request, render, frames, over: false };
     sse::respond(stream::unfold(following, |mut following| async move {
         let frame = following.next().await?;
         Some((frame, following))
     }))
 }
 
-impl<R: Render> Following<R> {
+impl<S: Source, R: Render> Following<S, R> {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(frame) = self.frames.pop_front() {
@@ -62,15 +80,18 @@ impl<R: Render> Following<R> {
             if self.over {
                 return None;
             }
-            match self.generation.next().await {
+            match self.source.next().await {
                 None => self.over = true,
                 Some(Output::Queued { place, wait_ms }) => self.frames.push_back(sse::queued(place, wait_ms)),
-                Some(Output::Ended { choice, finish }) => self.render.ended(choice, finish),
+                Some(Output::Ended { choice, finish }) => self.render.ended(choice, finish, &mut self.frames),
                 Some(Output::End(mut ended)) => {
                     self.over = true;
                     match ended.error.take() {
                         Some(error) => self.render.fail(&Failure::of(error, self.request), &mut self.frames),
-                        None => self.render.end(&ended, Cost::of(self.generation.cost()), &mut self.frames),
+                        None => {
+                            let cost = Cost::of(self.source.route().and_then(|route| route.cost));
+                            self.render.end(&ended, cost, &mut self.frames);
+                        }
                     }
                 }
                 Some(output) => self.render.take(output, &mut self.frames),

@@ -19,6 +19,7 @@ mod follow;
 mod form;
 mod headers;
 mod images;
+mod inputs;
 mod known;
 mod models;
 mod moderations;

@@ -7,7 +7,7 @@ use crate::{
     guard,
     images::check_images,
     meter::{RETRY_AFTER_S, partition},
-    refusal::{filtered, refused},
+    refusal::{filtered, refused, unsupported},
 };
 use domain::{Actor, Error, Result};
 use worker_protocol::{Counted, FailCode, Generate};
@@ -45,6 +45,7 @@ impl Inference {
         match self.inner.pool.count(&prompt, &bounds).await? {
             Counted::Tokens(tokens) => Ok(tokens),
             Counted::Refused { code: FailCode::Invalid | FailCode::ContextLengthExceeded, message } => Err(refused(message)),
+            Counted::Refused { code: FailCode::Unsupported, message } => Err(unsupported(message)),
             Counted::Refused { code: FailCode::ContentFilter, message } => Err(filtered(message)),
             Counted::Refused { code, message } => {
                 tracing::warn!(?code, message, "a worker could not count a prompt");

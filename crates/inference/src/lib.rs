@@ -16,6 +16,7 @@ mod count;
 mod drive;
 pub mod generation;
 pub mod guard;
+mod holds;
 mod images;
 pub mod meter;
 mod observe;

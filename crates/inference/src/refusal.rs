@@ -4,7 +4,7 @@ use contract::problem::CONTENT_FILTER;
 use domain::Error;
 
 /// The fields that workers and the dialects of upstreams name.
-const FIELDS: [&str; 21] = [
+const FIELDS: [&str; 22] = [
     "documents",
     "frequency_penalty",
     "input",
@@ -20,6 +20,7 @@ const FIELDS: [&str; 21] = [
     "response_format",
     "seed",
     "structured_outputs",
+    "suffix",
     "temperature",
     "tools",
     "top_k",
@@ -28,14 +29,21 @@ const FIELDS: [&str; 21] = [
     "typical_p",
 ];
 
-const REFUSED: &str = "model_refused";
-
 /// What only the model's side can judge, such as a schema or the template's demands.
 pub(crate) fn refused(message: String) -> Error {
+    named("model_refused", message)
+}
+
+/// What the model cannot do, however it is asked.
+pub(crate) fn unsupported(message: String) -> Error {
+    named("unsupported", message)
+}
+
+fn named(code: &'static str, message: String) -> Error {
     let begins = |field: &&str| message.strip_prefix(*field).is_some_and(|rest| rest.starts_with(": "));
     match FIELDS.into_iter().find(begins) {
-        Some(field) => Error::invalid(field, REFUSED, message),
-        None => Error::invalid_whole(REFUSED, message),
+        Some(field) => Error::invalid(field, code, message),
+        None => Error::invalid_whole(code, message),
     }
 }
 
@@ -46,7 +54,7 @@ pub(crate) fn filtered(message: String) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::refused;
+    use super::{refused, unsupported};
     use domain::Error;
 
     #[test]
@@ -68,5 +76,7 @@ mod tests {
             let error = refused(message.into());
             assert!(matches!(&error, Error::Invalid { field, code: "model_refused", .. } if *field == expected), "{error:?}");
         }
+        let error = unsupported("suffix: this model cannot".into());
+        assert!(matches!(error, Error::Invalid { field: Some("suffix"), code: "unsupported", .. }), "{error:?}");
     }
 }

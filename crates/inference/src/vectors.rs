@@ -5,6 +5,7 @@ use crate::{
     admit::Found,
     cache::{self, CacheUse},
     generation::{Ended, Generation, Output, Route},
+    holds::Holds,
     meter::Reservation,
     observe::Observed,
     work::Work,
@@ -93,7 +94,7 @@ impl Inference {
             ControlFlow::Continue(admitted) => admitted,
             ControlFlow::Break(generation) => return collect(generation, count).await,
         };
-        let context = self.catalogue().largest_context(actor, &admitted.model, purpose, false);
+        let context = self.catalogue().largest_context(actor, &admitted.model, purpose, Holds::of_inputs(&inputs));
         let reservation = Reservation::of_inputs(&admitted.model, context, purpose, inputs.iter().map(bytes));
         let VectorRequest { truncate, priority, .. } = request;
         let work = move |ticket: &crate::meter::Ticket, model| {
@@ -115,7 +116,7 @@ impl Inference {
         let model = self.grant(actor, request.model.as_deref(), purpose)?.clone();
         observed.granted(&model.id);
         counted(inputs.len())?;
-        let bounds = self.bounds(actor, &model, purpose, false)?;
+        let bounds = self.bounds(actor, &model, purpose, Holds::of_inputs(inputs))?;
         if inputs.iter().map(tokens).sum::<usize>() > MOST_TOKENS {
             return Err(Error::invalid("input", "too_large", format!("All inputs together may have at most {MOST_TOKENS} tokens.")));
         }

@@ -3,8 +3,11 @@
 use crate::shared::Shared;
 use contract::{model::Sampling, usage::Purpose};
 use domain::{Action, Actor, Result};
+use futures::future::{BoxFuture, FutureExt};
 use inference::{ChatMessage, EmbedInput, Generation, Offered, Options, Priority, Request, VectorRequest, Vectors};
 use std::sync::Arc;
+use telemetry::Trace;
+use tracing::{Instrument, Span};
 
 /// A completion for a program.
 #[derive(Clone, Debug)]
@@ -60,6 +63,12 @@ impl Api {
         self.shared.inference.admit(actor, completion.request(self.priority)).await
     }
 
+    /// For completions that one request wants one after another, the later ones while its answer is being sent.
+    #[must_use]
+    pub fn asking(&self, actor: Actor) -> Asking {
+        Asking { api: self.clone(), actor, trace: Trace::here(), span: Span::current() }
+    }
+
     /// How many tokens a completion's prompt has. Costs nothing.
     ///
     /// # Errors
@@ -85,5 +94,22 @@ impl Api {
     pub async fn rerank(&self, actor: &Actor, query: &str, documents: Vec<String>, request: VectorRequest) -> Result<Vectors> {
         actor.may(Action::UseModels)?;
         self.shared.inference.rerank(actor, query, documents, VectorRequest { priority: self.priority, ..request }).await
+    }
+}
+
+/// Begins completions of one request, whoever polls that: they stay within its trace, and their log lines keep its id.
+#[derive(Clone)]
+pub struct Asking {
+    api: Api,
+    actor: Actor,
+    trace: Trace,
+    span: Span,
+}
+
+impl Asking {
+    /// As [`Api::complete`].
+    pub fn complete(&self, completion: Completion) -> BoxFuture<'static, Result<Generation>> {
+        let Self { api, actor, trace, span } = self.clone();
+        trace.scope(async move { api.complete(&actor, completion).await }).instrument(span).boxed()
     }
 }

@@ -33,7 +33,7 @@ pub mod upstream_credentials;
 pub mod usage;
 
 pub use account::Account;
-pub use api::{Api, Completion};
+pub use api::{Api, Asking, Completion};
 pub use audit::Audits;
 pub use batches::Batches;
 pub use charges::Charges;

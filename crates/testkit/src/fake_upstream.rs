@@ -82,6 +82,7 @@ impl FakeUpstream {
         let routes = Router::new()
             .route("/v1/models", get(models))
             .route("/v1/chat/completions", post(complete))
+            .route("/v1/completions", post(complete))
             .route("/v1/embeddings", post(embed))
             .route("/v1/rerank", post(rerank))
             .with_state(inner.clone());
@@ -183,6 +184,7 @@ async fn rerank(State(inner): State<Arc<Mutex<Inner>>>, Json(body): Json<Value>)
 }
 
 async fn complete(State(inner): State<Arc<Mutex<Inner>>>, headers: HeaderMap, Json(body): Json<Value>) -> Response {
+    let raw = body.get("prompt").is_some();
     let mood = {
         let mut inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.requests.push(body);
@@ -196,7 +198,12 @@ async fn complete(State(inner): State<Arc<Mutex<Inner>>>, headers: HeaderMap, Js
     if let Mood::AnswersLate(ms) = mood {
         tokio::time::sleep(Duration::from_millis(ms)).await;
     }
-    let piece = |text: &str, finish: Value| json!({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": finish}]});
+    let piece = |text: &str, finish: Value| {
+        let choice = if raw { json!({"text": text}) } else { json!({"index": 0, "delta": {"content": text}}) };
+        let mut piece = json!({"choices": [choice]});
+        piece["choices"][0]["finish_reason"] = finish;
+        piece
+    };
     let usage = json!({"choices": [], "usage": {
         "prompt_tokens": 20, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 8}
     }});

@@ -109,6 +109,15 @@ pub enum Finish {
 }
 
 impl Finish {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Stop, Self::Length, Self::ToolCalls, Self::ContentFilter];
+
+    /// The one with this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|finish| finish.name() == name)
+    }
+
     /// Its name for programs, in traces and wherever it is stored.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -128,6 +137,8 @@ pub enum FailCode {
     ContextLengthExceeded,
     /// The request makes no sense to this worker (unknown model, bad sampling value).
     Invalid,
+    /// It makes sense, and this model cannot do it. The message begins with the field.
+    Unsupported,
     /// A content filter does not let the prompt through. Servers of others say so; workers have none.
     ContentFilter,
     /// No slot and no room in the queue, or draining. Told of one that waited, too, if somebody who has less in the full

@@ -41,7 +41,7 @@ pub const SPIN: (&str, &str) = ("GOMP_SPINCOUNT", "10000");
 pub const SHORT_SPIN: (&str, &str) = ("GOMP_SPINCOUNT", "1000");
 
 /// Version of this protocol; a pool refuses a worker with another one.
-pub const PROTOCOL: u32 = 7;
+pub const PROTOCOL: u32 = 8;
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_zero(number: &u32) -> bool {

@@ -52,8 +52,8 @@ pub struct Generate {
     #[serde(default)]
     pub priority: Priority,
     pub messages: Vec<ChatMessage>,
-    /// The text of the only message is the whole prompt: no template is put around it, and nothing in it is a control
-    /// token.
+    /// No template is put around the prompt: it is the only message, or two of them, what comes before the completion and what
+    /// comes behind it. Nothing in their texts is a control token.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub raw: bool,
     /// So many messages at the beginning are kept computed as long as there is room for pins (a quarter of
@@ -106,6 +106,9 @@ pub struct ChatMessage {
     pub role: ChatRole,
     /// Its text, up to the first picture.
     pub content: String,
+    /// In the place of its text: the model's own tokens, taken as they are, control tokens too. Of a raw prompt alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tokens: Vec<u32>,
     /// Pictures, and texts behind them. For servers of others alone: a worker is asked for no message that has any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub more: Vec<ContentPart>,
@@ -125,6 +128,12 @@ impl ChatMessage {
     #[must_use]
     pub fn new(role: ChatRole, content: impl Into<String>) -> Self {
         Self { role, content: content.into(), ..Self::default() }
+    }
+
+    /// A prompt as the model's own tokens.
+    #[must_use]
+    pub fn of_tokens(tokens: Vec<u32>) -> Self {
+        Self { tokens, ..Self::default() }
     }
 
     /// A message of texts and pictures in this order. Texts that no picture parts become one, in lines.

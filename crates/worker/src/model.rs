@@ -11,7 +11,7 @@ use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::vocab::{LlamaVocab, VocabType};
 use llama_cpp_2::{LogOptions, send_logs_to_tracing};
-use worker_protocol::{EmbedInput, LoadedModel, ModelKind, ModelState};
+use worker_protocol::{ChatMessage, EmbedInput, LoadedModel, ModelKind, ModelState};
 
 use crate::cards;
 use crate::constraint::Grammars;
@@ -54,6 +54,15 @@ impl Prompt {
         let says = |piece: &Piece| matches!(piece, Piece::Plain(said) if said == text);
         self.pieces.iter().find(|(piece, _)| says(piece)).map_or(0, |(_, before)| *before)
     }
+}
+
+/// The tokens that a model which fills in the middle was taught: what comes before it begins with the first, what comes behind
+/// it with the second, and the third asks for it.
+#[derive(Clone, Copy, Debug)]
+pub struct FillMarks {
+    before: LlamaToken,
+    behind: LlamaToken,
+    middle: LlamaToken,
 }
 
 /// A loaded model: weights, vocabulary, template. Immutable, shared between threads.
@@ -134,8 +143,42 @@ impl Model {
     }
 
     /// A prompt without a template.
-    pub fn raw_prompt(&self, text: &str) -> Prompt {
-        self.tokenised(vec![Piece::Plain(text.to_owned())], false)
+    ///
+    /// # Errors
+    /// A sentence for the caller: the model has no such token.
+    pub fn raw_prompt(&self, prompt: &ChatMessage) -> Result<Prompt, String> {
+        if prompt.tokens.is_empty() {
+            return Ok(self.tokenised(vec![Piece::Plain(prompt.content.clone())], false));
+        }
+        Ok(Prompt { tokens: self.tokens("prompt", &prompt.tokens)?, thinks: false, pieces: Vec::new() })
+    }
+
+    /// What marks the parts of a prompt whose middle is to be filled in, as the file says or llama.cpp knows by their texts;
+    /// `None` if the model was not taught it.
+    pub fn fill_marks(&self) -> Option<FillMarks> {
+        let vocab = self.weights.vocab();
+        let known = |token: LlamaToken| (token.0 >= 0).then_some(token);
+        Some(FillMarks { before: known(vocab.fim_pre())?, behind: known(vocab.fim_suf())?, middle: known(vocab.fim_mid())? })
+    }
+
+    /// A prompt for what comes between two texts, in the order of llama-server's `/infill`: prefix, suffix, middle.
+    ///
+    /// # Errors
+    /// As [`Model::raw_prompt`].
+    pub fn fill_prompt(&self, marks: FillMarks, before: &ChatMessage, behind: &ChatMessage) -> Result<Prompt, String> {
+        let vocab = self.weights.vocab();
+        let mut tokens: Vec<LlamaToken> = begin(&vocab).into_iter().chain([marks.before]).collect();
+        match before.tokens.as_slice() {
+            [] => vocab.tokenize_into(before.content.as_bytes(), &mut tokens, false, false),
+            numbers => tokens.extend(self.tokens("prompt", numbers)?),
+        }
+        tokens.push(marks.behind);
+        tokens.extend(match anchor(&vocab) {
+            Some(anchor) => tokenise_after(&vocab, &anchor, &behind.content, false),
+            None => vocab.tokenize(behind.content.as_bytes(), false, false),
+        });
+        tokens.push(marks.middle);
+        Ok(Prompt { tokens, thinks: false, pieces: Vec::new() })
     }
 
     fn tokenised(&self, pieces: Vec<Piece>, thinks: bool) -> Prompt {
@@ -158,7 +201,7 @@ impl Model {
         let vocab = self.weights.vocab();
         match (self.info.kind, input) {
             (ModelKind::Embedding, EmbedInput::Text(text)) => Ok(vocab.tokenize(text.as_bytes(), true, false)),
-            (ModelKind::Embedding, EmbedInput::Tokens(tokens)) => tokens.iter().map(|token| self.token(*token)).collect(),
+            (ModelKind::Embedding, EmbedInput::Tokens(tokens)) => self.tokens("input", tokens),
             (ModelKind::Reranker, EmbedInput::Pair { query, document }) => Ok(pair(&vocab, query, document)),
             (ModelKind::Embedding, EmbedInput::Pair { .. }) => Err("an embedding model takes texts, no pairs".into()),
             (ModelKind::Reranker, EmbedInput::Text(_) | EmbedInput::Tokens(_)) => {
@@ -168,11 +211,14 @@ impl Model {
         }
     }
 
-    /// A token that somebody gave the number of.
-    fn token(&self, number: u32) -> Result<LlamaToken, String> {
+    /// Tokens that somebody gave the numbers of, in this field.
+    fn tokens(&self, field: &str, numbers: &[u32]) -> Result<Vec<LlamaToken>, String> {
         let vocabulary = self.weights.n_vocab();
-        let known = i32::try_from(number).ok().filter(|number| *number < vocabulary);
-        known.map(LlamaToken).ok_or_else(|| format!("input: there is no token {number}; this model's are 0 to {}", vocabulary - 1))
+        let token = |number: &u32| {
+            let known = i32::try_from(*number).ok().filter(|number| *number < vocabulary);
+            known.map(LlamaToken).ok_or_else(|| format!("{field}: there is no token {number}; this model's are 0 to {}", vocabulary - 1))
+        };
+        numbers.iter().map(token).collect()
     }
 
     /// How it writes calls of tools.
@@ -260,13 +306,8 @@ fn pair(vocab: &LlamaVocab<'_>, query: &str, document: &str) -> Vec<LlamaToken> 
 /// The tokens, and how many of them come before each piece. Control tokens are recognised only in the template's own text.
 fn tokenise(vocab: &LlamaVocab<'_>, pieces: &[Piece]) -> (Vec<LlamaToken>, Vec<usize>) {
     let (mut tokens, mut starts) = (Vec::new(), Vec::with_capacity(pieces.len()));
-    let bos = vocab.bos();
-    if vocab.should_add_bos() && bos.0 >= 0 {
-        let written = matches!(pieces.first(), Some(Piece::Control(text)) if text.starts_with(&token_text(vocab, bos)));
-        if !written {
-            tokens.push(bos);
-        }
-    }
+    let written = |bos: &LlamaToken| matches!(pieces.first(), Some(Piece::Control(text)) if text.starts_with(&token_text(vocab, *bos)));
+    tokens.extend(begin(vocab).filter(|bos| !written(bos)));
     let anchor = anchor(vocab);
     for (at, piece) in pieces.iter().enumerate() {
         starts.push(tokens.len());
@@ -280,6 +321,11 @@ fn tokenise(vocab: &LlamaVocab<'_>, pieces: &[Piece]) -> (Vec<LlamaToken>, Vec<u
         }
     }
     (tokens, starts)
+}
+
+/// The token that every prompt of the model begins with, if there is one.
+fn begin(vocab: &LlamaVocab<'_>) -> Option<LlamaToken> {
+    Some(vocab.bos()).filter(|bos| vocab.should_add_bos() && bos.0 >= 0)
 }
 
 /// SentencePiece vocabularies put a space before whatever they tokenise. In the middle of a prompt it does

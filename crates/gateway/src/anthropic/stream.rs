@@ -122,7 +122,7 @@ impl Render for Blocks {
     }
 
     /// There is one completion, which ends with the whole.
-    fn ended(&mut self, _: u32, _: Finish) {}
+    fn ended(&mut self, _: u32, _: Finish, _: &mut VecDeque<Bytes>) {}
 
     fn end(&mut self, ended: &Ended, cost: Cost, frames: &mut VecDeque<Bytes>) {
         // Programs look at the first block without asking whether there is one.

@@ -3,7 +3,7 @@
 use super::Named;
 use crate::{
     failure::Failure,
-    follow::finish_reason,
+    follow::{Source, finish_reason},
     usage::{Cost, Usage},
 };
 use axum::{
@@ -11,14 +11,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use contract::{chat::AnswerStats, ids::RequestId};
-use inference::{Finish, Generation, Output, Route, TokenLogprob, ToolCall};
+use inference::{Finish, Output, Route, TokenLogprob, ToolCall};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 /// Names the program that answered, as OpenAI names its configuration.
 pub const FINGERPRINT: &str = concat!("kontor-", env!("CARGO_PKG_VERSION"));
 
-/// All that a generation said.
+/// All that was said.
 #[derive(Debug)]
 pub struct Collected {
     pub choices: Vec<Choice>,
@@ -44,18 +44,18 @@ pub struct Choice {
     pub finish: Option<Finish>,
 }
 
-/// Reads a generation to its end. Dropped before, it cancels.
+/// Reads an answer of so many completions to its end. Dropped before, it cancels.
 ///
 /// # Errors
-/// The generation's.
-pub async fn collect(mut generation: Generation, choices: u32, request: RequestId) -> Result<Collected, Failure> {
+/// Why it failed.
+pub async fn collect(mut source: impl Source, choices: u32, request: RequestId) -> Result<Collected, Failure> {
     let mut all = vec![Choice::default(); usize::try_from(choices).unwrap_or(1)];
     let mut of = |choice: u32, change: &mut dyn FnMut(&mut Choice)| {
         if let Some(choice) = usize::try_from(choice).ok().and_then(|at| all.get_mut(at)) {
             change(choice);
         }
     };
-    while let Some(output) = generation.next().await {
+    while let Some(output) = source.next().await {
         match output {
             Output::Text { choice, text, mut logprobs } => of(choice, &mut |choice| {
                 choice.text.push_str(&text);
@@ -68,12 +68,12 @@ pub async fn collect(mut generation: Generation, choices: u32, request: RequestI
                 if let Some(error) = ended.error {
                     return Err(Failure::of(error, request));
                 }
-                return Ok(Collected { choices: all, stats: ended.stats, stop: ended.stop, route: generation.route() });
+                return Ok(Collected { choices: all, stats: ended.stats, stop: ended.stop, route: source.route() });
             }
             Output::Queued { .. } | Output::Started { .. } | Output::Vectors { .. } => {}
         }
     }
-    Err(Failure::of(domain::Error::internal("a generation ended without an end"), request))
+    Err(Failure::of(domain::Error::internal("an answer ended without an end"), request))
 }
 
 /// The body.

@@ -110,7 +110,7 @@ impl Render for Chunks {
         });
     }
 
-    fn ended(&mut self, choice: u32, finish: Finish) {
+    fn ended(&mut self, choice: u32, finish: Finish, _: &mut VecDeque<Bytes>) {
         self.finishes.note(choice, finish);
     }
 

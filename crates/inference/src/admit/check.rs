@@ -1,6 +1,7 @@
 //! Whether a request makes sense.
 
 use super::{Options, Request};
+use crate::holds::tokens;
 use domain::{Error, Result};
 use std::collections::HashSet;
 use worker_protocol::{ChatRole, ToolChoice};
@@ -23,8 +24,13 @@ pub(crate) fn check(request: &Request) -> Result<()> {
     if request.continue_last && last.role != ChatRole::Assistant {
         return Err(Error::invalid("messages", "nothing_to_continue", "Only an answer can be continued."));
     }
-    if request.options.raw && (request.messages.len() != 1 || request.continue_last || !request.options.tools.is_empty()) {
-        return Err(Error::invalid("prompt", "raw_prompt", "A prompt without a template is one text, without tools."));
+    let raw = request.options.raw;
+    if raw && (request.messages.len() > 2 || request.continue_last || !request.options.tools.is_empty()) {
+        let message = "A prompt without a template is one text, or what comes before and behind the completion, without tools.";
+        return Err(Error::invalid("prompt", "raw_prompt", message));
+    }
+    if !raw && tokens(&request.messages) > 0 {
+        return Err(Error::invalid("messages", "raw_prompt", "A conversation has texts, no token ids."));
     }
     let sampling = &request.sampling;
     within("temperature", sampling.temperature, 0.0, 2.0)?;
@@ -146,6 +152,20 @@ mod tests {
             let refused = check(&Request { options, ..request(Sampling::default()) });
             assert!(matches!(refused, Err(Error::Invalid { field, .. }) if field == Some(name)), "{name}: {refused:?}");
         }
+    }
+
+    #[test]
+    fn a_prompt_without_a_template_has_two_parts_at_most_and_token_ids_stand_in_no_other() {
+        let asked = |messages: &[ChatMessage], raw| {
+            let (messages, options) = (messages.to_vec(), Options { raw, ..Options::default() });
+            check(&Request { messages, options, ..request(Sampling::default()) })
+        };
+        let (text, ids) = (ChatMessage::new(ChatRole::User, "x"), ChatMessage::of_tokens(vec![1]));
+        for parts in [vec![text.clone()], vec![ids.clone()], vec![text.clone(), text.clone()], vec![ids.clone(), text.clone()]] {
+            assert!(asked(&parts, true).is_ok(), "{parts:?}");
+        }
+        assert!(matches!(asked(&[text.clone(), text.clone(), text], true), Err(Error::Invalid { field: Some("prompt"), .. })));
+        assert!(matches!(asked(&[ids], false), Err(Error::Invalid { field: Some("messages"), .. })));
     }
 
     #[test]

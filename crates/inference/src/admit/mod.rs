@@ -14,7 +14,8 @@ use crate::{
     drive::Driver,
     generation::{Generation, SharedRoute},
     guard::{self, Watch},
-    images::{check_images, has_images},
+    holds::{Holds, tokens},
+    images::check_images,
     meter::{self, Reservation, Ticket},
     observe::{Observed, reason},
     work::Work,
@@ -69,9 +70,9 @@ impl Inference {
             ControlFlow::Continue(admitted) => admitted,
             ControlFlow::Break(generation) => return Ok(generation),
         };
-        let images = has_images(&request.messages);
-        let context = self.inner.catalogue.largest_context(actor, &admitted.model, request.purpose, images);
-        let image = if images { self.inner.catalogue.largest_image(actor, &admitted.model, request.purpose) } else { 0 };
+        let holds = Holds::of(&request.messages);
+        let context = self.inner.catalogue.largest_context(actor, &admitted.model, request.purpose, holds);
+        let image = if holds == Holds::Images { self.inner.catalogue.largest_image(actor, &admitted.model, request.purpose) } else { 0 };
         let reservation = Reservation::of(&admitted.model, context, image, &request);
         let work = |ticket: &Ticket, model| Work::Completion(Box::new(generate(ticket, model, request)));
         self.begin(actor, admitted, reservation, work).await
@@ -108,8 +109,9 @@ impl Inference {
         observed.asked(request);
         check(request)?;
         check_images(&model, &request.messages)?;
-        let bounds = self.bounds(actor, &model, request.purpose, has_images(&request.messages))?;
-        if guard::bytes(&request.messages) / LONGEST_TOKEN > usize::try_from(model.context_length).unwrap_or(usize::MAX) {
+        let bounds = self.bounds(actor, &model, request.purpose, Holds::of(&request.messages))?;
+        let context = usize::try_from(model.context_length).unwrap_or(usize::MAX);
+        if guard::bytes(&request.messages) / LONGEST_TOKEN > context || tokens(&request.messages) > context {
             let message = "The conversation is longer than the model's context.";
             return Err(Error::invalid("messages", "context_length_exceeded", message));
         }
@@ -124,8 +126,8 @@ impl Inference {
     ///
     /// # Errors
     /// [`Error::Forbidden`] where nobody is so near.
-    pub(crate) fn bounds(&self, actor: &Actor, model: &Arc<ModelConfig>, purpose: Purpose, images: bool) -> Result<Bounds> {
-        let bounds = self.inner.catalogue.bounds(actor, model, purpose, images);
+    pub(crate) fn bounds(&self, actor: &Actor, model: &Arc<ModelConfig>, purpose: Purpose, holds: Holds) -> Result<Bounds> {
+        let bounds = self.inner.catalogue.bounds(actor, model, purpose, holds);
         self.inner.pool.reach(&bounds)?;
         Ok(bounds)
     }
@@ -136,7 +138,7 @@ impl Inference {
     /// [`Error::NotFound`].
     pub(crate) fn grant(&self, actor: &Actor, wanted: Option<&str>, purpose: Purpose) -> Result<&Arc<ModelConfig>> {
         let catalogue = &self.inner.catalogue;
-        let there = |model: &Arc<ModelConfig>| self.inner.pool.exists(&catalogue.bounds(actor, model, purpose, false));
+        let there = |model: &Arc<ModelConfig>| self.inner.pool.exists(&catalogue.bounds(actor, model, purpose, Holds::Texts));
         catalogue.grant_where(actor, wanted, purpose, there).inspect_err(|error| {
             // Nobody asks for titles themselves.
             if purpose != Purpose::Title {

@@ -46,7 +46,7 @@ pub struct Options {
     pub pinned_messages: u32,
     /// Only if a request before this one began with them, too.
     pub pin_known_only: bool,
-    /// The text of the only message is the whole prompt, without the model's template.
+    /// Without the model's template: the only message is the whole prompt, or two are what comes before and behind the completion.
     pub raw: bool,
     /// May it come out of the response cache?
     pub cache: CacheUse,

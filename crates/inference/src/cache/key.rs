@@ -120,6 +120,11 @@ mod tests {
         Request { options, ..request() }
     }
 
+    fn filling(behind: &str) -> Request {
+        let messages = ["hi", behind].map(|text| ChatMessage::new(ChatRole::User, text)).to_vec();
+        Request { messages, ..with(Options { raw: true, ..Options::default() }) }
+    }
+
     fn sampled(sampling: Sampling) -> Request {
         Request { sampling, ..request() }
     }
@@ -140,6 +145,10 @@ mod tests {
             Request { messages: vec![pictured("AAAB", None)], ..request() },
             Request { messages: vec![pictured("AAAA", Some(Detail::High))], ..request() },
             Request { continue_last: true, ..request() },
+            Request { messages: vec![ChatMessage::of_tokens(vec![1, 2])], ..request() },
+            Request { messages: vec![ChatMessage::of_tokens(vec![1, 3])], ..request() },
+            filling(" there"),
+            filling(" here"),
             sampled(Sampling { seed: Some(1), ..cold.clone() }),
             sampled(Sampling { top_p: Some(0.5), ..cold.clone() }),
             sampled(Sampling { top_k: Some(5), ..cold.clone() }),

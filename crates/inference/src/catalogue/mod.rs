@@ -4,7 +4,7 @@ mod model;
 
 pub use model::ModelConfig;
 
-use crate::clearance::Bounds;
+use crate::{clearance::Bounds, holds::Holds};
 use contract::{model::ModelInfo, usage::Purpose};
 use domain::{Actor, Error, Result};
 use std::{collections::HashSet, sync::Arc};
@@ -125,9 +125,9 @@ impl Catalogue {
         default().or_else(|| self.models.iter().find(usable)).ok_or(Error::not_found("model"))
     }
 
-    /// How far the actor's request to a granted model may go; where there are `images`, to models that take them alone.
-    pub(crate) fn bounds(&self, actor: &Actor, model: &Arc<ModelConfig>, purpose: Purpose, images: bool) -> Bounds {
-        let fallbacks = self.substitutes(actor, model, purpose, images).cloned().collect();
+    /// How far the actor's request to a granted model may go: to models alone that take what it `holds`.
+    pub(crate) fn bounds(&self, actor: &Actor, model: &Arc<ModelConfig>, purpose: Purpose, holds: Holds) -> Bounds {
+        let fallbacks = self.substitutes(actor, model, purpose, holds).cloned().collect();
         Bounds::new(actor, purpose, model.clone(), fallbacks)
     }
 
@@ -136,22 +136,26 @@ impl Catalogue {
         self.models.iter().find(|model| model.is_called(name)).map(|model| model.id.as_str())
     }
 
-    /// What may be taken in a model's place, in order: what it names, as far as the actor may use it and, where there are
-    /// `images`, as far as it takes them.
-    fn substitutes(&self, actor: &Actor, model: &ModelConfig, purpose: Purpose, images: bool) -> impl Iterator<Item = &Arc<ModelConfig>> {
+    /// What may be taken in a model's place, in order: what it names, as far as the actor may use it and as far as it takes what
+    /// a request `holds`.
+    fn substitutes(&self, actor: &Actor, model: &ModelConfig, purpose: Purpose, holds: Holds) -> impl Iterator<Item = &Arc<ModelConfig>> {
         let granted = model.fallback.iter().filter_map(move |name| self.grant(actor, Some(name), purpose).ok());
-        granted.filter(move |other| !images || other.image_tokens.is_some())
+        granted.filter(move |other| match holds {
+            Holds::Texts => true,
+            Holds::Images => other.image_tokens.is_some(),
+            Holds::Tokens => false,
+        })
     }
 
     /// The longest context of a model and those that may answer in its place.
-    pub(crate) fn largest_context(&self, actor: &Actor, model: &ModelConfig, purpose: Purpose, images: bool) -> u32 {
-        let lengths = self.substitutes(actor, model, purpose, images).map(|other| other.context_length);
+    pub(crate) fn largest_context(&self, actor: &Actor, model: &ModelConfig, purpose: Purpose, holds: Holds) -> u32 {
+        let lengths = self.substitutes(actor, model, purpose, holds).map(|other| other.context_length);
         lengths.fold(model.context_length, u32::max)
     }
 
     /// The most tokens that a picture counts as, with a model and with those that may answer in its place.
     pub(crate) fn largest_image(&self, actor: &Actor, model: &ModelConfig, purpose: Purpose) -> u32 {
-        let tokens = self.substitutes(actor, model, purpose, true).filter_map(|other| other.image_tokens);
+        let tokens = self.substitutes(actor, model, purpose, Holds::Images).filter_map(|other| other.image_tokens);
         tokens.fold(model.image_tokens.unwrap_or_default(), u32::max)
     }
 
@@ -170,7 +174,7 @@ impl Catalogue {
                     kind: model.kind,
                     context_length: model.context_length,
                     images: model.image_tokens.is_some(),
-                    ready: ready(&self.bounds(actor, model, purpose, false))?,
+                    ready: ready(&self.bounds(actor, model, purpose, Holds::Texts))?,
                 })
             })
             .collect()
@@ -186,7 +190,7 @@ impl Catalogue {
                 name: model.name.clone(),
                 description: model.description.clone(),
                 context_length: model.context_length,
-                ready: ready(&self.bounds(actor, model, Purpose::Chat, false))?,
+                ready: ready(&self.bounds(actor, model, Purpose::Chat, Holds::Texts))?,
                 is_default: model.default,
             })
         };
@@ -203,7 +207,7 @@ impl Catalogue {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::{Catalogue, ModelConfig, ModelKind};
+    use super::{Catalogue, Holds, ModelConfig, ModelKind};
     use contract::usage::Purpose;
     use domain::{Actor, DataClass, Error};
     use std::collections::BTreeSet;
@@ -306,7 +310,7 @@ pub(crate) mod tests {
         let catalogue = Catalogue::new(vec![falls_back(&["theirs", "b"]), model("b"), theirs]).expect("valid");
         let a = catalogue.models()[0].clone();
         assert_eq!(
-            catalogue.bounds(&actor(), &a, Purpose::Chat, false).fallbacks(),
+            catalogue.bounds(&actor(), &a, Purpose::Chat, Holds::Texts).fallbacks(),
             ["b"],
             "If you are here because this failed: a fallback leads to a model that the tenant was not granted."
         );
@@ -323,7 +327,7 @@ pub(crate) mod tests {
         let own = catalogue.grant(&confidential, None, Purpose::Api).expect("the other one");
         assert_eq!(own.id, "own");
         assert!(
-            catalogue.bounds(&confidential, own, Purpose::Api, false).fallbacks().is_empty(),
+            catalogue.bounds(&confidential, own, Purpose::Api, Holds::Texts).fallbacks().is_empty(),
             "If you are here because this failed: a fallback leads to a model that may not see the data."
         );
         let named = |actor: &Actor| catalogue.offered(actor, |_| Some(true)).into_iter().map(|model| model.id).collect::<Vec<_>>();
@@ -331,21 +335,25 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn pictures_go_to_models_that_take_them_alone() {
+    fn pictures_and_token_ids_go_to_models_that_take_them_alone() {
         let sees = |id: &str, tokens| ModelConfig { image_tokens: Some(tokens), ..model(id) };
         let first = ModelConfig { fallback: vec!["blind".into(), "second".into()], ..sees("first", 1_000) };
         let catalogue = Catalogue::new(vec![first, ModelConfig { context_length: 9_000, ..model("blind") }, sees("second", 2_000)]);
         let catalogue = catalogue.expect("valid");
         let first = catalogue.models()[0].clone();
-        let fallbacks = |images| catalogue.bounds(&actor(), &first, Purpose::Api, images).fallbacks();
-        assert_eq!(fallbacks(false), ["blind", "second"]);
+        let fallbacks = |holds| catalogue.bounds(&actor(), &first, Purpose::Api, holds).fallbacks();
+        assert_eq!(fallbacks(Holds::Texts), ["blind", "second"]);
         assert_eq!(
-            fallbacks(true),
+            fallbacks(Holds::Images),
             ["second"],
             "If you are here because this failed: a picture goes to a model that cannot see it, or to a worker."
         );
-        let context = |images| catalogue.largest_context(&actor(), &first, Purpose::Api, images);
-        assert_eq!((context(false), context(true)), (9_000, 4_096));
+        assert!(
+            fallbacks(Holds::Tokens).is_empty(),
+            "If you are here because this failed: token ids go to a model to which they mean something else."
+        );
+        let context = |holds| catalogue.largest_context(&actor(), &first, Purpose::Api, holds);
+        assert_eq!([Holds::Texts, Holds::Images, Holds::Tokens].map(context), [9_000, 4_096, 4_096]);
         assert_eq!(catalogue.largest_image(&actor(), &first, Purpose::Api), 2_000);
         let offered = catalogue.offered(&actor(), |_| Some(true));
         assert_eq!(offered.iter().map(|model| model.images).collect::<Vec<_>>(), [true, false, true]);

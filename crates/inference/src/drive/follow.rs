@@ -5,7 +5,7 @@ use crate::{
     generation::Output,
     guard::Passed,
     pool::{Backend, BackendError, Dispatched},
-    refusal::{filtered, refused},
+    refusal::{filtered, refused, unsupported},
     work::Work,
 };
 use domain::Error;
@@ -229,6 +229,7 @@ impl Driver {
                 Work::Vectors(_) => Error::invalid("input", "context_length_exceeded", message),
             },
             FailCode::Invalid => refused(message),
+            FailCode::Unsupported => unsupported(message),
             FailCode::ContentFilter => filtered(message),
             FailCode::Overloaded | FailCode::Engine | FailCode::Cancelled => {
                 tracing::warn!(usage = %self.ticket.id(), ?code, message, "the worker failed");

@@ -15,7 +15,7 @@ pub(crate) use texts::bytes;
 use watch::Told;
 pub(crate) use watch::{Passed, Watch};
 
-use crate::{admit::Request, images::has_images, meter::RETRY_AFTER_S, observe::Metrics};
+use crate::{admit::Request, holds::Holds, images::has_images, meter::RETRY_AFTER_S, observe::Metrics};
 use classifier::{Classifier, Marked, marked};
 use contract::{ids::TenantId, problem::CONTENT_FILTER};
 use domain::{Actor, Error, Result};
@@ -141,12 +141,14 @@ impl Guards {
     /// to.
     ///
     /// # Errors
-    /// [`Error::GuardrailBlocked`]; [`Error::Unavailable`] if decisions cannot be written down, or injections not be judged.
+    /// [`Error::GuardrailBlocked`]; [`Error::Unavailable`] if decisions cannot be written down, or injections not be judged;
+    /// [`Error::Invalid`] for token ids, which no rule can read.
     pub(crate) async fn completion(&self, actor: &Actor, rules: Option<Rules>, request: &mut Request) -> Result<Option<Box<Watch>>> {
         let Some(rules) = rules else { return Ok(None) };
         if let Some(decision) = rules.picture.as_ref().filter(|_| has_images(&request.messages)) {
             return Err(self.unseen(actor, decision).await?);
         }
+        rules.refuse_unreadable("messages", Holds::of(&request.messages))?;
         let guard = self.informed(actor, &rules, said_in_completion(request)).await?;
         let bytes = texts::bytes(&request.messages);
         let (mut messages, mut options) = (take(&mut request.messages), take(&mut request.options));
@@ -190,13 +192,10 @@ impl Guards {
     /// The same for what becomes vectors; there is no answer to watch.
     ///
     /// # Errors
-    /// As [`Guards::completion`]; [`Error::Invalid`] for token ids, which no rule can read.
+    /// As [`Guards::completion`].
     pub(crate) async fn inputs(&self, actor: &Actor, rules: Option<Rules>, inputs: &mut Vec<EmbedInput>) -> Result<()> {
         let Some(rules) = rules else { return Ok(()) };
-        if rules.reads_input && inputs.iter().any(|input| matches!(input, EmbedInput::Tokens(_))) {
-            let message = "Guardrails read what is asked here, and they cannot read token ids. Send the texts.";
-            return Err(Error::invalid("input", "unreadable", message));
-        }
+        rules.refuse_unreadable("input", Holds::of_inputs(inputs))?;
         let guard = self.informed(actor, &rules, said_in_inputs(inputs)).await?;
         let mut texts = take(inputs);
         let look = move || {
@@ -237,6 +236,17 @@ impl Guards {
             tx.audit().add(&event).await?;
         }
         tx.commit().await
+    }
+}
+
+impl Rules {
+    /// Refuses token ids where a rule looks at what goes to a model: it would go round the rule.
+    fn refuse_unreadable(&self, field: &'static str, holds: Holds) -> Result<()> {
+        if self.reads_input && holds == Holds::Tokens {
+            let message = "Guardrails read what is asked here, and they cannot read token ids. Send the texts.";
+            return Err(Error::invalid(field, "unreadable", message));
+        }
+        Ok(())
     }
 }
 

@@ -49,6 +49,7 @@ pub(super) fn of_completion<'a>(messages: &'a mut [ChatMessage], options: &'a mu
             ChatRole::Tool => Role::Tool,
         };
         let mut add = |text| parts.push(Part { role, text });
+        // Token ids in its place come no further where rules look at texts.
         add(&mut message.content);
         for part in &mut message.more {
             if let ContentPart::Text(text) = part {

@@ -3,6 +3,7 @@
 use crate::{
     admit::{Options, Request},
     catalogue::ModelConfig,
+    holds::tokens,
 };
 use contract::{model::Sampling, usage::Purpose};
 use worker_protocol::{ChatMessage, Format, Tool};
@@ -50,8 +51,9 @@ impl Reservation {
         let pictures = image.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX)).min(context);
         let prompt = text.saturating_add(pictures).min(context);
         let (choices, open_ended) = (request.options.n.max(1), request.sampling.max_tokens.is_none());
-        // A picture's tokens are counted as such, a text's by its bytes.
-        let likely = (text / LIKELY_BYTES).saturating_add(pictures).min(prompt);
+        let given = u32::try_from(tokens(&request.messages)).unwrap_or(u32::MAX).min(text);
+        // Tokens that were given, and those of a picture, are counted as such, a text's by its bytes.
+        let likely = ((text - given) / LIKELY_BYTES).saturating_add(given).saturating_add(pictures).min(prompt);
         let likely = likely.saturating_add(if open_ended { answer.min(LIKELY_ANSWER) } else { answer });
         // However it is split, one answer and its prompt are no longer than the context.
         let tokens = prompt.saturating_add(answer).min(context.saturating_mul(choices));
@@ -95,8 +97,8 @@ impl Reservation {
     }
 }
 
-/// An upper bound of what prompt and answers can use: a token covers at least one byte, and prompt and answer together never
-/// exceed the context.
+/// An upper bound of what prompt and answers can use: a token of a text covers at least one byte, and prompt and answer together
+/// never exceed the context.
 fn most_tokens(messages: &[ChatMessage], sampling: &Sampling, options: &Options, context_length: u32) -> (u32, u32) {
     let described = options.tools.iter().map(bytes_of_tool).sum::<usize>() + options.format.as_ref().map_or(0, bytes_of_format);
     let described = if described > 0 { described + TOKENS_AROUND_TOOLS } else { 0 };
@@ -112,7 +114,8 @@ fn most_tokens(messages: &[ChatMessage], sampling: &Sampling, options: &Options,
 fn bytes_of(message: &ChatMessage) -> usize {
     let calls = message.tool_calls.iter().map(|call| call.id.len() + call.name.len() + call.arguments.len() + TOKENS_AROUND_A_MESSAGE);
     let later: usize = message.later_texts().map(str::len).sum();
-    message.content.len() + later + message.reasoning.as_ref().map_or(0, String::len) + calls.sum::<usize>()
+    let given = message.tokens.len();
+    message.content.len() + given + later + message.reasoning.as_ref().map_or(0, String::len) + calls.sum::<usize>()
 }
 
 fn bytes_of_tool(tool: &Tool) -> usize {
@@ -153,6 +156,24 @@ mod tests {
         let three = Options { n: 3, ..Options::default() };
         assert_eq!(most_tokens(&messages, &short, &three, 4096), (180, 3 * 50));
         assert_eq!(most_tokens(&messages, &short, &Options::default(), 64), (64, 50));
+    }
+
+    #[test]
+    fn given_tokens_are_counted_as_such_and_what_comes_behind_by_its_bytes() {
+        let model = catalogue::tests::model("m");
+        let messages = vec![ChatMessage::of_tokens(vec![7; 400]), ChatMessage::new(ChatRole::User, "a".repeat(100))];
+        let request = Request {
+            purpose: Purpose::Api,
+            model: None,
+            messages,
+            continue_last: false,
+            sampling: Sampling { max_tokens: Some(50), ..Sampling::default() },
+            transient: false,
+            options: Options { raw: true, ..Options::default() },
+        };
+        let of = Reservation::of(&model, 4_096, 0, &request);
+        let around = 2 * 16 + 64;
+        assert_eq!((of.prompt, of.tokens, of.likely), (500 + around, 500 + around + 50, 400 + (100 + around) / 4 + 50));
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl Affinity {
         }
         let hashes = request.messages.iter().map(|message| {
             (message.role as u8).hash(&mut hasher);
-            message.content.hash(&mut hasher);
+            (&message.content, &message.tokens).hash(&mut hasher);
             for text in message.later_texts() {
                 text.hash(&mut hasher);
             }
@@ -143,6 +143,18 @@ mod tests {
                 "{data}, {behind}. If you are here because this failed: everybody's pictures go to one and the same upstream."
             );
         }
+    }
+
+    #[test]
+    fn token_ids_are_told_apart_as_texts_are() {
+        let affinity = Affinity::default();
+        let asking = |tokens: &[u32]| {
+            let messages = vec![ChatMessage::of_tokens(tokens.to_vec())];
+            affinity.beginnings(&Work::Completion(Box::new(Generate { messages, raw: true, ..Generate::default() })))
+        };
+        affinity.remember(&asking(&[1, 2]), 1);
+        assert!(affinity.best(&asking(&[1, 2])).is_some());
+        assert_eq!(affinity.best(&asking(&[1, 3])), None, "If you are here because this failed: all of them go to one worker.");
     }
 
     #[test]

@@ -96,6 +96,7 @@ async fn nothing_goes_around_in_another_field() {
     let formed = |format| with(Options { format: Some(format), ..Options::default() });
     let said = |message| Request { messages: vec![message, ChatMessage::new(ChatRole::User, "x")], ..request() };
     let call = |arguments: &str| ToolCall { id: "1".into(), name: "t".into(), arguments: arguments.into() };
+    let raw = |messages| Request { messages, options: Options { raw: true, ..Options::default() }, ..request() };
     let hidden = [
         ("system prompt", said(ChatMessage::new(ChatRole::System, word()))),
         ("thoughts", said(ChatMessage { reasoning: Some(word()), ..ChatMessage::new(ChatRole::Assistant, "y") })),
@@ -113,6 +114,7 @@ async fn nothing_goes_around_in_another_field() {
         ("an expression's escapes", formed(Format::Regex(r"(Kr\x61nich\.|Storch)".into()))),
         ("a grammar", formed(Format::Lark("start: \"Kranich\"".into()))),
         ("a stop text", with(Options { stop: vec![word()], ..Options::default() })),
+        ("what comes behind a raw prompt", raw(vec![ChatMessage::new(ChatRole::User, "x"), ChatMessage::new(ChatRole::User, word())])),
     ];
     for (where_, request) in hidden {
         let refused = s.inference.admit(&s.actor, request).await;
@@ -122,6 +124,31 @@ async fn nothing_goes_around_in_another_field() {
         );
     }
     assert!(s.worker.requests().is_empty());
+}
+
+#[tokio::test]
+async fn token_ids_go_to_a_model_only_where_no_rule_reads_what_is_asked() {
+    let s = setup().await;
+    let ids = || Request {
+        messages: vec![ChatMessage::of_tokens(vec![1, 2, 3])],
+        options: Options { raw: true, ..Options::default() },
+        ..request()
+    };
+    let watched = json!([{ "name": "accounts", "check": { "kind": "pii" }, "on": ["output"], "action": "mask" }]);
+    guardrails(&s.db, s.actor.tenant(), watched).await;
+    s.worker.script(Script::answer(&format!("It is {IBAN}")));
+    let (text, _) = read(&mut s.inference.admit(&s.actor, ids()).await.expect("nothing to read")).await;
+    assert!(text.contains("[IBAN"), "If you are here because this failed: token ids keep a rule from an answer. {text}");
+    assert_eq!(s.worker.requests()[0].messages[0].tokens, [1, 2, 3]);
+    let s = setup().await;
+    let reading = json!([{ "name": "project", "check": { "kind": "words", "words": ["Kranich"] }, "on": ["input"], "action": "log" }]);
+    guardrails(&s.db, s.actor.tenant(), reading).await;
+    let refused = s.inference.admit(&s.actor, ids()).await;
+    assert!(
+        matches!(refused, Err(Error::Invalid { field: Some("messages"), code: "unreadable", .. })),
+        "If you are here because this failed: token ids go round the guardrails. {refused:?}"
+    );
+    assert!(s.worker.requests().is_empty() && ledger(&s.db).await.is_empty());
 }
 
 #[tokio::test]

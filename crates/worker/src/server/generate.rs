@@ -23,6 +23,8 @@ const MAX_STOP_BYTES: usize = 256;
 const MAX_CHOICES: u32 = 16;
 /// Most alternatives told for a token.
 const MAX_LOGPROBS: u8 = 20;
+/// What is said of a model that was never taught to write what belongs between two texts.
+const NO_MIDDLE: &str = "suffix: this model cannot fill in the middle; leave suffix out or take another model";
 
 impl Worker {
     /// Checks the request, tokenises its prompt and hands it to the engine.
@@ -122,8 +124,12 @@ pub(super) fn prompt(model: &Model, request: &Generate) -> Result<Prompt, Refusa
         return Err(invalid(format!("{:?} makes vectors, no completions", request.model)));
     }
     match request.messages.as_slice() {
-        [only] if request.raw => Ok(model.raw_prompt(&only.content)),
-        _ if request.raw => Err(invalid("a raw prompt is one message".into())),
+        [only] if request.raw => model.raw_prompt(only).map_err(invalid),
+        [before, behind] if request.raw => {
+            let marks = model.fill_marks().ok_or_else(|| Refusal(FailCode::Unsupported, NO_MIDDLE.into()))?;
+            model.fill_prompt(marks, before, behind).map_err(invalid)
+        }
+        _ if request.raw => Err(invalid("prompt: without a template it is one message, or two".into())),
         _ => model.prompt(&conversation(request)).map_err(invalid),
     }
 }

@@ -73,6 +73,7 @@ fn name(code: FailCode) -> &'static str {
     match code {
         FailCode::ContextLengthExceeded => "context_length_exceeded",
         FailCode::Invalid => "invalid",
+        FailCode::Unsupported => "unsupported",
         FailCode::ContentFilter => "content_filter",
         FailCode::Overloaded => "overloaded",
         FailCode::Engine => "engine",

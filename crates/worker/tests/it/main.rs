@@ -13,6 +13,7 @@ mod fair;
 mod harness;
 mod kinds;
 mod limits;
+mod raw;
 mod residence;
 mod speculation;
 mod start;

@@ -19,6 +19,7 @@ mod v1;
 mod v1_batches;
 mod v1_cache;
 mod v1_classes;
+mod v1_completions;
 mod v1_content_filter;
 mod v1_fallback;
 mod v1_fields;

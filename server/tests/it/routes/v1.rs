@@ -20,12 +20,12 @@ use testkit::{
 use worker_protocol::FailCode;
 
 /// The `data:` lines of a stream.
-fn data(answer: &Answer) -> Vec<String> {
+pub(super) fn data(answer: &Answer) -> Vec<String> {
     let text = answer.text();
     text.split("\n\n").filter_map(|block| block.strip_prefix("data: ")).map(str::to_owned).collect()
 }
 
-fn chunks(answer: &Answer) -> Vec<Value> {
+pub(super) fn chunks(answer: &Answer) -> Vec<Value> {
     data(answer).iter().filter(|line| *line != "[DONE]").map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 

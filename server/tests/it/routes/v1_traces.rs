@@ -114,6 +114,27 @@ async fn a_stream_is_within_its_span_and_a_failure_is_marked() {
 }
 
 #[tokio::test]
+async fn prompts_that_begin_while_others_are_told_are_within_the_request_s_span() {
+    let collector = Collector::start().await;
+    let tracer = collector.tracer();
+    let house = house(tracer.clone()).await;
+    let body = json!({ "model": FAKE_MODEL, "stream": true, "prompt": ["1", "2", "3", "4", "5", "6"] });
+    let request = Request::post("/v1/completions")
+        .header(header::AUTHORIZATION, format!("Bearer {}", house.key.key.reveal()))
+        .header(header::CONTENT_TYPE, "application/json")
+        .header("traceparent", format!("00-{TRACE}-{CALLER}-01"))
+        .body(Body::from(body.to_string()))
+        .expect("a request");
+    let answer = house.app.send(None, request).await;
+    assert!(answer.text().ends_with("data: [DONE]\n\n"), "{}", answer.text());
+    tracer.shutdown(Duration::from_secs(5)).await;
+    let spans = collector.trace(TRACE);
+    let edge = only(&spans, "POST /v1/completions");
+    let funnels = spans.iter().filter(|span| span.name() == "chat fake-model" && span.parent() == edge.id()).count();
+    assert_eq!(funnels, 6, "If you are here because this failed: whoever looks for what was slow does not see the later prompts.");
+}
+
+#[tokio::test]
 async fn a_refusal_says_why() {
     let collector = Collector::start().await;
     let tracer = collector.tracer();

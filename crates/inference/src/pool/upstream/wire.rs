@@ -1,6 +1,6 @@
 //! The OpenAI protocol's words for a request.
 //!
-//! Source: the chat completions reference; `top_k`, `min_p`, `repeat_penalty`, `chat_template_kwargs` and
+//! Source: the references of chat completions and of completions; `top_k`, `min_p`, `repeat_penalty`, `chat_template_kwargs` and
 //! `continue_final_message` are what llama-server and vLLM add to it, and are sent only if they are asked for;
 //! `structured_outputs`, the `guided_` fields and `cache_salt` are vLLM's, and are sent only where the configuration says so.
 
@@ -11,6 +11,7 @@ use super::{
     salt,
     tools::{Called, Choice, Function, OfFunction, call_of, tool, tool_choice},
 };
+use crate::holds::tokens;
 use domain::secret::Secret;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -42,7 +43,9 @@ pub(super) struct Words {
 pub(super) struct Body<'a> {
     model: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    prompt: Option<&'a str>,
+    prompt: Option<Prompt<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    suffix: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     messages: Option<Vec<Message<'a>>>,
     stream: bool,
@@ -97,6 +100,20 @@ pub(super) struct Body<'a> {
     parallel_tool_calls: Option<bool>,
 }
 
+/// What is to be gone on from, in the older interface.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Prompt<'a> {
+    Text(&'a str),
+    Tokens(&'a [u32]),
+}
+
+impl<'a> Prompt<'a> {
+    fn of(message: &'a ChatMessage) -> Self {
+        if message.tokens.is_empty() { Self::Text(&message.content) } else { Self::Tokens(&message.tokens) }
+    }
+}
+
 #[derive(Serialize)]
 struct StreamOptions {
     include_usage: bool,
@@ -130,9 +147,10 @@ struct Message<'a> {
 /// # Errors
 /// A sentence for the caller: what cannot be asked of an upstream.
 pub(super) fn body<'a>(request: &'a Generate, model: &'a str, words: &Words) -> Result<Body<'a>, String> {
-    let (prompt, messages) = match request.messages.as_slice() {
-        [only] if request.raw => (Some(only.content.as_str()), None),
-        messages => (None, Some(messages.iter().map(message).collect())),
+    let (prompt, suffix, messages) = match request.messages.as_slice() {
+        [only] if request.raw => (Some(Prompt::of(only)), None, None),
+        [before, behind] if request.raw => (Some(Prompt::of(before)), Some(behind.content.as_str()), None),
+        messages => (None, None, Some(messages.iter().map(message).collect())),
     };
     let sampling = &request.sampling;
     let bounded = |field: LengthField| sampling.max_tokens.filter(|_| words.length == field);
@@ -140,6 +158,7 @@ pub(super) fn body<'a>(request: &'a Generate, model: &'a str, words: &Words) -> 
     Ok(Body {
         model,
         prompt,
+        suffix,
         messages,
         stream: true,
         stream_options: StreamOptions { include_usage: true },
@@ -193,7 +212,8 @@ pub(super) fn estimate(request: &Generate) -> u32 {
     let images = request.messages.iter().flat_map(ChatMessage::images).count();
     let length = |of: &Tool| serde_json::to_vec(&tool(of)).map_or(0, |told| told.len());
     let tools: usize = request.tools.iter().map(length).sum();
-    u32::try_from((messages + tools).div_ceil(BYTES_PER_TOKEN) + images * TOKENS_OF_AN_IMAGE).unwrap_or(u32::MAX)
+    let given = tokens(&request.messages);
+    u32::try_from((messages + tools).div_ceil(BYTES_PER_TOKEN) + images * TOKENS_OF_AN_IMAGE + given).unwrap_or(u32::MAX)
 }
 
 /// About how many tokens a text has.
@@ -290,7 +310,16 @@ mod tests {
         assert_eq!(call(&request), "completions");
         let body = body(&request, "m").unwrap();
         assert_eq!((&body["prompt"], &body["logprobs"]), (&json!("Once"), &json!(2)));
-        assert!(body.get("messages").is_none() && body.get("top_logprobs").is_none());
+        assert!(body.get("messages").is_none() && body.get("top_logprobs").is_none() && body.get("suffix").is_none());
+    }
+
+    #[test]
+    fn token_ids_and_what_comes_behind_a_raw_prompt_are_sent_as_they_are() {
+        let messages = vec![ChatMessage::of_tokens(vec![1, 151_659]), ChatMessage::new(ChatRole::User, "\nreturn")];
+        let request = Generate { messages, raw: true, ..Generate::default() };
+        let body = body(&request, "m").unwrap();
+        assert_eq!((&body["prompt"], &body["suffix"]), (&json!([1, 151_659]), &json!("\nreturn")));
+        assert_eq!(estimate(&request), 2 + 2, "ids are counted as such, a text by its bytes");
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! What becomes vectors, in all shapes that OpenAI has for it.
+//! What becomes vectors or is gone on from, in all shapes that OpenAI has for it.
 
-use inference::{EmbedInput, MOST_INPUTS, MOST_TOKENS};
+use inference::{EmbedInput, MOST_TOKENS};
 use serde::{
     Deserialize, Deserializer,
     de::{self, SeqAccess, Unexpected, Visitor},
@@ -19,35 +19,52 @@ pub fn schema() -> Schema {
     shapes.item(Array::new(Array::new(token()))).build().into()
 }
 
-/// One input or several: a text, texts, the tokens of a text, or the tokens of several.
+/// One input or several, at most `MOST`: a text, texts, the tokens of a text, or the tokens of several.
 #[derive(Debug)]
-pub struct Inputs(pub Vec<EmbedInput>);
+pub struct Inputs<const MOST: usize>(pub Vec<Input>);
 
-impl<'de> Deserialize<'de> for Inputs {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Whole)
+/// One of them.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Input {
+    Text(String),
+    /// The model's own tokens.
+    Tokens(Vec<u32>),
+}
+
+impl From<Input> for EmbedInput {
+    fn from(input: Input) -> Self {
+        match input {
+            Input::Text(text) => Self::Text(text),
+            Input::Tokens(tokens) => Self::Tokens(tokens),
+        }
     }
 }
 
-struct Whole;
+impl<'de, const MOST: usize> Deserialize<'de> for Inputs<MOST> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Whole::<MOST>)
+    }
+}
 
-impl<'de> Visitor<'de> for Whole {
-    type Value = Inputs;
+struct Whole<const MOST: usize>;
+
+impl<'de, const MOST: usize> Visitor<'de> for Whole<MOST> {
+    type Value = Inputs<MOST>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a string, or an array of strings, of token ids or of arrays of token ids")
     }
 
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Inputs, E> {
-        Ok(Inputs(vec![EmbedInput::Text(text.to_owned())]))
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Inputs(vec![Input::Text(text.to_owned())]))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Inputs, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
         let (mut inputs, mut tokens, mut all) = (Vec::new(), Vec::new(), 0);
         while let Some(element) = elements.next_element::<Element>()? {
             match element {
                 Element::Input(input) => {
-                    all += if let EmbedInput::Tokens(tokens) = &input { tokens.len() } else { 0 };
+                    all += if let Input::Tokens(tokens) = &input { tokens.len() } else { 0 };
                     inputs.push(input);
                 }
                 Element::Token(token) => {
@@ -56,8 +73,8 @@ impl<'de> Visitor<'de> for Whole {
                 }
             }
             // Refused while it is read: a body of commas would take many times its own room.
-            if inputs.len() > MOST_INPUTS {
-                return Err(de::Error::custom(format_args!("there must be 1 to {MOST_INPUTS} inputs")));
+            if inputs.len() > MOST {
+                return Err(de::Error::custom(format_args!("there must be 1 to {MOST}")));
             }
             if all > MOST_TOKENS {
                 return Err(too_many_tokens());
@@ -65,7 +82,7 @@ impl<'de> Visitor<'de> for Whole {
         }
         match (inputs.is_empty(), tokens.is_empty()) {
             (_, true) => Ok(Inputs(inputs)),
-            (true, false) => Ok(Inputs(vec![EmbedInput::Tokens(tokens)])),
+            (true, false) => Ok(Inputs(vec![Input::Tokens(tokens)])),
             (false, false) => Err(de::Error::custom("token ids are one input, and other inputs cannot stand beside them")),
         }
     }
@@ -73,7 +90,7 @@ impl<'de> Visitor<'de> for Whole {
 
 /// An input, or a token of the only one.
 enum Element {
-    Input(EmbedInput),
+    Input(Input),
     Token(u32),
 }
 
@@ -93,7 +110,7 @@ impl<'de> Visitor<'de> for Part {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Element, E> {
-        Ok(Element::Input(EmbedInput::Text(text.to_owned())))
+        Ok(Element::Input(Input::Text(text.to_owned())))
     }
 
     fn visit_u64<E: de::Error>(self, token: u64) -> Result<Element, E> {
@@ -108,42 +125,43 @@ impl<'de> Visitor<'de> for Part {
                 return Err(too_many_tokens());
             }
         }
-        Ok(Element::Input(EmbedInput::Tokens(tokens)))
+        Ok(Element::Input(Input::Tokens(tokens)))
     }
 }
 
 fn too_many_tokens<E: de::Error>() -> E {
-    E::custom(format_args!("all inputs together may have at most {MOST_TOKENS} tokens"))
+    E::custom(format_args!("all of them together may have at most {MOST_TOKENS} tokens"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Inputs, MOST_INPUTS, MOST_TOKENS};
-    use inference::EmbedInput;
+    use super::{Input, Inputs, MOST_TOKENS};
 
-    fn read(json: &str) -> Result<Vec<EmbedInput>, String> {
-        serde_json::from_str::<Inputs>(json).map(|inputs| inputs.0).map_err(|error| error.to_string())
+    const MOST: usize = 100;
+
+    fn read(json: &str) -> Result<Vec<Input>, String> {
+        serde_json::from_str::<Inputs<MOST>>(json).map(|inputs| inputs.0).map_err(|error| error.to_string())
     }
 
     #[test]
     fn all_four_shapes_are_taken() {
-        let text = |text: &str| EmbedInput::Text(text.into());
+        let text = |text: &str| Input::Text(text.into());
         assert_eq!(read(r#""a""#), Ok(vec![text("a")]));
         assert_eq!(read(r#"["a","b"]"#), Ok(vec![text("a"), text("b")]));
-        assert_eq!(read("[1,2,3]"), Ok(vec![EmbedInput::Tokens(vec![1, 2, 3])]));
-        assert_eq!(read("[[1,2],[3]]"), Ok(vec![EmbedInput::Tokens(vec![1, 2]), EmbedInput::Tokens(vec![3])]));
+        assert_eq!(read("[1,2,3]"), Ok(vec![Input::Tokens(vec![1, 2, 3])]));
+        assert_eq!(read("[[1,2],[3]]"), Ok(vec![Input::Tokens(vec![1, 2]), Input::Tokens(vec![3])]));
         assert_eq!(read("[]"), Ok(Vec::new()));
     }
 
     #[test]
     fn what_is_too_much_is_refused_while_it_is_read() {
         let many = |element: &str, count: usize| format!("[{}]", vec![element; count].join(","));
-        assert_eq!(read(&many("[]", MOST_INPUTS)).map(|inputs| inputs.len()), Ok(MOST_INPUTS));
+        assert_eq!(read(&many("[]", MOST)).map(|inputs| inputs.len()), Ok(MOST));
         let half = many("1", MOST_TOKENS / 2);
         assert_eq!(read(&many(&half, 2)).map(|inputs| inputs.len()), Ok(2));
         // Behind what is too much, nothing is read: it is no JSON any more.
         let cases = [
-            (format!("[{},", vec!["[]"; MOST_INPUTS + 1].join(",")), "1 to 2048 inputs"),
+            (format!("[{},", vec!["[]"; MOST + 1].join(",")), "there must be 1 to 100"),
             (format!("[{},", vec!["1"; MOST_TOKENS + 1].join(",")), "at most 300000 tokens"),
             (format!("[[{},", vec!["1"; MOST_TOKENS + 1].join(",")), "at most 300000 tokens"),
             (format!("[{half},{half},[1],"), "at most 300000 tokens"),
