@@ -1,8 +1,8 @@
 //! How soon the kernel lets the threads run that answer requests, and how often it takes the core from them.
 
+use std::io;
 #[cfg(target_os = "linux")]
 use std::mem::MaybeUninit;
-use std::io;
 
 /// In nanoseconds; the shortest that the kernel takes.
 const SLICE: u64 = 100_000;
